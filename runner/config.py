@@ -1,0 +1,249 @@
+"""From a command line to a checked configuration, and from that to what a result depends on."""
+
+import contextlib
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tasks.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+GROUPS = ("task", "model", "opt", "protocol")
+
+# What a result depends on, and within it what merely describes or locates.
+SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
+DESCRIPTIVE = {"_target_", "label", "description", "grid", "data", "weights", "tokenizer"}
+DESCRIPTIVE |= {"classes", "shape", "synthetic_arch"}
+
+POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
+RANGES = {
+    **dict.fromkeys(
+        ("train.steps", "train.batch_size", "train.train_examples", "train.test_examples",
+         "train.validation_examples", "train.eval_every", "train.image_size", "train.max_tokens",
+         "opt.lr", "opt.reps_rel", "opt.init_eta", "opt.clip_norm", "threads", "eval_batch_size",
+         "log_every", "checkpoint_seconds"),
+        POSITIVE,
+    ),
+    **dict.fromkeys(
+        ("seed", "workers", "train.averaging_gamma", "opt.weight_decay", "opt.eps",
+         "opt.momentum", "opt.warmup"),
+        NOT_NEGATIVE,
+    ),
+}  # fmt: skip
+CHOICES = {
+    "train.augment": ("none", "flip", "natural"),
+    "train.precision": ("fp32", "bf16"),
+    "model.batch_norm": ("frozen", "train"),
+    "opt.schedule": ("constant", "cosine"),
+    "device": ("auto", "cpu", "cuda"),
+    "wandb.mode": ("offline", "online", "disabled"),
+}
+
+
+def _budget(key: str, *, _root_: DictConfig) -> Any:
+    """Resolve ${budget:key}: what the protocol prescribes for this kind of task."""
+    made_up = _root_.synthetic.get(key) if _root_.task.synthetic else None
+    return made_up if made_up is not None else _root_.protocol[_root_.task.budget].get(key)
+
+
+OmegaConf.register_new_resolver("budget", _budget, replace=True)
+
+
+def load(overrides: Iterable[str]) -> DictConfig:
+    """Compose and check the configuration that the overrides describe.
+
+    Raises:
+        UserError: for an unknown name or key, a wrong type, an impossible value.
+    """
+    overrides = list(overrides)
+    chosen = check_names(overrides)
+    with _hydra():
+        try:
+            defaults = compose("config", [o.input_line or "" for o in chosen])
+            config = compose("config", overrides)
+            OmegaConf.resolve(config)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_first_line(error)) from error
+    _check_values(config, defaults)
+    return config
+
+
+def check_names(overrides: Iterable[str]) -> list[Override]:
+    """Refuse unknown groups, options and keys with the closest valid ones; return the choices."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UserError(_first_line(error)) from error
+    chosen = [o for o in parsed if o.key_or_group in GROUPS]
+    for override in chosen:
+        options = sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml"))
+        for name in _values(override):
+            if name not in options:
+                raise UserError(
+                    f"there is no {override.key_or_group}={name}: {_did_you_mean(name, options)}"
+                )
+    with _hydra():
+        first = [f"{o.key_or_group}={_values(o)[0]}" for o in chosen]
+        keys = _keys(compose("config", first))
+    for override in parsed:
+        key = override.key_or_group
+        if override in chosen or key.startswith("hydra"):
+            continue
+        if key not in keys and not override.is_add():
+            raise UserError(f"there is no key {key}: {_did_you_mean(key, sorted(keys))}")
+    return chosen
+
+
+def settings_of(config: DictConfig) -> dict[str, Any]:
+    """Return all that the result of a run depends on, as plain values."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    settings = _strip({str(name): plain[name] for name in SCIENTIFIC})
+    settings["protocol"] = {name: plain["protocol"][name] for name in ("name", "version")}
+    return settings
+
+
+def run_id(settings: Mapping[str, Any]) -> str:
+    """Return the name of the run: task, optimizer and a hash of all settings.
+
+    An option that is null counts as absent, so a new one whose null means the old behaviour
+    leaves every existing run its name.
+    """
+    return f"{settings['task']['name']}-{settings['opt']['name']}-{_hash(settings)}"
+
+
+def problem_id(settings: Mapping[str, Any]) -> str:
+    """Return a hash of all settings but optimizer and seed: runs that share it are comparable."""
+    return _hash({name: settings[name] for name in settings if name not in ("opt", "seed")})
+
+
+def opt_changes(config: DictConfig) -> dict[str, Any]:
+    """Return the optimizer's settings that are not its yaml's defaults."""
+    with _hydra():
+        default = compose("config", _group_choices(config))
+        default.task.synthetic = config.task.synthetic
+        OmegaConf.resolve(default)
+    return {
+        str(name): value
+        for name, value in config.opt.items()
+        if name not in DESCRIPTIVE and value != default.opt.get(name)
+    }
+
+
+def with_changes(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """Return a copy of a composed configuration with dotted keys set to new values."""
+    copy = config.copy()
+    for key, value in changes.items():
+        OmegaConf.update(copy, key, value)
+    return copy
+
+
+def _group_choices(config: DictConfig) -> list[str]:
+    return [f"{group}={config[group].name}" for group in GROUPS]
+
+
+def _hydra() -> Any:
+    """Give compose() its folder, unless Hydra's own main has done so."""
+    if GlobalHydra.instance().is_initialized():
+        return contextlib.nullcontext()
+    return initialize_config_dir(str(CONFIGS), version_base=None)
+
+
+def _check_values(config: DictConfig, defaults: DictConfig) -> None:
+    """Refuse wrong types and impossible values; a whole number where a fraction may stand is one.
+
+    The default tells the type, so that a new key needs no entry here.
+    """
+    for key in sorted(_keys(config)):
+        value, default = OmegaConf.select(config, key), OmegaConf.select(defaults, key)
+        if OmegaConf.is_config(value):
+            continue
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)  # so that lr=1 and lr=1.0 are one run
+            OmegaConf.update(config, key, value)
+        wanted = _type_error(key, value, default)
+        if wanted:
+            raise UserError(f"{key}={_shown(value)}: must be {wanted}")
+        if key in CHOICES and value not in CHOICES[key]:
+            raise UserError(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
+        low = RANGES.get(key)
+        # Written so that nan is refused as well.
+        if value is not None and low and not (value > 0 if low == POSITIVE else value >= 0):
+            raise UserError(f"{key}={value}: {low}")
+
+
+def _type_error(key: str, value: Any, default: Any) -> str | None:
+    """Say what a value should have been, or None if it is right."""
+    if value is None:
+        # Sizes may be unlimited, and what is null by default may stay so.
+        return None if default is None or key.endswith("_examples") else "set"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        return None if whole else "a whole number"
+    if isinstance(default, float) or key in RANGES:
+        return None if whole or isinstance(value, float) else "a number"
+    return None
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _keys(config: DictConfig, prefix: str = "") -> set[str]:
+    """Return the dotted names of all nodes, without resolving any."""
+    keys = set()
+    for name in config:
+        path = f"{prefix}{name}"
+        keys.add(path)
+        if not OmegaConf.is_interpolation(config, name) and OmegaConf.is_dict(config._get_node(name)):
+            keys |= _keys(config[name], f"{path}.")
+    return keys
+
+
+def _strip(value: Any) -> Any:
+    """Drop what merely describes, at any depth."""
+    if isinstance(value, dict):
+        return {str(k): _strip(v) for k, v in value.items() if k not in DESCRIPTIVE}
+    return value
+
+
+def _hash(settings: Any) -> str:
+    text = json.dumps(_without_nulls(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [str(override.value())]
+
+
+def _did_you_mean(name: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
+    # The last part of a key alone may be what was meant: lr for opt.lr.
+    close = close or [v for v in valid if v.split(".")[-1] == name.split(".")[-1]][:3]
+    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(valid)}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

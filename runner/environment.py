@@ -1,0 +1,91 @@
+"""What a run was made with: code, packages, hardware, memory."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow", "hydra-core"
+)  # fmt: skip
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Return the record's parts `code`, `packages` and `hardware`."""
+    return {
+        "code": _code(),
+        "packages": {"python": platform.python_version(), **_versions()},
+        "hardware": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "device": device.type,
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+    }
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start to measure anew, where the system can (a worker trains many runs)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass  # then the peak is that of the process
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most memory in use since the reset, in bytes: the GPU's on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kilobytes) * 1024
+
+
+def _code() -> dict[str, Any]:
+    """Return the version, and the commit where the code is a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "version": metadata.version("dog-bench"),
+        "commit": commit,
+        # What is below results/ is made by runs; it cannot change one.
+        "modified": bool(_git("status", "--porcelain", "--", ".", ":!results")) if commit else None,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

@@ -1,0 +1,17 @@
+"""How a run can end other than with a record. (Bad input is tasks.errors.UserError.)"""
+
+
+class Stopped(Exception):  # noqa: N818  (no error: the run goes on when it is started again)
+    """SIGINT or SIGTERM came; the state is saved."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped at step {step}: the same command goes on from there")
+        self.signum = signum
+
+
+class Busy(Exception):  # noqa: N818
+    """Another process trains this run."""
+
+
+class Crash(Exception):  # noqa: N818
+    """The run itself failed; its folder holds failure.json and log.txt."""

@@ -1,0 +1,64 @@
+"""Which examples each step sees: a pure function of the seed, so that any step can be resumed."""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tasks.task import Task
+
+
+def seed_for(seed: int, purpose: str, index: int = 0) -> int:
+    """Return a seed for one purpose, the same on every machine and unlike that of any other."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class Order:
+    """A stream of example indices that shuffles anew each time all have been seen."""
+
+    def __init__(self, examples: int, batch_size: int, seed: int) -> None:
+        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+        self._epochs: dict[int, Tensor] = {}
+
+    def batch(self, step: int) -> Tensor:
+        """Return the indices of a step's examples, int64 [batch_size]."""
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        parts = []
+        for epoch in range(positions[0] // self.examples, positions[-1] // self.examples + 1):
+            start = epoch * self.examples
+            low, high = max(positions[0] - start, 0), positions[-1] + 1 - start
+            parts.append(self._epoch(epoch)[low:high])
+        return torch.cat(parts)
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if epoch not in self._epochs:
+            generator = torch.Generator().manual_seed(seed_for(self.seed, "order", epoch))
+            self._epochs = {  # only neighbours are ever needed again
+                e: p for e, p in self._epochs.items() if abs(e - epoch) <= 1
+            } | {epoch: torch.randperm(self.examples, generator=generator)}
+        return self._epochs[epoch]
+
+
+class Batches(Dataset[Any]):
+    """A training run's batches by step, augmented; the same whoever prepares them."""
+
+    def __init__(self, task: Task, batch_size: int, seed: int) -> None:
+        self.task, self.seed = task, seed
+        self.order = Order(len(task.splits["train"]), batch_size, seed)
+
+    def __getitem__(self, step: int) -> Any:
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "augment", step))
+        return self.task.batch("train", self.order.batch(step), generator)
+
+    def loader(self, first: int, last: int, workers: int) -> DataLoader[Any]:
+        """Return an iterator over the batches of steps first … last − 1."""
+        return DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, last),
+            num_workers=workers,
+            generator=torch.Generator(),  # else it draws from the global one, and a resumed run twice
+        )

@@ -1,0 +1,17 @@
+"""How the learning rate goes from the first step to the last."""
+
+import math
+
+
+def factor(step: int, steps: int, schedule: str, warmup: float) -> float:
+    """Return what the peak learning rate is multiplied by at a step (0 ≤ step < steps).
+
+    A linear warm-up over the first ``warmup`` part of the steps, then constant, or half a cosine
+    that would reach 0 at step ``steps``.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    if schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2

@@ -1,0 +1,71 @@
+"""The one place that knows wandb: a mirror of what metrics.jsonl and record.json hold."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UserError
+
+
+class Tracker:
+    """Sends numbers to a wandb run, or nowhere."""
+
+    def __init__(self, run: Any = None) -> None:
+        self.run = run
+
+    def log(self, line: Mapping[str, float]) -> None:
+        """Log one line of metrics.jsonl at its step."""
+        if self.run is not None:
+            self.run.log({k: v for k, v in line.items() if k != "step"}, step=int(line["step"]))
+
+    def summarise(self, results: Mapping[str, Any]) -> None:
+        """Show the final scores in the run's summary."""
+        if self.run is not None:
+            for split in ("validation", "test"):
+                for iterate in ("last", "averaged"):
+                    self.run.summary[f"{split}_{iterate}"] = results[split][iterate]
+
+
+@contextmanager
+def tracker(
+    options: Mapping[str, Any], settings: Mapping[str, Any], run_id: str, folder: Path
+) -> Iterator[Tracker]:
+    """Open the run's wandb run, under our id so that a resumed run goes on there; always finish it.
+
+    Raises:
+        UserError: if wandb is wanted and not installed, or does not answer.
+    """
+    if options["mode"] == "disabled":
+        yield Tracker()
+        return
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(
+            "wandb is not installed: pip install wandb, or say wandb.mode=disabled"
+        ) from error
+    try:
+        run = wandb.init(
+            project=options["project"],
+            entity=options["entity"],
+            mode=options["mode"],
+            dir=folder,
+            id=run_id,
+            name=run_id,
+            resume="allow",
+            group=settings["task"]["name"],
+            job_type=settings["opt"]["name"],
+            config=dict(settings),
+            settings=wandb.Settings(silent=True),
+        )
+    except wandb.errors.Error as error:
+        raise UserError(
+            f"wandb does not start ({error}): log in with `wandb login`, or say wandb.mode=offline"
+        ) from error
+    try:
+        yield Tracker(run)
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()

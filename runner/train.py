@@ -1,0 +1,270 @@
+"""The training loop, from the first step to the last."""
+
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from dog import PolynomialDecayAverager
+from runner import checkpoint
+from runner.errors import Stopped
+from runner.order import Batches
+from runner.record import RunFolder
+from runner.schedule import factor
+from runner.tracking import Tracker
+from tasks.task import Task
+
+# Steps between looks at whether the loss is still finite: a look makes a GPU wait.
+CHECK_EVERY = 10
+
+
+@dataclass
+class Training:
+    """All that changes while a run trains; a checkpoint holds just this and the generators."""
+
+    network: nn.Module
+    optimizer: Optimizer
+    averager: PolynomialDecayAverager
+    step: int = 0  # steps taken
+    train_loss: float = math.nan  # the latest seen
+    diverged: bool = False  # whether the loss was found not finite
+    earlier_seconds: float = 0.0  # of the sessions before this one
+    train_seconds: float = 0.0  # of the steps alone, in all sessions
+    sessions: int = 1  # how often the run was started
+    metrics_bytes: int = 0  # length of metrics.jsonl
+    began: float = field(default_factory=time.monotonic)  # when this session did
+
+    _scalars = ("step", "train_loss", "diverged", "train_seconds", "sessions", "metrics_bytes")
+
+    @property
+    def seconds(self) -> float:
+        """All the time that the run took so far, evaluation included."""
+        return self.earlier_seconds + time.monotonic() - self.began
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` needs."""
+        return {name: getattr(self, name) for name in self._scalars} | {
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averager": self.averager.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to where :meth:`state_dict` was called."""
+        for name in self._scalars:
+            setattr(self, name, state[name])
+        self.earlier_seconds = state["seconds"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.averager.load_state_dict(state["averager"])
+        self.sessions += 1
+
+
+def train(
+    training: Training,
+    task: Task,
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    folder: RunFolder,
+    tracker: Tracker,
+    device: torch.device,
+) -> None:
+    """Train until the protocol's last step, or until the loss is no longer finite.
+
+    Raises:
+        Stopped: after SIGINT or SIGTERM, with the state saved.
+    """
+    network, optimizer, averager = training.network, training.optimizer, training.averager
+    budget, opt = settings["train"], settings["opt"]
+    steps, precision = budget["steps"], budget["precision"]
+    base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    batches = Batches(task, budget["batch_size"], settings["seed"])
+    saved = clock = time.monotonic()
+
+    task.set_training(network)
+    with (
+        metrics_file(folder, training) as log,
+        stop_request() as stop,
+        progress_bar(training, steps, options["progress"]) as bar,
+    ):
+        for batch in batches.loader(training.step, steps, options["workers"]):
+            if training.diverged:
+                break
+            inputs, targets = to_device(batch, device)
+            for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+                group["lr"] = rate * factor(training.step, steps, opt["schedule"], opt["warmup"])
+
+            optimizer.zero_grad()
+            with autocast(device, precision):
+                loss = task.loss(task.forward(network, inputs), targets)
+            loss.backward()
+            if opt["clip_norm"] is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), opt["clip_norm"])
+            optimizer.step()
+            averager.step()
+            training.step += 1
+
+            step, last = training.step, training.step == steps
+            if last or step % CHECK_EVERY == 0 or step % options["log_every"] == 0:
+                training.train_loss = loss.item()
+                training.diverged = not math.isfinite(training.train_loss)
+                line = {"step": step, "loss": training.train_loss, **step_size(optimizer)}
+                bar.set_postfix(loss=f"{line['loss']:.3f}", **shown_step_size(line))
+                if last or step % options["log_every"] == 0:
+                    log(line)
+                    tracker.log(line)
+            bar.update()
+
+            training.train_seconds += time.monotonic() - clock
+            if step % budget["eval_every"] == 0 and not last and not training.diverged:
+                line = {"step": step}
+                for name, weights in iterates(training).items():
+                    correct = evaluate(task, weights, "validation", options, device, precision)
+                    line[f"validation_{name}"] = task.score(correct)
+                log(line)
+                tracker.log(line)
+                task.set_training(network)
+            if stop.signum or last or time.monotonic() - saved > options["checkpoint_seconds"]:
+                training.metrics_bytes = log.size()
+                checkpoint.save(folder.checkpoint, training.state_dict())
+                saved = time.monotonic()
+                if stop.signum and not last:
+                    raise Stopped(stop.signum, step)
+            clock = time.monotonic()
+
+
+def iterates(training: Training) -> dict[str, nn.Module]:
+    """Return the two sets of weights that every optimizer is judged by."""
+    return {"last": training.network, "averaged": training.averager.averaged_model}
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task,
+    network: nn.Module,
+    split: str,
+    options: Mapping[str, Any],
+    device: torch.device,
+    precision: str,
+) -> np.ndarray:
+    """Return whether each prediction of a split is right, bool [N], in the split's order."""
+    network.eval()
+    parts = []
+    for indices in torch.arange(len(task.splits[split])).split(options["eval_batch_size"]):
+        inputs, targets = to_device(task.batch(split, indices), device)
+        with autocast(device, precision):
+            outputs = task.forward(network, inputs)
+        parts.append(task.correct(outputs, targets).cpu())
+    return torch.cat(parts).numpy()
+
+
+def step_size(optimizer: Optimizer) -> dict[str, float]:
+    """Return what is to be logged of an optimizer: DoG's own numbers, or the learning rate.
+
+    Where several sets of tensors have a step size each, the median, and η's range.
+    """
+    telemetry = getattr(optimizer, "telemetry", None)
+    if telemetry is None:
+        return {"lr": optimizer.param_groups[0]["lr"]}
+    blocks = telemetry()
+    if not blocks:  # no parameter has had a gradient yet
+        return {}
+    numbers = {name: median(block[name] for block in blocks) for name in blocks[0]}
+    if len(blocks) > 1:
+        etas = [block["eta"] for block in blocks]
+        numbers |= {"eta_min": min(etas), "eta_max": max(etas)}
+    return numbers
+
+
+def shown_step_size(line: Mapping[str, float]) -> dict[str, str]:
+    """Return the part of a log line that the progress bar shows."""
+    return {
+        symbol: f"{line[name]:.2g}" for name, symbol in (("eta", "η"), ("lr", "lr")) if name in line
+    }
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which the network runs in the given precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Move the tensors of a nest of tuples and dicts."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    return tuple(to_device(value, device) for value in batch)
+
+
+class MetricsLog:
+    """Appends lines of JSON to metrics.jsonl."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __call__(self, line: Mapping[str, float]) -> None:
+        self.file.write((json.dumps(line) + "\n").encode())
+        self.file.flush()
+
+    def size(self) -> int:
+        """Return the length so far, in bytes."""
+        return self.file.tell()
+
+
+@contextmanager
+def metrics_file(folder: RunFolder, training: Training) -> Iterator[MetricsLog]:
+    """Open metrics.jsonl, without the lines that came after the checkpoint."""
+    folder.metrics.touch()
+    with folder.metrics.open("r+b") as file:
+        file.truncate(training.metrics_bytes)
+        file.seek(0, 2)
+        yield MetricsLog(file)
+
+
+@contextmanager
+def progress_bar(training: Training, steps: int, wanted: bool) -> Iterator[tqdm]:
+    """Show where the run is; a line every ten seconds where nobody watches a terminal."""
+    with tqdm(
+        total=steps,
+        initial=training.step,
+        unit="step",
+        disable=not wanted,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+    ) as bar:
+        yield bar
+
+
+class StopRequest:
+    """Remembers that a signal came, so that the loop can end between two steps."""
+
+    signum = 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Hold back SIGINT and SIGTERM until the step is done and saved."""
+    request = StopRequest()
+    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,114 @@
+"""The networks: library architectures, with pretrained weights from wherever these can be had.
+
+A builder takes the model's configuration, the number of outputs (0: no head, features come out),
+the folder of data and weights, and whether the weights are made up (a synthetic task's).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasks.errors import UserError
+from tasks.readers import read_numpy_pickle
+from tasks.sources import fetch, source_from
+
+Config = Mapping[str, Any]
+
+
+def timm_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
+    """Build a timm network ``model.arch``; its weights file must hold the same tensors in order."""
+    import timm
+
+    if synthetic:
+        return timm.create_model(model["synthetic_arch"], num_classes=outputs)
+    network = timm.create_model(model["arch"], num_classes=outputs)
+    path = _weights(model, data_dir)
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    head = {f"{module}." for module in _as_list(network.default_cfg["classifier"])}
+    return _load_in_order(network, list(tensors.values()), head, path)
+
+
+def squeezenet(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
+    """Build SqueezeNet 1.1, which has no batch normalization; its head is a 1×1 convolution."""
+    from torchvision.models import squeezenet1_1
+
+    network = squeezenet1_1(num_classes=max(outputs, 1))
+    if not outputs:
+        network.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1))
+    if synthetic:
+        return network
+    path = _weights(model, data_dir)
+    tensors = [
+        torch.from_numpy(array).permute(3, 2, 0, 1) if array.ndim == 4 else torch.from_numpy(array)
+        for weight_and_bias in read_numpy_pickle(path).values()
+        for array in weight_and_bias
+    ]
+    return _load_in_order(network, tensors, {"classifier."}, path)
+
+
+def transformers_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
+    """Build a transformers encoder: with a classification head, or bare."""
+    from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # a new head is what we want, no reason for a warning
+    logging.disable_progress_bar()
+    auto: Any = AutoModelForSequenceClassification if outputs else AutoModel
+    head = {"num_labels": outputs} if outputs else {}
+    if synthetic:
+        sizes = {name: 32 for name in ("hidden_size", "intermediate_size")}
+        config = BertConfig(
+            vocab_size=256, num_hidden_layers=2, num_attention_heads=2, **sizes, **head
+        )
+        network = auto.from_config(config)
+    else:
+        network = auto.from_pretrained(_weights(model, data_dir), dtype=torch.float32, **head)
+    if model["freeze_embeddings"]:
+        network.get_input_embeddings().requires_grad_(False)
+    return network
+
+
+def transformers_tokenizer(model: Config, data_dir: Path, synthetic: bool) -> Any:
+    """Return the network's tokenizer; a synthetic one knows the words that synthetic tasks use."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if not synthetic:
+        return AutoTokenizer.from_pretrained(_weights(model, data_dir))
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"[PAD]": 0, "[UNK]": 1} | {f"word{i}": i + 2 for i in range(200)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
+
+
+def _weights(model: Config, data_dir: Path) -> Path:
+    weights = model["weights"]
+    return fetch(source_from(weights["source"]), data_dir) / weights["file"]
+
+
+def _load_in_order(
+    network: nn.Module, tensors: list[Tensor], head: set[str], path: Path
+) -> nn.Module:
+    """Copy tensors into the network one by one: the files name them otherwise than the library.
+
+    Surplus tensors at the end are the head of pretraining. Every shape must agree.
+    """
+    own = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not any(name.startswith(prefix) for prefix in head)
+    }
+    shapes = [tuple(tensor.shape) for tensor in own.values()]
+    if shapes != [tuple(tensor.shape) for tensor in tensors[: len(shapes)]]:
+        raise UserError(f"{path.name} does not hold the weights of this network: fetch it anew")
+    for mine, theirs in zip(own.values(), tensors, strict=False):
+        mine.copy_(theirs)
+    return network
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,161 @@
+"""The one contract between what is trained and what trains it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tasks.errors import UserError
+from tasks.readers import DataSet, Examples, fingerprint
+
+SPLITS = ("train", "validation", "test")
+
+# The same held-out examples for every run of every optimizer, whatever its seed.
+SPLIT_SEED = 2302
+
+
+class Task(ABC):
+    """A fine-tuning problem: examples in three splits, a network, a loss and a score.
+
+    The defaults are those of classification with one label an example. All randomness comes from
+    outside: :meth:`network` draws its head from torch's global generator, :meth:`batch` its
+    augmentation from the generator that it is given.
+
+    Args:
+        task: the task's configuration (configs/task).
+        model: the network's configuration (configs/model).
+        train: what the protocol prescribes: sizes of the splits, augmentation.
+        data_dir: where data and weights are kept.
+
+    Attributes:
+        splits: the examples of "train", "validation" and "test".
+        classes: names of the classes, in the order of the labels.
+    """
+
+    def __init__(
+        self,
+        task: Mapping[str, Any],
+        model: Mapping[str, Any],
+        train: Mapping[str, Any],
+        data_dir: Path,
+    ) -> None:
+        self.task, self.model, self.train, self.data_dir = task, model, train, data_dir
+        self.name: str = task["name"]
+        self.metric: str = task["metric"]
+        self.higher_is_better: bool = task["higher_is_better"]
+        self.synthetic: bool = task["synthetic"]
+        self.splits, self.classes = self.load()
+
+    @abstractmethod
+    def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
+        """Return the three splits and the classes' names, fetching what is not here yet.
+
+        A synthetic task makes up small, learnable examples of the same form, out of nothing.
+        """
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """Build the network with its pretrained weights and a new head, on the CPU."""
+
+    @abstractmethod
+    def batch(
+        self, split: str, indices: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Any, Tensor]:
+        """Return inputs as the network takes them, and targets [B], of the given examples.
+
+        With a generator the inputs are augmented as the protocol says; without one they are not.
+        """
+
+    def forward(self, network: nn.Module, inputs: Any) -> Tensor:
+        """Return the network's outputs, logits [B, classes]."""
+        return network(inputs)
+
+    def backbone(self) -> nn.Module:
+        """Build the pretrained network without a head, on the CPU, for convex problems."""
+        raise UserError(f"task {self.name} has no network that gives features to a probe")
+
+    def features(self, backbone: nn.Module, inputs: Any) -> Tensor:
+        """Return the backbone's features of a batch, [B, D]."""
+        return backbone(inputs)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch, a scalar."""
+        return functional.cross_entropy(outputs.float(), targets)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return whether each prediction is right, bool [B]."""
+        return outputs.argmax(-1) == targets
+
+    def score(self, correct: np.ndarray) -> float:
+        """Return the task's metric from the correctness of each prediction, bool [N]."""
+        return float(correct.mean())
+
+    def majority(self, split: str) -> float:
+        """Return the score of always answering train's most frequent class: that of divergence."""
+        commonest = np.bincount(self.splits["train"].labels).argmax()
+        return self.score(self.splits[split].labels == commonest)
+
+    def set_training(self, network: nn.Module) -> None:
+        """Put the network into training mode, with batch normalization as the protocol says.
+
+        Frozen statistics are those of pretraining; scale and shift are trained all the same.
+        """
+        network.train()
+        if self.model.get("batch_norm") == "frozen":
+            for module in network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return a sha256 of the examples of each split, and of the pretrained weights' archive."""
+        prints = {
+            name: fingerprint(examples.inputs, examples.labels)
+            for name, examples in self.splits.items()
+        }
+        weights = self.model.get("weights")
+        prints["weights"] = (
+            "random" if self.synthetic or not weights else weights["source"]["sha256"]
+        )
+        return prints
+
+
+def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examples]:
+    """Divide a data set into train, validation and test, the same way every time.
+
+    Validation comes out of the official training part; so does test (a fifth) where the source has
+    no official one. Then each part is cut to the protocol's size.
+
+    Raises:
+        UserError: if validation leaves nothing to train on.
+    """
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(data.train))
+    official, test, test_order = data.train, data.test, None
+    if test is None:
+        held_out = len(order) // 5
+        test, test_order, order = official, order[:held_out], order[held_out:]
+    else:
+        test_order = np.random.RandomState(SPLIT_SEED).permutation(len(test))
+    validation_size = train["validation_examples"]
+    if validation_size >= len(order):
+        raise UserError(
+            f"task {name} has {len(order)} training examples, so "
+            f"train.validation_examples={validation_size} leaves none to train on: lower it"
+        )
+    return {
+        "train": _take(official, order[validation_size:][: train["train_examples"]]),
+        "validation": _take(official, order[:validation_size]),
+        "test": _take(test, test_order[: train["test_examples"]]),
+    }
+
+
+def _take(examples: Examples, indices: np.ndarray) -> Examples:
+    if isinstance(examples.inputs, np.ndarray):
+        inputs: Any = np.ascontiguousarray(examples.inputs[np.sort(indices)])
+    else:
+        inputs = [examples.inputs[i] for i in np.sort(indices)]
+    return Examples(inputs, examples.labels[np.sort(indices)])
