@@ -4,24 +4,27 @@ import os
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner import cli, config
 from runner.run import run, show
 
 
-@hydra.main(config_path="configs", config_name="config", version_base=None)
-def _hydra_main(composed: DictConfig) -> None:
-    # Hydra has parsed the command line (and split a multirun); the checks are ours.
-    overrides = hydra.core.hydra_config.HydraConfig.get().overrides.task
-    print(show(run(config.load(overrides))))
-
-
 def main() -> None:
-    """Check the names first: Hydra's own messages do not say what was meant."""
-    config.check_names(argument for argument in sys.argv[1:] if not argument.startswith("-"))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let our errors through as they are
+    """Train what the command line describes; Hydra's own options (-m, --cfg, --help) work too."""
+    words = sys.argv[1:]
+    if not any(word.startswith("-") for word in words):
+        print(show(run(config.load(words))))
+        return
+    config.check_names(word for word in words if "=" in word and not word.startswith("-"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through as they are
     _hydra_main()
+
+
+@hydra.main(config_path="configs", config_name="config", version_base=None)
+def _hydra_main(_: DictConfig) -> None:
+    print(show(run(config.load(HydraConfig.get().overrides.task))))
 
 
 if __name__ == "__main__":

