@@ -1,8 +1,6 @@
 """What every command line shares: one clear line for an error, and its exit status."""
 
 import logging
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,35 +25,30 @@ def main(command: Callable[[], int | None]) -> None:
     except (UserError, Crash, Busy, Stopped) as error:
         if debug:
             traceback.print_exc()
-        status = _say(*_line(error))
+        prefix = "error: " if isinstance(error, UserError | Crash) else ""
+        status = _say(prefix + one_line(error), _status(error))
     sys.stdout.flush()
     sys.exit(status)
 
 
-def exit_status(error: BaseException) -> int:
-    """Return the exit status that stands for the way a run ended."""
-    return _line(error)[1]
+def one_line(error: BaseException) -> str:
+    """Return the error's message without line breaks."""
+    return " ".join(str(error).split())
 
 
-def _line(error: BaseException) -> tuple[str, int]:
-    message = " ".join(str(error).split())
+def _status(error: BaseException) -> int:
     match error:
         case UserError():
-            return f"error: {message}", BAD_INPUT
+            return BAD_INPUT
         case Busy():
-            return message, BUSY
+            return BUSY
         case Stopped():
-            return message, 128 + error.signum
+            return 128 + error.signum
         case _:
-            return f"error: {message}", CRASHED
+            return CRASHED
 
 
 def _say(line: str, status: int) -> int:
     print(line, file=sys.stderr)
     return status
 
-
-def quiet_broken_pipe() -> None:
-    """Let ``| head`` end the program as it ends others, without a traceback."""
-    if os.name == "posix":
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -92,7 +92,7 @@ def check_names(overrides: Iterable[str]) -> list[Override]:
         for name in _values(override):
             if name not in options:
                 raise UserError(
-                    f"there is no {override.key_or_group}={name}: {_did_you_mean(name, options)}"
+                    f"there is no {override.key_or_group}={name}: {did_you_mean(name, options)}"
                 )
     with _hydra():
         first = [f"{o.key_or_group}={_values(o)[0]}" for o in chosen]
@@ -102,7 +102,7 @@ def check_names(overrides: Iterable[str]) -> list[Override]:
         if override in chosen or key.startswith("hydra"):
             continue
         if key not in keys and not override.is_add():
-            raise UserError(f"there is no key {key}: {_did_you_mean(key, sorted(keys))}")
+            raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
     return chosen
 
 
@@ -127,6 +127,11 @@ def run_id(settings: Mapping[str, Any]) -> str:
 def problem_id(settings: Mapping[str, Any]) -> str:
     """Return a hash of all settings but optimizer and seed: runs that share it are comparable."""
     return _hash({name: settings[name] for name in settings if name not in ("opt", "seed")})
+
+
+def runs_dir(config: DictConfig) -> Path:
+    """Return the folder of all runs."""
+    return (ROOT / Path(config.runs_dir).expanduser()).resolve()
 
 
 def opt_changes(config: DictConfig) -> dict[str, Any]:
@@ -238,7 +243,8 @@ def _values(override: Override) -> list[str]:
     return [str(override.value())]
 
 
-def _did_you_mean(name: str, valid: list[str]) -> str:
+def did_you_mean(name: str, valid: list[str]) -> str:
+    """Return the valid names that may have been meant, or all of them."""
     close = difflib.get_close_matches(name, valid, n=3, cutoff=0.7)
     # The last part of a key alone may be what was meant: lr for opt.lr.
     close = close or [v for v in valid if v.split(".")[-1] == name.split(".")[-1]][:3]

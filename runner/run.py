@@ -40,8 +40,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     """
     settings = configuration.settings_of(config)
     identity = configuration.run_id(settings)
-    runs_dir = (configuration.ROOT / Path(config.runs_dir).expanduser()).resolve()
-    folder = RunFolder(runs_dir, settings, identity)
+    folder = RunFolder(configuration.runs_dir(config), settings, identity)
     record = folder.read_record()
     if record is not None:
         return record

@@ -1,0 +1,52 @@
+# Everything a newcomer needs: `make demo` and `make test` do their own set-up.
+
+PYTHON ?= python3
+SWEEP ?= demo
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup prepare demo test lint sweep status tables clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(READY)  ## make the virtual environment .venv with pinned packages (6 GB, minutes)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed; say which with make PYTHON=..."; exit 2; }
+	@echo "== setting up $(VENV): torch and the suite's packages, a few minutes the first time"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,dev]'
+	@touch $@
+
+prepare: $(READY)  ## fetch all data and weights of the tasks (330 MB), checked by sha256
+	$(RUN) scripts/prepare.py
+
+demo: $(READY)  ## the main job on real data: DoG and L-DoG against tuned SGD and Adam, then the table
+	@echo "== running the sweep demo (configs/sweep/demo.yaml): about 10 minutes on 2 cores"
+	$(RUN) scripts/sweep.py demo wandb.mode=disabled
+	$(RUN) scripts/tables.py --sweep demo
+
+test: $(READY)  ## run the tests
+	$(RUN) -m pytest
+
+lint: $(READY)  ## check style and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo (configs/sweep); goes on where it was stopped
+	$(RUN) scripts/sweep.py $(SWEEP)
+
+status: $(READY)  ## show which runs are done, running, stopped or failed
+	$(RUN) scripts/status.py
+
+tables: $(READY)  ## make results/records.csv, tables and figures from the records of all runs
+	$(RUN) scripts/tables.py
+
+clean:  ## delete what tools have left behind; results, data and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

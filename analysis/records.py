@@ -1,0 +1,293 @@
+"""Gathers the records of all runs, of every machine, in results/records.csv: one row a run."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+
+# The columns of records.csv in their order, with their pandas types. Scores are fractions in the
+# task's own metric; "Int64", "boolean" and "float64" may be missing, "int64" and "bool" may not.
+COLUMNS: dict[str, str] = {
+    "run_id": "str",
+    "status": "str",  # finished, diverged or failed
+    "problem_id": "str",  # runs of one problem differ in optimizer and seed only
+    "task": "str",
+    "task_version": "int64",
+    "domain": "str",
+    "budget": "str",
+    "metric": "str",
+    "higher_is_better": "bool",
+    "model": "str",
+    "protocol": "str",
+    "protocol_version": "int64",
+    "steps": "Int64",
+    "batch_size": "Int64",
+    "train_examples": "Int64",
+    "optimizer": "str",
+    "label": "str",  # the optimizer's name for readers
+    "setting": "str",  # the grid's keys and whatever else was changed: "lr=0.01"
+    "learning_rate": "float64",
+    "seed": "int64",
+    "opt_default": "bool",
+    "overrides": "str",  # JSON: what differs from the optimizer's defaults
+    "grid": "str",  # JSON: the optimizer's own search grid
+    "optimizer_id": "str",  # hash of all its settings: tells apart defaults that have changed
+    "steps_done": "Int64",
+    "train_loss": "float64",
+    "validation_last": "float64",
+    "validation_averaged": "float64",
+    "validation_majority": "float64",
+    "validation_examples": "Int64",
+    "test_last": "float64",
+    "test_averaged": "float64",
+    "test_majority": "float64",
+    "test_examples": "Int64",
+    "seconds": "float64",
+    "examples_per_second": "float64",
+    "peak_memory_bytes": "Int64",
+    "sessions": "Int64",
+    "threads": "Int64",
+    "device": "str",
+    "cpu": "str",
+    "gpu": "str",
+    "started": "str",
+    "code_version": "str",
+    "code_commit": "str",
+    "code_modified": "boolean",
+    "problem_settings": "str",  # the problem's settings that have no column: "key=value; …"
+}
+TEXT = [name for name, kind in COLUMNS.items() if kind == "str"]
+REQUIRED = [name for name, kind in COLUMNS.items() if kind in ("int64", "bool")]
+ORDER = ["task", "model", "protocol", "protocol_version", "problem_id", "optimizer"]
+ORDER += ["learning_rate", "setting", "seed", "run_id"]
+
+# Settings that have a column of their own.
+_OWN_COLUMN = {f"task.{key}" for key in ("name", "version", "domain", "budget", "metric")}
+_OWN_COLUMN |= {"task.higher_is_better", "model.name", "protocol.name", "protocol.version"}
+_OWN_COLUMN |= {"train.steps", "train.batch_size", "train.train_examples"}
+
+
+def collect(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
+    """All runs known here: those under `runs_dir` and those that `csv_path` brings along.
+
+    Returns one row a run, sorted, with `COLUMNS`; `csv_path` is brought up to date. A local run
+    replaces its row of the file, except that a local crash never hides a result from elsewhere.
+    """
+    local = _frame(read_runs(runs_dir))
+    known = read_csv(csv_path) if csv_path.exists() else _frame([])
+    if local.empty and known.empty:
+        raise UserError(f"no runs in {runs_dir} and none in {csv_path}: run `make demo` first")
+    crashed = local["run_id"][local["status"] == "failed"]
+    results = known["run_id"][known["status"] != "failed"]
+    local = local[~local["run_id"].isin(set(crashed) & set(results))]
+    known = known[~known["run_id"].isin(set(local["run_id"]))]
+    parts = [part for part in (local, known) if not part.empty]
+    frame = pd.concat(parts).sort_values(ORDER, ignore_index=True)
+    write_if_changed(csv_path, frame.to_csv(index=False, lineterminator="\n"))
+    return frame
+
+
+def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
+    """A row for each <runs_dir>/<task>/<run_id> with a record or a failure; others are running."""
+    rows: dict[str, dict[str, Any]] = {}
+    for folder in _run_folders(runs_dir):
+        for name in ("record.json", "failure.json"):
+            path = os.path.join(folder, name)  # noqa: PTH118 - pathlib doubles the time here
+            try:
+                with open(path, "rb") as file:  # noqa: PTH123
+                    row = _row(json.loads(file.read()), failed=name == "failure.json")
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                logger.warning("skipped the damaged record %s (%s)", path, reason)
+                break
+            rows[row["run_id"]] = row
+            break
+    return list(rows.values())
+
+
+def _run_folders(runs_dir: Path) -> Iterator[str]:
+    if not runs_dir.is_dir():
+        return
+    for task in sorted(os.scandir(runs_dir), key=lambda entry: entry.name):
+        if task.is_dir():
+            yield from sorted(entry.path for entry in os.scandir(task.path) if entry.is_dir())
+
+
+def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
+    """One run as a flat dictionary with the keys of `COLUMNS`; raises where it is damaged."""
+    if not failed and record["schema"] != SCHEMA:
+        raise ValueError(f"schema {record['schema']}, this version reads {SCHEMA}")
+    settings, grid = record["settings"], record["grid"]
+    task, train, optimizer = settings["task"], settings["train"], settings["opt"]
+    changed = record["opt_changed"]
+    row = {
+        "run_id": record["run_id"],
+        "status": "failed" if failed else record["status"],
+        "problem_id": record["problem_id"],
+        "task": task["name"],
+        "task_version": int(task["version"]),
+        "domain": task["domain"],
+        "budget": task["budget"],
+        "metric": task["metric"],
+        "higher_is_better": bool(task["higher_is_better"]),
+        "model": settings["model"]["name"],
+        "protocol": settings["protocol"]["name"],
+        "protocol_version": int(settings["protocol"]["version"]),
+        "steps": train.get("steps"),
+        "batch_size": train.get("batch_size"),
+        "train_examples": train.get("train_examples"),
+        "optimizer": optimizer["name"],
+        "label": optimizer.get("label") or optimizer["name"],
+        "setting": setting_text(optimizer, changed, grid),
+        "learning_rate": _number(optimizer.get("lr")),
+        "seed": int(settings["seed"]),
+        "opt_default": bool(record["opt_default"]),
+        "overrides": json.dumps(changed, sort_keys=True),
+        "grid": json.dumps(grid, sort_keys=True),
+        "optimizer_id": _hash({key: optimizer[key] for key in optimizer if key != "label"}),
+        "problem_settings": _problem_text(settings),
+    }
+    return row if failed else row | _outcome(record)
+
+
+def _outcome(record: dict[str, Any]) -> dict[str, Any]:
+    """The part of a row that only a run with a result has."""
+    if record["status"] not in ("finished", "diverged"):
+        raise ValueError(f"unknown status {record['status']!r}")
+    results, measured = record["results"], record["measured"]
+    row = {"steps_done": results.get("steps"), "train_loss": _number(results.get("train_loss"))}
+    for split in ("validation", "test"):
+        scores = results[split]
+        if not math.isfinite(_number(scores["last"])):
+            raise ValueError(f"the {split} score is {scores['last']}")
+        row |= {f"{split}_{key}": _number(scores.get(key)) for key in ("last", "averaged")}
+        row[f"{split}_majority"] = _number(scores.get("majority"))
+        row[f"{split}_examples"] = scores["examples"]
+    for key in ("peak_memory_bytes", "sessions", "threads"):
+        row[key] = measured.get(key)
+    hardware, code = record.get("hardware", {}), record.get("code", {})
+    return row | {
+        "seconds": _number(measured["seconds"]),
+        "examples_per_second": _number(measured.get("examples_per_second")),
+        "device": hardware.get("device"),
+        "cpu": hardware.get("cpu"),
+        "gpu": hardware.get("gpu"),
+        "started": measured.get("started"),
+        "code_version": code.get("version"),
+        "code_commit": code.get("commit"),
+        "code_modified": code.get("modified"),
+    }
+
+
+def setting_text(optimizer: dict, changed: dict, grid: dict) -> str:
+    """What identifies a setting among the optimizer's runs, such as "lr=0.01".
+
+    The grid's keys are always named, so that the default is comparable with the grid's points;
+    after them whatever else was changed.
+    """
+    values = dict(_flatten(optimizer))
+    others = sorted(key for key, _ in _flatten(changed) if key not in grid)
+    keys = [key for key in [*sorted(grid), *others] if key in values]
+    return " ".join(f"{key}={_text(values[key])}" for key in keys)
+
+
+def _problem_text(settings: dict[str, Any]) -> str:
+    parts = {key: value for key, value in settings.items() if key not in ("opt", "seed")}
+    values = sorted((key, value) for key, value in _flatten(parts) if key not in _OWN_COLUMN)
+    return "; ".join(f"{key}={_text(value)}" for key, value in values)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested dictionaries, each with its dotted key."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _text(value: Any) -> str:
+    """Short, and the same for 1 and 1.0, which are the same setting."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return _complete(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def _complete(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.fillna(dict.fromkeys(TEXT, "")).astype(COLUMNS)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """The frame that `collect` wrote to `path`, exactly: types, missing values, every digit."""
+    numbers = {name: [""] for name in COLUMNS if name not in TEXT}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            names = next(csv.reader(io.StringIO(file.readline())), [])
+            file.seek(0)
+            missing = [name for name in ("run_id", "status", *REQUIRED) if name not in names]
+            if missing:
+                raise ValueError(f"no column {missing[0]}")
+            kinds = {name: kind for name, kind in COLUMNS.items() if name in names}
+            frame = pd.read_csv(
+                file,
+                dtype=kinds,
+                keep_default_na=False,  # a name may read "None" or "nan"
+                na_values=numbers,
+                float_precision="round_trip",
+            )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        advice = "restore it with git or delete it"
+        raise UserError(f"cannot read {path} ({reason}): {advice}") from error
+    # A file of an older version may lack columns.
+    return frame if list(frame) == list(COLUMNS) else _complete(frame.reindex(columns=[*COLUMNS]))
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Writes `text` atomically unless the file holds it already; says whether it wrote."""
+    data = text.encode()
+    try:
+        if path.exists() and path.read_bytes() == data:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        advice = "free some space or choose another folder"
+        raise UserError(f"cannot write {path} ({error.strerror}): {advice}") from error
+    return True

@@ -1,0 +1,204 @@
+"""Chooses each optimizer's learning rate as its user would: from validation scores only."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from analysis.statistics import error, has_enough_errors
+
+# Tuning has a seed of its own: the best of several equal settings on the reported seeds would
+# look better than it is.
+TUNING_SEED = 100
+DOG = "dog"
+
+DEFAULT, MODEL_TUNED, INSTANCE_TUNED = "default", "model-tuned", "instance-tuned"
+ROWS = [DEFAULT, MODEL_TUNED, INSTANCE_TUNED]
+
+# All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
+READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
+READ += ["steps", "batch_size", "train_examples", "higher_is_better", "status", "seed", "seconds"]
+READ += ["optimizer", "opt_default", "setting", "learning_rate", "overrides", "grid"]
+READ += ["validation_last", "validation_averaged", "validation_examples"]
+
+_WHOSE = ["protocol", "protocol_version", "budget", "problem_id", "task", "model", "optimizer"]
+CHOICE_COLUMNS = [*_WHOSE, "row", "setting", "overrides", "edge"]
+CHOICE_COLUMNS += ["tuning_runs", "tuning_seconds", "tuning_tasks"]
+
+
+def choose(frame: pd.DataFrame) -> pd.DataFrame:
+    """The settings to report: for each problem and optimizer its default and its tuned ones.
+
+    `frame` is what `records.collect` returns, of any stage: only runs at `TUNING_SEED` and of them
+    only the validation columns decide. Returns `CHOICE_COLUMNS`, of which
+
+    - row: default; model-tuned (best median validation RED over the tasks of the same protocol,
+      budget and model); instance-tuned (best validation score on the task itself);
+    - setting: as in `frame`; "" also for a default that was never run;
+    - overrides: the setting as a dictionary of what to change in the optimizer's defaults;
+    - edge: the learning rate is the lowest or the highest of those tried;
+    - tuning_runs, tuning_seconds: what the choice has cost on this task, crashed runs included;
+    - tuning_tasks: the tasks that it rests on, joined by ", ".
+
+    An optimizer without a grid has the default only; so has one without tuning runs.
+    """
+    frame = newest(frame)[READ]
+    trials = _trials(frame)
+    problems = frame.drop_duplicates("problem_id").set_index("problem_id", drop=False)
+    here = dict(problems.iterrows())
+    rows: list[dict] = []
+    for (problem_id, optimizer), runs in frame.groupby(["problem_id", "optimizer"]):
+        rows.append(_default(runs))
+        rivals = trials[trials["optimizer"] == optimizer]
+        tried = rivals[rivals["problem_id"] == problem_id]
+        if tried["score"].isna().all():
+            continue
+        by_model, tasks = _best_over_tasks(rivals, here[problem_id], problems)
+        if by_model is not None:
+            rows.append(_tuned(runs, tried, MODEL_TUNED, by_model, tasks))
+        by_instance = _first(tried.set_index("setting"), "score")
+        rows.append(_tuned(runs, tried, INSTANCE_TUNED, by_instance, [runs["task"].iloc[0]]))
+    return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
+
+
+def newest(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the newest version of every task and protocol, and of every optimizer's defaults.
+
+    Runs of different versions are not comparable. Defaults have no version; where they differ in
+    anything, those last run are taken.
+    """
+    for name in ("task", "protocol"):
+        version = frame[f"{name}_version"]
+        frame = frame[version == version.groupby(frame[name]).transform("max")]
+    # The default is compared as such: its setting's text changes when the default changes.
+    for key in (frame["setting"].mask(frame["opt_default"], DEFAULT), frame["setting"]):
+        order = frame.sort_values(["started", "run_id"])
+        groups = order.groupby(["problem_id", "optimizer", key.reindex(order.index)])
+        latest = groups["optimizer_id"].transform("last").reindex(frame.index)
+        frame = frame[frame["optimizer_id"] == latest]
+    return frame
+
+
+def validation_score(frame: pd.DataFrame) -> pd.Series:
+    """The better iterate's validation score of each run, in the task's metric."""
+    averaged = iterate(frame) == "averaged"
+    return frame["validation_last"].mask(averaged, frame["validation_averaged"])
+
+
+def iterate(frame: pd.DataFrame) -> pd.Series:
+    """ "last" or "averaged": the iterate of each run that is better on validation."""
+    gain = frame["validation_averaged"] - frame["validation_last"]
+    gain = gain.where(frame["higher_is_better"], -gain)
+    # A tie goes to the average; a run without an average has nan here and keeps its last iterate.
+    return pd.Series(np.where(gain >= 0, "averaged", "last"), index=frame.index)
+
+
+def is_grid_run(frame: pd.DataFrame) -> pd.Series:
+    """Whether a run's setting is one of its optimizer's tuning: only keys of the grid changed."""
+
+    def within(overrides: str, grid: str) -> bool:
+        keys = json.loads(grid)
+        return bool(keys) and set(json.loads(overrides)) <= set(keys)
+
+    # There are few different pairs, however many runs.
+    pairs = list(zip(frame["overrides"], frame["grid"], strict=True))
+    known = {pair: within(*pair) for pair in set(pairs)}
+    return pd.Series([known[pair] for pair in pairs], index=frame.index, dtype=bool)
+
+
+def _trials(frame: pd.DataFrame) -> pd.DataFrame:
+    """The tuning runs with `score` (higher is better) and `red`; a crashed run has nan there."""
+    runs = frame[frame["seed"] == TUNING_SEED]
+    runs = runs.assign(
+        score=validation_score(runs).where(runs["higher_is_better"], -validation_score(runs)),
+        error=error(validation_score(runs), runs["higher_is_better"]),
+    )
+    runs.loc[runs["status"] == "failed", ["score", "error"]] = np.nan
+    reference = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+    enough = has_enough_errors(
+        reference["error"], reference["validation_examples"].astype("float64")
+    )
+    dog_errors = reference[enough].set_index("problem_id")["error"].to_dict()
+    dog_error = runs["problem_id"].map(dog_errors).astype("float64")
+    return runs.assign(red=(dog_error - runs["error"]) / dog_error)[is_grid_run(runs)]
+
+
+def _first(settings: pd.DataFrame, by: str) -> str:
+    """The index of the row with the highest `by`; of equals, that with the smallest rate."""
+    known = settings.dropna(subset=by).reset_index()
+    best = known[known[by] == known[by].max()]
+    return str(best.sort_values(["learning_rate", "setting"])["setting"].iloc[0])
+
+
+def _best_over_tasks(
+    rivals: pd.DataFrame, here: pd.Series, problems: pd.DataFrame
+) -> tuple[str | None, list[str]]:
+    """The setting with the best median RED over the model's tasks, and these tasks' names.
+
+    A task counts if DoG has enough errors there; a setting, if it has a result on all these tasks
+    and on the problem `here`.
+    """
+    problems = problems[problems.index.isin(rivals["problem_id"])]
+    own = rivals["setting"][(rivals["problem_id"] == here.problem_id) & rivals["score"].notna()]
+    rivals = rivals[rivals["problem_id"].isin(_one_problem_a_task(here, problems))]
+    rivals = rivals.dropna(subset="red")
+    tasks = sorted(rivals["task"].unique())
+    groups = rivals.groupby("setting")
+    settings = groups[["learning_rate"]].first()
+    # The last digits of a median depend on the order of sums; a tie must stay one.
+    settings["median"] = groups["red"].median().round(12)
+    settings = settings[(groups.size() == len(tasks)) & settings.index.isin(own)]
+    return (_first(settings, "median") if len(settings) else None), tasks
+
+
+def _one_problem_a_task(here: pd.Series, problems: pd.DataFrame) -> list[str]:
+    """The problem `here` and, of every other task of its group, the variant most like it.
+
+    A task may have been run in variants (other steps, another BatchNorm mode): those that share
+    the most settings with this problem are comparable with it.
+    """
+    others = problems[problems["task"] != here.task]
+    for name in ("protocol", "protocol_version", "budget", "model"):
+        others = others[others[name] == here[name]]
+    if not others["task"].is_unique:
+        wanted = _traits(here)
+        shared = [len(wanted & _traits(other)) for _, other in others.iterrows()]
+        others = others.assign(shared=shared).sort_index().sort_values("shared", kind="stable")
+        others = others.drop_duplicates("task", keep="last")
+    return [here.problem_id, *others.index]
+
+
+def _traits(problem: pd.Series) -> set[str]:
+    own = {f"{key}={problem[key]}" for key in ("steps", "batch_size", "train_examples")}
+    texts = problem["problem_settings"].split("; ")
+    return own | {text for text in texts if not text.startswith("task.")}
+
+
+def _default(runs: pd.DataFrame) -> dict:
+    default = runs[runs["opt_default"]]
+    setting = default["setting"].iloc[0] if len(default) else ""
+    return runs[_WHOSE].iloc[0].to_dict() | {
+        "row": DEFAULT,
+        "setting": setting,
+        "overrides": {},
+        "edge": False,
+        "tuning_runs": 0,
+        "tuning_seconds": 0.0,
+        "tuning_tasks": "",
+    }
+
+
+def _tuned(
+    runs: pd.DataFrame, tried: pd.DataFrame, row: str, setting: str, tasks: list[str]
+) -> dict:
+    chosen = tried[tried["setting"] == setting].iloc[0]
+    rates = tried["learning_rate"][tried["score"].notna()]
+    return runs[_WHOSE].iloc[0].to_dict() | {
+        "row": row,
+        "setting": setting,
+        "overrides": json.loads(chosen["overrides"]),
+        "edge": bool(chosen["learning_rate"] in (rates.min(), rates.max())),
+        "tuning_runs": len(tried),
+        "tuning_seconds": float(tried["seconds"].sum()),
+        "tuning_tasks": ", ".join(tasks),
+    }

@@ -1,0 +1,198 @@
+"""The words of a table: how its numbers are written, and the notes that make it readable alone."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.selection import DEFAULT, DOG, MODEL_TUNED, TUNING_SEED
+from analysis.statistics import LEAST_ERRORS, binomial_standard_error
+
+NONE = "–"
+# Settings that are named in a heading and so need no entry in records.csv's problem_settings.
+_HEADING = {"steps": "steps", "batch_size": "batch size", "train_examples": "training examples"}
+
+
+def heading(problem: pd.Series) -> str:
+    """What the numbers of a problem's table rest on, in a line."""
+    better = "higher" if problem.higher_is_better else "lower"
+    sizes = {
+        "training": problem.train_examples,
+        "validation": problem.validation_examples,
+        "test": problem.test_examples,
+    }
+    examples = ", ".join(f"{count(size)} {split}" for split, size in sizes.items())
+    return (
+        f"Test {problem.metric} ({better} is better) after {count(problem.steps)} steps "
+        f"of batch size {count(problem.batch_size)}; {examples} examples; "
+        f"task version {problem.task_version}; problem {problem.problem_id}."
+    )
+
+
+def display(cells: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
+    """The cells of a table as a reader sees them: text, in named columns."""
+    percent = bool(problem.higher_is_better)
+    score = f"{problem.metric}{' %' if percent else ''}"
+    means = [_score(value, percent) for value in cells["test"]]
+    widths = [_score(value, percent) for value in cells["test_half_width"]]
+    pairs = zip(means, widths, strict=True)
+    is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)
+    seeds = zip(cells["seeds"], cells["tried"], strict=True)
+    return pd.DataFrame(
+        {
+            "optimizer": cells["label"],
+            "row": cells["row"],
+            "learning rate": learning_rates(cells),
+            score: [mean if width == NONE else f"{mean} ± {width}" for mean, width in pairs],
+            "last": [_score(value, percent) for value in cells["last"]],
+            "averaged": [_score(value, percent) for value in cells["averaged"]],
+            "RED %": cells["red"].map(_signed).mask(is_dog, "reference"),
+            "seeds": [f"{done}/{tried}" if tried else NONE for done, tried in seeds],
+            "diverged": cells["diverged"].astype(str).mask(cells["seeds"] == 0, NONE),
+            "runs": cells["runs"].astype(str),
+            "time": cells["hours"].map(_duration),
+        }
+    )
+
+
+def learning_rates(cells: pd.DataFrame) -> list[str]:
+    """The settings in short: "0.01 †" for a rate at the grid's edge, "none" for DoG."""
+    texts = []
+    for optimizer, setting, edge in cells[["optimizer", "setting", "edge"]].itertuples(index=False):
+        parts = [part.split("=", 1) for part in setting.split(" ") if part]
+        short = [value if key == "lr" else f"{key}={value}" for key, value in parts]
+        # A grid optimizer whose default was never run has no known rate; DoG needs none.
+        unknown = "none" if optimizer in (DOG, "ldog") else NONE
+        texts.append((", ".join(short) or unknown) + (" †" if edge else ""))
+    return texts
+
+
+def markdown(table: pd.DataFrame, left: Sequence[str] = ()) -> str:
+    """A padded markdown table, readable in a terminal too; columns in `left` are left-aligned."""
+    columns = []
+    for name in table:
+        values = [str(name), *table[name].astype(str)]
+        width = max(3, *map(len, values))
+        to_left = name in left
+        rule = "-" * width if to_left else "-" * (width - 1) + ":"
+        values = [value.ljust(width) if to_left else value.rjust(width) for value in values]
+        columns.append([values[0], rule, *values[1:]])
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def warnings(choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    """What is missing in this table, and why."""
+    notes = []
+    tuned = choices[choices["row"] != DEFAULT]
+    if tuned.empty:
+        notes.append(f"No tuned rows: there are no grid runs at the tuning seed ({TUNING_SEED}).")
+    by_model = set(tuned["optimizer"][tuned["row"] == MODEL_TUNED])
+    for optimizer in sorted(set(tuned["optimizer"]) - by_model):
+        notes.append(
+            f"No model-tuned row for {optimizer}: its choice needs a run of DoG at the tuning seed "
+            f"with at least {LEAST_ERRORS} validation errors, and a rate tried on all tasks."
+        )
+    dog = cells[(cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)]
+    if dog.empty or not dog["seeds"].iloc[0]:
+        notes.append("No RED: DoG with its default settings has no reported run.")
+    elif dog["red"].isna().all():
+        notes.append(f"No RED: DoG makes fewer than {LEAST_ERRORS} errors on the test set.")
+    if (cells["seeds"] == 1).any():
+        notes.append("A row of one seed has no interval.")
+    if (cells["seeds"] < cells["tried"]).any():
+        notes.append("Crashed runs are left out of the means, never imputed: see the seeds.")
+    return notes
+
+
+def difference(problem: pd.Series, rival: pd.Series) -> str:
+    """What tells apart two problems of the same task, model and protocol."""
+    parts = [
+        f"{name} {count(problem[key])} here, {count(rival[key])} there"
+        for key, name in _HEADING.items()
+        if count(problem[key]) != count(rival[key])
+    ]
+    here, there = (set(one["problem_settings"].split("; ")) for one in (problem, rival))
+    parts += [f"{text} here" for text in sorted(here - there)]
+    parts += [f"{text} there" for text in sorted(there - here)]
+    reason = "; ".join(parts) or "settings that records.csv does not show"
+    return f"Not compared with problem {rival.problem_id[:6]}, which differs: {reason}."
+
+
+def explanations(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    """What the columns and rows of this table mean."""
+    notes = [
+        f"{problem.metric}: of the last or the averaged iterate, whichever is better on validation "
+        "in that run; the next two columns show both.",
+        "±: half width of Student's 95 % t interval over seeds; a diverged run counts as the "
+        "majority class.",
+        "RED: how much smaller the mean error is than DoG's, (err_DoG − err) / err_DoG; positive "
+        "is better than DoG.",
+    ]
+    by_model = choices[choices["row"] == MODEL_TUNED]
+    if len(choices[choices["row"] != DEFAULT]):
+        notes.append(
+            "instance-tuned: the learning rate with the best validation score on this task, at "
+            f"seed {TUNING_SEED}, which is not reported; runs and time include the tuning."
+        )
+    for tasks, group in by_model.groupby("tuning_tasks"):
+        which = "" if by_model["tuning_tasks"].nunique() == 1 else ", ".join(group["optimizer"])
+        alone = " One task: the same choice as instance-tuned." if ", " not in str(tasks) else ""
+        notes.append(
+            f"model-tuned{which and f' ({which})'}: the learning rate with the best median "
+            f"validation RED over the tasks of this model and protocol ({tasks}).{alone}"
+        )
+    if cells["edge"].any():
+        notes.append("†: the lowest or highest rate tried; the optimum may lie outside the grid.")
+    return notes + _sampling_error(problem, cells)
+
+
+def _sampling_error(problem: pd.Series, cells: pd.DataFrame) -> list[str]:
+    score = cells["test"].dropna()
+    if problem.metric != "accuracy" or score.empty or pd.isna(problem.test_examples):
+        return []
+    points = 100 * binomial_standard_error(score.iloc[0], problem.test_examples)
+    return [
+        f"The test set's own sampling error at {100 * score.iloc[0]:.1f} % is {points:.2f} points "
+        f"(one standard error, {count(problem.test_examples)} examples), the same examples for "
+        "every row."
+    ]
+
+
+def left_out(runs: pd.DataFrame) -> list[str]:
+    """Names the runs of older task or protocol versions, which no table mixes with the newest."""
+    notes = []
+    for name in ("task", "protocol"):
+        version = runs[f"{name}_version"]
+        old = runs[version < version.groupby(runs[name]).transform("max")]
+        for (thing, number), group in old.groupby([name, f"{name}_version"]):
+            notes.append(f"Left out: {len(group)} runs of version {number} of {name} {thing}.")
+    return notes
+
+
+def bullets(notes: Iterable[str]) -> str:
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def count(value: object) -> str:
+    """A number of things, with separators; a missing one is said to be unknown."""
+    return "unknown" if pd.isna(value) else f"{int(value):,}"  # type: ignore[call-overload]
+
+
+def _score(value: float, percent: bool) -> str:
+    if np.isnan(value):
+        return NONE
+    return f"{100 * value:.2f}" if percent else f"{value:.4g}"
+
+
+def _signed(red: float) -> str:
+    return NONE if np.isnan(red) else f"{100 * red:+.1f}".replace("-", "−")
+
+
+def _duration(hours: float) -> str:
+    """Two significant digits in a unit that suits them."""
+    if np.isnan(hours):
+        return NONE
+    for unit, size in (("s", 3600), ("min", 60)):
+        if hours * size < 99.5:
+            return f"{hours * size:.{1 if hours * size < 9.95 else 0}f} {unit}"
+    return f"{hours:.{1 if hours < 9.95 else 0}f} h"

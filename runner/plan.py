@@ -1,0 +1,138 @@
+"""A sweep as an explicit list of runs: first those that tune, then those that are reported."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner import config as configuration
+from runner.record import RunFolder
+from tasks.errors import UserError
+
+SWEEPS = configuration.CONFIGS / "sweep"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep, not necessarily done."""
+
+    run_id: str
+    problem_id: str
+    label: str  # for people: probe_cifar sgd lr=0.1 seed 100
+    config: DictConfig
+    folder: RunFolder
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a record."""
+        return self.folder.record.exists()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A task with an optimizer, composed once; settings and seeds vary within it."""
+
+    config: DictConfig
+    grid: Mapping[str, list[Any]]
+    seeds: list[int]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The problem's id and the optimizer's name, as in the table of choices."""
+        settings = configuration.settings_of(self.config)
+        return configuration.problem_id(settings), settings["opt"]["name"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a yaml of configs/sweep describes."""
+
+    cells: list[Cell]
+    tuning_seed: int
+
+    def tuning(self) -> list[PlannedRun]:
+        """Return every point of every grid, on the seed that is for tuning."""
+        return [
+            _planned(cell.config, point, self.tuning_seed)
+            for cell in self.cells
+            for point in _points(cell.grid)
+        ]
+
+    def reporting(self, choices: Mapping[tuple[str, str], list[Mapping[str, Any]]]) -> list[PlannedRun]:
+        """Return each cell's chosen settings on the seeds that are reported."""
+        return [
+            _planned(cell.config, chosen, seed)
+            for cell in self.cells
+            for chosen in _distinct(choices.get(cell.name, [{}]))
+            for seed in cell.seeds
+        ]
+
+
+def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
+    """Read a sweep and compose its cells; the overrides hold for every run.
+
+    Raises:
+        UserError: for an unknown sweep, a key that sweeps do not have, or any bad setting.
+    """
+    names = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"there is no sweep={name}: {configuration.did_you_mean(name, names)}")
+    try:
+        sweep: Any = OmegaConf.to_container(OmegaConf.load(SWEEPS / f"{name}.yaml"))
+    except (OmegaConfBaseException, OSError) as error:
+        raise UserError(f"sweep={name} cannot be read: {error}") from error
+    _check_keys(name, sweep, {"tuning_seed", "parts"})
+    cells = []
+    for part in sweep["parts"]:
+        _check_keys(name, part, {"tasks", "optimizers", "seeds", "overrides", "grids"})
+        for task, opt in product(part["tasks"], part["optimizers"]):
+            config = configuration.load(
+                [f"task={task}", f"opt={opt}", *part.get("overrides", []), *overrides]
+            )
+            own: Any = OmegaConf.to_container(config.opt.grid)
+            cells.append(Cell(config, part.get("grids", {}).get(opt, own), part["seeds"]))
+    return Sweep(cells, sweep["tuning_seed"])
+
+
+def _planned(config: DictConfig, changes: Mapping[str, Any], seed: int) -> PlannedRun:
+    config = configuration.with_changes(
+        config, {**{f"opt.{key}": value for key, value in changes.items()}, "seed": seed}
+    )
+    settings = configuration.settings_of(config)
+    identity = configuration.run_id(settings)
+    words = [settings["task"]["name"], settings["opt"]["name"]]
+    words += [f"{key}={value:g}" for key, value in changes.items()]
+    return PlannedRun(
+        identity,
+        configuration.problem_id(settings),
+        " ".join([*words, f"seed {seed}"]),
+        config,
+        RunFolder(configuration.runs_dir(config), settings, identity),
+    )
+
+
+def _points(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Return every combination; of no keys at all, the one that changes nothing."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def _distinct(choices: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Drop repetitions: the default may be the best."""
+    distinct: list[Mapping[str, Any]] = []
+    for choice in choices:
+        if choice not in distinct:
+            distinct.append(choice)
+    return distinct
+
+
+def _check_keys(name: str, mapping: Mapping[str, Any], valid: set[str]) -> None:
+    for key in mapping:
+        if key not in valid:
+            near = configuration.did_you_mean(key, sorted(valid))
+            raise UserError(f"sweep={name} has no key {key}: {near}")
+    missing = valid - set(mapping) - {"overrides", "grids"}
+    if missing:
+        raise UserError(f"sweep={name} needs {', '.join(sorted(missing))}")

@@ -1,0 +1,94 @@
+"""Runs a sweep of configs/sweep: python scripts/sweep.py demo [jobs=2] [dry_run=true] [key=value]
+
+Tunes every optimizer's grid on the tuning seed, chooses by validation, then runs what was chosen
+on the reported seeds. What is done already is not done again, so a sweep that was interrupted goes
+on with the same command. Other key=value words hold for every run (configs/config.yaml).
+"""
+
+import os
+import sys
+import time
+
+from tqdm import tqdm
+
+from runner import cli, plan
+from runner.plan import PlannedRun, Sweep
+from runner.pool import run_all
+from tasks.errors import UserError
+
+
+def main() -> int:
+    """Run both stages; return 1 if any run failed."""
+    name, options, overrides = _arguments(sys.argv[1:])
+    sweep = plan.load(name, ["progress=false", *overrides])
+    jobs = _whole("jobs", options.get("jobs", os.cpu_count() or 1))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    if options.get("dry_run", "false").lower() == "true":
+        _announce("tuning", sweep.tuning())
+        _announce("reporting, as chosen so far", sweep.reporting(_choices(sweep)))
+        return 0
+    began = time.monotonic()
+    failed = _run("tuning", sweep.tuning(), jobs, threads)
+    failed += _run("reporting", sweep.reporting(_choices(sweep)), jobs, threads)
+    took = (time.monotonic() - began) / 60
+    print(f"sweep {name} took {took:.1f} minutes, {failed} runs failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run(stage: str, runs: list[PlannedRun], jobs: int, threads: int) -> int:
+    """Run what is not done of a stage, a line for each as it ends; return how many failed."""
+    missing = _announce(stage, runs)
+    failed = 0
+    with tqdm(total=len(missing), desc=stage, unit="run", disable=not missing) as bar:
+        for outcome in run_all(missing, min(jobs, len(missing)), threads):
+            line = f"{outcome.status:9} {outcome.run.label}: {outcome.detail}"
+            bar.write(f"{line} ({outcome.seconds:.0f} s)", file=sys.stderr)
+            bar.update()
+            failed += outcome.status == "failed"
+    return failed
+
+
+def _announce(stage: str, runs: list[PlannedRun]) -> list[PlannedRun]:
+    missing = [run for run in runs if not run.done]
+    print(f"{stage}: {len(runs)} runs, {len(runs) - len(missing)} done before", file=sys.stderr)
+    return missing
+
+
+def _choices(sweep: Sweep) -> dict[tuple[str, str], list[dict]]:
+    """Return the settings to report for each problem and optimizer, from the runs so far."""
+    from analysis.records import collect
+    from analysis.selection import choose
+
+    runs_dir = sweep.tuning()[0].folder.path.parents[1]
+    try:
+        chosen = choose(collect(runs_dir, runs_dir.parent / "records.csv"))
+    except UserError:  # no runs yet
+        return {}
+    settings: dict[tuple[str, str], list[dict]] = {}
+    for row in chosen.itertuples():
+        settings.setdefault((row.problem_id, row.optimizer), []).append(row.overrides)
+    return settings
+
+
+def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
+    """Split the command line into the sweep's name, our own options and the runs' overrides."""
+    names = [word.removeprefix("sweep=") for word in words if "=" not in word or "sweep=" in word]
+    if len(names) != 1 or words[0] in ("-h", "--help"):
+        raise UserError(f"name one sweep: {' '.join((__doc__ or '').splitlines()[0].split()[5:])}")
+    options = dict(word.split("=", 1) for word in words if word.startswith(("jobs=", "dry_run=")))
+    rest = [w for w in words if "=" in w and not w.startswith(("jobs=", "dry_run=", "sweep="))]
+    return names[0], options, rest
+
+
+def _whole(key: str, value: str | int) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"{key}={value}: must be a whole number above 0")
+    return number
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,113 @@
+"""Makes run folders with invented results, in the form in which the runner leaves them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+GRIDS: dict[str, dict[str, list[float]]] = {
+    "dog": {},
+    "ldog": {},
+    "sgd": {"lr": [0.01, 0.1, 1.0]},
+    "adam": {"lr": [0.0001, 0.001, 0.01]},
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "dog": {"label": "DoG", "lr": 1.0, "reps_rel": 1e-4},
+    "ldog": {"label": "L-DoG", "lr": 1.0, "reps_rel": 1e-4},
+    "sgd": {"label": "SGD", "lr": 0.01, "weight_decay": 0.0},
+    "adam": {"label": "Adam", "lr": 0.001, "betas": [0.9, 0.999]},
+}
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def settings_of(
+    opt: str = "sgd",
+    seed: int = 0,
+    changed: dict[str, Any] | None = None,
+    task: str = "cifar",
+    model: str = "efficientnet_lite0",
+    protocol: tuple[str, int] = ("lite", 1),
+    task_version: int = 1,
+    steps: int = 468,
+    higher_is_better: bool = True,
+    budget: str = "vision",
+    **train: Any,
+) -> dict[str, Any]:
+    return {
+        "task": {
+            "name": task,
+            "version": task_version,
+            "domain": "vision",
+            "budget": budget,
+            "metric": "accuracy" if higher_is_better else "loss",
+            "higher_is_better": higher_is_better,
+            "image_size": 64,
+        },
+        "model": {"name": model},
+        "opt": {"name": opt, **DEFAULTS[opt], **(changed or {})},
+        "train": {"steps": steps, "batch_size": 32, "train_examples": 5000, **train},
+        "protocol": {"name": protocol[0], "version": protocol[1]},
+        "seed": seed,
+    }
+
+
+def record(
+    validation: float | tuple[float, float],
+    test: float | tuple[float, float] | None = None,
+    status: str = "finished",
+    seconds: float = 60.0,
+    examples: int = 1000,
+    **choices: Any,
+) -> dict[str, Any]:
+    """A record; a score is (last, averaged), or one number for both."""
+    changed = choices.get("changed") or {}
+    settings = settings_of(**choices)
+    opt = settings["opt"]["name"]
+    problem = {key: value for key, value in settings.items() if key not in ("opt", "seed")}
+    test = validation if test is None else test
+    scores = {}
+    for split, score, size in (("validation", validation, examples), ("test", test, 2000)):
+        last, averaged = score if isinstance(score, tuple) else (score, score)
+        scores[split] = {"last": last, "averaged": averaged, "majority": 0.1, "examples": size}
+    return {
+        "schema": 1,
+        "run_id": f"{settings['task']['name']}-{opt}-{digest(settings)}",
+        "status": status,
+        "problem_id": digest(problem),
+        "settings": settings,
+        "opt_default": not changed,
+        "opt_changed": changed,
+        "grid": GRIDS[opt],
+        "results": {"steps": settings["train"]["steps"], "train_loss": 0.4, **scores},
+        "fingerprints": {},
+        "code": {"version": "0.1.0", "commit": "abc", "modified": False},
+        "packages": {},
+        "hardware": {"cpu": "a cpu", "cores": 2, "gpu": None, "device": "cpu"},
+        "measured": {
+            "started": "2025-01-01T00:00:00+00:00",
+            "finished": "2025-01-01T00:01:00+00:00",
+            "seconds": seconds,
+            "examples_per_second": 296.1,
+            "peak_memory_bytes": 123,
+            "sessions": 1,
+            "threads": 2,
+        },
+    }
+
+
+def failure(**choices: Any) -> dict[str, Any]:
+    whole = record(0.5, **choices)
+    keys = ("run_id", "settings", "opt_changed", "opt_default", "grid", "problem_id")
+    return {key: whole[key] for key in keys} | {"error": "boom", "log": "run.log"}
+
+
+def write(runs_dir: Path, record: dict[str, Any]) -> Path:
+    """Puts a record, or a failure, where the runner would; returns the file."""
+    folder = runs_dir / record["settings"]["task"]["name"] / record["run_id"]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ("failure.json" if "error" in record else "record.json")
+    path.write_text(json.dumps(record))
+    return path

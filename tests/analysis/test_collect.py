@@ -1,0 +1,222 @@
+"""records.csv holds every run once, exactly, whichever machine made it."""
+
+import json
+import math
+
+import made_up_records as made_up
+import pandas as pd
+import pytest
+
+from analysis import records
+from tasks.errors import UserError
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def csv(tmp_path):
+    return tmp_path / "records.csv"
+
+
+def test_one_row_a_run_with_the_declared_columns_and_types(runs, csv):
+    made_up.write(runs, made_up.record((0.8, 0.82), (0.79, 0.81), seed=3, changed={"lr": 0.1}))
+    made_up.write(runs, made_up.record(0.7, opt="dog"))
+    frame = records.collect(runs, csv)
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == records.COLUMNS
+    row = frame[frame["optimizer"] == "sgd"].iloc[0]
+    assert (row.task, row.model, row.protocol, row.seed) == (
+        "cifar",
+        "efficientnet_lite0",
+        "lite",
+        3,
+    )
+    assert (row.validation_last, row.validation_averaged) == (0.8, 0.82)
+    assert (row.test_last, row.test_averaged, row.test_examples) == (0.79, 0.81, 2000)
+    assert (row.setting, row.learning_rate, row.opt_default) == ("lr=0.1", 0.1, False)
+    assert (json.loads(row.overrides), json.loads(row.grid)) == ({"lr": 0.1}, made_up.GRIDS["sgd"])
+    assert (row.seconds, row.device, row.gpu, row.code_commit) == (60.0, "cpu", "", "abc")
+    assert row.problem_settings == "task.image_size=64"
+
+
+def test_the_csv_is_read_back_exactly(runs, csv):
+    odd = made_up.record(0.1 + 0.2, 1 / 3, seed=0)
+    odd["results"]["train_loss"] = math.inf
+    odd["settings"]["model"]["name"] = "None"
+    odd["code"] = {"version": "NA", "commit": "1e5", "modified": None}
+    odd["hardware"]["cpu"] = 'a "cpu", with\na second line'
+    made_up.write(runs, odd)
+    made_up.write(runs, made_up.failure(seed=1))
+    made_up.write(runs, made_up.record(0.123456789012345678, opt="dog"))
+    frame = records.collect(runs, csv)
+    pd.testing.assert_frame_equal(records.read_csv(csv), frame, check_exact=True)
+
+
+def test_the_bytes_depend_on_the_runs_alone_and_are_written_once(tmp_path):
+    some = [made_up.record(0.7 + seed / 7, seed=seed) for seed in (2, 0, 1)]
+    for name, order in (("a", some), ("b", some[::-1])):
+        for record in order:
+            made_up.write(tmp_path / name, record)
+        records.collect(tmp_path / name, tmp_path / f"{name}.csv")
+    first = tmp_path / "a.csv"
+    assert first.read_bytes() == (tmp_path / "b.csv").read_bytes()
+    written = first.stat()
+    records.collect(tmp_path / "a", first)
+    assert (first.stat().st_mtime_ns, first.stat().st_ino) == (written.st_mtime_ns, written.st_ino)
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_rows_of_other_machines_are_kept_and_local_records_win(tmp_path, csv):
+    elsewhere = [made_up.record(0.5, seed=seed) for seed in (0, 1)]
+    for record in elsewhere:
+        made_up.write(tmp_path / "elsewhere", record)
+    records.collect(tmp_path / "elsewhere", csv)
+    made_up.write(tmp_path / "here", made_up.record(0.9, seed=1))
+    made_up.write(tmp_path / "here", made_up.record(0.8, seed=2))
+    frame = records.collect(tmp_path / "here", csv)
+    assert dict(zip(frame["seed"], frame["test_last"], strict=True)) == {0: 0.5, 1: 0.9, 2: 0.8}
+    pd.testing.assert_frame_equal(records.collect(tmp_path / "nowhere", csv), frame)
+
+
+@pytest.mark.parametrize("result_first", [True, False])
+def test_a_crash_here_never_hides_a_result_from_elsewhere(tmp_path, csv, result_first):
+    result, crash = made_up.record(0.5, seed=0), made_up.failure(seed=0)
+    known, local = (result, crash) if result_first else (crash, result)
+    made_up.write(tmp_path / "elsewhere", known)
+    records.collect(tmp_path / "elsewhere", csv)
+    made_up.write(tmp_path / "here", local)
+    assert records.collect(tmp_path / "here", csv)["status"].tolist() == ["finished"]
+
+
+def test_the_record_counts_where_a_failure_lies_beside_it(runs, csv):
+    made_up.write(runs, made_up.failure(seed=0))
+    made_up.write(runs, made_up.record(0.5, seed=0))
+    made_up.write(runs, made_up.failure(seed=1))
+    (runs / "cifar" / "in-progress").mkdir()
+    assert records.collect(runs, csv)["status"].tolist() == ["finished", "failed"]
+
+
+def break_off(path):
+    path.write_text(path.read_text()[:300])
+
+
+def without_seed(path):
+    record = json.loads(path.read_text())
+    del record["settings"]["seed"]
+    path.write_text(json.dumps(record))
+
+
+def of_later_schema(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+
+
+def without_score(path):
+    record = json.loads(path.read_text())
+    record["results"]["test"]["last"] = math.nan
+    path.write_text(json.dumps(record))
+
+
+def of_unknown_status(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
+
+
+def a_list(path):
+    path.write_text("[]")
+
+
+def binary(path):
+    path.write_bytes(b"\xff\xfe\x00")
+
+
+DAMAGES = [break_off, without_seed, of_later_schema, without_score, of_unknown_status, a_list]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, binary])
+def test_a_damaged_record_is_named_and_skipped(runs, csv, caplog, damage):
+    damaged = made_up.write(runs, made_up.record(0.5, seed=0))
+    made_up.write(runs, made_up.record(0.6, seed=1))
+    damage(damaged)
+    assert records.collect(runs, csv)["seed"].tolist() == [1]
+    assert len(caplog.messages) == 1
+    assert str(damaged) in caplog.messages[0]
+
+
+def test_no_runs_at_all_says_what_to_do(runs, csv):
+    with pytest.raises(UserError, match="make demo"):
+        records.collect(runs, csv)
+    assert not csv.exists()
+
+
+@pytest.mark.parametrize("content", ["", "<<<<<<< HEAD\nrun_id\n", "run_id,status\na,b\n"])
+def test_a_damaged_csv_is_refused_in_one_line_and_left_alone(runs, csv, content):
+    made_up.write(runs, made_up.record(0.5))
+    csv.write_text(content)
+    with pytest.raises(UserError, match="cannot read") as refusal:
+        records.collect(runs, csv)
+    assert "\n" not in str(refusal.value)
+    assert csv.read_text() == content
+
+
+def test_a_csv_with_a_conflict_in_it_is_refused(runs, csv):
+    made_up.write(runs, made_up.record(0.5))
+    records.collect(runs, csv)
+    csv.write_text(csv.read_text() + "=======\n")
+    with pytest.raises(UserError, match="restore it"):
+        records.collect(runs, csv)
+
+
+def test_a_csv_of_an_older_version_may_lack_optional_columns(runs, csv):
+    made_up.write(runs, made_up.record(0.5))
+    frame = records.collect(runs, csv)
+    frame.drop(columns=["threads", "gpu", "train_loss"]).to_csv(csv, index=False)
+    read = records.read_csv(csv)
+    assert read["threads"].isna().all() and read["gpu"].tolist() == [""]
+    assert {name: str(kind) for name, kind in read.dtypes.items()} == records.COLUMNS
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(runs, tmp_path):
+    made_up.write(runs, made_up.record(0.5))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        records.write_if_changed(tmp_path / "file" / "records.csv", "text")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "changed", "grid", "text"),
+    [
+        ({"lr": 0.01, "weight_decay": 0.0}, {}, {"lr": [0.01]}, "lr=0.01"),
+        ({"lr": 1}, {"lr": 1}, {"lr": [1.0]}, "lr=1"),
+        ({"lr": 1.0}, {"lr": 1.0}, {"lr": [1.0]}, "lr=1"),
+        (
+            {"lr": 1e-5, "betas": [0.9, 0.99]},
+            {"betas": [0.9, 0.99]},
+            {"lr": []},
+            "lr=1e-05 betas=[0.9,0.99]",
+        ),
+        ({"lr": 1.0, "reps_rel": 1e-4}, {}, {}, ""),
+        ({"lr": 1.0, "reps_rel": 1e-6}, {"reps_rel": 1e-6}, {}, "reps_rel=1e-06"),
+        ({"lr": 0.0031622776601683794}, {}, {"lr": []}, "lr=0.0031622776601683794"),
+        ({"lr": 0.1, "nesterov": True}, {"nesterov": True}, {"lr": []}, "lr=0.1 nesterov=true"),
+        (
+            {"lr": 0.1, "schedule": {"name": "cosine", "warmup": 0.1}},
+            {"schedule": {"warmup": 0.1}},
+            {"lr": []},
+            "lr=0.1 schedule.warmup=0.1",
+        ),
+    ],
+)
+def test_the_setting_names_the_grid_and_what_else_was_changed(optimizer, changed, grid, text):
+    assert records.setting_text(optimizer, changed, grid) == text
+
+
+def test_settings_that_differ_without_being_named_have_another_optimizer_id(runs, csv):
+    old, new = made_up.record(0.5, seed=0), made_up.record(0.5, seed=1)
+    relabelled = made_up.record(0.5, seed=2)
+    new["settings"]["opt"]["nesterov"] = True
+    relabelled["settings"]["opt"]["label"] = "SGD!"
+    for record in (old, new, relabelled):
+        made_up.write(runs, record)
+    ids = records.collect(runs, csv).set_index("seed")["optimizer_id"]
+    assert ids[0] == ids[2] != ids[1]

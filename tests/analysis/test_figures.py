@@ -1,0 +1,71 @@
+"""The figure shows the runs of its table, the same bytes every time."""
+
+import made_up_records as made_up
+import numpy as np
+import pytest
+
+from analysis import figures, records, selection, tables
+
+
+@pytest.fixture
+def frame(tmp_path):
+    made = [made_up.record(0.8, opt="dog", seed=seed) for seed in (100, 0, 1)]
+    made += [made_up.record(0.82 + seed / 1000, opt="ldog", seed=seed) for seed in (0, 1)]
+    for rate, score in ((1.0, 0.1), (0.01, 0.6), (0.1, 0.75)):
+        changed = {} if rate == 0.01 else {"lr": rate}
+        made.append(made_up.record(score, score - 0.05, seed=100, changed=changed))
+    made.append(made_up.record(0.75, 0.71, seed=0, changed={"lr": 0.1}))
+    made.append(made_up.failure(seed=1, changed={"lr": 0.1}))
+    for record in made:
+        made_up.write(tmp_path / "runs", record)
+    return records.collect(tmp_path / "runs", tmp_path / "records.csv")
+
+
+def test_the_same_records_give_the_same_bytes(frame, tmp_path):
+    made = tables.build(frame)
+    for name in ("a", "b"):
+        figures.write(made, frame, tmp_path / name)
+    first, second = ((tmp_path / name / f"{made[0].stem}.svg") for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_text().startswith("<?xml")
+    assert "<dc:date>" not in first.read_text()
+
+
+def test_it_draws_tuning_runs_by_rate_and_dog_across(frame):
+    (table,) = tables.build(frame)
+    axes = figures.draw(table, frame).axes[0]
+    drawn = [line.get_xydata() for line in axes.lines if line.get_transform() == axes.transData]
+    curve, reported = (xy for xy in drawn if len(xy) in (1, 3))
+    np.testing.assert_allclose(curve, [[0.01, 45], [0.1, 30], [1.0, 95]])
+    np.testing.assert_allclose(reported, [[0.1, 29]])
+    heights = [line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]]
+    np.testing.assert_allclose(heights, [20, 17.95, 90])
+    texts = {label.get_text() for label in axes.texts}
+    assert {"DoG", "L-DoG", "SGD", "majority class"} <= texts
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_a_problem_without_tuning_runs_has_no_figure_and_a_stale_one_is_removed(frame, tmp_path):
+    made = tables.build(frame)
+    (path,) = figures.write(made, frame, tmp_path / "figures").values()
+    assert path.exists()
+    other = path.with_name("other.svg")
+    other.write_text("<svg/>")
+    untuned = frame[frame["seed"] != selection.TUNING_SEED]
+    assert figures.write(tables.build(untuned), untuned, tmp_path / "figures") == {}
+    assert not path.exists() and other.exists()
+
+
+def test_an_error_of_nothing_can_be_drawn(frame):
+    perfect = frame.assign(test_last=1.0, test_averaged=1.0)
+    (table,) = tables.build(perfect)
+    low, high = figures.draw(table, perfect).axes[0].get_ylim()
+    assert 0 < low < high
+
+
+def test_labels_keep_their_distance_and_move_no_more_than_needed():
+    heights = np.array([0.5, 0.1, 0.52, 0.9, 0.51])
+    spread = figures.spread(heights, 0.1)
+    assert np.diff(np.sort(spread)).min() >= 0.1 - 1e-12
+    assert spread[[1, 3]].tolist() == [0.1, 0.9]
+    assert spread[[0, 4, 2]] == pytest.approx([0.41, 0.51, 0.61])

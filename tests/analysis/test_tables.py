@@ -1,0 +1,266 @@
+"""The tables say what the records say: against golden files and calculations by hand.
+
+After a wanted change: `DOG_BENCH_UPDATE_GOLDEN=1 pytest tests/analysis/test_tables.py`, and read
+the difference before committing it.
+"""
+
+import os
+from pathlib import Path
+
+import made_up_records as made_up
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import records, statistics, tables, text
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def frame_of(tmp_path):
+    def collect(*made):
+        for record in made:
+            made_up.write(tmp_path / "runs", record)
+        return records.collect(tmp_path / "runs", tmp_path / "records.csv")
+
+    return collect
+
+
+def with_rate(rate, opt="sgd"):
+    return {} if rate == made_up.DEFAULTS[opt]["lr"] else {"lr": rate}
+
+
+def example():
+    """Two tasks with all that a table can show: divergence, a crash, an edge, one seed."""
+    for task, shift in (("cifar", 0.0), ("movies", 0.03)):
+        for seed, change in ((100, 0.0), (0, 0.01), (1, -0.01), (2, 0.015)):
+            validation = (0.80 + change - shift, 0.82 + change - shift)
+            test = (0.79 + change - shift, 0.81 + change - shift)
+            yield made_up.record(validation, test, opt="dog", seed=seed, task=task, seconds=70)
+            test = tuple(score - 0.02 for score in test)
+            yield made_up.record(validation, test, opt="sgd", seed=seed, task=task, seconds=50)
+            if seed == 1:
+                yield made_up.failure(opt="sgd", seed=seed, task=task, changed={"lr": 0.1})
+            else:
+                changed = {"changed": {"lr": 0.1}, "task": task, "seed": seed, "seconds": 52}
+                yield made_up.record((0.84, 0.83), (0.82 + change, 0.81), **changed)
+        yield made_up.record(
+            0.1, seed=100, changed={"lr": 1.0}, task=task, status="diverged", seconds=10
+        )
+        for rate, score in ((0.0001, 0.6), (0.001, 0.7), (0.01, 0.85 - shift)):
+            changed = with_rate(rate, "adam")
+            yield made_up.record(score, opt="adam", changed=changed, seed=100, task=task)
+    yield made_up.record(0.86, opt="adam", changed={"lr": 0.01}, seed=0)
+    yield made_up.failure(opt="dog", seed=3)
+    yield made_up.record(0.5, opt="dog", task_version=0)
+
+
+def test_the_tables_are_those_of_the_golden_files(frame_of, tmp_path):
+    frame = frame_of(*example())
+    tables.write(tables.build(frame), frame, tmp_path / "tables")
+    written = {path.name: path.read_text() for path in (tmp_path / "tables").iterdir()}
+    written["records.csv"] = (tmp_path / "records.csv").read_text()
+    if os.environ.get("DOG_BENCH_UPDATE_GOLDEN"):
+        for path in GOLDEN.iterdir():
+            path.unlink()
+        for name, content in written.items():
+            (GOLDEN / name).write_text(content)
+    golden = {path.name: path.read_text() for path in GOLDEN.iterdir()}
+    assert sorted(written) == sorted(golden)
+    for name, content in written.items():
+        assert content == golden[name], name
+
+
+def cells_of(frame, optimizer="sgd", task="cifar"):
+    (table,) = [table for table in tables.build(frame) if table.problem.task == task]
+    return table.cells[table.cells["optimizer"] == optimizer].set_index("row")
+
+
+def test_the_score_is_the_iterate_that_validation_chose_in_each_run(frame_of):
+    # Averaged, last, averaged by a tie: whatever would have been better on test.
+    frame = frame_of(
+        made_up.record((0.1, 0.2), (0.9, 0.3), seed=0),
+        made_up.record((0.2, 0.1), (0.4, 0.9), seed=1),
+        made_up.record((0.2, 0.2), (0.9, 0.8), seed=2),
+    )
+    cell = cells_of(frame).loc["default"]
+    mean, half_width = statistics.student_t([0.3, 0.4, 0.8])
+    assert (cell.test, cell.test_half_width) == (mean, half_width)
+    assert (cell["last"], cell.averaged) == (pytest.approx(2.2 / 3), pytest.approx(2 / 3))
+
+
+def test_red_compares_with_the_default_dog_over_reported_seeds(frame_of):
+    frame = frame_of(
+        made_up.record(0.9, 0.8, opt="dog", seed=0),
+        made_up.record(0.9, 0.6, opt="dog", seed=1),
+        made_up.record(0.9, 0.1, opt="dog", seed=100),
+        made_up.record(0.9, 0.1, opt="dog", seed=0, changed={"reps_rel": 1e-6}),
+        made_up.failure(opt="dog", seed=2),
+        made_up.record(0.9, 0.85, seed=0),
+        made_up.record(0.9, 0.2, seed=100),
+    )
+    cell = cells_of(frame).loc["default"]
+    # Errors of DoG 0.2 and 0.4, of SGD 0.15.
+    assert cell.red == pytest.approx(0.5)
+    assert cell.red_of_pairs == pytest.approx((0.05 / 0.2 + 0.25 / 0.4) / 2)
+    assert cells_of(frame, "dog").loc["default"].red == 0
+
+
+def test_a_crashed_seed_is_shown_and_not_imputed_and_a_diverged_one_is_counted(frame_of):
+    made = [made_up.record(0.8, seed=seed) for seed in range(3)]
+    diverged = made_up.record(0.1, seed=3, status="diverged")
+    frame = frame_of(*made, diverged, made_up.failure(seed=4))
+    cell = cells_of(frame).loc["default"]
+    assert (cell.seeds, cell.tried, cell.diverged) == (4, 5, 1)
+    assert cell.test == pytest.approx((3 * 0.8 + 0.1) / 4)
+    (table,) = tables.build(frame)
+    shown = text.display(table.cells, table.problem).iloc[0]
+    assert (shown["seeds"], shown["diverged"]) == ("4/5", "1")
+    assert any("Crashed" in note for note in table.notes)
+
+
+def test_runs_and_hours_include_the_tuning(frame_of):
+    tuning = [
+        made_up.record(score, seed=100, changed=with_rate(rate), seconds=1800)
+        for rate, score in ((0.01, 0.7), (0.1, 0.8), (1.0, 0.75))
+    ]
+    dog = [made_up.record(0.8, opt="dog", seed=seed, seconds=100) for seed in (100, 0)]
+    reported = [made_up.record(0.8, seed=0, seconds=600), made_up.record(0.8, seed=1, seconds=1200)]
+    best = [made_up.record(0.8, changed={"lr": 0.1}, seed=seed, seconds=3600) for seed in (0, 1)]
+    frame = frame_of(*tuning, *dog, *reported, *best)
+    cells = cells_of(frame)
+    assert cells["runs"].to_dict() == {"default": 1, "model-tuned": 3, "instance-tuned": 4}
+    hours = {"default": 0.25, "model-tuned": 2.5, "instance-tuned": 2.5}
+    assert cells["hours"].to_dict() == pytest.approx(hours)
+
+
+def notes_of(frame):
+    return "\n".join(note for table in tables.build(frame) for note in table.notes)
+
+
+def test_a_table_without_tuning_runs_has_defaults_and_says_so(frame_of):
+    frame = frame_of(made_up.record(0.8, seed=0), made_up.record(0.8, opt="dog", seed=0))
+    assert cells_of(frame).index.tolist() == ["default"]
+    assert "No tuned rows" in notes_of(frame)
+
+
+def test_one_seed_has_no_interval_and_says_so(frame_of):
+    frame = frame_of(made_up.record(0.8, seed=0), made_up.record(0.8, opt="dog", seed=0))
+    (table,) = tables.build(frame)
+    assert text.display(table.cells, table.problem)["accuracy %"].tolist() == ["80.00", "80.00"]
+    assert "one seed" in notes_of(frame)
+    two = frame_of(made_up.record(0.8, seed=1), made_up.record(0.8, opt="dog", seed=1))
+    assert "one seed" not in notes_of(two)
+
+
+def test_red_is_withheld_below_ten_errors_of_dog_and_without_dog(frame_of):
+    frame = frame_of(made_up.record(0.8, seed=0))
+    assert np.isnan(cells_of(frame).loc["default"].red)
+    assert "no reported run" in notes_of(frame)
+    few = frame_of(made_up.record(1 - 9 / 2000, opt="dog", seed=0))
+    assert np.isnan(cells_of(few).loc["default"].red)
+    assert "fewer than 10 errors" in notes_of(few)
+
+
+def test_a_setting_that_no_run_reported_is_a_dash(frame_of):
+    frame = frame_of(made_up.record(0.8, seed=100, changed={"lr": 0.1}))
+    (table,) = tables.build(frame)
+    shown = text.display(table.cells, table.problem).set_index("row").loc["instance-tuned"]
+    assert shown["learning rate"] == "0.1 †"
+    columns = ["accuracy %", "last", "averaged", "RED %", "seeds", "diverged", "time"]
+    assert shown[columns].tolist() == ["–"] * len(columns)
+
+
+def test_problems_of_one_name_are_kept_apart_and_their_difference_is_named(frame_of, tmp_path):
+    frame = frame_of(
+        made_up.record(0.8, opt="dog"),
+        made_up.record(0.4, opt="dog", steps=100, augment="flip"),
+        made_up.record(0.4, opt="dog", task="movies"),
+    )
+    made = tables.build(frame)
+    stems = [table.stem for table in made]
+    ids = sorted(frame["problem_id"][frame["task"] == "cifar"].unique())
+    base = "efficientnet_lite0-lite"
+    assert stems == [*(f"cifar-{base}-{one[:6]}" for one in ids), f"movies-{base}"]
+    assert [len(table.cells) for table in made] == [1, 1, 1]
+    (note,) = [
+        note for note in made[0].notes if note.startswith(f"Not compared with problem {ids[1][:6]}")
+    ]
+    assert "steps" in note and "train.augment=flip" in note
+    assert not any("Not compared" in note for note in made[2].notes)
+
+
+def test_older_versions_are_left_out_and_named(frame_of, tmp_path):
+    frame = frame_of(
+        made_up.record(0.2, opt="dog", task_version=1),
+        made_up.record(0.8, opt="dog", task_version=2),
+        made_up.record(0.3, opt="dog", task_version=2, protocol=("lite", 0)),
+        made_up.record(0.3, opt="dog", task="movies"),
+    )
+    assert cells_of(frame, "dog")["test"].tolist() == [0.8]
+    first, second = tables.build(frame)
+    assert "Left out: 1 runs of version 1 of task cifar." in first.notes
+    assert "Left out: 1 runs of version 0 of protocol lite." in first.notes
+    assert not any("Left out" in note for note in second.notes)
+    tables.write([first, second], frame, tmp_path / "tables")
+    assert "version 1 of task cifar" in (tmp_path / "tables" / "summary.md").read_text()
+
+
+def test_stale_tables_of_ours_are_removed_and_other_files_are_not(frame_of, tmp_path):
+    folder = tmp_path / "tables"
+    frame = frame_of(made_up.record(0.8), made_up.record(0.8, task="movies"))
+    made = tables.build(frame)
+    tables.write(made, frame, folder)
+    (folder / "notes.md").write_text("# mine\n")
+    (folder / "mine.csv").write_text("a,b\n1,2\n")
+    tables.write(made[:1], frame[frame["task"] == "cifar"], folder)
+    names = sorted(path.name for path in folder.iterdir())
+    stem = "cifar-efficientnet_lite0-lite"
+    assert names == [
+        f"{stem}.csv",
+        f"{stem}.md",
+        "mine.csv",
+        "notes.md",
+        "summary.csv",
+        "summary.md",
+    ]
+
+
+def test_the_csv_tables_hold_the_cells_as_numbers(frame_of, tmp_path):
+    frame = frame_of(*example())
+    made = tables.build(frame)
+    tables.write(made, frame, tmp_path / "tables")
+    read = pd.read_csv(tmp_path / "tables" / f"{made[0].stem}.csv", keep_default_na=True)
+    assert list(read) == [*tables.IDENTITY, *tables.CELLS]
+    np.testing.assert_allclose(read["test"], made[0].cells["test"], atol=1e-8)
+    summary = pd.read_csv(tmp_path / "tables" / "summary.csv")
+    assert len(summary) == sum(len(table.cells) for table in made)
+
+
+def test_where_lower_is_better_the_metric_is_shown_in_its_own_unit(frame_of):
+    lower = {"higher_is_better": False}
+    frame = frame_of(
+        made_up.record((2.5, 2.0), (2.25, 2.4), opt="dog", seed=0, **lower),
+        made_up.record((1.0, 1.5), (1.2, 9.0), seed=0, **lower),
+    )
+    (table,) = tables.build(frame)
+    assert text.display(table.cells, table.problem)["loss"].tolist() == ["2.4", "1.2"]
+    assert cells_of(frame).loc["default"].red == pytest.approx(0.5)
+
+
+def test_render_shows_the_wanted_problems_only(frame_of):
+    frame = frame_of(made_up.record(0.8), made_up.record(0.8, task="movies"))
+    made = tables.build(frame)
+    shown = tables.render(made, [made[1].problem.problem_id])
+    assert "movies" in shown and "cifar" not in shown
+    assert tables.render(made, []) == ""
+    assert tables.render(made).count("| optimizer") == 2
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"),
+    [(1.25 / 3600, "1.2 s"), (70 / 3600, "70 s"), (0.2, "12 min"), (3.14, "3.1 h"), (120, "120 h")],
+)
+def test_times_are_shown_in_a_fitting_unit(hours, shown):
+    assert text._duration(hours) == shown
