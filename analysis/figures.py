@@ -37,6 +37,7 @@ _STYLE: Any = {
 # What is drawn; few columns are faster to filter.
 _RUN = ["optimizer", "label", "opt_default", "overrides", "grid", "seed", "learning_rate", "error"]
 _RUN += ["validation_last", "validation_averaged", "higher_is_better", "test_majority"]
+_RUN += ["test_examples"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ def draw(table: Table, runs: pd.DataFrame) -> Any:
     """The figure of a problem's runs, or None where no learning rate was tried."""
     percent = bool(table.problem.higher_is_better)
     runs = scored(runs[runs["status"] != "failed"])[_RUN]
-    runs = runs.assign(error=runs["error"] * (100 if percent else 1))
+    # A perfect score has no place on a log axis: it is drawn as half an error.
+    least = 0.5 / runs["test_examples"].astype("float64")
+    runs["error"] = runs["error"].clip(lower=least) * (100 if percent else 1)
     curves, lines = _curves(runs), _lines(runs)
     if not curves:
         return None
@@ -105,11 +108,12 @@ def draw(table: Table, runs: pd.DataFrame) -> Any:
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(7.0, 3.8))
+        figure = Figure(figsize=(7.4, 3.8))
         # Fixed margins, the right one for the labels: an automatic layout draws everything twice.
-        axes = figure.add_axes((0.085, 0.125, 0.68, 0.75))
+        axes = figure.add_axes((0.08, 0.125, 0.66, 0.75))
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_ylim(_limits(curves, lines))
         labels = [_draw_across(axes, line) for line in lines]
         for curve, style in zip(curves, CURVES * len(curves), strict=False):
             labels.append(_draw_curve(axes, curve, style))
@@ -153,6 +157,15 @@ def _lines(runs: pd.DataFrame) -> list[Across]:
             line = Across(label, optimizer, errors.mean(), errors.min(), errors.max())
             lines.append(line)
     return lines
+
+
+def _limits(curves: list[Curve], lines: list[Across]) -> tuple[float, float]:
+    """The range of all errors drawn and some room around it, in equal proportions."""
+    errors = [[line.low, line.high] for line in lines]
+    errors += [[*curve.errors, *curve.reported_errors] for curve in curves]
+    low, high = min(map(min, errors)), max(map(max, errors))
+    room = max((high / low) ** 0.06, 1.02)
+    return low / room, high * room
 
 
 # A label is what stands at the right: its text, its height in data units, and how to draw it.

@@ -1,6 +1,8 @@
 """Chooses each optimizer's learning rate as its user would: from validation scores only."""
 
 import json
+from collections.abc import Iterable
+from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -56,7 +58,7 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
         by_model, tasks = _best_over_tasks(rivals, here[problem_id], problems)
         if by_model is not None:
             rows.append(_tuned(runs, tried, MODEL_TUNED, by_model, tasks))
-        by_instance = _first(tried.set_index("setting"), "score")
+        by_instance = _first(tried["setting"], tried["learning_rate"], tried["score"])
         rows.append(_tuned(runs, tried, INSTANCE_TUNED, by_instance, [runs["task"].iloc[0]]))
     return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
 
@@ -123,11 +125,10 @@ def _trials(frame: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(red=(dog_error - runs["error"]) / dog_error)[is_grid_run(runs)]
 
 
-def _first(settings: pd.DataFrame, by: str) -> str:
-    """The index of the row with the highest `by`; of equals, that with the smallest rate."""
-    known = settings.dropna(subset=by).reset_index()
-    best = known[known[by] == known[by].max()]
-    return str(best.sort_values(["learning_rate", "setting"])["setting"].iloc[0])
+def _first(settings: Iterable[str], rates: Iterable[float], values: Iterable[float]) -> str:
+    """The setting of the highest value; of equals, that with the smallest rate."""
+    ranking = zip(values, rates, settings, strict=True)
+    return min((-value, rate, setting) for value, rate, setting in ranking if value == value)[2]
 
 
 def _best_over_tasks(
@@ -141,14 +142,21 @@ def _best_over_tasks(
     problems = problems[problems.index.isin(rivals["problem_id"])]
     own = rivals["setting"][(rivals["problem_id"] == here.problem_id) & rivals["score"].notna()]
     rivals = rivals[rivals["problem_id"].isin(_one_problem_a_task(here, problems))]
-    rivals = rivals.dropna(subset="red")
-    tasks = sorted(rivals["task"].unique())
-    groups = rivals.groupby("setting")
-    settings = groups[["learning_rate"]].first()
+    rivals = rivals[rivals["red"].notna()]
+    tasks = sorted(set(rivals["task"]))
+    rivals = rivals[rivals["setting"].isin(own)]
+    reds: dict[tuple[str, float], list[float]] = {}
+    columns = (rivals[name] for name in ("setting", "learning_rate", "red"))
+    for setting, rate, red in zip(*columns, strict=True):
+        reds.setdefault((setting, rate), []).append(red)
     # The last digits of a median depend on the order of sums; a tie must stay one.
-    settings["median"] = groups["red"].median().round(12)
-    settings = settings[(groups.size() == len(tasks)) & settings.index.isin(own)]
-    return (_first(settings, "median") if len(settings) else None), tasks
+    medians = {
+        key: round(median(some), 12) for key, some in reds.items() if len(some) == len(tasks)
+    }
+    if not medians:
+        return None, tasks
+    settings, rates = zip(*medians, strict=True)
+    return _first(settings, rates, medians.values()), tasks
 
 
 def _one_problem_a_task(here: pd.Series, problems: pd.DataFrame) -> list[str]:

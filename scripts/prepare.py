@@ -1,4 +1,7 @@
-"""Fetches all data and weights that the tasks need: python scripts/prepare.py [task ...]"""
+"""Fetches data and weights: python scripts/prepare.py [task ...]
+
+Without a task, those of all tasks, and the package that tests and benchmarks compare ours with.
+"""
 
 import sys
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from runner import cli
-from runner.config import CONFIGS, did_you_mean
+from runner.config import CONFIGS, ROOT, did_you_mean
 from tasks.errors import UserError
 from tasks.sources import Source, default_data_dir, fetch, source_from
 
@@ -26,13 +29,18 @@ def sources(tasks: list[str]) -> list[Source]:
             raise UserError(f"there is no task={task}: {did_you_mean(task, known)}")
     files = [CONFIGS / "task" / f"{task}.yaml" for task in tasks or known]
     files += sorted((CONFIGS / "model").glob("*.yaml"))
+    files += [] if tasks else [ROOT / "benchmarks" / "dog_optimizer.yaml"]
     return list(dict.fromkeys(source for file in files for source in _in(file)))
 
 
 def _in(file: Path) -> list[Source]:
     content = OmegaConf.load(file)
-    blocks = [content.get("data"), content.get("weights")]
-    return [source_from(OmegaConf.to_container(block.source)) for block in blocks if block]
+    blocks = [content, content.get("data"), content.get("weights")]
+    return [
+        source_from(OmegaConf.to_container(block.source))
+        for block in blocks
+        if block and "registry" in block.get("source", {})
+    ]
 
 
 if __name__ == "__main__":

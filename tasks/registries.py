@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tasks.sources import Source
 
 Command = list[str]
+
+STALLED_SECONDS = 300  # apt-get waits for ever when the disk fills up under it
 
 
 def _pip(source: "Source", staging: Path) -> list[Command]:
@@ -107,7 +110,8 @@ def download(source: "Source", staging: Path) -> Path:
 def _run(
     command: Command, staging: Path, environment: Mapping[str, str], bar: tqdm
 ) -> tuple[int, str]:
-    """Run the client to its end; its exit status and all that it said."""
+    """Run the client to its end or standstill; its exit status and all that it said."""
+    size, changed = 0, time.monotonic()
     process = subprocess.Popen(
         command,
         cwd=staging / "archive",
@@ -125,8 +129,12 @@ def _run(
                 output, _ = process.communicate(timeout=0.2)
                 return process.returncode, output
             except subprocess.TimeoutExpired:
-                bar.n = min(_largest_file(staging), bar.total or 0)
+                before, size = size, _largest_file(staging)
+                bar.n = min(size, bar.total or 0)
                 bar.refresh()
+                changed = changed if size == before else time.monotonic()
+                if time.monotonic() - changed > STALLED_SECONDS:
+                    return 1, f"error: timed out, no progress for {STALLED_SECONDS} seconds"
     finally:
         if process.poll() is None:  # interrupted: the client and its children end with us
             with suppress(ProcessLookupError):
@@ -192,7 +200,8 @@ def _reason(output: str) -> str:
     lines = [line for line in lines if not _NOISE.search(line)]
     causes = [line for line in lines if _CAUSE.search(line)]
     errors = [line for line in lines if re.match(r"(npm )?(error|E:|fatal)", line, re.I)]
-    best = (causes or errors or lines or ["its client said nothing"])[-1]
+    # Of several causes the longest tells most (npm splits one into code, errno, address ...).
+    best = max(causes, key=len, default="") or (errors or lines or ["its client said nothing"])[-1]
     # pip wraps the cause in the names of its own objects.
     best = re.sub(r"^WARNING: Retrying .*? after |<[^>]* object at [^>]*>: ", "", best)
     return best if len(best) <= 240 else f"{best[:237]}..."

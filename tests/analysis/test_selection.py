@@ -115,6 +115,16 @@ def test_a_rate_that_crashed_on_a_task_cannot_be_model_tuned(frame_of):
     assert choices_of(frame)["instance-tuned"]["setting"] == "lr=0.1"
 
 
+def test_tasks_that_tried_no_rate_in_common_have_no_model_tuned_row(frame_of):
+    frame = frame_of(
+        trial(None, 0.8, opt="dog"),
+        trial(None, 0.8, opt="dog", task="movies"),
+        *grid({0.01: 0.7}),
+        *grid({0.1: 0.9}, task="movies"),
+    )
+    assert list(choices_of(frame)) == ["default", "instance-tuned"]
+
+
 def test_a_task_with_few_errors_of_dog_has_no_say_in_the_model_tuned_rate(frame_of):
     frame = frame_of(
         trial(None, 0.8, opt="dog"),

@@ -177,7 +177,8 @@ def test_pips_own_refusal_of_a_checksum_is_told_as_ours(archive, data_dir, serve
     [
         (
             "npm error code ENOTFOUND\nnpm error network request failed, reason: getaddrinfo "
-            "ENOTFOUND host\nnpm error network In most cases you are behind a proxy\n"
+            "ENOTFOUND host\nnpm error   errno: 'ENOTFOUND'\n"
+            "npm error network In most cases you are behind a proxy\n"
             "npm error A complete log of this run can be found in: /x",
             "getaddrinfo ENOTFOUND host",
         ),
@@ -366,6 +367,14 @@ def test_a_killed_fetch_leaves_nothing_whole_and_the_next_one_recovers(
     serve(COPY, archive)
     fetch(source, data_dir)
     assert leftovers(data_dir) == [source.folder]
+
+
+def test_a_client_that_stands_still_is_ended(archive, data_dir, serve, monkeypatch):
+    monkeypatch.setattr(registries, "STALLED_SECONDS", 0.3)
+    serve("import time; time.sleep(60)")
+    with pytest.raises(UserError, match=r"no progress for 0\.3 seconds"):
+        fetch(source_of(archive), data_dir)
+    assert leftovers(data_dir) == []
 
 
 def test_an_interrupt_ends_the_client_and_cleans_up(archive, data_dir, serve, monkeypatch):

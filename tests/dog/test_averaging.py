@@ -1,0 +1,133 @@
+"""Polynomial-decay averaging against its definition, and on models with awkward tensors."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dog import PolynomialDecayAverager
+
+
+def vector(model):
+    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
+@settings(max_examples=30, deadline=None)
+@given(gamma=st.floats(0.0, 50.0), steps=st.integers(1, 20))
+def test_average_follows_its_definition(gamma, steps):
+    model = nn.Linear(3, 2).double()
+    averager = PolynomialDecayAverager(model, gamma)
+    expected = np.zeros(8)
+    for t in range(1, steps + 1):
+        nn.utils.vector_to_parameters(torch.randn(8).double(), model.parameters())
+        w = (1 + gamma) / (t + gamma)
+        expected = (1 - w) * expected + w * vector(model).numpy()
+        averager.step()
+    average = vector(averager.averaged_model).numpy()
+    np.testing.assert_allclose(average, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_gamma_zero_is_the_plain_mean():
+    model, seen = nn.Linear(2, 1), []
+    averager = PolynomialDecayAverager(model, gamma=0.0)
+    for _ in range(5):
+        nn.init.normal_(model.weight)
+        seen.append(vector(model))
+        averager.step()
+    torch.testing.assert_close(vector(averager.averaged_model), torch.stack(seen).mean(0))
+
+
+def test_batch_norm_statistics_are_averaged_and_counters_copied():
+    model = nn.BatchNorm1d(3)
+    averager = PolynomialDecayAverager(model)
+    means = []
+    for _ in range(3):
+        model(torch.randn(8, 3) + 5)
+        means.append(model.running_mean.clone())
+        averager.step()
+    expected = means[0]
+    for t, mean in enumerate(means[1:], start=2):
+        expected = (1 - 9 / (t + 8)) * expected + 9 / (t + 8) * mean
+    torch.testing.assert_close(averager.averaged_model.running_mean, expected)
+    assert averager.averaged_model.num_batches_tracked == 3
+
+
+def test_integer_and_boolean_buffers_are_copied():
+    model = nn.Linear(1, 1)
+    model.register_buffer("count", torch.tensor([1], dtype=torch.int32))
+    model.register_buffer("mask", torch.tensor([True, False]))
+    averager = PolynomialDecayAverager(model)
+    for _ in range(2):
+        model.count += 5
+        model.mask.logical_not_()
+        averager.step()
+    assert averager.averaged_model.count.item() == 11
+    assert averager.averaged_model.mask.tolist() == [True, False]
+
+
+def test_tied_weights_are_averaged_once_and_stay_tied():
+    tied, plain = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 4, bias=False)), nn.Embedding(4, 3)
+    tied[1].weight = tied[0].weight
+    averagers = PolynomialDecayAverager(tied), PolynomialDecayAverager(plain)
+    for _ in range(5):
+        weights = torch.randn(4, 3)
+        for model, averager in zip((tied[0], plain), averagers, strict=True):
+            with torch.no_grad():
+                model.weight.copy_(weights)
+            averager.step()
+    average = averagers[0].averaged_model
+    torch.testing.assert_close(average[0].weight, averagers[1].averaged_model.weight)
+    assert average[0].weight is average[1].weight
+
+
+def test_model_in_training_is_not_changed():
+    model = nn.Linear(2, 2)
+    averager = PolynomialDecayAverager(model)
+    before = copy.deepcopy(model.state_dict())
+    averager.step()
+    nn.init.zeros_(averager.averaged_model.weight)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert averager.base_model is model
+
+
+def test_reset_lets_the_next_step_copy():
+    model = nn.Linear(2, 1)
+    averager = PolynomialDecayAverager(model)
+    for _ in range(3):
+        nn.init.normal_(model.weight)
+        averager.step()
+    averager.reset()
+    nn.init.normal_(model.weight)
+    averager.step()
+    assert torch.equal(averager.averaged_model.weight, model.weight)
+
+
+@pytest.mark.parametrize("k", [0, 1, 4])
+def test_saved_and_loaded_average_goes_on_bit_for_bit(k):
+    values = torch.randn(7, 3)
+    averages = []
+    for reload_at in (None, k):
+        model = nn.Linear(3, 1, bias=False)
+        averager = PolynomialDecayAverager(model)
+        for step, value in enumerate(values):
+            if step == reload_at:
+                buffer = io.BytesIO()
+                torch.save(averager.state_dict(), buffer)
+                buffer.seek(0)
+                averager = PolynomialDecayAverager(model)
+                averager.load_state_dict(torch.load(buffer, weights_only=True))
+            with torch.no_grad():
+                model.weight.copy_(value)
+            averager.step()
+        averages.append(vector(averager.averaged_model))
+    assert torch.equal(*averages)
+
+
+def test_negative_gamma_is_refused():
+    with pytest.raises(ValueError, match="gamma"):
+        PolynomialDecayAverager(nn.Linear(1, 1), gamma=-1.0)
