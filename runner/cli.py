@@ -51,4 +51,3 @@ def _status(error: BaseException) -> int:
 def _say(line: str, status: int) -> int:
     print(line, file=sys.stderr)
     return status
-

@@ -214,7 +214,9 @@ def _keys(config: DictConfig, prefix: str = "") -> set[str]:
     for name in config:
         path = f"{prefix}{name}"
         keys.add(path)
-        if not OmegaConf.is_interpolation(config, name) and OmegaConf.is_dict(config._get_node(name)):
+        if not OmegaConf.is_interpolation(config, name) and OmegaConf.is_dict(
+            config._get_node(name)
+        ):
             keys |= _keys(config[name], f"{path}.")
     return keys
 

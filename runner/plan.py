@@ -61,7 +61,9 @@ class Sweep:
             for point in _points(cell.grid)
         ]
 
-    def reporting(self, choices: Mapping[tuple[str, str], list[Mapping[str, Any]]]) -> list[PlannedRun]:
+    def reporting(
+        self, choices: Mapping[tuple[str, str], list[Mapping[str, Any]]]
+    ) -> list[PlannedRun]:
         """Return each cell's chosen settings on the seeds that are reported."""
         return [
             _planned(cell.config, chosen, seed)

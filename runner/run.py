@@ -46,8 +46,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         return record
     folder.make()
     with _explained(folder, config, settings, identity), _only_process(folder, identity):
-        record = folder.read_record() or _train(config, settings, identity, folder)
-    return record
+        return folder.read_record() or _train(config, settings, identity, folder)
 
 
 def show(record: Mapping[str, Any]) -> str:
@@ -62,7 +61,8 @@ def show(record: Mapping[str, Any]) -> str:
             f"  (majority class {scores['majority']:.4f}, {scores['examples']} examples)"
         )
     lines.append(
-        f"  {measured['seconds']:.0f} s, {measured['examples_per_second']:.0f} examples/s in training"
+        f"  {measured['seconds']:.0f} s, "
+        f"{measured['examples_per_second']:.0f} examples/s in training"
     )
     return "\n".join(lines)
 
@@ -145,12 +145,13 @@ def build_task(config: DictConfig) -> "Task":
     from hydra.utils import get_class
 
     data_dir = Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
-    parts = [OmegaConf.to_container(config[name], resolve=True) for name in ("task", "model", "train")]
-    return get_class(config.task._target_)(*parts, data_dir.resolve())
+    parts = (config.task, config.model, config.train)
+    plain = [OmegaConf.to_container(part, resolve=True) for part in parts]
+    return get_class(config.task._target_)(*plain, data_dir.resolve())
 
 
 def _optimizer(settings: Mapping[str, Any], config: DictConfig, network: Any) -> tuple[Any, Any]:
-    """Build the optimizer, whose yaml holds its arguments among a few keys of ours, and averager."""
+    """Build the optimizer and the averager; its yaml holds arguments among a few keys of ours."""
     from hydra.utils import get_class
 
     from dog import PolynomialDecayAverager

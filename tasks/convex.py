@@ -33,10 +33,14 @@ class Probe(Task):
         """Return the features of every split, from the cache where they are there."""
         if self.synthetic:
             return {name: torch.from_numpy(array) for name, array in self._compute().items()}
-        folder = self.data_dir / "features" / content_key(
-            [FEATURES_VERSION, self.source.fingerprints()]
-            + [self.train[name] for name in ("image_size", "max_tokens")]
-            + [self.model.get(name) for name in ("arch", "mean", "std", "channels")]
+        folder = (
+            self.data_dir
+            / "features"
+            / content_key(
+                [FEATURES_VERSION, self.source.fingerprints()]
+                + [self.train[name] for name in ("image_size", "max_tokens")]
+                + [self.model.get(name) for name in ("arch", "mean", "std", "channels")]
+            )
         )
         arrays = cached_arrays(folder, self._compute, f"compute the features of {self.name}")
         return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
@@ -69,4 +73,3 @@ class Probe(Task):
 
     def fingerprints(self) -> dict[str, str]:
         return self.source.fingerprints()
-

@@ -4,6 +4,7 @@ A builder takes the model's configuration, the number of outputs (0: no head, fe
 the folder of data and weights, and whether the weights are made up (a synthetic task's).
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,10 @@ def squeezenet(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> 
     if synthetic:
         return network
     path = _weights(model, data_dir)
-    tensors = [
-        torch.from_numpy(array).permute(3, 2, 0, 1) if array.ndim == 4 else torch.from_numpy(array)
-        for weight_and_bias in read_numpy_pickle(path).values()
-        for array in weight_and_bias
-    ]
+    layers = read_numpy_pickle(path)  # conv1, fire2/squeeze1x1, ..., conv10, in no such order
+    names = sorted(layers, key=lambda name: int(re.sub(r"\D", "", name.split("/")[0])))
+    tensors = [torch.from_numpy(array) for name in names for array in layers[name]]
+    tensors = [t.permute(3, 2, 0, 1) if t.ndim == 4 else t for t in tensors]  # HWIO to OIHW
     return _load_in_order(network, tensors, {"classifier."}, path)
 
 
@@ -60,9 +60,9 @@ def transformers_network(model: Config, outputs: int, data_dir: Path, synthetic:
     logging.set_verbosity_error()  # a new head is what we want, no reason for a warning
     logging.disable_progress_bar()
     auto: Any = AutoModelForSequenceClassification if outputs else AutoModel
-    head = {"num_labels": outputs} if outputs else {}
+    head: dict[str, Any] = {"num_labels": outputs} if outputs else {}
     if synthetic:
-        sizes = {name: 32 for name in ("hidden_size", "intermediate_size")}
+        sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32}
         config = BertConfig(
             vocab_size=256, num_hidden_layers=2, num_attention_heads=2, **sizes, **head
         )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import made_up_records as made_up
 import pandas as pd
@@ -49,7 +50,10 @@ def test_the_csv_is_read_back_exactly(runs, csv):
     odd["hardware"]["cpu"] = 'a "cpu", with\na second line'
     made_up.write(runs, odd)
     made_up.write(runs, made_up.failure(seed=1))
-    made_up.write(runs, made_up.record(0.123456789012345678, opt="dog"))
+    numbers = random.Random(0)
+    for seed in range(40):
+        some = numbers.random() / 10 ** numbers.randrange(9)
+        made_up.write(runs, made_up.record(some, opt="dog", seed=seed, seconds=numbers.random()))
     frame = records.collect(runs, csv)
     pd.testing.assert_frame_equal(records.read_csv(csv), frame, check_exact=True)
 

@@ -70,9 +70,7 @@ def test_step_follows_the_papers_equation(reps_rel, c, eps, weight_decay, eta0, 
         starts = [torch.cat([p.detach() for p in block]).numpy() for block in blocks]
         train(optimizer_class(parameters, **arguments), blocks, steps=12)
         for block, start in zip(blocks, starts, strict=True):
-            expected = paper_iterates(
-                start, curved, 12, reps_rel, c, eps, weight_decay, eta0
-            )[-1]
+            expected = paper_iterates(start, curved, 12, reps_rel, c, eps, weight_decay, eta0)[-1]
             np.testing.assert_allclose(
                 torch.cat([p.detach() for p in block]).numpy(), expected, rtol=1e-9, atol=1e-9
             )
