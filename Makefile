@@ -28,7 +28,6 @@ prepare: $(READY)  ## fetch all data and weights of the tasks (330 MB), checked 
 demo: $(READY)  ## the main job on real data: DoG and L-DoG against tuned SGD and Adam, then the table
 	@echo "== running the sweep demo (configs/sweep/demo.yaml): about 10 minutes on 2 cores"
 	$(RUN) scripts/sweep.py demo wandb.mode=disabled
-	$(RUN) scripts/tables.py --sweep demo
 
 test: $(READY)  ## run the tests
 	$(RUN) -m pytest

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,12 @@ READ += ["steps", "batch_size", "train_examples", "higher_is_better", "status", 
 READ += ["optimizer", "opt_default", "setting", "learning_rate", "overrides", "grid"]
 READ += ["validation_last", "validation_averaged", "validation_examples"]
 
-_WHOSE = ["protocol", "protocol_version", "budget", "problem_id", "task", "model", "optimizer"]
-CHOICE_COLUMNS = [*_WHOSE, "row", "setting", "overrides", "edge"]
+_WHOSE = ["protocol", "protocol_version", "budget", "problem_id", "task", "model"]
+CHOICE_COLUMNS = [*_WHOSE, "optimizer", "row", "setting", "overrides", "edge"]
 CHOICE_COLUMNS += ["tuning_runs", "tuning_seconds", "tuning_tasks"]
+
+# A problem's columns of records.csv.
+Problem = dict[Any, Any]
 
 
 def choose(frame: pd.DataFrame) -> pd.DataFrame:
@@ -46,20 +50,23 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     """
     frame = newest(frame)[READ]
     trials = _trials(frame)
-    problems = frame.drop_duplicates("problem_id").set_index("problem_id", drop=False)
-    here = dict(problems.iterrows())
+    problems = {
+        one["problem_id"]: one for one in frame.drop_duplicates("problem_id").to_dict("records")
+    }
     rows: list[dict] = []
     for (problem_id, optimizer), runs in frame.groupby(["problem_id", "optimizer"]):
-        rows.append(_default(runs))
+        here = problems[problem_id]
+        whose = {name: here[name] for name in _WHOSE} | {"optimizer": optimizer}
+        rows.append(whose | _default(runs))
         rivals = trials[trials["optimizer"] == optimizer]
         tried = rivals[rivals["problem_id"] == problem_id]
         if tried["score"].isna().all():
             continue
-        by_model, tasks = _best_over_tasks(rivals, here[problem_id], problems)
+        by_model, tasks = _best_over_tasks(rivals, here, problems)
         if by_model is not None:
-            rows.append(_tuned(runs, tried, MODEL_TUNED, by_model, tasks))
+            rows.append(whose | _tuned(tried, MODEL_TUNED, by_model, tasks))
         by_instance = _first(tried["setting"], tried["learning_rate"], tried["score"])
-        rows.append(_tuned(runs, tried, INSTANCE_TUNED, by_instance, [runs["task"].iloc[0]]))
+        rows.append(whose | _tuned(tried, INSTANCE_TUNED, by_instance, [here["task"]]))
     return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
 
 
@@ -132,16 +139,16 @@ def _first(settings: Iterable[str], rates: Iterable[float], values: Iterable[flo
 
 
 def _best_over_tasks(
-    rivals: pd.DataFrame, here: pd.Series, problems: pd.DataFrame
+    rivals: pd.DataFrame, here: Problem, problems: dict[str, Problem]
 ) -> tuple[str | None, list[str]]:
     """The setting with the best median RED over the model's tasks, and these tasks' names.
 
     A task counts if DoG has enough errors there; a setting, if it has a result on all these tasks
     and on the problem `here`.
     """
-    problems = problems[problems.index.isin(rivals["problem_id"])]
-    own = rivals["setting"][(rivals["problem_id"] == here.problem_id) & rivals["score"].notna()]
-    rivals = rivals[rivals["problem_id"].isin(_one_problem_a_task(here, problems))]
+    own = rivals["setting"][(rivals["problem_id"] == here["problem_id"]) & rivals["score"].notna()]
+    others = [problems[problem_id] for problem_id in sorted(set(rivals["problem_id"]))]
+    rivals = rivals[rivals["problem_id"].isin(_one_problem_a_task(here, others))]
     rivals = rivals[rivals["red"].notna()]
     tasks = sorted(set(rivals["task"]))
     rivals = rivals[rivals["setting"].isin(own)]
@@ -159,35 +166,33 @@ def _best_over_tasks(
     return _first(settings, rates, medians.values()), tasks
 
 
-def _one_problem_a_task(here: pd.Series, problems: pd.DataFrame) -> list[str]:
+def _one_problem_a_task(here: Problem, problems: list[Problem]) -> list[str]:
     """The problem `here` and, of every other task of its group, the variant most like it.
 
     A task may have been run in variants (other steps, another BatchNorm mode): those that share
     the most settings with this problem are comparable with it.
     """
-    others = problems[problems["task"] != here.task]
-    for name in ("protocol", "protocol_version", "budget", "model"):
-        others = others[others[name] == here[name]]
-    if not others["task"].is_unique:
-        wanted = _traits(here)
-        shared = [len(wanted & _traits(other)) for _, other in others.iterrows()]
-        others = others.assign(shared=shared).sort_index().sort_values("shared", kind="stable")
-        others = others.drop_duplicates("task", keep="last")
-    return [here.problem_id, *others.index]
+    group = ("protocol", "protocol_version", "budget", "model")
+    wanted = _traits(here)
+    nearest: dict[str, tuple[int, str]] = {}
+    for other in problems:
+        if other["task"] != here["task"] and all(other[key] == here[key] for key in group):
+            likeness = (len(wanted & _traits(other)), other["problem_id"])
+            nearest[other["task"]] = max(likeness, nearest.get(other["task"], (-1, "")))
+    return [here["problem_id"], *(problem_id for _, problem_id in nearest.values())]
 
 
-def _traits(problem: pd.Series) -> set[str]:
+def _traits(problem: Problem) -> set[str]:
     own = {f"{key}={problem[key]}" for key in ("steps", "batch_size", "train_examples")}
     texts = problem["problem_settings"].split("; ")
     return own | {text for text in texts if not text.startswith("task.")}
 
 
 def _default(runs: pd.DataFrame) -> dict:
-    default = runs[runs["opt_default"]]
-    setting = default["setting"].iloc[0] if len(default) else ""
-    return runs[_WHOSE].iloc[0].to_dict() | {
+    settings = runs["setting"][runs["opt_default"]]
+    return {
         "row": DEFAULT,
-        "setting": setting,
+        "setting": settings.iloc[0] if len(settings) else "",
         "overrides": {},
         "edge": False,
         "tuning_runs": 0,
@@ -196,16 +201,15 @@ def _default(runs: pd.DataFrame) -> dict:
     }
 
 
-def _tuned(
-    runs: pd.DataFrame, tried: pd.DataFrame, row: str, setting: str, tasks: list[str]
-) -> dict:
-    chosen = tried[tried["setting"] == setting].iloc[0]
-    rates = tried["learning_rate"][tried["score"].notna()]
-    return runs[_WHOSE].iloc[0].to_dict() | {
+def _tuned(tried: pd.DataFrame, row: str, setting: str, tasks: list[str]) -> dict:
+    chosen = tried["setting"].tolist().index(setting)
+    rates = tried["learning_rate"]
+    known = rates[tried["score"].notna()]
+    return {
         "row": row,
         "setting": setting,
-        "overrides": json.loads(chosen["overrides"]),
-        "edge": bool(chosen["learning_rate"] in (rates.min(), rates.max())),
+        "overrides": json.loads(tried["overrides"].iloc[chosen]),
+        "edge": bool(rates.iloc[chosen] in (known.min(), known.max())),
         "tuning_runs": len(tried),
         "tuning_seconds": float(tried["seconds"].sum()),
         "tuning_tasks": ", ".join(tasks),

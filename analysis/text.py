@@ -163,6 +163,8 @@ def left_out(runs: pd.DataFrame) -> list[str]:
     notes = []
     for name in ("task", "protocol"):
         version = runs[f"{name}_version"]
+        if (version == version.iloc[0]).all():
+            continue
         old = runs[version < version.groupby(runs[name]).transform("max")]
         for (thing, number), group in old.groupby([name, f"{name}_version"]):
             notes.append(f"Left out: {len(group)} runs of version {number} of {name} {thing}.")

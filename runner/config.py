@@ -108,11 +108,16 @@ def check_names(overrides: Iterable[str]) -> list[Override]:
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
     """Return all that the result of a run depends on, as plain values."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    settings = _strip({str(name): plain[name] for name in SCIENTIFIC})
+    plain = to_plain(config)
+    settings = _strip({name: plain[name] for name in SCIENTIFIC})
     settings["protocol"] = {name: plain["protocol"][name] for name in ("name", "version")}
     return settings
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """Return the configuration as dicts, lists and values."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return plain
 
 
 def run_id(settings: Mapping[str, Any]) -> str:
@@ -211,7 +216,7 @@ def _shown(value: Any) -> str:
 def _keys(config: DictConfig, prefix: str = "") -> set[str]:
     """Return the dotted names of all nodes, without resolving any."""
     keys = set()
-    for name in config:
+    for name in map(str, config):
         path = f"{prefix}{name}"
         keys.add(path)
         if not OmegaConf.is_interpolation(config, name) and OmegaConf.is_dict(

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,8 @@ def reset_peak_memory(device: torch.device) -> None:
     """Start to measure anew, where the system can (a worker trains many runs)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    try:
+    with suppress(OSError):  # elsewhere the peak is that of the process
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # then the peak is that of the process
 
 
 def peak_memory(device: torch.device) -> int | None:

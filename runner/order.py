@@ -60,5 +60,6 @@ class Batches(Dataset[Any]):
             batch_size=None,
             sampler=range(first, last),
             num_workers=workers,
-            generator=torch.Generator(),  # else it draws from the global one, and a resumed run twice
+            # Without one it draws from the global generator, and a resumed run would draw twice.
+            generator=torch.Generator(),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
@@ -78,8 +78,7 @@ def _train(
     from runner.tracking import tracker
     from runner.train import Training, train
 
-    options = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(options, dict)
+    options = configuration.to_plain(config)
     started = datetime.now(UTC)
     clock = time.monotonic()
     device = _device(config.device)
@@ -136,7 +135,7 @@ def description(config: DictConfig, settings: Mapping[str, Any]) -> dict[str, An
         "opt_default": not changes,
         "opt_changed": changes,
         "opt_label": config.opt.label,
-        "grid": OmegaConf.to_container(config.opt.grid),
+        "grid": configuration.to_plain(config.opt.grid),
     }
 
 
@@ -146,8 +145,9 @@ def build_task(config: DictConfig) -> "Task":
 
     data_dir = Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
     parts = (config.task, config.model, config.train)
-    plain = [OmegaConf.to_container(part, resolve=True) for part in parts]
-    return get_class(config.task._target_)(*plain, data_dir.resolve())
+    return get_class(config.task._target_)(
+        *(configuration.to_plain(part) for part in parts), data_dir.resolve()
+    )
 
 
 def _optimizer(settings: Mapping[str, Any], config: DictConfig, network: Any) -> tuple[Any, Any]:

@@ -123,7 +123,7 @@ def train(
                 training.train_loss = loss.item()
                 training.diverged = not math.isfinite(training.train_loss)
                 line = {"step": step, "loss": training.train_loss, **step_size(optimizer)}
-                bar.set_postfix(loss=f"{line['loss']:.3f}", **shown_step_size(line))
+                bar.set_postfix(shown(line))
                 if last or step % options["log_every"] == 0:
                     log(line)
                     tracker.log(line)
@@ -190,11 +190,10 @@ def step_size(optimizer: Optimizer) -> dict[str, float]:
     return numbers
 
 
-def shown_step_size(line: Mapping[str, float]) -> dict[str, str]:
+def shown(line: Mapping[str, float]) -> dict[str, str]:
     """Return the part of a log line that the progress bar shows."""
-    return {
-        symbol: f"{line[name]:.2g}" for name, symbol in (("eta", "η"), ("lr", "lr")) if name in line
-    }
+    symbols = {"loss": "loss", "eta": "η", "lr": "lr"}
+    return {symbols[name]: f"{line[name]:.3g}" for name in symbols if name in line}
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -8,9 +8,11 @@ on with the same command. Other key=value words hold for every run (configs/conf
 import os
 import sys
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
+from analysis import report
 from runner import cli, plan
 from runner.plan import PlannedRun, Sweep
 from runner.pool import run_all
@@ -30,6 +32,9 @@ def main() -> int:
     began = time.monotonic()
     failed = _run("tuning", sweep.tuning(), jobs, threads)
     failed += _run("reporting", sweep.reporting(_choices(sweep)), jobs, threads)
+    runs_dir = _runs_dir(sweep)
+    problems = sorted({run.problem_id for run in sweep.tuning()})
+    print(report.make(runs_dir, runs_dir.parent, problems))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes, {failed} runs failed", file=sys.stderr)
     return 1 if failed else 0
@@ -59,7 +64,7 @@ def _choices(sweep: Sweep) -> dict[tuple[str, str], list[dict]]:
     from analysis.records import collect
     from analysis.selection import choose
 
-    runs_dir = sweep.tuning()[0].folder.path.parents[1]
+    runs_dir = _runs_dir(sweep)
     try:
         chosen = choose(collect(runs_dir, runs_dir.parent / "records.csv"))
     except UserError:  # no runs yet
@@ -68,6 +73,10 @@ def _choices(sweep: Sweep) -> dict[tuple[str, str], list[dict]]:
     for row in chosen.itertuples():
         settings.setdefault((row.problem_id, row.optimizer), []).append(row.overrides)
     return settings
+
+
+def _runs_dir(sweep: Sweep) -> Path:
+    return sweep.tuning()[0].folder.path.parents[1]
 
 
 def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:

@@ -23,7 +23,7 @@ def timm_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -
     """Build a timm network ``model.arch``; its weights file must hold the same tensors in order."""
     import timm
 
-    network = timm.create_model(model["synthetic_arch" if synthetic else "arch"])
+    network: Any = timm.create_model(model["synthetic_arch" if synthetic else "arch"])
     if not synthetic:
         path = _weights(model, data_dir)
         tensors = torch.load(path, map_location="cpu", weights_only=True)

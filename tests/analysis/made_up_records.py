@@ -12,11 +12,12 @@ GRIDS: dict[str, dict[str, list[float]]] = {
     "adam": {"lr": [0.0001, 0.001, 0.01]},
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "dog": {"label": "DoG", "lr": 1.0, "reps_rel": 1e-4},
-    "ldog": {"label": "L-DoG", "lr": 1.0, "reps_rel": 1e-4},
-    "sgd": {"label": "SGD", "lr": 0.01, "weight_decay": 0.0},
-    "adam": {"label": "Adam", "lr": 0.001, "betas": [0.9, 0.999]},
+    "dog": {"lr": 1.0, "reps_rel": 1e-4},
+    "ldog": {"lr": 1.0, "reps_rel": 1e-4},
+    "sgd": {"lr": 0.01, "weight_decay": 0.0},
+    "adam": {"lr": 0.001, "betas": [0.9, 0.999]},
 }
+LABELS = {"dog": "DoG", "ldog": "L-DoG", "sgd": "SGD", "adam": "Adam"}
 
 
 def digest(value: Any) -> str:
@@ -80,6 +81,7 @@ def record(
         "settings": settings,
         "opt_default": not changed,
         "opt_changed": changed,
+        "opt_label": LABELS[opt],
         "grid": GRIDS[opt],
         "results": {"steps": settings["train"]["steps"], "train_loss": 0.4, **scores},
         "fingerprints": {},
@@ -100,7 +102,8 @@ def record(
 
 def failure(**choices: Any) -> dict[str, Any]:
     whole = record(0.5, **choices)
-    keys = ("run_id", "settings", "opt_changed", "opt_default", "grid", "problem_id")
+    keys = ("run_id", "settings", "opt_changed", "opt_default", "grid")
+    keys += ("problem_id", "opt_label")
     return {key: whole[key] for key in keys} | {"error": "boom", "log": "run.log"}
 
 

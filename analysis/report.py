@@ -1,0 +1,37 @@
+"""From the records of all runs to everything under results/, and a few lines that say so."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.errors import UserError
+
+
+def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
+    """Write records.csv, tables and figures under `results`; return what to tell the user.
+
+    That is the tables of the given problems (ids or their beginnings) and what was written.
+    """
+    # Here, so that `--help` and a typo are answered at once.
+    from analysis import figures, records, tables
+
+    frame = records.collect(runs_dir, results / "records.csv")
+    made = tables.build(frame)
+    unknown = [one for one in problem_ids if not tables.render(made, [one])]
+    if unknown:
+        raise UserError(f"no runs of problem {unknown[0]}: see the problem_id in records.csv")
+    tables.write(made, frame, results / "tables")
+    drawn = figures.write(made, frame, results / "figures")
+    lines = [tables.render(made, problem_ids), ""] if problem_ids else []
+    for table in made:
+        if table.stem in drawn and str(table.problem.problem_id).startswith(tuple(problem_ids)):
+            lines.append(f"figure: {_short(drawn[table.stem])}")
+    lines.append(f"{len(frame)} runs: {_short(results / 'records.csv')}")
+    lines.append(f"{len(made)} tables: {_short(results / 'tables' / 'summary.md')} lists them")
+    lines.append(f"{len(drawn)} figures: {_short(results / 'figures')}")
+    return "\n".join(lines)
+
+
+def _short(path: Path) -> str:
+    """Relative to here where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)

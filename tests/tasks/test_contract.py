@@ -1,0 +1,165 @@
+"""Every task and every optimizer that configs/ holds keeps the contract, on made-up problems."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from runner import config
+from runner.run import build_task, run
+
+TASKS = sorted(path.stem for path in (config.CONFIGS / "task").glob("*.yaml"))
+OPTIMIZERS = sorted(path.stem for path in (config.CONFIGS / "opt").glob("*.yaml"))
+PROTOCOLS = sorted(path.stem for path in (config.CONFIGS / "protocol").glob("*.yaml"))
+YAMLS = sorted(path for path in config.CONFIGS.rglob("*.yaml"))
+
+
+def made_up(task, *overrides):
+    return config.load(
+        [f"task={task}", "task.synthetic=true", "wandb.mode=disabled", "progress=false", *overrides]
+    )
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_trains_with_every_optimizer(task, optimizer, tmp_path):
+    record = run(made_up(task, f"opt={optimizer}", f"runs_dir={tmp_path}"))
+    assert record["status"] == "finished"
+    assert record["results"]["steps"] == 8
+    for split in ("validation", "test"):
+        for iterate in ("last", "averaged"):
+            assert 0 <= record["results"][split][iterate] <= 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_paper_protocol_runs(task, tmp_path):
+    record = run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}"))
+    assert record["settings"]["protocol"] == {"name": "paper", "version": 1}
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2", "squeezenet"])
+def test_other_models_fit_the_vision_tasks(model, tmp_path):
+    record = run(made_up("fashion_mnist", f"model={model}", f"runs_dir={tmp_path}"))
+    assert record["settings"]["model"]["name"] == model
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_batches_depend_on_indices_and_generator_alone(task):
+    problem = build_task(made_up(task, "train.augment=flip"))
+    indices = torch.tensor([3, 0, 5])
+    first = problem.batch("train", indices, torch.Generator().manual_seed(1))
+    again = problem.batch("train", indices, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert first[1].tolist() == problem.splits["train"].labels[[3, 0, 5]].tolist()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_seed_decides_the_head_and_the_pretrained_part_stays(task):
+    problem = build_task(made_up(task))
+    networks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        networks.append(torch.nn.utils.parameters_to_vector(problem.network().parameters()))
+    assert torch.equal(networks[0], networks[1])
+    if not task.startswith("probe"):  # which start at zero
+        assert not torch.equal(networks[0], networks[2])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_splits_share_no_example_and_are_the_same_every_time(task):
+    first, again = (build_task(made_up(task)).fingerprints() for _ in range(2))
+    assert first == again
+    assert len({first["train"], first["validation"], first["test"]}) == 3
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_scale():
+    moved = {}
+    for batch_norm in ("frozen", "train"):
+        problem = build_task(made_up("cifar", f"model.batch_norm={batch_norm}"))
+        network = problem.network()
+        problem.set_training(network)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        inputs, targets = problem.batch("train", torch.arange(8))
+        problem.loss(problem.forward(network, inputs), targets).backward()
+        after = network.state_dict()
+        moved[batch_norm] = any(not torch.equal(before[n], after[n]) for n in after)
+        assert all(p.grad is not None for p in network.parameters())
+    assert moved == {"frozen": False, "train": True}
+
+
+def test_probe_trains_a_zero_initialised_layer_on_frozen_features():
+    problem = build_task(made_up("probe_cifar"))
+    network = problem.network()
+    assert all(torch.count_nonzero(p) == 0 for p in network.parameters())
+    features, _ = problem.batch("test", torch.arange(4))
+    assert network(features).shape == (4, 10)
+
+
+def test_majority_score_is_that_of_trains_commonest_class():
+    problem = build_task(made_up("movies"))
+    labels = problem.splits["train"].labels
+    commonest = int(np.mean(labels) > 0.5)
+    assert problem.majority("test") == np.mean(problem.splits["test"].labels == commonest)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda p: str(p.relative_to(config.CONFIGS)))
+def test_every_yaml_names_itself_and_every_key_has_a_comment(path: Path):
+    content = OmegaConf.load(path)
+    if path.parent.name in config.GROUPS:
+        assert content.name == path.stem
+    for line in path.read_text().splitlines():
+        key, _, value = line.split("  #")[0].strip().partition(": ")
+        if key.startswith("#"):
+            continue
+        # A section, or a list of like things, is explained as a whole.
+        deep = line.startswith("    ") and not key.startswith("-")
+        if key and value and not line.startswith("  - ") and not deep:
+            assert "#" in line or key == "citation", f"no comment: {line}"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_states_what_tables_and_licences_need(task):
+    problem = config.load([f"task={task}"]).task
+    assert problem.metric and isinstance(problem.higher_is_better, bool)
+    assert problem.version >= 1 and problem.budget in ("vision", "language", "probe")
+    data = problem.source.data if "source" in problem else problem.data
+    assert data.source.licence and data.source.sha256 and data.examples and data.citation
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("budget", ["vision", "language", "probe"])
+def test_every_protocol_says_all_that_training_asks_of_it(protocol, budget):
+    task = {"vision": "cifar", "language": "movies", "probe": "probe_cifar"}[budget]
+    train = config.settings_of(config.load([f"task={task}", f"protocol={protocol}"]))["train"]
+    assert train["steps"] and train["batch_size"] and train["validation_examples"]
+    assert train["max_tokens"] if budget == "language" else train["image_size"]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("model", "least"), [("efficientnet_lite0", 0.65), ("mobilenetv2", 0.5), ("squeezenet", 0.6)]
+)
+def test_pretrained_vision_weights_are_the_real_ones(model, least, tmp_path, real_data):
+    real_data("task/cifar", f"model/{model}")
+    overrides = [f"model={model}", "train.train_examples=1500", "train.test_examples=500"]
+    overrides += ["train.image_size=96"]
+    record = run(probe_run("probe_cifar", tmp_path, overrides))
+    assert record["results"]["test"]["averaged"] > least  # with random weights at most .33
+
+
+@pytest.mark.real_data
+def test_pretrained_text_weights_are_the_real_ones(tmp_path, real_data):
+    real_data("task/newsgroups", "model/minilm")
+    overrides = ["train.train_examples=1000", "train.test_examples=300", "train.max_tokens=32"]
+    record = run(probe_run("probe_newsgroups", tmp_path, overrides))
+    assert record["results"]["test"]["averaged"] > 0.25  # chance is .05
+
+
+def probe_run(task, tmp_path, overrides):
+    common = ["opt=adam", "opt.lr=0.003", "train.steps=300", "train.validation_examples=100"]
+    return config.load(
+        [f"task={task}", "protocol=smoke", *common, *overrides]
+        + ["wandb.mode=disabled", "progress=false", f"runs_dir={tmp_path}"]
+    )
