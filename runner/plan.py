@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -74,16 +75,18 @@ class Sweep:
 
 
 def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
-    """Read a sweep and compose its cells; the overrides hold for every run.
+    """Read a sweep (of configs/sweep, or a path) and compose its cells for the given overrides.
 
     Raises:
         UserError: for an unknown sweep, a key that sweeps do not have, or any bad setting.
     """
     names = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
-    if name not in names:
-        raise UserError(f"there is no sweep={name}: {configuration.did_you_mean(name, names)}")
+    path = Path(name) if name.endswith(".yaml") else SWEEPS / f"{name}.yaml"
+    if not path.exists():
+        near = configuration.did_you_mean(name, names)
+        raise UserError(f"there is no sweep={name}: {near} (or give the path of a yaml)")
     try:
-        sweep: Any = OmegaConf.to_container(OmegaConf.load(SWEEPS / f"{name}.yaml"))
+        sweep: Any = OmegaConf.to_container(OmegaConf.load(path))
     except (OmegaConfBaseException, OSError) as error:
         raise UserError(f"sweep={name} cannot be read: {error}") from error
     _check_keys(name, sweep, {"tuning_seed", "parts"})

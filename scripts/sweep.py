@@ -1,8 +1,9 @@
-"""Runs a sweep of configs/sweep: python scripts/sweep.py demo [jobs=2] [dry_run=true] [key=value]
+"""Runs a sweep: python scripts/sweep.py demo [jobs=2] [dry_run=true] [key=value ...]
 
-Tunes every optimizer's grid on the tuning seed, chooses by validation, then runs what was chosen
-on the reported seeds. What is done already is not done again, so a sweep that was interrupted goes
-on with the same command. Other key=value words hold for every run (configs/config.yaml).
+A sweep is a yaml of configs/sweep, or of the path that is given. Every optimizer's grid is tuned
+on the tuning seed, settings are chosen by validation, and what was chosen is run on the reported
+seeds. What is done is not done again: a sweep that was stopped goes on with the same command.
+key=value holds for every run (configs/config.yaml).
 """
 
 import os
@@ -83,7 +84,7 @@ def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     """Split the command line into the sweep's name, our own options and the runs' overrides."""
     names = [word.removeprefix("sweep=") for word in words if "=" not in word or "sweep=" in word]
     if len(names) != 1 or words[0] in ("-h", "--help"):
-        raise UserError(f"name one sweep: {' '.join((__doc__ or '').splitlines()[0].split()[5:])}")
+        raise UserError(f"name one sweep: {(__doc__ or '').splitlines()[0].split(': ')[1]}")
     options = dict(word.split("=", 1) for word in words if word.startswith(("jobs=", "dry_run=")))
     rest = [w for w in words if "=" in w and not w.startswith(("jobs=", "dry_run=", "sweep="))]
     return names[0], options, rest

@@ -159,7 +159,5 @@ def test_pretrained_text_weights_are_the_real_ones(tmp_path, real_data):
 
 def probe_run(task, tmp_path, overrides):
     common = ["opt=adam", "opt.lr=0.003", "train.steps=300", "train.validation_examples=100"]
-    return config.load(
-        [f"task={task}", "protocol=smoke", *common, *overrides]
-        + ["wandb.mode=disabled", "progress=false", f"runs_dir={tmp_path}"]
-    )
+    quiet = ["wandb.mode=disabled", "progress=false", f"runs_dir={tmp_path}"]
+    return config.load([f"task={task}", "protocol=smoke", *common, *overrides, *quiet])

@@ -1,0 +1,47 @@
+"""Runs for the runner's tests: made-up problems, real processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
+
+
+@pytest.fixture
+def command(tmp_path):
+    """The command line of a made-up run whose files go to tmp_path, as a process to start."""
+
+    def start(*overrides, **options):
+        words = [sys.executable, "run.py", *QUIET, f"runs_dir={tmp_path}", *overrides]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+        return subprocess.Popen(
+            words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, **options,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture
+def finish(command):
+    """Run a command to its end; return its exit status, output and errors."""
+
+    def run(*overrides, **options):
+        process = command(*overrides, **options)
+        output, errors = process.communicate(timeout=120)
+        return process.returncode, output, errors
+
+    return run
+
+
+def only_record(folder):
+    """The one record below a folder, without what differs between two equal runs."""
+    (path,) = Path(folder).glob("*/*/record.json")
+    record = json.loads(path.read_text())
+    metrics = (path.parent / "metrics.jsonl").read_text()
+    return {k: v for k, v in record.items() if k not in ("measured", "code")}, metrics

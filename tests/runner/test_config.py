@@ -1,0 +1,154 @@
+"""Configurations: composed, checked, and named by what a result depends on."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from runner import config
+from runner.schedule import factor
+from tasks.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task=cifra"], "no task=cifra: did you mean cifar"),
+        (["opt=dgo"], "no opt=dgo: did you mean dog"),
+        (["opt=zzzz"], "choose from adam, adamw, dog"),
+        (["model=squeznet"], "did you mean squeezenet"),
+        (["protocol=papre"], "did you mean paper"),
+        (["opt.rps_rel=1"], "no key opt.rps_rel: did you mean opt.reps_rel"),
+        (["lr=1"], "no key lr: did you mean opt.lr"),
+        (["opt=sgd", "opt.lr=fast"], "opt.lr=fast: must be a number"),
+        (["opt=sgd", "opt.lr=-0.1"], "opt.lr=-0.1: must be above 0"),
+        (["opt=sgd", "opt.lr=nan"], "opt.lr=nan: must be above 0"),
+        (["opt=sgd", "opt.lr=null"], "opt.lr=null: must be set"),
+        (["opt.reps_rel=0"], "opt.reps_rel=0.0: must be above 0"),
+        (["opt.weight_decay=-1"], "must not be below 0"),
+        (["train.steps=1.5"], "train.steps=1.5: must be a whole number"),
+        (["train.steps=0"], "train.steps=0: must be above 0"),
+        (["train.steps=true"], "must be a whole number"),
+        (["task.synthetic=3"], "must be true or false"),
+        (["model.batch_norm=off"], "must be one of frozen, train"),
+        (["device=gpu"], "must be one of auto, cpu, cuda"),
+        (["seed=-1"], "seed=-1: must not be below 0"),
+        (["opt.init_eta=-1"], "opt.init_eta=-1: must be above 0"),
+        (["task=cifar", "nonsense"], "nonsense"),
+        (["opt=["], "viable"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_refused_in_one_line_that_says_what_to_do(overrides, message):
+    with pytest.raises(UserError) as refusal:
+        config.load(overrides)
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "words", [["task=cifra"], ["train.steps=x"], ["opt.lr=-1"], ["-m", "oct=dog"]]
+)
+def test_command_line_answers_bad_input_within_two_seconds_with_status_2(words, tmp_path):
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "run.py", *words, f"runs_dir={tmp_path}/runs"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert time.monotonic() - began < 2
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not os.listdir(tmp_path)
+
+
+def test_debug_shows_the_traceback():
+    done = subprocess.run(
+        [sys.executable, "run.py", "debug=true", "task=cifra"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" in done.stderr
+
+
+def identity(*overrides):
+    return config.run_id(config.settings_of(config.load(overrides)))
+
+
+def test_run_id_depends_on_what_the_result_depends_on():
+    changes = ["seed=1", "opt=ldog", "opt.reps_rel=1e-3", "train.steps=9", "protocol=smoke"]
+    changes += ["model=squeezenet", "model.batch_norm=train", "task=fashion_mnist"]
+    changes += ["train.precision=bf16", "task.synthetic=true", "train.averaging_gamma=4"]
+    names = [identity(), *(identity(change) for change in changes)]
+    assert len(set(names)) == len(names)
+
+
+def test_run_id_depends_on_nothing_else():
+    changes = ["device=cpu", "workers=2", "threads=1", "log_every=1", "runs_dir=elsewhere"]
+    changes += ["wandb.mode=disabled", "debug=true", "task.data.path=here", "opt.label=mine"]
+    assert {identity(change) for change in changes} == {identity()}
+
+
+def test_run_ids_stay_what_they_are():
+    # If this fails, every finished run would be trained again: give the new option null as the
+    # default that means the old behaviour, or raise the version of the task or protocol.
+    assert identity() == "cifar-dog-a5112e49eb"
+    assert identity("task=movies", "opt=ldog") == "movies-ldog-48233b6299"
+
+
+def test_whole_numbers_and_fractions_name_the_same_run():
+    assert identity("opt=sgd", "opt.lr=1") == identity("opt=sgd", "opt.lr=1.0")
+
+
+def test_new_option_that_is_null_leaves_the_id_alone():
+    settings = config.settings_of(config.load([]))
+    before = config.run_id(settings)
+    settings["train"]["new_option"] = None
+    assert config.run_id(settings) == before
+    settings["train"]["new_option"] = False
+    assert config.run_id(settings) != before
+
+
+def test_problem_id_is_shared_by_optimizers_and_seeds_alone():
+    def problem(*overrides):
+        return config.problem_id(config.settings_of(config.load(overrides)))
+
+    assert problem() == problem("opt=adam", "opt.lr=1", "seed=3")
+    assert len({problem(), problem("train.steps=9"), problem("protocol=smoke")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("protocol", "task", "dog", "ldog"),
+    [
+        ("lite", "cifar", 1e-4, 1e-4),
+        ("lite", "movies", 1e-4, 1e-4),
+        ("paper", "cifar", 1e-4, 1e-4),
+        ("paper", "movies", 1e-6, 1e-8),
+        ("paper", "probe_newsgroups", 1e-6, 1e-8),
+    ],
+)
+def test_initial_movement_is_the_protocols_for_the_domain(protocol, task, dog, ldog):
+    for opt, expected in (("dog", dog), ("ldog", ldog)):
+        loaded = config.load([f"protocol={protocol}", f"task={task}", f"opt={opt}"])
+        assert loaded.opt.reps_rel == expected
+        assert config.opt_changes(loaded) == {}
+
+
+def test_optimizer_changes_are_those_from_its_defaults():
+    loaded = config.load(["opt=sgd", "opt.lr=0.1", "task.synthetic=true", "protocol=paper"])
+    assert config.opt_changes(loaded) == {"lr": 0.1}
+    assert config.opt_changes(config.load(["opt=sgd", "opt.lr=0.001"])) == {}
+
+
+def test_batch_norm_is_frozen_in_short_protocols_and_trained_in_the_papers():
+    modes = [config.load([f"protocol={p}"]).model.batch_norm for p in ("smoke", "lite", "paper")]
+    assert modes == ["frozen", "frozen", "train"]
+
+
+def test_cosine_schedule_goes_from_one_towards_zero_after_the_warm_up():
+    assert factor(0, 100, "cosine", 0.0) == 1.0
+    assert factor(50, 100, "cosine", 0.0) == pytest.approx(0.5)
+    assert 0 < factor(99, 100, "cosine", 0.0) < 0.001
+    rising = [factor(step, 100, "cosine", 0.1) for step in range(11)]
+    assert rising == sorted(rising) and rising[0] == pytest.approx(1 / 11) and rising[10] == 1.0
+    assert {factor(step, 10, "constant", 0.0) for step in range(10)} == {1.0}

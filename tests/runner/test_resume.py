@@ -1,0 +1,87 @@
+"""A run killed at any moment goes on from its last checkpoint and ends in the same record."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+from conftest import QUIET, only_record
+
+from runner import config
+from runner.run import run
+
+# Long enough to be hit in mid-flight; a checkpoint after every step.
+LONG = ["train.steps=60", "train.eval_every=20", "checkpoint_seconds=0.0001"]
+CASES = [
+    ["task=cifar", "opt=dog", "model.batch_norm=train"],
+    ["task=movies", "opt=adam"],
+    ["task=probe_cifar", "opt=ldog"],
+]
+
+
+def wait_for_steps(folder, count, process):
+    """Wait until a run has logged so many lines."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        logs = list(folder.glob("*/*/metrics.jsonl"))
+        if logs and logs[0].read_text().count("\n") >= count:
+            return
+        time.sleep(0.005)
+    pytest.fail(f"the run ended or hung too early: {process.communicate()}")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_killed_run_ends_in_the_same_record_bit_for_bit(case, command, finish, tmp_path):
+    options = [*case, *LONG, "log_every=1"]
+    undisturbed = tmp_path / "undisturbed"
+    assert finish(*options, f"runs_dir={undisturbed}")[0] == 0
+
+    disturbed = tmp_path / "disturbed"
+    for lines in random.Random(0).sample(range(5, 50), 2):
+        process = command(*options, f"runs_dir={disturbed}")
+        wait_for_steps(disturbed, lines, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not list(disturbed.glob("*/*/record.json"))
+    assert finish(*options, f"runs_dir={disturbed}")[0] == 0
+
+    assert only_record(disturbed) == only_record(undisturbed)
+    (record,) = disturbed.glob("*/*/record.json")
+    assert json.loads(record.read_text())["measured"]["sessions"] > 1
+    assert not (record.parent / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_the_state_and_says_how_to_go_on(signum, command, finish, tmp_path):
+    options = ["task=probe_cifar", "train.steps=20000", "checkpoint_seconds=1000"]
+    process = command(*options)
+    wait_for_steps(tmp_path, 3, process)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert "the same command goes on from there" in errors and "Traceback" not in errors
+    (checkpoint,) = tmp_path.glob("*/*/checkpoint.pt")
+    assert not list(tmp_path.glob("*/*/record.json"))
+    assert checkpoint.stat().st_size > 0
+
+
+def made_up(tmp_path, *overrides):
+    return config.load([*QUIET, f"runs_dir={tmp_path}", *overrides])
+
+
+def test_resuming_does_not_depend_on_how_batches_are_prepared(tmp_path):
+    records = []
+    for workers in (0, 1):
+        folder = tmp_path / str(workers)
+        run(made_up(folder, "task=cifar", f"workers={workers}"))
+        records.append(only_record(folder))
+    assert records[0] == records[1]
+
+
+def test_intervals_that_are_not_scientific_leave_the_result_alone(tmp_path):
+    results = []
+    for i, override in enumerate(["checkpoint_seconds=0.0001", "log_every=1", "eval_batch_size=7"]):
+        record = run(made_up(tmp_path / str(i), "task=movies", override))
+        results.append((record["run_id"], record["results"]))
+    assert results[0] == results[1] == results[2]

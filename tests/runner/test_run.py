@@ -1,0 +1,209 @@
+"""One run: idempotent, alone on its folder, and honest when something goes wrong."""
+
+import errno
+import json
+import sys
+
+import pytest
+import torch
+from conftest import QUIET, only_record
+from filelock import FileLock
+
+from runner import checkpoint, config
+from runner import run as running
+from runner.errors import Busy, Crash
+from runner.record import RunFolder
+from tasks.errors import UserError
+from tasks.vision import ImageClassification
+
+
+@pytest.fixture
+def made_up(tmp_path):
+    def load(*overrides):
+        return config.load([*QUIET, f"runs_dir={tmp_path}", *overrides])
+
+    return load
+
+
+def folder_of(loaded):
+    settings = config.settings_of(loaded)
+    return RunFolder(config.runs_dir(loaded), settings, config.run_id(settings))
+
+
+def test_record_holds_what_a_reader_needs_to_trust_it(made_up):
+    record = running.run(made_up("task=cifar", "opt=sgd", "opt.lr=0.1"))
+    assert record["opt_changed"] == {"lr": 0.1} and not record["opt_default"]
+    assert record["grid"]["lr"] and record["opt_label"] == "SGD"
+    assert set(record["fingerprints"]) == {"train", "validation", "test", "weights"}
+    assert len(record["code"]["commit"]) == 40 and record["packages"]["torch"]
+    assert record["hardware"]["cpu"] and record["hardware"]["device"] == "cpu"
+    measured = record["measured"]
+    assert measured["seconds"] > measured["train_seconds"] > 0
+    assert measured["examples_per_second"] > 0 and measured["peak_memory_bytes"] > 1e6
+    for iterate in ("last", "averaged"):
+        bits = bytes.fromhex(record["results"]["test_correct"][iterate])
+        right = sum(byte.bit_count() for byte in bits)
+        assert right / 64 == record["results"]["test"][iterate]
+
+
+def test_metrics_hold_loss_step_size_and_both_iterates(made_up):
+    loaded = made_up("task=cifar", "opt=dog", "log_every=1")
+    running.run(loaded)
+    lines = [json.loads(line) for line in folder_of(loaded).metrics.read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 9))
+    assert {"eta", "rbar", "G", "gradient_norm", "distance"} <= set(steps[0])
+    (validation,) = [line for line in lines if "validation_last" in line]
+    assert validation["step"] == 4 and "validation_averaged" in validation
+
+
+def test_finished_run_is_not_repeated(made_up, monkeypatch):
+    first = running.run(made_up("task=cifar"))
+    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
+    assert running.run(made_up("task=cifar", "device=cpu", "threads=1", "debug=true")) == first
+
+
+def test_finished_run_answers_at_once_from_the_command_line(finish, tmp_path):
+    assert finish("task=probe_cifar")[0] == 0
+    before = only_record(tmp_path)
+    status, output, _ = finish("task=probe_cifar", "device=cpu")
+    assert status == 0 and "accuracy" in output and only_record(tmp_path) == before
+
+
+def test_second_process_on_a_run_says_so(made_up, finish):
+    loaded = made_up("task=probe_cifar")
+    folder = folder_of(loaded)
+    folder.make()
+    with FileLock(folder.lock):
+        with pytest.raises(Busy, match="another process"):
+            running.run(loaded)
+        status, _, errors = finish("task=probe_cifar")
+        assert status == 3 and errors.count("\n") == 1
+    assert running.run(loaded)["status"] == "finished"
+
+
+def test_diverged_run_is_a_result_scored_as_the_majority_class(made_up):
+    record = running.run(made_up("task=cifar", "opt=sgd", "opt.lr=1e30", "train.steps=40"))
+    assert record["status"] == "diverged" and record["results"]["steps"] < 40
+    test = record["results"]["test"]
+    assert test["last"] == test["averaged"] == test["majority"]
+
+
+def test_crash_leaves_a_failure_and_a_log_and_can_be_tried_again(made_up, monkeypatch):
+    def fail(self, split, indices, generator=None):
+        raise RuntimeError("no such\nbatch")
+
+    loaded = made_up("task=cifar")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageClassification, "batch", fail)
+        with pytest.raises(Crash, match="RuntimeError: no such batch"):
+            running.run(loaded)
+    folder = folder_of(loaded)
+    failure = json.loads(folder.failure.read_text())
+    assert failure["settings"]["task"]["name"] == "cifar" and not folder.record.exists()
+    assert "Traceback" in folder.log.read_text()
+    assert running.run(loaded)["status"] == "finished"
+    assert not folder.failure.exists()
+
+
+def test_full_disk_is_said_and_a_later_run_recovers(made_up, monkeypatch):
+    def no_space(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    loaded = made_up("task=cifar")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_atomically", no_space)
+        with pytest.raises(UserError, match="disk .* is full"):
+            running.run(loaded)
+    folder = folder_of(loaded)
+    assert not folder.record.exists() and not folder.failure.exists()
+    assert running.run(loaded)["status"] == "finished"
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, -1])
+def test_damaged_checkpoint_is_put_aside_and_said(made_up, keep):
+    loaded = made_up("task=cifar")
+    folder = folder_of(loaded)
+    folder.make()
+    checkpoint.save(folder.checkpoint, {"step": 3})
+    whole = folder.checkpoint.read_bytes()
+    cut = int(len(whole) * keep) if isinstance(keep, float) else keep
+    folder.checkpoint.write_bytes(whole[:cut])
+    with pytest.raises(UserError, match="damaged.*same command again"):
+        running.run(loaded)
+    assert running.run(loaded)["status"] == "finished"
+
+
+@pytest.mark.parametrize("text", ["", '{"run_id": "x"', "[]", "{}"])
+def test_damaged_record_is_put_aside_and_said(made_up, text):
+    loaded = made_up("task=cifar")
+    folder = folder_of(loaded)
+    folder.make()
+    folder.record.write_text(text)
+    with pytest.raises(UserError, match="damaged.*same command again"):
+        running.run(loaded)
+    assert running.run(loaded)["status"] == "finished"
+
+
+def test_unwritable_folder_is_said(made_up, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write.*runs_dir="):
+        running.run(made_up("task=cifar", f"runs_dir={tmp_path}/file"))
+
+
+def test_missing_gpu_is_said(made_up, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="device=cuda"):
+        running.run(made_up("device=cuda"))
+
+
+def test_absent_wandb_is_an_error_only_where_it_is_wanted(made_up, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="pip install wandb"):
+        running.run(made_up("task=cifar", "wandb.mode=offline"))
+    assert running.run(made_up("task=cifar"))["status"] == "finished"
+
+
+class FakeRun:
+    def __init__(self):
+        self.logged, self.summary, self.finished = [], {}, None
+
+    def log(self, numbers, step):
+        self.logged.append((step, numbers))
+
+    def finish(self, exit_code=0):
+        self.finished = exit_code
+
+
+@pytest.fixture
+def fake_wandb(monkeypatch):
+    import wandb
+
+    calls, mirror = {}, FakeRun()
+    monkeypatch.setattr(wandb, "init", lambda **arguments: calls.update(arguments) or mirror)
+    return calls, mirror
+
+
+@pytest.mark.parametrize(("opt", "name"), [("dog", "eta"), ("adam", "lr")])
+def test_wandb_mirrors_the_run_under_its_id(made_up, fake_wandb, opt, name):
+    calls, mirror = fake_wandb
+    record = running.run(made_up("task=cifar", "wandb.mode=offline", f"opt={opt}", "log_every=4"))
+    assert calls["id"] == record["run_id"] and calls["resume"] == "allow"
+    assert [step for step, numbers in mirror.logged if name in numbers] == [4, 8]
+    assert mirror.summary["test_averaged"] == record["results"]["test"]["averaged"]
+    assert mirror.finished == 0
+
+
+def test_wandb_is_finished_when_the_run_crashes(made_up, fake_wandb, monkeypatch):
+    _, mirror = fake_wandb
+    monkeypatch.setattr(ImageClassification, "batch", lambda *_: 1 / 0)
+    with pytest.raises(Crash):
+        running.run(made_up("task=cifar", "wandb.mode=offline"))
+    assert mirror.finished == 1
+
+
+def test_multirun_goes_through_hydra(finish, tmp_path):
+    status, output, errors = finish("task=probe_cifar", "-m", "opt=dog,ldog", "seed=0,1")
+    assert status == 0, errors
+    assert output.count("finished after 8 steps") == 4
+    assert len(list(tmp_path.glob("*/*/record.json"))) == 4

@@ -1,0 +1,203 @@
+"""Sweeps: planned, run by a pool that survives its workers, and never done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import QUIET, ROOT
+from omegaconf import OmegaConf
+
+from runner import plan
+from runner.pool import run_all
+from tasks.errors import UserError
+
+SWEEP = {
+    "tuning_seed": 100,
+    "parts": [
+        {
+            "tasks": ["probe_cifar"],
+            "optimizers": ["dog", "sgd"],
+            "seeds": [0, 1],
+            "overrides": ["protocol=smoke"],
+            "grids": {"sgd": {"lr": [0.001, 0.1]}},
+        }
+    ],
+}
+
+
+@pytest.fixture
+def sweeps(tmp_path):
+    """Write a sweep's yaml and return its path."""
+
+    def write(content):
+        OmegaConf.save(OmegaConf.create(content), tmp_path / "small.yaml")
+        return str(tmp_path / "small.yaml")
+
+    return write
+
+
+def load(name, tmp_path, *overrides):
+    return plan.load(name, [*QUIET, f"runs_dir={tmp_path}/runs", *overrides])
+
+
+def test_plan_tunes_each_grid_point_and_reports_what_was_chosen(sweeps, tmp_path):
+    sweep = load(sweeps(SWEEP), tmp_path)
+    labels = [run.label for run in sweep.tuning()]
+    assert labels == [
+        "probe_cifar dog seed 100",
+        "probe_cifar sgd lr=0.001 seed 100",
+        "probe_cifar sgd lr=0.1 seed 100",
+    ]
+    (problem,) = {run.problem_id for run in sweep.tuning()}
+    # The default, and a tuned setting that two rules have chosen.
+    chosen = sweep.reporting({(problem, "sgd"): [{}, {"lr": 0.1}, {"lr": 0.1}]})
+    assert [run.label for run in chosen] == [
+        "probe_cifar dog seed 0",
+        "probe_cifar dog seed 1",
+        "probe_cifar sgd seed 0",
+        "probe_cifar sgd seed 1",
+        "probe_cifar sgd lr=0.1 seed 0",
+        "probe_cifar sgd lr=0.1 seed 1",
+    ]
+
+
+def test_optimizers_bring_their_own_grids(sweeps, tmp_path):
+    part = {k: v for k, v in SWEEP["parts"][0].items() if k != "grids"}
+    sweep = load(sweeps({**SWEEP, "parts": [part]}), tmp_path)
+    assert len(sweep.tuning()) == 1 + 10
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tuning_sed": 1}, "no key tuning_sed: did you mean tuning_seed"),
+        ({"parts": [{"tasks": ["cifar"]}]}, "needs optimizers, seeds"),
+        ({"parts": [{**SWEEP["parts"][0], "tasks": ["cifra"]}]}, "no task=cifra"),
+    ],
+)
+def test_mistakes_in_a_sweep_are_said(sweeps, tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        load(sweeps({**SWEEP, **change}), tmp_path)
+
+
+def test_pool_yields_each_outcome_and_a_failure_does_not_stop_the_rest(sweeps, tmp_path):
+    runs = load(sweeps(SWEEP), tmp_path).tuning()
+    # A checkpoint that is damaged: bad input of one run alone.
+    runs[0].folder.make()
+    runs[0].folder.checkpoint.write_bytes(b"damaged")
+    outcomes = {outcome.run.label: outcome for outcome in run_all(runs, jobs=2, threads=1)}
+    assert (
+        outcomes[runs[0].label].status == "failed" and "damaged" in outcomes[runs[0].label].detail
+    )
+    assert [outcomes[run.label].status for run in runs[1:]] == ["finished", "finished"]
+    assert not runs[0].done and runs[1].done
+
+
+def test_worker_that_is_killed_takes_one_run_with_it(sweeps, tmp_path):
+    runs = load(sweeps(SWEEP), tmp_path, "train.steps=3000").tuning()
+    outcomes = []
+    for outcome in run_all(runs, jobs=1, threads=1):
+        outcomes.append(outcome)
+        if len(outcomes) == 1:
+            kill_the_worker(runs[1])
+    assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
+    assert "worker process died" in outcomes[1].detail
+
+
+def kill_the_worker(run):
+    """Kill the child that trains this run, once it does."""
+    import multiprocessing
+
+    while not run.folder.metrics.exists():
+        time.sleep(0.01)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+
+
+def sweep_command(tmp_path, *words):
+    """A sweep as a process, its results under tmp_path."""
+    command = [sys.executable, "scripts/sweep.py", *words, "jobs=2", "wandb.mode=disabled"]
+    return [*command, f"runs_dir={tmp_path}/results/runs"]
+
+
+def records(tmp_path):
+    return {path.name: path for path in tmp_path.glob("results/runs/*/*") if finished(path)}
+
+
+def finished(folder):
+    return (folder / "record.json").exists()
+
+
+@pytest.mark.real_data
+def test_interrupted_sweep_goes_on_and_ends_with_the_table(sweeps, tmp_path, real_data):
+    real_data("task/cifar", "model/squeezenet")
+    small = ["train.train_examples=300", "train.validation_examples=100", "train.steps=300"]
+    part = {
+        **SWEEP["parts"][0],
+        "overrides": ["model=squeezenet", "train.test_examples=200", *small],
+    }
+    command = sweep_command(tmp_path, sweeps({**SWEEP, "parts": [part]}))
+    began = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    while not records(tmp_path):
+        assert began.poll() is None
+        time.sleep(0.02)
+    began.send_signal(signal.SIGTERM)
+    assert began.wait(timeout=60) == 130
+    before = {name: (p / "record.json").stat().st_mtime_ns for name, p in records(tmp_path).items()}
+    assert 1 <= len(before) < 7
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    after = records(tmp_path)
+    for name, written in before.items():
+        assert (after[name] / "record.json").stat().st_mtime_ns == written
+    # 3 that tune; on 2 seeds DoG, SGD's default (which is on its grid) and what was chosen.
+    assert len(after) in (7, 9)
+    assert "| DoG " in again.stdout and "instance-tuned" in again.stdout
+    assert (tmp_path / "results" / "records.csv").exists()
+    assert list((tmp_path / "results" / "figures").glob("*.svg"))
+
+
+def test_dry_run_starts_nothing(tmp_path):
+    done = subprocess.run(
+        sweep_command(tmp_path, "demo", "dry_run=true"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "tuning: 33 runs, 0 done before" in done.stderr
+    assert not list(tmp_path.glob("**/record.json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["dmo"], "no sweep=dmo: did you mean demo"),
+        (["demo", "jobs=0"], "jobs=0: must be a whole number above 0"),
+        ([], "name one sweep"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(words, message):
+    done = subprocess.run(
+        [sys.executable, "scripts/sweep.py", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path):
+    runs = load(sweeps(SWEEP), tmp_path).tuning()
+    for _ in run_all(runs[:2], jobs=1, threads=1):
+        pass
+    runs[2].folder.make()
+    done = subprocess.run(
+        [sys.executable, "scripts/status.py", str(tmp_path / "runs")],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = {tuple(line.split()[:2]): line.split()[2:] for line in done.stdout.splitlines()}
+    assert lines["probe_cifar", "dog"] == ["1", "0", "0", "0", "0"]
+    assert lines["probe_cifar", "sgd"] == ["1", "0", "0", "1", "0"]
