@@ -252,7 +252,7 @@ def _values(override: Override) -> list[str]:
 
 def did_you_mean(name: str, valid: list[str]) -> str:
     """Return the valid names that may have been meant, or all of them."""
-    close = difflib.get_close_matches(name, valid, n=3, cutoff=0.7)
+    close = difflib.get_close_matches(name, valid, n=3)
     # The last part of a key alone may be what was meant: lr for opt.lr.
     close = close or [v for v in valid if v.split(".")[-1] == name.split(".")[-1]][:3]
     return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(valid)}"

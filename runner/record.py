@@ -45,7 +45,7 @@ class RunFolder:
         """
         try:
             text = self.record.read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         try:
             record = json.loads(text)

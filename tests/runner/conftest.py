@@ -17,7 +17,9 @@ def command(tmp_path):
     """The command line of a made-up run whose files go to tmp_path, as a process to start."""
 
     def start(*overrides, **options):
-        words = [sys.executable, "run.py", *QUIET, f"runs_dir={tmp_path}", *overrides]
+        flags = [word for word in overrides if word.startswith("-")]
+        keys = [*QUIET, f"runs_dir={tmp_path}", *(w for w in overrides if w not in flags)]
+        words = [sys.executable, "run.py", *flags, *keys]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
         return subprocess.Popen(
             words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,

@@ -1,6 +1,5 @@
 """Configurations: composed, checked, and named by what a result depends on."""
 
-import os
 import subprocess
 import sys
 import time
@@ -60,7 +59,7 @@ def test_command_line_answers_bad_input_within_two_seconds_with_status_2(words, 
     assert time.monotonic() - began < 2
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert not os.listdir(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_shows_the_traceback():

@@ -38,7 +38,8 @@ def test_killed_run_ends_in_the_same_record_bit_for_bit(case, command, finish, t
     assert finish(*options, f"runs_dir={undisturbed}")[0] == 0
 
     disturbed = tmp_path / "disturbed"
-    for lines in random.Random(0).sample(range(5, 50), 2):
+    kills = 2 if "task=cifar" in case else 1  # a start takes seconds
+    for lines in random.Random(0).sample(range(5, 50), kills):
         process = command(*options, f"runs_dir={disturbed}")
         wait_for_steps(disturbed, lines, process)
         process.send_signal(signal.SIGKILL)

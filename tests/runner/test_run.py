@@ -113,7 +113,7 @@ def test_full_disk_is_said_and_a_later_run_recovers(made_up, monkeypatch):
     loaded = made_up("task=cifar")
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_atomically", no_space)
-        with pytest.raises(UserError, match="disk .* is full"):
+        with pytest.raises(UserError, match=r"disk .* is full"):
             running.run(loaded)
     folder = folder_of(loaded)
     assert not folder.record.exists() and not folder.failure.exists()
@@ -129,7 +129,7 @@ def test_damaged_checkpoint_is_put_aside_and_said(made_up, keep):
     whole = folder.checkpoint.read_bytes()
     cut = int(len(whole) * keep) if isinstance(keep, float) else keep
     folder.checkpoint.write_bytes(whole[:cut])
-    with pytest.raises(UserError, match="damaged.*same command again"):
+    with pytest.raises(UserError, match=r"damaged.*same command again"):
         running.run(loaded)
     assert running.run(loaded)["status"] == "finished"
 
@@ -140,14 +140,14 @@ def test_damaged_record_is_put_aside_and_said(made_up, text):
     folder = folder_of(loaded)
     folder.make()
     folder.record.write_text(text)
-    with pytest.raises(UserError, match="damaged.*same command again"):
+    with pytest.raises(UserError, match=r"damaged.*same command again"):
         running.run(loaded)
     assert running.run(loaded)["status"] == "finished"
 
 
 def test_unwritable_folder_is_said(made_up, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write.*runs_dir="):
+    with pytest.raises(UserError, match=r"cannot write.*runs_dir="):
         running.run(made_up("task=cifar", f"runs_dir={tmp_path}/file"))
 
 

@@ -1,6 +1,5 @@
 """Sweeps: planned, run by a pool that survives its workers, and never done twice."""
 
-import json
 import os
 import signal
 import subprocess
