@@ -68,10 +68,9 @@ def load(overrides: Iterable[str]) -> DictConfig:
         UserError: for an unknown name or key, a wrong type, an impossible value.
     """
     overrides = list(overrides)
-    chosen = check_names(overrides)
+    defaults = check_names(overrides)
     with _hydra():
         try:
-            defaults = compose("config", [o.input_line or "" for o in chosen])
             config = compose("config", overrides)
             OmegaConf.resolve(config)
         except (HydraException, OmegaConfBaseException) as error:
@@ -80,8 +79,11 @@ def load(overrides: Iterable[str]) -> DictConfig:
     return config
 
 
-def check_names(overrides: Iterable[str]) -> list[Override]:
-    """Refuse unknown groups, options and keys with the closest valid ones; return the choices."""
+def check_names(overrides: Iterable[str]) -> DictConfig:
+    """Refuse unknown groups, options and keys with the closest valid ones.
+
+    Returns the configuration of the chosen options with all values as their yamls have them.
+    """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
@@ -96,14 +98,15 @@ def check_names(overrides: Iterable[str]) -> list[Override]:
                 )
     with _hydra():
         first = [f"{o.key_or_group}={_values(o)[0]}" for o in chosen]
-        keys = _keys(compose("config", first))
+        defaults = compose("config", first)
+    keys = _keys(defaults)
     for override in parsed:
         key = override.key_or_group
         if override in chosen or key.startswith("hydra"):
             continue
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
-    return chosen
+    return defaults
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:

@@ -23,8 +23,14 @@ class PlannedRun:
     run_id: str
     problem_id: str
     label: str  # for people: probe_cifar sgd lr=0.1 seed 100
-    config: DictConfig
+    base: DictConfig  # the cell's configuration
+    changes: Mapping[str, Any]  # what this run has otherwise
     folder: RunFolder
+
+    @property
+    def config(self) -> DictConfig:
+        """The run's configuration (made when it is needed: a sweep may have thousands)."""
+        return configuration.with_changes(self.base, self.changes)
 
     @property
     def done(self) -> bool:
@@ -37,14 +43,34 @@ class Cell:
     """A task with an optimizer, composed once; settings and seeds vary within it."""
 
     config: DictConfig
+    settings: Mapping[str, Any]
     grid: Mapping[str, list[Any]]
     seeds: list[int]
 
     @property
     def name(self) -> tuple[str, str]:
         """The problem's id and the optimizer's name, as in the table of choices."""
-        settings = configuration.settings_of(self.config)
-        return configuration.problem_id(settings), settings["opt"]["name"]
+        return configuration.problem_id(self.settings), self.settings["opt"]["name"]
+
+    def run(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:
+        """Return the cell's run with these settings of the optimizer, on this seed."""
+        # As in a composed configuration: a whole number where a fraction may stand is one.
+        changes = {
+            key: float(value) if isinstance(self.settings["opt"].get(key), float) else value
+            for key, value in changes.items()
+        }
+        settings = {**self.settings, "opt": {**self.settings["opt"], **changes}, "seed": seed}
+        identity = configuration.run_id(settings)
+        words = [settings["task"]["name"], settings["opt"]["name"]]
+        words += [f"{key}={value:g}" for key, value in changes.items()]
+        return PlannedRun(
+            identity,
+            configuration.problem_id(settings),
+            " ".join([*words, f"seed {seed}"]),
+            self.config,
+            {**{f"opt.{key}": value for key, value in changes.items()}, "seed": seed},
+            RunFolder(configuration.runs_dir(self.config), settings, identity),
+        )
 
 
 @dataclass(frozen=True)
@@ -57,9 +83,7 @@ class Sweep:
     def tuning(self) -> list[PlannedRun]:
         """Return every point of every grid, on the seed that is for tuning."""
         return [
-            _planned(cell.config, point, self.tuning_seed)
-            for cell in self.cells
-            for point in _points(cell.grid)
+            cell.run(point, self.tuning_seed) for cell in self.cells for point in _points(cell.grid)
         ]
 
     def reporting(
@@ -67,7 +91,7 @@ class Sweep:
     ) -> list[PlannedRun]:
         """Return each cell's chosen settings on the seeds that are reported."""
         return [
-            _planned(cell.config, chosen, seed)
+            cell.run(chosen, seed)
             for cell in self.cells
             for chosen in _distinct(choices.get(cell.name, [{}]))
             for seed in cell.seeds
@@ -98,25 +122,9 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
                 [f"task={task}", f"opt={opt}", *part.get("overrides", []), *overrides]
             )
             own: Any = OmegaConf.to_container(config.opt.grid)
-            cells.append(Cell(config, part.get("grids", {}).get(opt, own), part["seeds"]))
+            grid = part.get("grids", {}).get(opt, own)
+            cells.append(Cell(config, configuration.settings_of(config), grid, part["seeds"]))
     return Sweep(cells, sweep["tuning_seed"])
-
-
-def _planned(config: DictConfig, changes: Mapping[str, Any], seed: int) -> PlannedRun:
-    config = configuration.with_changes(
-        config, {**{f"opt.{key}": value for key, value in changes.items()}, "seed": seed}
-    )
-    settings = configuration.settings_of(config)
-    identity = configuration.run_id(settings)
-    words = [settings["task"]["name"], settings["opt"]["name"]]
-    words += [f"{key}={value:g}" for key, value in changes.items()]
-    return PlannedRun(
-        identity,
-        configuration.problem_id(settings),
-        " ".join([*words, f"seed {seed}"]),
-        config,
-        RunFolder(configuration.runs_dir(config), settings, identity),
-    )
 
 
 def _points(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

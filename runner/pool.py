@@ -70,8 +70,10 @@ def _slot(
         try:
             status, detail = pool.submit(_train, run).result()
         except BrokenProcessPool:
-            # The system killed it (memory?); a checkpoint may be there for the next try.
-            status, detail = "failed", f"the worker process died (see {run.folder.log})"
+            if stop.is_set():
+                status, detail = "stopped", "between two checkpoints"
+            else:  # the system killed it (memory?); a checkpoint may be there for the next try
+                status, detail = "failed", f"the worker process died (see {run.folder.log})"
             pool = _worker(threads)
         except Exception as error:
             status, detail = "failed", f"{type(error).__name__}: {error}"
@@ -83,13 +85,23 @@ def _slot(
 def _worker(threads: int) -> ProcessPoolExecutor:
     # A fresh interpreter: a fork would copy this one's threads and locks in mid-flight.
     return ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), initializer=_limit_threads, initargs=(threads,)
+        1, multiprocessing.get_context("spawn"), initializer=_set_up_worker, initargs=(threads,)
     )
 
 
-def _limit_threads(threads: int) -> None:
+def _set_up_worker(threads: int) -> None:
+    """Take the share of the cores, leave Ctrl-C to the driver, and do not outlive it."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_driver, daemon=True).start()
+
+
+def _follow_driver() -> None:
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # which saves the state first, where there is some
 
 
 def _train(run: PlannedRun) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from conftest import QUIET, ROOT
 from omegaconf import OmegaConf
 
-from runner import plan
+from runner import config, plan
 from runner.pool import run_all
 from tasks.errors import UserError
 
@@ -200,3 +200,13 @@ def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path):
     lines = {tuple(line.split()[:2]): line.split()[2:] for line in done.stdout.splitlines()}
     assert lines["probe_cifar", "dog"] == ["1", "0", "0", "0", "0"]
     assert lines["probe_cifar", "sgd"] == ["1", "0", "0", "1", "0"]
+
+
+def test_planned_run_is_the_run_that_its_configuration_names(sweeps, tmp_path):
+    part = {**SWEEP["parts"][0], "grids": {"sgd": {"lr": [1]}}}
+    (_, planned) = load(sweeps({**SWEEP, "parts": [part]}), tmp_path).tuning()
+    settings = config.settings_of(planned.config)
+    assert config.run_id(settings) == planned.run_id
+    assert config.problem_id(settings) == planned.problem_id
+    typed = ["task=probe_cifar", "opt=sgd", "opt.lr=1", "seed=100", "protocol=smoke", *QUIET]
+    assert config.run_id(config.settings_of(config.load(typed))) == planned.run_id

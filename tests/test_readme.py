@@ -1,0 +1,66 @@
+"""What the README and the docstrings show works as it stands there."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import dog.averaging
+import dog.optimizer
+from runner import config, plan
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+RUNS = re.findall(r"python run\.py ([^#\n`]*)", README)
+CONFIG_RUNS = [
+    line
+    for path in sorted(config.CONFIGS.rglob("*.yaml"))
+    for line in re.findall(r"# python run\.py ([^#\n]*)", path.read_text())
+]
+
+
+@pytest.mark.parametrize("command", sorted({*RUNS, *CONFIG_RUNS}))
+def test_every_run_command_is_a_valid_one(command):
+    words = [word for word in command.split() if word != "-m"]
+    config.check_names(words)
+    if "-m" not in command:
+        config.load(words)
+
+
+@pytest.mark.parametrize("name", re.findall(r"SWEEP=(\w+)", README))
+def test_every_sweep_command_is_a_valid_one(name):
+    assert plan.load(name).tuning()
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make ([a-z]+)", README, re.MULTILINE))
+def test_every_make_target_is_there_and_documented(target):
+    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)h][^)]*)\)", README))
+def test_every_link_leads_to_a_file(link):
+    assert (ROOT / link).exists()
+
+
+def test_training_loop_trains(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    model = nn.Linear(2, 1)
+    seen = []
+    names = {
+        "model": model,
+        "batches": [(torch.ones(4, 2), torch.ones(4, 1))] * 5,
+        "loss_function": nn.functional.mse_loss,
+        "evaluate": seen.append,
+    }
+    before = model.weight.detach().clone()
+    exec(code, names)
+    assert not torch.equal(model.weight, before) and isinstance(seen[0], nn.Linear)
+    assert "eta" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", [dog.optimizer, dog.averaging], ids=lambda m: m.__name__)
+def test_docstring_examples_run(module):
+    assert doctest.testmod(module).failed == 0
