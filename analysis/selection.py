@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.statistics import error, has_enough_errors
+from runner import TUNING_SEED
 
-# Tuning has a seed of its own: the best of several equal settings on the reported seeds would
-# look better than it is.
-TUNING_SEED = 100
 DOG = "dog"
 
 DEFAULT, MODEL_TUNED, INSTANCE_TUNED = "default", "model-tuned", "instance-tuned"
@@ -43,7 +41,7 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     - setting: as in `frame`; "" also for a default that was never run;
     - overrides: the setting as a dictionary of what to change in the optimizer's defaults;
     - edge: the learning rate is the lowest or the highest of those tried;
-    - tuning_runs, tuning_seconds: what the choice has cost on this task, crashed runs included;
+    - tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time);
     - tuning_tasks: the tasks that it rests on, joined by ", ".
 
     An optimizer without a grid has the default only; so has one without tuning runs.

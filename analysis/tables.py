@@ -14,11 +14,11 @@ from analysis.selection import (
     DOG,
     INSTANCE_TUNED,
     MODEL_TUNED,
-    TUNING_SEED,
     choose,
     iterate,
     newest,
 )
+from runner import TUNING_SEED
 
 # Says whose a file is: only files with it are removed when their table is gone.
 MADE_BY = "made by scripts/tables.py of dog-bench, do not edit"
@@ -135,6 +135,7 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
         red = statistics.relative_error_difference(dog["error"], done["error"])
         of_pairs = statistics.relative_error_difference_of_pairs(dog["error"], done["error"])
     tuning = int(choice["tuning_runs"])
+    final = 0.0 if choice["row"] == MODEL_TUNED else _mean(done["seconds"])
     return {
         **{key: choice[key] for key in ("optimizer", "row", "setting", "edge")},
         "test": mean,
@@ -146,9 +147,9 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
         "seeds": done["test"].size,
         "tried": tried["test"].size,
         "diverged": int((done["status"] == "diverged").sum()),
-        # Model-tuned is charged the K runs that chose its rate, instance-tuned its final run too.
+        # Model-tuned is charged the K runs that chose its rate, the others their final run too.
         "runs": {DEFAULT: 1, MODEL_TUNED: tuning, INSTANCE_TUNED: tuning + 1}[choice["row"]],
-        "hours": (choice["tuning_seconds"] + _mean(done["seconds"])) / 3600,
+        "hours": (choice["tuning_seconds"] + final) / 3600,
     }
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.selection import DEFAULT, DOG, MODEL_TUNED, TUNING_SEED
+from analysis.selection import DEFAULT, DOG, MODEL_TUNED
 from analysis.statistics import LEAST_ERRORS, binomial_standard_error
+from runner import TUNING_SEED
 
 NONE = "–"
 # Settings that are named in a heading and so need no entry in records.csv's problem_settings.

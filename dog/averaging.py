@@ -46,9 +46,9 @@ class PolynomialDecayAverager:
             average = averages[name]
             if average.device != x.device:  # the model was moved after the averager was made
                 average.data = average.data.to(x.device)
-            if x.is_floating_point() or x.is_complex():
+            if weight < 1 and (x.is_floating_point() or x.is_complex()):
                 average.mul_(1 - weight).add_(x, alpha=weight)
-            else:
+            else:  # a copy forgets even an average that is not finite
                 average.copy_(x)
         self.t += 1
 

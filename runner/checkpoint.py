@@ -12,13 +12,16 @@ import torch
 from runner.record import put_aside, write_atomically
 from tasks.errors import UserError
 
+# Raised when what a checkpoint holds changes.
+FORMAT = 1
+
 _DIGEST = hashlib.sha256().digest_size
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint in one atomic step, its own sha256 first."""
     buffer = io.BytesIO()
-    torch.save({**content, "generators": _generators()}, buffer)
+    torch.save({**content, "generators": _generators(), "format": FORMAT}, buffer)
     body = buffer.getvalue()
     write_atomically(path, hashlib.sha256(body).digest() + body)
 
@@ -37,6 +40,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
     if hashlib.sha256(body).digest() != data[:_DIGEST]:
         raise UserError(put_aside(path))
     content = torch.load(io.BytesIO(body), map_location=device, weights_only=False)
+    if content.pop("format", None) != FORMAT:
+        raise UserError(put_aside(path, "is from another version of dog-bench"))
     _set_generators(content.pop("generators"))
     return content
 

@@ -27,6 +27,11 @@ def main(command: Callable[[], int | None]) -> None:
             traceback.print_exc()
         prefix = "error: " if isinstance(error, UserError | Crash) else ""
         status = _say(prefix + one_line(error), _status(error))
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        hint = "" if debug else " (debug=true shows where)"
+        status = _say(f"error: {type(error).__name__}: {one_line(error)}{hint}", CRASHED)
     sys.stdout.flush()
     sys.exit(status)
 

@@ -25,7 +25,11 @@ GROUPS = ("task", "model", "opt", "protocol")
 # What a result depends on, and within it what merely describes or locates.
 SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
 DESCRIPTIVE = {"_target_", "label", "description", "grid", "data", "weights", "tokenizer"}
-DESCRIPTIVE |= {"classes", "shape", "synthetic_arch"}
+DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain"}
+
+# What the yaml files alone may say: a record tells what it was made from by these names.
+FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
+FIXED |= {"weights", "tokenizer", "examples", "reader"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {
@@ -42,6 +46,10 @@ RANGES = {
         NOT_NEGATIVE,
     ),
 }  # fmt: skip
+WHOLE = {"threads", "train.train_examples", "train.test_examples", "train.max_tokens"}
+WHOLE |= {"train.image_size"}
+TEXTS = {"data_dir", "wandb.entity", "task.data.path", "task.source.data.path"}
+UNLIMITED = {"train.train_examples", "train.test_examples"}
 CHOICES = {
     "train.augment": ("none", "flip", "natural"),
     "train.precision": ("fp32", "bf16"),
@@ -88,7 +96,7 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise UserError(_first_line(error)) from error
-    chosen = [o for o in parsed if o.key_or_group in GROUPS]
+    chosen = [o for o in parsed if o.key_or_group in GROUPS and not o.is_delete()]
     for override in chosen:
         options = sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml"))
         for name in _values(override):
@@ -104,6 +112,9 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
         key = override.key_or_group
         if override in chosen or key.startswith("hydra"):
             continue
+        parts = key.split(".")
+        if override.is_delete() or (parts[0] in GROUPS and FIXED & set(parts) and key in keys):
+            raise UserError(f"{key} is not to be changed: copy a yaml of configs/ under a new name")
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
     return defaults
@@ -155,6 +166,16 @@ def opt_changes(config: DictConfig) -> dict[str, Any]:
     }
 
 
+def check_opt(config: DictConfig, changes: Mapping[str, Any]) -> None:
+    """Refuse settings of the optimizer that could not be typed: opt.key=value."""
+    for key in changes:
+        if key not in config.opt:
+            near = did_you_mean(key, [str(name) for name in config.opt])
+            raise UserError(f"opt={config.opt.name} has no key {key}: {near}")
+    changed = {f"opt.{key}": value for key, value in changes.items()}
+    _check_values(with_changes(config, changed), config)
+
+
 def with_changes(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
     """Return a copy of a composed configuration with dotted keys set to new values."""
     copy = config.copy()
@@ -183,7 +204,8 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
         value, default = OmegaConf.select(config, key), OmegaConf.select(defaults, key)
         if OmegaConf.is_config(value):
             continue
-        if isinstance(default, float) and type(value) is int:
+        fraction = isinstance(default, float) or (key.startswith("opt.") and key in RANGES)
+        if fraction and type(value) is int:
             value = float(value)  # so that lr=1 and lr=1.0 are one run
             OmegaConf.update(config, key, value)
         wanted = _type_error(key, value, default)
@@ -195,20 +217,28 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
         # Written so that nan is refused as well.
         if value is not None and low and not (value > 0 if low == POSITIVE else value >= 0):
             raise UserError(f"{key}={value}: {low}")
+    if config.opt.warmup > 1:
+        raise UserError(f"opt.warmup={config.opt.warmup}: must be a part of the steps, at most 1")
+    if config.model.for_domain != config.task.domain:
+        raise UserError(
+            f"model={config.model.name} is for {config.model.for_domain} tasks, and "
+            f"task={config.task.name} is a {config.task.domain} task"
+        )
 
 
 def _type_error(key: str, value: Any, default: Any) -> str | None:
     """Say what a value should have been, or None if it is right."""
     if value is None:
-        # Sizes may be unlimited, and what is null by default may stay so.
-        return None if default is None or key.endswith("_examples") else "set"
+        return None if default is None or key in UNLIMITED else "set"
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
-    if isinstance(default, int):
+    if isinstance(default, int) or key in WHOLE:
         return None if whole else "a whole number"
     if isinstance(default, float) or key in RANGES:
         return None if whole or isinstance(value, float) else "a number"
+    if isinstance(default, str) or key in TEXTS:
+        return None if isinstance(value, str) else "a text"
     return None
 
 
@@ -248,9 +278,13 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _values(override: Override) -> list[str]:
-    if override.is_sweep_override():
+    if not override.is_sweep_override():
+        return [str(override.value())]
+    try:
         return [str(value) for value in override.sweep_string_iterator()]
-    return [str(override.value())]
+    except HydraException as error:  # a glob, which only Hydra's own command line resolves
+        line = f"{override.input_line}: list the names instead, {override.key_or_group}=a,b"
+        raise UserError(line) from error
 
 
 def did_you_mean(name: str, valid: list[str]) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from runner import TUNING_SEED
 from runner import config as configuration
 from runner.record import RunFolder
 from tasks.errors import UserError
@@ -62,7 +64,7 @@ class Cell:
         settings = {**self.settings, "opt": {**self.settings["opt"], **changes}, "seed": seed}
         identity = configuration.run_id(settings)
         words = [settings["task"]["name"], settings["opt"]["name"]]
-        words += [f"{key}={value:g}" for key, value in changes.items()]
+        words += [f"{key}={_shown(value)}" for key, value in changes.items()]
         return PlannedRun(
             identity,
             configuration.problem_id(settings),
@@ -78,13 +80,10 @@ class Sweep:
     """What a yaml of configs/sweep describes."""
 
     cells: list[Cell]
-    tuning_seed: int
 
     def tuning(self) -> list[PlannedRun]:
         """Return every point of every grid, on the seed that is for tuning."""
-        return [
-            cell.run(point, self.tuning_seed) for cell in self.cells for point in _points(cell.grid)
-        ]
+        return [cell.run(point, TUNING_SEED) for cell in self.cells for point in _points(cell.grid)]
 
     def reporting(
         self, choices: Mapping[tuple[str, str], list[Mapping[str, Any]]]
@@ -111,20 +110,28 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
         raise UserError(f"there is no sweep={name}: {near} (or give the path of a yaml)")
     try:
         sweep: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (OmegaConfBaseException, OSError) as error:
+    except (OmegaConfBaseException, OSError, YAMLError) as error:
         raise UserError(f"sweep={name} cannot be read: {error}") from error
-    _check_keys(name, sweep, {"tuning_seed", "parts"})
+    if not isinstance(sweep, dict) or not sweep.get("parts"):
+        raise UserError(f"sweep={name} needs parts: see configs/sweep/demo.yaml")
+    _check_keys(name, sweep, {"parts"})
     cells = []
     for part in sweep["parts"]:
-        _check_keys(name, part, {"tasks", "optimizers", "seeds", "overrides", "grids"})
+        _check_part(name, part)
         for task, opt in product(part["tasks"], part["optimizers"]):
             config = configuration.load(
                 [f"task={task}", f"opt={opt}", *part.get("overrides", []), *overrides]
             )
             own: Any = OmegaConf.to_container(config.opt.grid)
             grid = part.get("grids", {}).get(opt, own)
+            for point in _points(grid):
+                configuration.check_opt(config, point)
             cells.append(Cell(config, configuration.settings_of(config), grid, part["seeds"]))
-    return Sweep(cells, sweep["tuning_seed"])
+    return Sweep(cells)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _points(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -139,6 +146,24 @@ def _distinct(choices: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         if choice not in distinct:
             distinct.append(choice)
     return distinct
+
+
+def _check_part(name: str, part: Any) -> None:
+    """Refuse what would otherwise be left out in silence."""
+    if not isinstance(part, dict):
+        raise UserError(f"sweep={name}: each of its parts must have tasks, optimizers and seeds")
+    _check_keys(name, part, {"tasks", "optimizers", "seeds", "overrides", "grids"})
+    for key in set(part) - {"grids"}:
+        if not isinstance(part[key], list):
+            raise UserError(f"sweep={name}: {key} must be a list")
+    if not all(type(seed) is int and 0 <= seed < TUNING_SEED for seed in part["seeds"]):
+        raise UserError(f"sweep={name}: seeds must be whole numbers from 0 to {TUNING_SEED - 1}")
+    for opt, grid in part.get("grids", {}).items():
+        if opt not in part["optimizers"]:
+            near = configuration.did_you_mean(opt, part["optimizers"])
+            raise UserError(f"sweep={name}: grids has {opt}, which is no optimizer here: {near}")
+        if not isinstance(grid, dict) or not all(isinstance(v, list) for v in grid.values()):
+            raise UserError(f"sweep={name}: the grid of {opt} must be lists of values by key")
 
 
 def _check_keys(name: str, mapping: Mapping[str, Any], valid: set[str]) -> None:

@@ -43,14 +43,17 @@ def run_all(runs: Iterable[PlannedRun], jobs: int, threads: int) -> Iterator[Out
         for slot in slots:
             slot.start()
         busy = jobs
-        while busy:
-            outcome = outcomes.get()
-            if outcome is None:
-                busy -= 1
-            else:
-                yield outcome
-    if stop.is_set():
-        raise KeyboardInterrupt
+        try:
+            while busy:
+                outcome = outcomes.get()
+                if outcome is None:
+                    busy -= 1
+                else:
+                    yield outcome
+            if stop.is_set():
+                raise KeyboardInterrupt
+        finally:  # whoever reads the outcomes may give up, too
+            stop.set()
 
 
 def _slot(
@@ -101,16 +104,22 @@ def _follow_driver() -> None:
     driver = multiprocessing.parent_process()
     assert driver is not None
     driver.join()
-    os.kill(os.getpid(), signal.SIGTERM)  # which saves the state first, where there is some
+    while True:  # the first signal lets a run save its state, the next ends the process
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(2)
 
 
 def _train(run: PlannedRun) -> tuple[str, str]:
     """Train one run inside a worker; what it prints goes to its log."""
+    import torch
+
     from runner import cli
     from runner.errors import Busy, Crash, Stopped
     from runner.run import run as train
     from tasks.errors import UserError
 
+    # Anew for each run: one that was resumed may have taken the number of its checkpoint.
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
         run.folder.make()
         with run.folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):

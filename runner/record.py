@@ -37,6 +37,12 @@ class RunFolder:
                 "runs_dir=..."
             ) from error
 
+    def remove_if_empty(self) -> None:
+        """Remove the folder if nothing but its lock is in it."""
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {self.lock.name}:
+            self.lock.unlink(missing_ok=True)
+            self.path.rmdir()
+
     def read_record(self) -> dict[str, Any] | None:
         """Return the finished run's record, or None if there is none yet.
 
@@ -44,22 +50,23 @@ class RunFolder:
             UserError: if it is damaged. It is put aside, so that the same command trains again.
         """
         try:
-            text = self.record.read_text()
+            record = json.loads(self.record.read_text())
+            if not {"run_id", "status", "settings", "results", "measured"} <= set(record):
+                raise ValueError("fields are missing")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
-            record = json.loads(text)
-            record["results"], record["run_id"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise UserError(put_aside(self.record)) from error
+        except OSError as error:
+            raise UserError(f"cannot read {self.record}: {error.strerror}") from error
         return record
 
 
-def put_aside(path: Path) -> str:
-    """Rename a damaged file and return the line that says so."""
+def put_aside(path: Path, reason: str = "is damaged") -> str:
+    """Rename a file that cannot be used and return the line that says so."""
     aside = path.with_name(f"{path.name}.damaged")
     path.replace(aside)
-    return f"{path} is damaged; it is now {aside.name}: run the same command again to make it anew"
+    return f"{path} {reason}; it is now {aside.name}: run the same command again to make it anew"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

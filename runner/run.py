@@ -84,6 +84,8 @@ def _train(
     if config.threads:
         torch.set_num_threads(config.threads)
     environment.reset_peak_memory(device)
+    # Now, not at the end: the checkout may change while the run trains.
+    origin = {**description(config, settings), **environment.describe(device)}
 
     task = build_task(config)
     clock = time.monotonic()  # data and features are had once for many runs: not this one's time
@@ -93,8 +95,11 @@ def _train(
     saved = checkpoint.load(folder.checkpoint, device)
     if saved is not None:
         training.load_state_dict(saved)
+        if not config.threads:  # sums come out the same only with as many threads
+            torch.set_num_threads(saved["threads"])
         logger.info("going on from step %d", training.step)
 
+    folder.failure.unlink(missing_ok=True)
     with tracker(config.wandb, settings, identity, folder.path) as mirror:
         train(training, task, settings, options, folder, mirror, device)
         results = _results(training, task, settings, options, device)
@@ -105,8 +110,7 @@ def _train(
         "status": "diverged" if training.diverged else "finished",
         "results": results,
         "fingerprints": task.fingerprints(),
-        **description(config, settings),
-        **environment.describe(device),
+        **origin,
         "measured": {
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -121,8 +125,7 @@ def _train(
         },
     }
     write_json(folder.record, record)
-    for leftover in (folder.checkpoint, folder.failure):
-        leftover.unlink(missing_ok=True)
+    folder.checkpoint.unlink(missing_ok=True)
     return record
 
 
@@ -143,11 +146,16 @@ def build_task(config: DictConfig) -> "Task":
     """Build the task that the configuration names, fetching its data and weights if need be."""
     from hydra.utils import get_class
 
-    data_dir = Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
     parts = (config.task, config.model, config.train)
     return get_class(config.task._target_)(
-        *(configuration.to_plain(part) for part in parts), data_dir.resolve()
+        *(configuration.to_plain(part) for part in parts), data_dir(config)
     )
+
+
+def data_dir(config: DictConfig) -> Path:
+    """Return the folder of data and weights."""
+    chosen = Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
+    return chosen.resolve()
 
 
 def _optimizer(settings: Mapping[str, Any], config: DictConfig, network: Any) -> tuple[Any, Any]:
@@ -225,7 +233,7 @@ def _only_process(folder: RunFolder, identity: str) -> Iterator[None]:
     """Hold the run's lock, which the operating system frees when its owner dies."""
     lock = FileLock(folder.lock)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.5)  # whoever asks for the status holds it for a moment
     except Timeout as error:
         raise Busy(f"{identity} is being trained by another process; nothing to do here") from error
     try:
@@ -241,7 +249,10 @@ def _explained(
     """Turn a full disk into a line of advice, and a crash into failure.json and log.txt."""
     try:
         yield
-    except (UserError, Busy, Stopped):
+    except UserError:
+        folder.remove_if_empty()
+        raise
+    except (Busy, Stopped):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:

@@ -58,6 +58,7 @@ class Training:
         """Return what :meth:`load_state_dict` needs."""
         return {name: getattr(self, name) for name in self._scalars} | {
             "seconds": self.seconds,
+            "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averager": self.averager.state_dict(),

@@ -39,8 +39,9 @@ def _state(folder: Path) -> str:
     if (folder / "record.json").exists():
         return str(_read(folder / "record.json").get("status", "failed"))
     try:
-        with FileLock(folder / "lock", timeout=0):
-            pass
+        if (folder / "lock").exists():
+            with FileLock(folder / "lock", timeout=0):
+                pass
     except Timeout:
         return "running"
     return "failed" if (folder / "failure.json").exists() else "stopped"

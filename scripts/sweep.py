@@ -15,13 +15,19 @@ from tqdm import tqdm
 
 from analysis import report
 from runner import cli, plan
+from runner.downloads import sources
 from runner.plan import PlannedRun, Sweep
-from runner.pool import run_all
+from runner.pool import Outcome, run_all
+from runner.run import data_dir
 from tasks.errors import UserError
+from tasks.sources import fetch
 
 
 def main() -> int:
-    """Run both stages; return 1 if any run failed."""
+    """Run both stages; return 1 if any run has no record."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return 0
     name, options, overrides = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *overrides])
     jobs = _whole("jobs", options.get("jobs", os.cpu_count() or 1))
@@ -31,27 +37,40 @@ def main() -> int:
         _announce("reporting, as chosen so far", sweep.reporting(_choices(sweep)))
         return 0
     began = time.monotonic()
-    failed = _run("tuning", sweep.tuning(), jobs, threads)
-    failed += _run("reporting", sweep.reporting(_choices(sweep)), jobs, threads)
+    _fetch(sweep)
+    unfinished = _run("tuning", sweep.tuning(), jobs, threads)
+    if any(outcome.status in ("busy", "stopped") for outcome in unfinished):
+        raise UserError("runs of the tuning are under way elsewhere: give the same command later")
+    unfinished += _run("reporting", sweep.reporting(_choices(sweep)), jobs, threads)
     runs_dir = _runs_dir(sweep)
     problems = sorted({run.problem_id for run in sweep.tuning()})
     print(report.make(runs_dir, runs_dir.parent, problems))
     took = (time.monotonic() - began) / 60
-    print(f"sweep {name} took {took:.1f} minutes, {failed} runs failed", file=sys.stderr)
-    return 1 if failed else 0
+    print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
+    for outcome in unfinished:
+        print(f"{outcome.status}: {outcome.run.label}: {outcome.detail}", file=sys.stderr)
+    return 1 if unfinished else 0
 
 
-def _run(stage: str, runs: list[PlannedRun], jobs: int, threads: int) -> int:
-    """Run what is not done of a stage, a line for each as it ends; return how many failed."""
+def _fetch(sweep: Sweep) -> None:
+    """Fetch data and weights here, where the user sees it, and not in each worker."""
+    for cell in sweep.cells:
+        for source in sources([cell.config]):
+            fetch(source, data_dir(cell.config))
+
+
+def _run(stage: str, runs: list[PlannedRun], jobs: int, threads: int) -> list[Outcome]:
+    """Run what is not done of a stage, a line for each as it ends; return what has no record."""
     missing = _announce(stage, runs)
-    failed = 0
+    unfinished = []
     with tqdm(total=len(missing), desc=stage, unit="run", disable=not missing) as bar:
         for outcome in run_all(missing, min(jobs, len(missing)), threads):
             line = f"{outcome.status:9} {outcome.run.label}: {outcome.detail}"
             bar.write(f"{line} ({outcome.seconds:.0f} s)", file=sys.stderr)
             bar.update()
-            failed += outcome.status == "failed"
-    return failed
+            if outcome.status not in ("finished", "diverged"):
+                unfinished.append(outcome)
+    return unfinished
 
 
 def _announce(stage: str, runs: list[PlannedRun]) -> list[PlannedRun]:
@@ -83,7 +102,7 @@ def _runs_dir(sweep: Sweep) -> Path:
 def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     """Split the command line into the sweep's name, our own options and the runs' overrides."""
     names = [word.removeprefix("sweep=") for word in words if "=" not in word or "sweep=" in word]
-    if len(names) != 1 or words[0] in ("-h", "--help"):
+    if len(names) != 1:
         raise UserError(f"name one sweep: {(__doc__ or '').splitlines()[0].split(': ')[1]}")
     options = dict(word.split("=", 1) for word in words if word.startswith(("jobs=", "dry_run=")))
     rest = [w for w in words if "=" in w and not w.startswith(("jobs=", "dry_run=", "sweep="))]

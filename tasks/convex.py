@@ -38,7 +38,7 @@ class Probe(Task):
             / "features"
             / content_key(
                 [FEATURES_VERSION, self.source.fingerprints()]
-                + [self.train[name] for name in ("image_size", "max_tokens")]
+                + [self.train[name] for name in ("image_size", "max_tokens", "augment")]
                 + [self.model.get(name) for name in ("arch", "mean", "std", "channels")]
             )
         )

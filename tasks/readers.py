@@ -182,14 +182,16 @@ def _local_path(data: Mapping[str, Any]) -> Path | None:
         return None
     path = Path(data["path"]).expanduser()
     if not path.exists():
-        raise UserError(f"data.path={path} does not exist: correct it, or leave it out to fetch")
+        raise UserError(
+            f"task.data.path={path} does not exist: correct it, or leave it out to fetch"
+        )
     return path
 
 
 def _find(folder: Path, name: str) -> Path:
     found = sorted(folder.rglob(name))
     if not found:
-        raise UserError(f"no file {name} below {folder}: correct data.path or source.files")
+        raise UserError(f"no file {name} below {folder}: correct task.data.path or source.files")
     return found[0]
 
 
@@ -214,7 +216,7 @@ def _damage_explained(path: Path) -> Iterator[None]:
 
 
 def _remedy(path: Path) -> str:
-    return f"delete {path} and run the same command again, or point data.path to a whole copy"
+    return f"give a whole copy, or delete {path} and run the same command again"
 
 
 def _data_set(parts: Mapping[str, Any], classes: tuple[str, ...]) -> DataSet:

@@ -106,5 +106,5 @@ def _natural(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     )
     # torchvision draws from the global generator alone, so lend it ours for the moment.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
+        torch.default_generator.manual_seed(generator.initial_seed())
         return torch.stack([transform(image) for image in images]).float()

@@ -128,6 +128,14 @@ def test_saved_and_loaded_average_goes_on_bit_for_bit(k):
     assert torch.equal(*averages)
 
 
+def test_reset_forgets_an_average_that_is_not_finite():
+    model = nn.Linear(2, 1)
+    averager = PolynomialDecayAverager(model)
+    nn.init.constant_(averager.averaged_model.weight, float("nan"))
+    averager.step()
+    assert torch.equal(averager.averaged_model.weight, model.weight)
+
+
 def test_negative_gamma_is_refused():
     with pytest.raises(ValueError, match="gamma"):
         PolynomialDecayAverager(nn.Linear(1, 1), gamma=-1.0)

@@ -35,7 +35,18 @@ from tasks.errors import UserError
         (["model.batch_norm=off"], "must be one of frozen, train"),
         (["device=gpu"], "must be one of auto, cpu, cuda"),
         (["seed=-1"], "seed=-1: must not be below 0"),
-        (["opt.init_eta=-1"], "opt.init_eta=-1: must be above 0"),
+        (["opt.name=foo"], "opt.name is not to be changed"),
+        (["opt._target_=torch.optim.Adam"], "not to be changed"),
+        (["model.weights.source.sha256=abc"], "not to be changed"),
+        (["~seed"], "not to be changed"),
+        (["task=cifar", "model=minilm"], "model=minilm is for language tasks"),
+        (["train.validation_examples=null"], "must be set"),
+        (["threads=1.5"], "threads=1.5: must be a whole number"),
+        (["data_dir=5"], "data_dir=5: must be a text"),
+        (["runs_dir=5"], "runs_dir=5: must be a text"),
+        (["opt=adam", "opt.warmup=2"], "at most 1"),
+        (["opt=glob(*)"], "list the names"),
+        (["opt.init_eta=-1"], "opt.init_eta=-1.0: must be above 0"),
         (["task=cifar", "nonsense"], "nonsense"),
         (["opt=["], "viable"),
     ],
@@ -96,7 +107,8 @@ def test_run_ids_stay_what_they_are():
 
 
 def test_whole_numbers_and_fractions_name_the_same_run():
-    assert identity("opt=sgd", "opt.lr=1") == identity("opt=sgd", "opt.lr=1.0")
+    for key in ("lr", "clip_norm"):
+        assert identity("opt=sgd", f"opt.{key}=1") == identity("opt=sgd", f"opt.{key}=1.0")
 
 
 def test_new_option_that_is_null_leaves_the_id_alone():

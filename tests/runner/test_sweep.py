@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import QUIET, ROOT
@@ -15,7 +16,6 @@ from runner.pool import run_all
 from tasks.errors import UserError
 
 SWEEP = {
-    "tuning_seed": 100,
     "parts": [
         {
             "tasks": ["probe_cifar"],
@@ -26,6 +26,10 @@ SWEEP = {
         }
     ],
 }
+
+
+def changed(**part):
+    return {"parts": [{**SWEEP["parts"][0], **part}]}
 
 
 @pytest.fixture
@@ -73,14 +77,57 @@ def test_optimizers_bring_their_own_grids(sweeps, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tuning_sed": 1}, "no key tuning_sed: did you mean tuning_seed"),
+        ({"part": 1}, "no key part: did you mean parts"),
+        ({"parts": []}, "needs parts"),
+        ({"parts": [3]}, "must have tasks, optimizers and seeds"),
         ({"parts": [{"tasks": ["cifar"]}]}, "needs optimizers, seeds"),
-        ({"parts": [{**SWEEP["parts"][0], "tasks": ["cifra"]}]}, "no task=cifra"),
+        (changed(tasks=["cifra"]), "no task=cifra"),
+        (changed(tasks="cifar"), "tasks must be a list"),
+        (changed(seeds=[100]), "whole numbers from 0 to 99"),
+        (
+            changed(grids={"sgdd": {"lr": [1]}}),
+            "sgdd, which is no optimizer here: did you mean sgd",
+        ),
+        (changed(grids={"sgd": {"lrr": [1]}}), "opt=sgd has no key lrr: did you mean lr"),
+        (changed(grids={"sgd": {"lr": [-1]}}), "opt.lr=-1.0: must be above 0"),
+        (changed(grids={"sgd": {"lr": ["fast"]}}), "opt.lr=fast: must be a number"),
+        (changed(grids={"sgd": {"lr": 1}}), "must be lists of values"),
     ],
 )
 def test_mistakes_in_a_sweep_are_said(sweeps, tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         load(sweeps({**SWEEP, **change}), tmp_path)
+
+
+def test_broken_yaml_is_said(tmp_path):
+    (tmp_path / "broken.yaml").write_text("parts: [")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(str(tmp_path / "broken.yaml"), tmp_path)
+
+
+def test_workers_do_not_outlive_a_driver_that_is_killed(sweeps, tmp_path):
+    command = sweep_command(tmp_path, sweeps(SWEEP), *QUIET, "train.steps=100000")
+    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("results/runs/*/*/metrics.jsonl")):
+        assert driver.poll() is None
+        time.sleep(0.05)
+    tasks = Path(f"/proc/{driver.pid}/task").glob("*/children")  # a thread starts each worker
+    children = [pid for task in tasks for pid in task.read_text().split()]
+    assert children
+    driver.kill()
+    driver.wait()
+    deadline = time.monotonic() + 30
+    while any(running(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(running(pid) for pid in children)
+    assert list(tmp_path.glob("results/runs/*/*/checkpoint.pt"))
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_pool_yields_each_outcome_and_a_failure_does_not_stop_the_rest(sweeps, tmp_path):

@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 
 from runner import config
 from runner.run import build_task, run
+from tasks.readers import DataSet, Examples
+from tasks.task import split
 
 TASKS = sorted(path.stem for path in (config.CONFIGS / "task").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (config.CONFIGS / "opt").glob("*.yaml"))
@@ -28,9 +30,9 @@ def test_every_task_trains_with_every_optimizer(task, optimizer, tmp_path):
     record = run(made_up(task, f"opt={optimizer}", f"runs_dir={tmp_path}"))
     assert record["status"] == "finished"
     assert record["results"]["steps"] == 8
-    for split in ("validation", "test"):
+    for part in ("validation", "test"):
         for iterate in ("last", "averaged"):
-            assert 0 <= record["results"][split][iterate] <= 1
+            assert 0 <= record["results"][part][iterate] <= 1
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -68,10 +70,27 @@ def test_the_seed_decides_the_head_and_the_pretrained_part_stays(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_splits_share_no_example_and_are_the_same_every_time(task):
+def test_splits_are_the_same_every_time(task):
     first, again = (build_task(made_up(task)).fingerprints() for _ in range(2))
     assert first == again
-    assert len({first["train"], first["validation"], first["test"]}) == 3
+
+
+@pytest.mark.parametrize("official_test", [True, False])
+def test_splits_share_no_example(official_test):
+    def numbered(first, count):
+        return Examples(np.arange(first, first + count).reshape(-1, 1, 1, 1), np.zeros(count, int))
+
+    data = DataSet(numbered(0, 100), numbered(100, 40) if official_test else None, ("one",))
+    sizes = {"validation_examples": 20, "train_examples": None, "test_examples": None}
+    parts = {name: set(part.inputs.ravel()) for name, part in split(data, sizes, "x").items()}
+    assert sum(map(len, parts.values())) == len(set.union(*parts.values()))
+    assert len(parts["validation"]) == 20
+    if official_test:
+        assert parts["test"] == set(range(100, 140)) and len(parts["train"]) == 80
+    else:
+        assert len(parts["test"]) == 20 and len(parts["train"]) == 60
+    fewer = split(data, {**sizes, "train_examples": 7, "test_examples": 5}, "x")
+    assert set(fewer["train"].inputs.ravel()) < parts["train"] and len(fewer["test"]) == 5
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_scale():
