@@ -45,17 +45,6 @@ class TextClassification(Task):
             for name, examples in splits.items()
         }
 
-    def network(self) -> nn.Module:
-        return self._build(len(self.classes))
-
-    def backbone(self) -> nn.Module:
-        return self._build(0)
-
-    def _build(self, outputs: int) -> nn.Module:
-        return get_method(self.model["_target_"])(
-            self.model, outputs, self.data_dir, self.synthetic
-        )
-
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra.utils import get_method
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,9 +59,18 @@ class Task(ABC):
         A synthetic task makes up small, learnable examples of the same form, out of nothing.
         """
 
-    @abstractmethod
     def network(self) -> nn.Module:
         """Build the network with its pretrained weights and a new head, on the CPU."""
+        return self._build(len(self.classes))
+
+    def backbone(self) -> nn.Module:
+        """Build the pretrained network without a head, on the CPU, for convex problems."""
+        return self._build(0)
+
+    def _build(self, outputs: int) -> nn.Module:
+        return get_method(self.model["_target_"])(
+            self.model, outputs, self.data_dir, self.synthetic
+        )
 
     @abstractmethod
     def batch(
@@ -74,10 +84,6 @@ class Task(ABC):
     def forward(self, network: nn.Module, inputs: Any) -> Tensor:
         """Return the network's outputs, logits [B, classes]."""
         return network(inputs)
-
-    def backbone(self) -> nn.Module:
-        """Build the pretrained network without a head, on the CPU, for convex problems."""
-        raise UserError(f"task {self.name} has no network that gives features to a probe")
 
     def features(self, backbone: nn.Module, inputs: Any) -> Tensor:
         """Return the backbone's features of a batch, [B, D]."""

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import get_method
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tasks.readers import DataSet, Examples, read
@@ -34,17 +33,6 @@ class ImageClassification(Task):
             return Examples(np.clip(colours[labels] + noise, 0, 255).astype(np.uint8), labels)
 
         return DataSet(examples(96), examples(64), tuple(str(i) for i in range(classes)))
-
-    def network(self) -> nn.Module:
-        return self._build(len(self.classes))
-
-    def backbone(self) -> nn.Module:
-        return self._build(0)
-
-    def _build(self, outputs: int) -> nn.Module:
-        return get_method(self.model["_target_"])(
-            self.model, outputs, self.data_dir, self.synthetic
-        )
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
