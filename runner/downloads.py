@@ -1,11 +1,11 @@
-"""What a configuration needs from the package registries."""
+"""What configurations need from the package registries."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from runner.config import to_plain
+from runner import config as configuration
 from tasks.sources import Source, source_from
 
 
@@ -18,4 +18,14 @@ def sources(configs: Iterable[DictConfig]) -> list[Source]:
         data = config.task.get("data") or config.task.source.data
         needed += [data.source] if not data.get("path") else []
         needed += [config.model.weights.source]
-    return list(dict.fromkeys(source_from(to_plain(source)) for source in needed))
+    return list(dict.fromkeys(source_from(configuration.to_plain(source)) for source in needed))
+
+
+def everything() -> list[Source]:
+    """Return the archives of all tasks and models, and of the package that ours is compared to."""
+    commands = [[f"task={path.stem}"] for path in (configuration.CONFIGS / "task").glob("*.yaml")]
+    for path in (configuration.CONFIGS / "model").glob("*.yaml"):
+        task = {"vision": "cifar", "language": "movies"}[OmegaConf.load(path).for_domain]
+        commands.append([f"task={task}", f"model={path.stem}"])
+    published = OmegaConf.load(configuration.ROOT / "benchmarks" / "dog_optimizer.yaml")
+    return [*sources(map(configuration.load, sorted(commands))), source_from(published.source)]

@@ -145,10 +145,12 @@ def _run(
 def _largest_file(staging: Path) -> int:
     """Bytes of the largest file: clients keep a second copy, which must not count as progress."""
     largest = 0
-    for folder in ("archive", "cache", "tmp"):
-        for path in (staging / folder).rglob("*"):
-            with suppress(OSError):  # the client moves its files about
-                largest = max(largest, path.stat().st_size)
+    for part in ("archive", "cache", "tmp"):
+        # The client moves its files and folders about: walk() passes over what has gone.
+        for folder, _, names in os.walk(staging / part):
+            for name in names:
+                with suppress(OSError):
+                    largest = max(largest, Path(folder, name).stat().st_size)
     return largest
 
 

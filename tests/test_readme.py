@@ -2,6 +2,8 @@
 
 import doctest
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,15 @@ def test_training_loop_trains(capsys):
 @pytest.mark.parametrize("module", [dog.optimizer, dog.averaging], ids=lambda m: m.__name__)
 def test_docstring_examples_run(module):
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+def test_every_script_starts_from_the_projects_folder(script, tmp_path):
+    """An unknown task, sweep or folder: the script has come as far as to read its words."""
+    words = {"tables.py": ["--results", str(tmp_path)]}.get(script, ["nothing-of-this-name"])
+    done = subprocess.run(
+        [sys.executable, f"scripts/{script}", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

@@ -460,3 +460,24 @@ def test_sources_imports_no_heavy_library():
     code = "import sys, tasks.sources; assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
     root = Path(sources.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_progress_is_read_while_the_client_moves_folders_about(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "kept").write_bytes(b"12345")
+    busy = threading.Event()
+
+    def client():
+        while not busy.is_set():
+            for i in range(50):
+                (tmp_path / "tmp" / str(i) / "inner").mkdir(parents=True)
+            for i in range(50):
+                shutil.rmtree(tmp_path / "tmp" / str(i))
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    try:
+        assert {registries._largest_file(tmp_path) for _ in range(300)} == {5}
+    finally:
+        busy.set()
+        thread.join()
