@@ -1,11 +1,24 @@
-"""Learning-rate-free optimizers: DoG, L-DoG and the iterate averaging they need.
+"""Learning-rate-free optimizers: DoG, L-DoG, T-DoG and the iterate averaging they need.
 
-    >>> from dog import DoG, LDoG, PolynomialDecayAverager
+    >>> from dog import DoG, LDoG, TDoG, PolynomialDecayAverager
 
 A drop-in for the package `dog-optimizer`. Needs torch and nothing else.
 """
 
-from dog.averaging import PolynomialDecayAverager
-from dog.optimizer import DoG, LDoG
+from dog.averaging import (
+    DistanceWeighted,
+    PolynomialDecay,
+    PolynomialDecayAverager,
+    recomputed_batch_norm,
+)
+from dog.optimizer import DoG, LDoG, TDoG
 
-__all__ = ["DoG", "LDoG", "PolynomialDecayAverager"]
+__all__ = [
+    "DistanceWeighted",
+    "DoG",
+    "LDoG",
+    "PolynomialDecay",
+    "PolynomialDecayAverager",
+    "TDoG",
+    "recomputed_batch_norm",
+]

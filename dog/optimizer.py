@@ -1,20 +1,32 @@
-"""DoG and L-DoG, written so that the step reads like the paper's equation.
+"""DoG, L-DoG and T-DoG: SGD that finds its own step size.
 
 Source: Ivgi, Hinder, Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size
 Schedule", arXiv 2302.12022, 2023.
 """
 
 import logging
-import math
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from dog import storage
+from dog.averaging import Averaging, float_buffers, recomputed_batch_norm
+from dog.distributed import Processes, local
+from dog.equations import SCALARS, Dampening, advance, first_row, guaranteed, troubles
+from dog.layout import IMPLEMENTATIONS, Layout, Rows
+
 logger = logging.getLogger(__name__)
+
+Scope = Literal["group", "global", "tensor"]
+SCOPES: tuple[Scope, ...] = ("group", "global", "tensor")
+Implementation = Literal["auto", "reference", "foreach", "fused"]
 
 
 class DoG(Optimizer):
@@ -31,12 +43,16 @@ class DoG(Optimizer):
     and :math:`r_\epsilon` = ``reps_rel`` :math:`\cdot (1 + \|x_0\|)`, so the first step has the
     length :math:`r_\epsilon` (Ivgi et al. 2023, equation (DoG) and section 4.1).
 
-    DoG does not decay its step size: evaluate the *averaged* weights
-    (:class:`PolynomialDecayAverager`), not the last ones.
+    DoG does not decay its step size: evaluate the *averaged* weights (``averaging=``, or
+    :class:`PolynomialDecayAverager`), not the last ones.
+
+    A step does not wait for the device. A gradient that is not finite makes it a step that never
+    was: weights, averages and numbers stay. ``torch.amp.GradScaler`` may hand over gradients still
+    scaled. DTensors (FSDP2, HSDP, tensor parallelism) give the step sizes of one process.
 
     Args:
-        params: parameters, or dicts that define parameter groups. DoG works on each group by
-            itself. A parameter without a gradient is left as it is.
+        params: parameters, or dicts that define parameter groups. A parameter without a gradient
+            is left as it is.
         reps_rel: the size of the first step relative to ``1 + ‖x_0‖``. The paper uses 1e-4 for
             vision and 1e-6 for language. Default: 1e-6, as in ``dog-optimizer``.
         lr: the factor c. The paper and this package advise against changing it. Default: 1.
@@ -44,24 +60,49 @@ class DoG(Optimizer):
             ``p.grad`` stays as it was. Default: 0.
         eps: added once to the sum of squared gradient norms. Default: 1e-8.
         init_eta: the first step size itself, in place of what ``reps_rel`` gives.
+        averaging: the running average to keep, :class:`PolynomialDecay` or
+            :class:`DistanceWeighted`, in float32 for 16-bit parameters; :meth:`averaged` puts it
+            in place. Default: none.
+        scope: what shares a step size: each param ``"group"`` (the published behaviour), all
+            groups together (``"global"``), or each ``"tensor"`` by itself (L-DoG).
+        max_grad_norm: shorten the gradient of all parameters together to this norm, at no cost.
+            Shortened is what weight decay has joined, and G sums the shortened gradients, as if
+            ``clip_grad_norm_`` had been called before; p.grad stays. Default: never.
+        compensate: keep what rounding takes from the weights, in a tensor of their type beside
+            them (Kahan). Default: for 16-bit parameters alone, which would not move without.
+        process_group: the processes over which plain tensors are shards of the parameters, as
+            with FSDP1 and ZeRO. Each has its own part, of the same number of parameters. Not
+            needed for DTensors, nor for DistributedDataParallel, whose parameters are whole.
+        implementation: ``"reference"``, ``"foreach"`` or ``"fused"``; ``"auto"``: the fastest that
+            can do the tensor at hand.
 
     Raises:
         ValueError: for an argument that is out of its range.
-        RuntimeError: for a sparse gradient, in :meth:`step`.
+        RuntimeError: in :meth:`step`, for a sparse gradient or within :meth:`averaged`.
 
     Example:
         >>> import torch
-        >>> from dog import DoG, PolynomialDecayAverager
+        >>> from dog import DoG, PolynomialDecay
         >>> model = torch.nn.Linear(3, 1)
-        >>> optimizer, averager = DoG(model.parameters()), PolynomialDecayAverager(model)
+        >>> optimizer = DoG(model.parameters(), averaging=PolynomialDecay(gamma=8))
         >>> for _ in range(5):
         ...     optimizer.zero_grad()
         ...     model(torch.ones(4, 3)).pow(2).mean().backward()
         ...     _ = optimizer.step()
-        ...     averager.step()
-        >>> averager.averaged_model(torch.ones(1, 3)).shape
+        >>> with optimizer.averaged():
+        ...     model(torch.ones(1, 3)).shape
         torch.Size([1, 1])
+        >>> [numbers["step"] for numbers in optimizer.telemetry()]
+        [5]
     """
+
+    # GradScaler then leaves the scale to the step, in `grad_scale` and `found_inf`.
+    _step_supports_amp_scaling = True
+    _usual_scope: Scope = "group"
+    # What an optimizer has beside defaults, state and groups, and takes along when it is copied.
+    _options = (
+        "averaging", "scope", "max_grad_norm", "compensate", "process_group", "implementation"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -71,24 +112,29 @@ class DoG(Optimizer):
         weight_decay: float = 0.0,
         eps: float = 1e-8,
         init_eta: float | None = None,
+        *,
+        averaging: Averaging | None = None,
+        scope: Scope | None = None,
+        max_grad_norm: float | None = None,
+        compensate: bool | None = None,
+        process_group: dist.ProcessGroup | None = None,
+        implementation: Implementation = "auto",
     ) -> None:
-        if not lr > 0:
-            raise ValueError(f"lr must be positive, and should be 1; got {lr}")
-        if not weight_decay >= 0:
-            raise ValueError(f"weight_decay must not be negative; got {weight_decay}")
-        if not eps >= 0:
-            raise ValueError(f"eps must not be negative; got {eps}")
-        if init_eta is not None and not init_eta > 0:
-            raise ValueError(f"init_eta must be positive; got {init_eta}")
-        if init_eta is None and not reps_rel > 0:
+        self.averaging = averaging
+        self.scope = scope or self._usual_scope
+        self.max_grad_norm = max_grad_norm
+        self.compensate = compensate
+        self.process_group = process_group
+        self.implementation = implementation
+        self._forget_layouts()
+        if self.scope not in SCOPES:
+            raise ValueError(f"scope must be one of {', '.join(SCOPES)}; got {scope!r}")
+        if implementation not in (known := ("auto", *IMPLEMENTATIONS)):
             raise ValueError(
-                f"reps_rel must be positive; got {reps_rel} (1e-6 suits most models, "
-                "1e-4 those with batch normalization)"
+                f"implementation must be one of {', '.join(known)}; got {implementation!r}"
             )
-        if lr != 1:
-            logger.warning("lr=%g: DoG is meant to be used with lr=1", lr)
-        # With init_eta the first distance is 0, so that r̄ comes from the first step alone.
-        reps_rel = reps_rel if init_eta is None else 0.0
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be positive; got {max_grad_norm}")
         defaults = {
             "reps_rel": reps_rel,
             "lr": lr,
@@ -97,6 +143,25 @@ class DoG(Optimizer):
             "init_eta": init_eta,
         }
         super().__init__(params, defaults)
+        if any(group["lr"] != 1 for group in self.param_groups):
+            logger.warning("lr=%g: DoG is meant to be used with lr=1", lr)
+        if scope is None and self.scope == "group" and _differ(self.param_groups, "weight_decay"):
+            warnings.warn(
+                "param groups that differ in weight decay each get a step size of their own, "
+                'which is not DoG on the whole model: scope="global" gives them one '
+                '(scope="group" says that it is meant)',
+                stacklevel=2,
+            )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters; a group added in mid-run starts anew, from where it is."""
+        options = self.defaults | param_group
+        _check(options)
+        if options["init_eta"] is not None:
+            # The first distance is 0 then, so that r̄ comes from the first step alone.
+            param_group = {**param_group, "reps_rel": 0.0}
+        super().add_param_group(param_group)
+        self._forget_layouts()
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -109,60 +174,329 @@ class DoG(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for block in self._blocks(group):
-                if any(p.grad is not None for p in block):
-                    self._step_block(block, group, self._scalars(block, group))
+        if self._averages_are_in:
+            raise RuntimeError("step() within averaged(): the weights are averages; leave it first")
+        layouts = self._started()
+        if not layouts:
+            return loss
+        grad_scale: Tensor | None = getattr(self, "grad_scale", None)
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
+
+        # ‖g_t‖² and ‖x_t − x_0‖² of each row. The gradients are read once; the distances were
+        # measured when the weights were written.
+        bundles = [layout.bundles(self.implementation) for layout in layouts]
+        norms = [
+            layout.norms(own, self.implementation, grad_scale)
+            for layout, own in zip(layouts, bundles, strict=True)
+        ]
+        sums = self._summed(layouts, norms)
+
+        # A step is taken by all rows or, where a gradient is not finite, by none.
+        total = torch.cat([values[:2] for values in sums], dim=1).sum(dim=1)
+        finite = total.isfinite().all()
+        if found_inf is not None:
+            finite = finite & (found_inf.to(finite.device) == 0)
+        shrink = None
+        if self.max_grad_norm is not None:
+            shrink = (self.max_grad_norm / (total[0].sqrt() + 1e-6)).clamp(max=1)
+
+        # η_t of each row, from the paper's equations.
+        moves: dict[int, tuple[Tensor, Tensor | None]] = {}
+        for rows, (gradient2, distance2, present) in zip(self._rows(), sums, strict=True):
+            eta = advance(
+                rows.scalars,
+                gradient2,
+                distance2,
+                finite,
+                present > 0,
+                lr=rows.group["lr"],
+                init_eta=rows.group["init_eta"],
+                shrink=shrink,
+                dampening=self._dampening(),
+            )
+            weight = self.averaging.weight(rows.named()) if self.averaging is not None else None
+            moves[id(rows)] = eta if shrink is None else eta * shrink, weight
+
+        # x_{t+1}, its average and its distance from the start in one pass.
+        for layout, own in zip(layouts, bundles, strict=True):
+            layout.update(own, *moves[id(layout.rows)], finite, grad_scale)
+        self._average_buffers(finite, moves[id(layouts[0].rows)][1])
         return loss
 
-    def _blocks(self, group: dict[str, Any]) -> list[list[Tensor]]:
-        """Return the sets of tensors that share one step size."""
-        return [group["params"]]
+    def _dampening(self) -> Dampening | None:
+        """Return what stands for G in the step size's denominator; None: G."""
+        return None
 
-    def _scalars(self, block: list[Tensor], group: dict[str, Any]) -> dict[str, Any]:
-        """Return where r̄, G and η of a block live."""
-        return group
+    def _rows(self) -> list[Rows]:
+        """Return all rows, each once, in the order of the groups."""
+        return list({id(layout.rows): layout.rows for layout in self._layouts or ()}.values())
 
-    def _step_block(
-        self, block: list[Tensor], group: dict[str, Any], scalars: dict[str, Any]
-    ) -> None:
-        first_step = "G" not in scalars
-        if first_step:
-            # x_0 is all that is being trained: a parameter's first gradient may come later.
-            x0_norm = _norm(p for p in block if p.requires_grad or p.grad is not None)
-            scalars["rbar"] = group["reps_rel"] * (1 + x0_norm)  # r_ε
-            scalars["G"] = group["eps"]
-        parameters = [p for p in block if p.grad is not None]
-        gradients = [_gradient(p, group["weight_decay"]) for p in parameters]
-        for p in parameters:
-            if "x0" not in self.state[p]:
-                self.state[p]["x0"] = p.clone(memory_format=torch.preserve_format)
+    def _summed(self, layouts: list[Layout], norms: list[Tensor]) -> list[Tensor]:
+        """Return the numbers of each of :meth:`_rows`, [3, R], summed over all processes."""
+        sums: dict[int, Tensor] = {}
+        for layout, values in zip(layouts, norms, strict=True):
+            key = id(layout.rows)
+            sums[key] = sums[key] + values if key in sums else values
+        if self._processes:
+            packed = self._processes.sum(torch.cat(list(sums.values()), dim=1))
+            return list(packed.split([values.shape[1] for values in sums.values()], dim=1))
+        return list(sums.values())
 
-        distance = _norm(p - self.state[p]["x0"] for p in block if p in self.state)  # ‖x_t − x_0‖
-        gradient_norm = _norm(gradients)  # ‖g_t‖
-        scalars["rbar"] = max(scalars["rbar"], distance)  # r̄_t = max(r_ε, max_k ‖x_k − x_0‖)
-        scalars["G"] += gradient_norm**2  # G_t = ε + Σ_k ‖g_k‖²
-        # η_t = c · r̄_t / √G_t. G is 0 only if every gradient was, and then any η will do.
-        eta = group["lr"] * scalars["rbar"] / math.sqrt(scalars["G"]) if scalars["G"] else 0.0
-        if first_step and group["init_eta"] is not None:
-            eta = group["init_eta"]
-        for p, g in zip(parameters, gradients, strict=True):
-            p.add_(g, alpha=-eta)  # x_{t+1} = x_t − η_t g_t
-        scalars.update(eta=eta, gradient_norm=gradient_norm, distance=distance)
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Measure all distances from the start again.
+
+        The step notices by itself when weights were changed between two steps, except through
+        ``p.data`` and, in a CUDA graph, at all: call this then.
+        """
+        for layout in self._bound():
+            layout.forget()
+            layout.measure(self.implementation)
+
+    # What a step needs of the parameters ----------------------------------------------------------
+
+    def _forget_layouts(self) -> None:
+        self._layouts: list[Layout] | None = None
+        self._averages_are_in = False
+
+    def _started(self) -> list[Layout]:
+        """Return the layouts, after giving state to parameters that have none yet.
+
+        x_0 is all that is being trained: a parameter's first gradient may come later.
+        """
+        new = [
+            (group, p)
+            for group in self.param_groups
+            for p in group["params"]
+            if p not in self.state and (p.requires_grad or p.grad is not None)
+        ]
+        if new:
+            self._start(new)
+        return self._bound()
+
+    def _start(self, new: list[tuple[dict[str, Any], Tensor]]) -> None:
+        self._agree()
+        self._layouts = None
+        processes = self._processes = Processes(self._all_params(), self.process_group)
+        params = [p for _, p in new]
+        home = local(params[0]).device
+        norms2 = [torch.linalg.vector_norm(local(p), dtype=torch.float64).square() for p in params]
+        counted = [
+            norm2.to(home) * processes.contributes(p)
+            for norm2, p in zip(norms2, params, strict=True)
+        ]
+        x0_norm2 = processes.sum(torch.stack(counted))
+        known = {self._row_of(group, p): self.state[p]["scalars"] for group, p in self._stateful()}
+        rows: dict[Any, list[int]] = {}
+        for i, (group, p) in enumerate(new):
+            rows.setdefault(self._row_of(group, p), []).append(i)
+        for row, places in rows.items():
+            if row not in known:
+                group = new[places[0]][0]
+                norm = x0_norm2[places].sum().sqrt()
+                known[row] = first_row(norm, group["reps_rel"], group["eps"])
+        starts = storage.compressed(params, processes)
+        for (group, p), x0 in zip(new, starts, strict=True):
+            self.state[p] = {"scalars": known[self._row_of(group, p)], "x0": x0}
+            self._complete(p, self.state[p])
+        if self.averaging is not None and self.averaging.batch_norm == "paper":
+            buffers = float_buffers(self.averaging.model)
+            self.param_groups[0].setdefault("averaged_buffers", [b.clone() for b in buffers])
+
+    def _complete(self, p: Tensor, state: dict[str, Tensor]) -> None:
+        """Add what a parameter's state has, by the options, beside x_0 and numbers."""
+        narrow = p.dtype in storage.NARROW
+        if self.averaging is not None and "average" not in state:
+            x = p.detach().clone(memory_format=torch.preserve_format)
+            state["average"] = x.to(torch.float32) if narrow else x
+        if (narrow if self.compensate is None else self.compensate) and "compensation" not in state:
+            state["compensation"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+
+    def _row_of(self, group: dict[str, Any], p: Tensor) -> Any:
+        """Return a key that is the same for parameters that share a step size."""
+        if self.scope == "global":
+            return None
+        return id(group) if self.scope == "group" else id(p)
+
+    def _stateful(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p in self.state:
+                    yield group, p
+
+    def _all_params(self) -> Iterator[Tensor]:
+        return (p for group in self.param_groups for p in group["params"])
+
+    def _agree(self) -> None:
+        """Refuse groups that cannot share a step size."""
+        for name in ("reps_rel", "lr", "eps", "init_eta"):
+            if self.scope == "global" and _differ(self.param_groups, name):
+                raise ValueError(f'scope="global" has one step size: the groups differ in {name}')
+
+    def _bound(self) -> list[Layout]:
+        """Return the layouts, made anew after state has come or gone."""
+        if self._layouts is None:
+            self._processes = Processes(self._all_params(), self.process_group)
+            self._layouts = []
+            shared: Rows | None = None
+            for group in self.param_groups:
+                params = [p for p in group["params"] if p in self.state]
+                if not params:
+                    continue
+                if self.scope != "global" or shared is None:
+                    columns = params if self.scope == "tensor" else params[:1]
+                    numbers = [self.state[p]["scalars"] for p in columns]
+                    home = local(params[0]).device
+                    shared = Rows(group, torch.stack([n.to(home) for n in numbers], dim=1))
+                for i, p in enumerate(params):  # the numbers of a row are kept once
+                    place = i if self.scope == "tensor" else 0
+                    self.state[p]["scalars"] = shared.scalars[:, place]
+                states = [self.state[p] for p in params]
+                self._layouts.append(Layout(group, params, states, shared, self._processes))
+        return self._layouts
+
+    # Averages -------------------------------------------------------------------------------------
+
+    def _average_buffers(self, take: Tensor, weight: Tensor | None) -> None:
+        averages = self.param_groups[0].get("averaged_buffers")
+        if not averages or weight is None or self.averaging is None:
+            return
+        w = weight[0]
+        buffers = float_buffers(self.averaging.model)
+        for i, (average, buffer) in enumerate(zip(averages, buffers, strict=True)):
+            average = averages[i] = average.to(buffer.device)
+            average.copy_(torch.where(take, (1 - w) * average + w * buffer, average))
+
+    @contextmanager
+    def averaged(self, batches: Iterable[Any] | None = None) -> Iterator[None]:
+        """Within, the parameters have their averaged values: evaluate and save there.
+
+        Afterwards, also after an exception, they are as they were, bit for bit. Before the first
+        step the averages are the weights.
+
+        Args:
+            batches: inputs, or tuples that begin with them, for ``batch_norm="recompute"``.
+
+        Raises:
+            RuntimeError: without ``averaging=``, or within ``averaged()``.
+            ValueError: if batches are needed and missing.
+        """
+        if self.averaging is None:
+            raise RuntimeError("there are no averages: give averaging=PolynomialDecay()")
+        if self._averages_are_in:
+            raise RuntimeError("averaged() within averaged(): the averages are in place already")
+        if self.averaging.batch_norm == "recompute" and batches is None:
+            raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
+        pairs = [
+            (local(p), local(state["average"]))
+            for layout in self._bound()
+            for p, state in zip(layout.params, layout.states, strict=True)
+        ]
+        if buffers := self.param_groups[0].get("averaged_buffers"):
+            pairs += zip(float_buffers(self.averaging.model), buffers, strict=True)
+        unchanged = [(layout, layout.unchanged()) for layout in self._bound()]
+        before = [(weights, weights.detach().clone()) for weights, _ in pairs]
+        self._averages_are_in = True
+        try:
+            with ExitStack() as stack:
+                with torch.no_grad():
+                    for weights, average in pairs:
+                        weights.copy_(average)
+                if self.averaging.batch_norm == "recompute":
+                    stack.enter_context(recomputed_batch_norm(self.averaging.model, batches))
+                yield
+        finally:
+            with torch.no_grad():
+                for weights, values in before:
+                    weights.copy_(values)
+            for layout, places in unchanged:
+                layout.mark(places)
+            self._averages_are_in = False
+
+    # Telemetry ------------------------------------------------------------------------------------
 
     def telemetry(self) -> list[dict[str, float]]:
         """Return the numbers of the latest step, one dict for each set that shares a step size.
 
-        Keys: ``eta`` (η_t, the step size taken), ``rbar`` (r̄_t), ``G`` (G_t), ``gradient_norm``
-        (‖g_t‖, weight decay included) and ``distance`` (‖x_t − x_0‖). Empty before the first step.
+        In the order of groups and parameters. Keys: ``step``, ``G`` (G_t), ``rbar`` (r̄_t),
+        ``rbar_sum``, ``eta`` (η_t, the step size taken), ``gradient_norm`` (‖g_t‖, weight decay
+        included), ``distance`` (‖x_t − x_0‖), ``first_eta``, ``early_eta`` and ``highest_eta`` (η
+        at the first step, and its largest within 100 and all steps), ``skipped`` (steps not taken
+        because a gradient was not finite). Empty before the first step. Reading waits for the
+        device; the step itself does not.
         """
-        names = ("eta", "rbar", "G", "gradient_norm", "distance")
+        self._bound()
+        columns = [column for rows in self._rows() for column in rows.scalars.t().tolist()]
+        numbers = [dict(zip(SCALARS, column, strict=True)) for column in columns]
+        whole = ("step", "skipped")
         return [
-            {name: self._scalars(block, group)[name] for name in names}
-            for group in self.param_groups
-            for block in self._blocks(group)
-            if any(p in self.state for p in block)
+            {name: int(value) if name in whole else value for name, value in row.items()}
+            for row in numbers
+            if row["step"] or row["skipped"]
         ]
+
+    def trouble(self) -> list[str]:
+        """Return what the step sizes say is wrong, a sentence each; empty when all looks well.
+
+        The paper's signs (section 4.1): η above 1000 within 100 steps, η that has not risen in 300,
+        and steps skipped. Of several sets that have a step size each, the median is looked at.
+        """
+        return troubles(self.telemetry())
+
+    # State ----------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, in torch's form, for ``torch.save`` or torch.distributed.checkpoint.
+
+        Of each parameter: ``x0``, ``average`` and ``compensation`` where there are any, and
+        ``scalars``, float64 [11], the numbers of the row it belongs to.
+        """
+        self._bound()  # the numbers of parameters that joined late are in place
+        state_dict = super().state_dict()
+        params = {id(entry): p for p, entry in self.state.items()}
+        state_dict["state"] = {
+            key: {
+                **entry,
+                "x0": storage.restored(entry["x0"], params[id(entry)]),
+                "scalars": entry["scalars"].clone(),
+            }
+            for key, entry in state_dict["state"].items()
+        }
+        return state_dict
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned, here or in ``dog-optimizer``.
+
+        Averages that the state lacks start from the present weights.
+
+        Raises:
+            ValueError: if the state is of other parameters, or of another scope.
+        """
+        state_dict = storage.from_published(state_dict)
+        entries = storage.by_parameter(state_dict, self.param_groups)
+        storage.check(entries, self.param_groups, self.scope)
+        super().load_state_dict({**state_dict, "state": {}})
+        self._forget_layouts()
+        self._processes = Processes(self._all_params(), self.process_group)
+        starts = storage.compressed(
+            [entry["x0"].to(p.device) for p, entry in entries.items()], self._processes
+        )
+        for (p, entry), x0 in zip(entries.items(), starts, strict=True):
+            state = {"scalars": entry["scalars"].to(p.device, copy=True), "x0": x0}
+            for name in ("average", "compensation"):
+                if name in entry:
+                    state[name] = entry[name].to(p.device, copy=True)
+            self._complete(p, state)
+            self.state[p] = state
+
+    def __getstate__(self) -> dict[str, Any]:
+        options = {name: getattr(self, name) for name in self._options}
+        return super().__getstate__() | options
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forget_layouts()
 
 
 class LDoG(DoG):
@@ -177,25 +511,83 @@ class LDoG(DoG):
         >>> optimizer = LDoG(torch.nn.Linear(3, 1).parameters(), reps_rel=1e-4)
     """
 
-    def _blocks(self, group: dict[str, Any]) -> list[list[Tensor]]:
-        return [[p] for p in group["params"]]
-
-    def _scalars(self, block: list[Tensor], group: dict[str, Any]) -> dict[str, Any]:
-        return self.state[block[0]]
+    _usual_scope = "tensor"
 
 
-def _gradient(p: Tensor, weight_decay: float) -> Tensor:
-    """Return the gradient with the L2 penalty added, without touching ``p.grad``."""
-    assert p.grad is not None
-    if p.grad.is_sparse:
-        raise RuntimeError("DoG does not support sparse gradients; use sparse=False")
-    return p.grad.add(p, alpha=weight_decay) if weight_decay else p.grad
+class TDoG(DoG):
+    r"""Tamed DoG: DoG with the step sizes that its guarantee needs.
+
+    As :class:`DoG`, but with
+
+    .. math:: \eta_t = c\,rac{ar r_t}{\sqrt{G'_t}}, \qquad
+        G'_t = 8^4\,	heta_{T,\delta}\,\log_+^2(t+1)\,
+        igl(G_{t-1} + 16\,	heta_{T,\delta}\max(\|g_t\|^2, L^2)igr),
+
+    :math:`	heta_{T,\delta} = \log(60 \log(6T) / \delta)` and :math:`\log_+ x = 1 + \log x` (Ivgi
+    et al. 2023, section 3.3). On a convex loss whose stochastic gradients are no longer than L,
+    if :math:`r_\epsilon \le 3 d_0`, where :math:`d_0` is the distance from the start to the nearest
+    minimum, then with probability at least :math:`1 - \delta` the iterates stay within
+    :math:`3 d_0` of the start for all T steps. The constants make the steps hundreds of times
+    shorter than DoG's: this is for checking theory, and for losses on which DoG runs away.
+
+    Args:
+        params: as for :class:`DoG`, and so are the arguments not named here.
+        steps: T, the number of steps that the promise is to hold for.
+        delta: δ, the probability that it may fail with. Default: 0.01.
+        lipschitz: L, a bound on ‖g‖. Default: 0, the latest gradient's own norm; the promise then
+            holds for gradients without noise.
+
+    Raises:
+        ValueError: for an argument that is out of its range.
+
+    Example:
+        >>> import torch
+        >>> from dog import TDoG
+        >>> optimizer = TDoG(torch.nn.Linear(3, 1).parameters(), steps=1000)
+    """
+
+    _options = (*DoG._options, "steps", "delta", "lipschitz")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        steps: int,
+        reps_rel: float = 1e-6,
+        *,
+        delta: float = 0.01,
+        lipschitz: float = 0.0,
+        **options: Any,
+    ) -> None:
+        if not steps >= 1:
+            raise ValueError(f"steps must be at least 1; got {steps}")
+        if not 0 < delta < 1:
+            raise ValueError(f"delta must be between 0 and 1; got {delta}")
+        if not lipschitz >= 0:
+            raise ValueError(f"lipschitz must not be negative; got {lipschitz}")
+        self.steps, self.delta, self.lipschitz = steps, delta, lipschitz
+        # G starts at 0: what keeps η finite here is max(‖g‖, L).
+        super().__init__(params, reps_rel, **{"eps": 0.0} | options)
+
+    def _dampening(self) -> Dampening:
+        return guaranteed(self.steps, self.delta, self.lipschitz)
 
 
-def _norm(tensors: Iterable[Tensor]) -> float:
-    """Return the Euclidean norm of the tensors laid end to end, summed in double precision."""
-    norms = []
-    for tensor in tensors:
-        wide = torch.complex128 if tensor.is_complex() else torch.float64
-        norms.append(torch.linalg.vector_norm(tensor, dtype=wide).item())
-    return math.hypot(*norms)
+def _check(options: dict[str, Any]) -> None:
+    """Refuse options of a param group that are out of their range."""
+    if not options["lr"] > 0:
+        raise ValueError(f"lr must be positive, and should be 1; got {options['lr']}")
+    for name in ("weight_decay", "eps"):
+        if not options[name] >= 0:
+            raise ValueError(f"{name} must not be negative; got {options[name]}")
+    reps_rel, init_eta = options["reps_rel"], options["init_eta"]
+    if init_eta is not None and not init_eta > 0:
+        raise ValueError(f"init_eta must be positive; got {init_eta}")
+    if init_eta is None and not reps_rel > 0:
+        raise ValueError(
+            f"reps_rel must be positive; got {reps_rel} (1e-6 suits most models, "
+            "1e-4 those with batch normalization)"
+        )
+
+
+def _differ(groups: list[dict[str, Any]], name: str) -> bool:
+    return any(group[name] != groups[0][name] for group in groups)

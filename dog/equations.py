@@ -1,0 +1,149 @@
+"""The equations of DoG and T-DoG on the few numbers that a step size is made of.
+
+A *row* is a set of tensors that share one step size: a param group (DoG), all groups, or a single
+tensor (L-DoG). The numbers of R rows are one float64 tensor [len(SCALARS), R] that stays on the
+parameters' device; whatever depends on them is a predicate there, so that no step waits for the
+device.
+
+Source: Ivgi, Hinder, Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size
+Schedule", arXiv 2302.12022, 2023.
+"""
+
+import math
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+
+# Steps in which the paper expects a first step that was too large to show itself.
+EARLY_STEPS = 100
+
+# What is kept of a row, in this order.
+SCALARS = (
+    "step",  # steps taken
+    "G",  # G_t = ε + Σ_k ‖g_k‖²
+    "rbar",  # r̄_t = max(r_ε, max_k ‖x_k − x_0‖)
+    "rbar_sum",  # Σ_k r̄_k, for the theory's average
+    "eta",  # η_t, the latest step size
+    "gradient_norm",  # ‖g_t‖, weight decay included, before max_grad_norm
+    "distance",  # ‖x_t − x_0‖
+    "first_eta",  # η_0
+    "early_eta",  # the largest η of the first EARLY_STEPS
+    "highest_eta",  # the largest η of all
+    "skipped",  # steps not taken because a gradient was not finite
+)
+
+# From (‖g_t‖², G_{t−1}, t) to what η's denominator is the root of; None: G_t itself.
+Dampening = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def first_row(x0_norm: Tensor, reps_rel: float, eps: float) -> Tensor:
+    """Return the row before the first step, float64 [len(SCALARS)].
+
+    ``x0_norm`` is ‖x_0‖, 0-dim; r̄ starts as r_ε = reps_rel · (1 + ‖x_0‖) and G as ε.
+    """
+    row = torch.zeros(len(SCALARS), dtype=torch.float64, device=x0_norm.device)
+    row[SCALARS.index("rbar")] = reps_rel * (1 + x0_norm)
+    row[SCALARS.index("G")] = eps
+    return row
+
+
+def advance(
+    scalars: Tensor,
+    gradient2: Tensor,
+    distance2: Tensor,
+    finite: Tensor,
+    present: Tensor,
+    *,
+    lr: float | Tensor,
+    init_eta: float | None,
+    shrink: Tensor | None = None,
+    dampening: Dampening | None = None,
+) -> Tensor:
+    """Take the norms of step t into ``scalars`` and return η_t, float64 [R].
+
+    Args:
+        scalars: [len(SCALARS), R], changed in place.
+        gradient2: ‖g_t‖² of each row, [R].
+        distance2: ‖x_t − x_0‖² of each row, [R].
+        finite: whether the step is taken at all, bool, 0-dim; if not, it counts as skipped.
+        present: whether a row has a gradient, bool [R]; the others keep their numbers.
+        lr: the factor c.
+        init_eta: η_0 itself, or None.
+        shrink: factor that ``max_grad_norm`` has for the gradient, 0-dim; G takes the
+            shortened gradient.
+        dampening: T-DoG's G'_t in place of G_t.
+    """
+    old = dict(zip(SCALARS, scalars, strict=True))
+    distance = distance2.sqrt()
+    used2 = gradient2 if shrink is None else gradient2 * shrink**2
+    rbar = torch.maximum(old["rbar"], distance)  # r̄_t = max(r̄_{t−1}, ‖x_t − x_0‖)
+    G = old["G"] + used2  # G_t = G_{t−1} + ‖g_t‖²
+    under = G if dampening is None else dampening(used2, old["G"], old["step"])
+    # η_t = c · r̄_t / √G_t. G is 0 only if every gradient was, and then any η will do.
+    eta = torch.where(under > 0, lr * rbar / under.sqrt(), 0.0)
+    first = old["step"] == 0
+    if init_eta is not None:
+        eta = torch.where(first, init_eta, eta)
+    early = old["step"] < EARLY_STEPS
+    new = {
+        "step": old["step"] + 1,
+        "G": G,
+        "rbar": rbar,
+        "rbar_sum": old["rbar_sum"] + rbar,
+        "eta": eta,
+        "gradient_norm": gradient2.sqrt(),
+        "distance": distance,
+        "first_eta": torch.where(first, eta, old["first_eta"]),
+        "early_eta": torch.where(early, eta.maximum(old["early_eta"]), old["early_eta"]),
+        "highest_eta": eta.maximum(old["highest_eta"]),
+        "skipped": old["skipped"],
+    }
+    taken = torch.stack([new[name] for name in SCALARS])
+    skipped = torch.stack([*scalars[:-1], old["skipped"] + 1])
+    scalars.copy_(torch.where(present, torch.where(finite, taken, skipped), scalars))
+    return eta
+
+
+def guaranteed(steps: int, delta: float, lipschitz: float) -> Dampening:
+    r"""Return T-DoG's dampening (Ivgi et al. 2023, section 3.3).
+
+    .. math:: G'_t = 8^4\,\theta_{T,\delta}\,\log_+^2(t+1)\,
+              \bigl(G_{t-1} + 16\,\theta_{T,\delta}\max(\|g_t\|^2, L^2)\bigr), \qquad
+              \theta_{T,\delta} = \log\frac{60 \log(6T)}{\delta}, \quad \log_+ x = 1 + \log x
+    """
+    theta = math.log(60 * math.log(6 * steps) / delta)
+
+    def dampening(gradient2: Tensor, earlier: Tensor, step: Tensor) -> Tensor:
+        largest = gradient2.clamp(min=lipschitz**2)
+        return 8**4 * theta * (1 + step.log1p()) ** 2 * (earlier + 16 * theta * largest)
+
+    return dampening
+
+
+def troubles(rows: list[dict[str, float]]) -> list[str]:
+    """Return what the signs of the paper and its authors' package say of a run, in words.
+
+    Each row has the numbers of :data:`SCALARS` by name; of several, the median is looked at.
+    """
+    if not rows:
+        return []
+    row = {name: median(numbers[name] for numbers in rows) for name in SCALARS}
+    found = []
+    if row["early_eta"] > 1000:
+        found.append(
+            f"η reached {row['early_eta']:.3g} within {EARLY_STEPS} steps: "
+            "the first step was too large; divide reps_rel by 100"
+        )
+    elif row["step"] >= 300 and row["highest_eta"] <= row["first_eta"]:
+        found.append(
+            f"η has not risen above its first value {row['first_eta']:.3g} in "
+            f"{row['step']:.0f} steps: the first step was too small; multiply reps_rel by 100"
+        )
+    if row["skipped"] > 0 and row["skipped"] >= row["step"] / 100:
+        found.append(
+            f"{row['skipped']:.0f} steps were skipped because a gradient was not finite: "
+            "look at the loss, or at the precision it is computed in"
+        )
+    return found

@@ -1,0 +1,157 @@
+"""The fused passes on the CPU: torch's own kernels over blocks of memory that stay in cache."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+
+import torch
+from torch import Tensor
+
+# Elements of a block for each thread: a block of float32 and what is made of it fit into the
+# second-level cache, and hide what a call costs.
+BLOCK = 131072
+
+_Part = Tensor | None
+
+
+def gradient2(
+    grads: list[Tensor],
+    params: list[Tensor],
+    compensations: list[Tensor],
+    weight_decay: float,
+    grad_scale: Tensor | None,
+) -> Tensor:
+    """Return ‖g_t‖² of each parameter, float64 [n]; ``params`` only where weight decays."""
+    scale = 1.0 if grad_scale is None else 1 / grad_scale.item()
+    wide = _wide(params or grads, compensations)
+    return _totals(
+        [_square(_gradient(g, p, c, wide, weight_decay, scale)) for g, p, c in _blocks(*entry)]
+        for entry in _entries(grads, params, compensations)
+    )
+
+
+def distance2(
+    params: list[Tensor], compensations: list[Tensor], starts: list[Tensor]
+) -> Tensor:
+    """Return ‖x_t − x_0‖² of each parameter, float64 [n]."""
+    wide = _wide(params, compensations)
+    return _totals(
+        [_square(_exact(p, c, wide) - x0) for p, x0, c in _blocks(*entry)]
+        for entry in _entries(params, starts, compensations)
+    )
+
+
+def update_(
+    params: list[Tensor],
+    compensations: list[Tensor],
+    averages: list[Tensor],
+    grads: list[Tensor],
+    starts: list[Tensor],
+    eta: Tensor,
+    average_weight: Tensor | None,
+    take: Tensor,
+    weight_decay: float,
+    grad_scale: Tensor | None,
+    average_first: bool,
+) -> Tensor:
+    """Make the step in place and return ‖x_{t+1} − x_0‖² of each parameter, float64 [n]."""
+    if not take.item():
+        return distance2(params, compensations, starts)
+    scale = 1.0 if grad_scale is None else 1 / grad_scale.item()
+    wide = _wide(params, compensations)
+    etas = eta.tolist()
+    weights = [0.0] * len(params) if average_weight is None else average_weight.tolist()
+    totals = []
+    for i, entry in enumerate(_entries(params, grads, starts, averages, compensations)):
+        squares = []
+        for p, g, x0, average, compensation in _blocks(*entry):
+            if average is not None and average_first:
+                average.lerp_(_exact(p, compensation, wide), weights[i])
+            gradient = _gradient(g, p, compensation, wide, weight_decay, scale)
+            if p.dtype == wide:
+                x = p.add_(gradient, alpha=-etas[i])
+            else:
+                x = _exact(p, compensation, wide).sub(gradient, alpha=etas[i])
+                p.copy_(x)
+                if compensation is not None:
+                    compensation.copy_(x - p)
+                    x = _exact(p, compensation, wide)
+            squares.append(_square(x - x0))
+            if average is not None and not average_first:  # with weight 1, lerp copies exactly
+                average.lerp_(x.to(average.dtype), weights[i])
+        totals.append(squares)
+    return _totals(totals)
+
+
+def _wide(params: list[Tensor], compensations: list[Tensor]) -> torch.dtype:
+    narrow = all(p.dtype in (torch.float16, torch.bfloat16) for p in params)
+    plain = not compensations and all(p.dtype != torch.float64 for p in params)
+    return torch.float32 if narrow or plain else torch.float64
+
+
+def _exact(p: Tensor, compensation: _Part, wide: torch.dtype) -> Tensor:
+    x = p.to(wide)
+    return x if compensation is None else x + compensation
+
+
+def _gradient(
+    g: Tensor, p: _Part, compensation: _Part, wide: torch.dtype, weight_decay: float, scale: float
+) -> Tensor:
+    gradient = g.to(wide)
+    if scale != 1:
+        gradient = gradient * scale
+    if weight_decay and p is not None:
+        gradient = gradient.add(_exact(p, compensation, wide), alpha=weight_decay)
+    return gradient
+
+
+def _square(x: Tensor) -> Tensor:
+    x = x.reshape(-1)
+    return torch.dot(x, x)
+
+
+def _totals(squares: Iterator[list[Tensor]] | list[list[Tensor]]) -> Tensor:
+    """Sum the blocks' partial sums of each parameter in double precision."""
+    squares = list(squares)
+    values = iter(torch.stack([s for parts in squares for s in parts]).tolist())
+    sums = [math.fsum(next(values) for _ in parts) for parts in squares]
+    return torch.tensor(sums, dtype=torch.float64)
+
+
+def _entries(*lists: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """Walk lists of tensors together; an empty one gives None."""
+    return zip(*(tensors or repeat(None, len(lists[0])) for tensors in lists), strict=True)
+
+
+def _blocks(first: Tensor, *others: _Part) -> Iterator[tuple]:
+    """Cut tensors of one shape into blocks; None stays None.
+
+    Tensors that lie in memory in another order than ``first`` does, or with gaps, are one block.
+    """
+    flat = [_flat(t, first) if t is not None else None for t in (first, *others)]
+    if any(f is None and t is not None for f, t in zip(flat, (first, *others), strict=True)):
+        yield first, *others
+        return
+    size = BLOCK * torch.get_num_threads()
+    if first.numel() <= size:
+        yield tuple(flat)
+        return
+    yield from zip(
+        *(repeat(f) if f is None or f.dim() == 0 else f.split(size) for f in flat), strict=False
+    )
+
+
+def _flat(tensor: Tensor, like: Tensor) -> Tensor | None:
+    """Return the tensor as a vector in the order of memory; None where ``like`` is otherwise.
+
+    A constant tensor, a single element expanded, is that element, 0-dim.
+    """
+    if tensor.is_contiguous() and like.is_contiguous():
+        return tensor.view(-1)
+    if not any(tensor.stride()) and tensor.dim():
+        return tensor[(0,) * tensor.dim()]
+    if tensor.stride() != like.stride():
+        return None
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    tensor = tensor.permute(order)
+    return tensor.view(-1) if tensor.is_contiguous() else None

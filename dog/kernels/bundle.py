@@ -1,0 +1,72 @@
+"""The tensors that one call of a kernel works on."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Bundle:
+    """Real, local tensors of one device; entry i of each list belongs to parameter i.
+
+    Attributes:
+        index: place of each parameter among those of its param group.
+        params: x_t.
+        grads: g_t, of the same shapes; empty where only distances are measured.
+        starts: x_0, of the same shapes, in any float type that holds it exactly; a constant one
+            is a single element, expanded.
+        averages: the running averages, or empty.
+        compensations: what rounded parameters lack of the exact ones, or empty. The parameters
+            of a bundle that has them are of one type.
+        weight_decay: λ of the L2 penalty: λ·x_t joins the gradient.
+        average_first: whether the average takes x_t (before the update) or x_{t+1}.
+    """
+
+    index: list[int] = field(default_factory=list)
+    params: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    starts: list[Tensor] = field(default_factory=list)
+    averages: list[Tensor] = field(default_factory=list)
+    compensations: list[Tensor] = field(default_factory=list)
+    weight_decay: float = 0.0
+    average_first: bool = False
+
+    def add(
+        self,
+        index: int,
+        param: Tensor,
+        grad: Tensor | None,
+        start: Tensor,
+        average: Tensor | None,
+        compensation: Tensor | None,
+    ) -> None:
+        """Append one parameter."""
+        self.index.append(index)
+        self.params.append(param)
+        self.starts.append(start)
+        for tensors, tensor in (
+            (self.grads, grad),
+            (self.averages, average),
+            (self.compensations, compensation),
+        ):
+            if tensor is not None:
+                tensors.append(tensor)
+
+    @property
+    def wide(self) -> torch.dtype:
+        """The type that arithmetic is done in: one that holds weight and compensation."""
+        narrow = (torch.float16, torch.bfloat16)
+        if all(p.dtype in narrow for p in self.params):
+            return torch.float32
+        plain = not self.compensations and all(p.dtype != torch.float64 for p in self.params)
+        return torch.float32 if plain else torch.float64
+
+    def take(self, places: list[int]) -> "Bundle":
+        """Return the bundle of some of the entries."""
+        names = ("index", "params", "grads", "starts", "averages", "compensations")
+        chosen = {}
+        for name in names:
+            entries = getattr(self, name)
+            chosen[name] = [entries[i] for i in places] if entries else []
+        return replace(self, **chosen)

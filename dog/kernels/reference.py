@@ -1,0 +1,77 @@
+"""The plain implementation: every equation a line, every parameter by itself. The oracle."""
+
+import torch
+from torch import Tensor
+
+from dog.kernels.bundle import Bundle
+
+
+def gradient2(bundle: Bundle, grad_scale: Tensor | None = None) -> Tensor:
+    """Return ‖g_t‖² of each parameter, weight decay included, float64 [n].
+
+    ``grad_scale`` is what the gradients have been multiplied by (0-dim).
+    """
+    return _squares(
+        [_gradient(bundle, i, exact(bundle, i), grad_scale) for i in range(len(bundle.params))]
+    )
+
+
+def distance2(bundle: Bundle) -> Tensor:
+    """Return ‖x_t − x_0‖² of each parameter, float64 [n]."""
+    return _squares(
+        [exact(bundle, i) - start.to(bundle.wide) for i, start in enumerate(bundle.starts)]
+    )
+
+
+def update(
+    bundle: Bundle,
+    eta: Tensor,
+    average_weight: Tensor | None,
+    take: Tensor,
+    grad_scale: Tensor | None = None,
+) -> Tensor | None:
+    """Make the step x_{t+1} = x_t − η_t g_t in place, and take it into the averages.
+
+    Args:
+        bundle: the parameters; its ``params``, ``averages`` and ``compensations`` change.
+        eta: η of each parameter, [n].
+        average_weight: w in x̄ = (1 − w) x̄ + w x for each parameter, [n]; None: no averages.
+        take: whether the step is taken at all, bool, 0-dim.
+        grad_scale: what the gradients have been multiplied by (0-dim).
+
+    Returns:
+        ‖x_{t+1} − x_0‖² of each parameter, float64 [n], where the pass has measured it; None
+        where, as here, :func:`distance2` is to be asked.
+    """
+    for i, p in enumerate(bundle.params):
+        before = exact(bundle, i)
+        after = before - eta[i] * _gradient(bundle, i, before, grad_scale)
+        after = torch.where(take, after, before)
+        if average_weight is not None:
+            average = bundle.averages[i]
+            w = average_weight[i]
+            x = before if bundle.average_first else after
+            average.copy_(torch.where(take, (1 - w) * average + w * x, average))
+        p.copy_(after)
+        if bundle.compensations:
+            bundle.compensations[i].copy_(after - p.to(after.dtype))
+    return None
+
+
+def exact(bundle: Bundle, i: int) -> Tensor:
+    """Return x_t of one parameter in the type that arithmetic is done in."""
+    x = bundle.params[i].to(bundle.wide)
+    return x + bundle.compensations[i] if bundle.compensations else x
+
+
+def _gradient(bundle: Bundle, i: int, x: Tensor, grad_scale: Tensor | None) -> Tensor:
+    gradient = bundle.grads[i].to(x.dtype)
+    if grad_scale is not None:
+        gradient = gradient / grad_scale
+    return gradient + bundle.weight_decay * x if bundle.weight_decay else gradient
+
+
+def _squares(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(
+        [torch.linalg.vector_norm(t, dtype=torch.float64).square() for t in tensors]
+    )

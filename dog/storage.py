@@ -1,0 +1,131 @@
+"""How an optimizer keeps x_0 and reads state: in as little memory as loses nothing."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dog.distributed import Processes, is_sharded, local
+from dog.equations import SCALARS
+
+NARROW = (torch.bfloat16, torch.float16)
+
+
+def compressed(tensors: list[Tensor], processes: Processes) -> list[Tensor]:
+    """Return copies of x_0 that hold its exact values and keep its layout.
+
+    A constant tensor becomes one element, expanded; a wider one whose values all fit a 16-bit
+    float becomes that; any other stays as it is. Of a tensor that is spread over processes all
+    parts are kept in the same type. Looks at the values, so the device is waited for, once.
+    """
+    if not tensors:
+        return []
+    tensors = [x.detach() for x in tensors]
+    home = local(tensors[0]).device
+    misfits = torch.stack([_misfits(x).to(home) for x in tensors])
+    # Plain shards of one parameter differ in size, and may be constant in one process alone.
+    misfits[:, 0] += torch.tensor(
+        [float(is_sharded(x) or processes.plain_are_shards) for x in tensors], device=home
+    )
+    return [
+        _copied(x, form) for x, form in zip(tensors, processes.sum(misfits).tolist(), strict=True)
+    ]
+
+
+def _misfits(x: Tensor) -> Tensor:
+    """Return whether x is not constant, not of values in bfloat16, not in float16; float32 [3]."""
+    x = local(x)
+    constant = x.numel() > 1 and (x == x[(0,) * x.dim()]).all()
+    flags = [~torch.as_tensor(constant, device=x.device)]
+    for dtype in NARROW:
+        wider = x.dtype in (torch.float32, torch.float64)
+        flags.append(~((x.to(dtype).to(x.dtype) == x).all() & wider))
+    return torch.stack(flags).float()
+
+
+def _copied(x: Tensor, misfits: list[float]) -> Tensor:
+    if not misfits[0]:
+        return x[(0,) * x.dim()].clone().expand(x.shape)
+    for dtype, misfit in zip(NARROW, misfits[1:], strict=True):
+        if not misfit and not x.is_complex():
+            return x.to(dtype)
+    return x.clone(memory_format=torch.preserve_format)
+
+
+def restored(x0: Tensor, p: Tensor) -> Tensor:
+    """Return x_0 in the type and shape of its parameter, as state dicts have it."""
+    return x0.to(p.dtype)
+
+
+def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state that ``dog-optimizer`` saved, as ours.
+
+    It does not say how many steps were taken; one is assumed, which only ``init_eta`` and averages
+    look at. Other state dicts are returned as they are.
+    """
+    groups = state_dict["param_groups"]
+    if not any("init_buffer" in group for group in groups):
+        entries = {key: e for key, e in state_dict["state"].items() if key != "_first_step"}
+        return {**state_dict, "state": entries}
+    state: dict[Any, dict[str, Tensor]] = {}
+    ours = []
+    for group in groups:
+        names = ("params", "reps_rel", "lr", "weight_decay", "eps", "init_eta")
+        ours.append({name: value for name, value in group.items() if name in names})
+        count = len(group["params"])
+        numbers = {
+            name: torch.as_tensor(group[name], dtype=torch.float64).reshape(-1).expand(count)
+            for name in ("G", "rbar")
+        }
+        etas = [float(eta) for eta in group["eta"]]
+        for i, key in enumerate(group["params"]):
+            row = dict.fromkeys(SCALARS, 0.0) | {"step": 1.0, "eta": etas[i]}
+            row |= dict.fromkeys(("first_eta", "early_eta", "highest_eta"), etas[i])
+            row |= {name: values[i].item() for name, values in numbers.items()}
+            row["rbar_sum"] = row["rbar"]
+            scalars = torch.tensor([row[name] for name in SCALARS], dtype=torch.float64)
+            state[key] = {"x0": group["init_buffer"][i], "scalars": scalars}
+    return {"state": state, "param_groups": ours}
+
+
+def check(
+    entries: Mapping[Tensor, Mapping[str, Tensor]], groups: list[dict[str, Any]], scope: str
+) -> None:
+    """Refuse a state that was saved for other tensors, or for another sharing of step sizes.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    for p, entry in entries.items():
+        if not {"x0", "scalars"} <= set(entry):
+            raise ValueError(f"the state is not DoG's: it has {', '.join(sorted(entry)) or 'nothing'}")
+        if entry["x0"].shape != p.shape:
+            raise ValueError(
+                f"the state is of other parameters: {tuple(entry['x0'].shape)} was saved for one "
+                f"of shape {tuple(p.shape)}"
+            )
+        if entry["scalars"].shape != (len(SCALARS),):
+            raise ValueError("the state is of another version of this package")
+    for group in groups:
+        rows = [entries[p]["scalars"].tolist() for p in group["params"] if p in entries]
+        if len(rows) < 2 or not any(row[0] for row in rows):
+            continue
+        saved = "one step size" if all(row == rows[0] for row in rows) else "one a tensor"
+        wanted = "one a tensor" if scope == "tensor" else "one step size"
+        if saved != wanted:
+            raise ValueError(
+                f"the state was saved with {saved} in a group, and this optimizer has {wanted}: "
+                "use the class and the scope that it was saved with"
+            )
+
+
+def by_parameter(
+    state_dict: Mapping[str, Any], groups: list[dict[str, Any]]
+) -> dict[Tensor, dict[str, Any]]:
+    """Return the entries of a state dict by the parameters of an optimizer."""
+    keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
+    params = chain.from_iterable(group["params"] for group in groups)
+    state = state_dict["state"]
+    return {p: state[key] for key, p in zip(keys, params, strict=True) if key in state}
