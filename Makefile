@@ -14,7 +14,7 @@ help:  ## show this list
 
 setup: $(READY)  ## make the virtual environment .venv with pinned packages (6 GB, minutes)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed; say which with make PYTHON=..."; exit 2; }
 	@echo "== setting up $(VENV): torch and the suite's packages, a few minutes the first time"

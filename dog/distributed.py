@@ -1,4 +1,4 @@
-"""What makes the numbers of a step the same on every process that holds a part of the parameters."""
+"""What makes a step the same on all processes that hold a part of the parameters."""
 
 from collections.abc import Iterable
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dog.distributed import Processes, local, local_gradient
+from dog.distributed import Processes, is_sharded, local, local_gradient
 from dog.equations import SCALARS
 from dog.kernels import foreach, fused, reference
 from dog.kernels.bundle import Bundle
@@ -62,6 +62,9 @@ class Layout:
         # a parameter that was changed since has another stamp.
         self.distance2 = torch.zeros(len(params), dtype=torch.float64, device=self.home)
         self.stamps: list[Any] = [None] * len(params)
+        # Bundles that need only the gradients of a step, by the parameters that have one.
+        self._frames: dict[tuple, Bundles] = {}
+        self._plain = not any(is_sharded(p) or p.is_complex() for p in params)
         self._indices: dict[tuple[int, ...], Tensor] = {}
         self._flags: dict[tuple[int, ...], Tensor] = {}
         counted = [i for i, p in enumerate(params) if processes.contributes(p)]
@@ -70,7 +73,16 @@ class Layout:
     def bundles(self, implementation: str) -> Bundles:
         """Return the tensors that have a gradient, bundled, each with the kernels for it."""
         places = [i for i, p in enumerate(self.params) if p.grad is not None]
-        return self._bundled(places, implementation, with_gradients=True)
+        if not self._plain or not all(_matches(self.params[i]) for i in places):
+            return self._bundled(places, implementation, with_gradients=True)
+        key = implementation, *places
+        if key not in self._frames:
+            self._frames[key] = self._bundled(places, implementation, with_gradients=True)
+        frames = self._frames[key]
+        for _, bundle in frames:  # all but the gradients is as it was in the step before
+            bundle.weight_decay = self.group["weight_decay"]
+            bundle.grads = [self.params[i].grad for i in bundle.index]
+        return frames
 
     def norms(self, bundles: Bundles, implementation: str, grad_scale: Tensor | None) -> Tensor:
         """Return the sums over each row, in this process, float64 [3, R].
@@ -130,9 +142,7 @@ class Layout:
         """Let all distances be measured anew."""
         self.stamps = [None] * len(self.params)
 
-    def _bundled(
-        self, places: list[int], implementation: str, with_gradients: bool
-    ) -> Bundles:
+    def _bundled(self, places: list[int], implementation: str, with_gradients: bool) -> Bundles:
         bundles: dict[Any, tuple[ModuleType, Bundle]] = {}
         for i in places:
             p, state = self.params[i], self.states[i]
@@ -178,6 +188,13 @@ class Layout:
             flags = [float(i in chosen) for i in range(len(self.params))]
             self._flags[key] = torch.tensor(flags, dtype=torch.float64, device=self.home)
         return self._flags[key]
+
+
+def _matches(p: Tensor) -> bool:
+    """Return whether a gradient lies in memory as its parameter does."""
+    g = p.grad
+    assert g is not None
+    return g.layout == torch.strided and g.dtype == p.dtype and g.stride() == p.stride()
 
 
 def _stamp(p: Tensor) -> Any:

@@ -100,7 +100,9 @@ def check(
     """
     for p, entry in entries.items():
         if not {"x0", "scalars"} <= set(entry):
-            raise ValueError(f"the state is not DoG's: it has {', '.join(sorted(entry)) or 'nothing'}")
+            raise ValueError(
+                f"the state is not DoG's: it has {', '.join(sorted(entry)) or 'nothing'}"
+            )
         if entry["x0"].shape != p.shape:
             raise ValueError(
                 f"the state is of other parameters: {tuple(entry['x0'].shape)} was saved for one "

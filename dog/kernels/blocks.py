@@ -7,6 +7,8 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from dog.kernels.bundle import is_constant
+
 # Elements of a block for each thread: a block of float32 and what is made of it fit into the
 # second-level cache, and hide what a call costs.
 BLOCK = 131072
@@ -30,9 +32,7 @@ def gradient2(
     )
 
 
-def distance2(
-    params: list[Tensor], compensations: list[Tensor], starts: list[Tensor]
-) -> Tensor:
+def distance2(params: list[Tensor], compensations: list[Tensor], starts: list[Tensor]) -> Tensor:
     """Return ‖x_t − x_0‖² of each parameter, float64 [n]."""
     wide = _wide(params, compensations)
     return _totals(
@@ -61,6 +61,7 @@ def update_(
     wide = _wide(params, compensations)
     etas = eta.tolist()
     weights = [0.0] * len(params) if average_weight is None else average_weight.tolist()
+    scratch = torch.empty(min(_size(), max(p.numel() for p in params)), dtype=wide)
     totals = []
     for i, entry in enumerate(_entries(params, grads, starts, averages, compensations)):
         squares = []
@@ -76,7 +77,8 @@ def update_(
                 if compensation is not None:
                     compensation.copy_(x - p)
                     x = _exact(p, compensation, wide)
-            squares.append(_square(x - x0))
+            apart = torch.sub(x, x0, out=scratch[: x.numel()]) if x.dim() == 1 else x - x0
+            squares.append(_square(apart))
             if average is not None and not average_first:  # with weight 1, lerp copies exactly
                 average.lerp_(x.to(average.dtype), weights[i])
         totals.append(squares)
@@ -132,13 +134,17 @@ def _blocks(first: Tensor, *others: _Part) -> Iterator[tuple]:
     if any(f is None and t is not None for f, t in zip(flat, (first, *others), strict=True)):
         yield first, *others
         return
-    size = BLOCK * torch.get_num_threads()
+    size = _size()
     if first.numel() <= size:
         yield tuple(flat)
         return
     yield from zip(
         *(repeat(f) if f is None or f.dim() == 0 else f.split(size) for f in flat), strict=False
     )
+
+
+def _size() -> int:
+    return BLOCK * torch.get_num_threads()
 
 
 def _flat(tensor: Tensor, like: Tensor) -> Tensor | None:
@@ -148,7 +154,7 @@ def _flat(tensor: Tensor, like: Tensor) -> Tensor | None:
     """
     if tensor.is_contiguous() and like.is_contiguous():
         return tensor.view(-1)
-    if not any(tensor.stride()) and tensor.dim():
+    if is_constant(tensor):
         return tensor[(0,) * tensor.dim()]
     if tensor.stride() != like.stride():
         return None

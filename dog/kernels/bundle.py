@@ -70,3 +70,16 @@ class Bundle:
             entries = getattr(self, name)
             chosen[name] = [entries[i] for i in places] if entries else []
         return replace(self, **chosen)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor's elements lie in memory without gaps, in whatever order."""
+    if tensor.is_contiguous():
+        return True
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).is_contiguous()
+
+
+def is_constant(tensor: Tensor) -> bool:
+    """Return whether a tensor is a single element, expanded."""
+    return tensor.numel() > 1 and not any(tensor.stride())

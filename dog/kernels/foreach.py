@@ -49,16 +49,16 @@ def update(
 
 def _exact(bundle: Bundle) -> Sequence[Tensor]:
     x = _widened(bundle, bundle.params)
-    return torch._foreach_add(x, _widened(bundle, bundle.compensations)) if bundle.compensations else x
+    return (
+        torch._foreach_add(x, _widened(bundle, bundle.compensations)) if bundle.compensations else x
+    )
 
 
 def _widened(bundle: Bundle, tensors: list[Tensor]) -> list[Tensor]:
     return [t.to(bundle.wide) for t in tensors]
 
 
-def _gradients(
-    bundle: Bundle, x: Sequence[Tensor], grad_scale: Tensor | None
-) -> Sequence[Tensor]:
+def _gradients(bundle: Bundle, x: Sequence[Tensor], grad_scale: Tensor | None) -> Sequence[Tensor]:
     gradients: Sequence[Tensor] = _widened(bundle, bundle.grads)
     if grad_scale is not None:
         gradients = torch._foreach_div(gradients, grad_scale)

@@ -2,8 +2,9 @@
 
 The second pass updates a parameter, takes it into the average and measures its distance from the
 start while it is at hand, so that a step moves 20 bytes a float32 parameter, 28 with averaging.
-On the CPU, memory is walked in blocks that stay in cache (:mod:`dog.kernels.blocks`); on CUDA a
-Triton kernel does it (:mod:`dog.kernels.triton`). Both stand behind three torch operators, which
+On the CPU it is compiled C (:mod:`dog.kernels.compiled`) or, where nothing could be compiled,
+torch over blocks of memory that stay in cache (:mod:`dog.kernels.blocks`); on CUDA it is Triton
+(:mod:`dog.kernels.triton`). Both stand behind three torch operators, which
 ``torch.compile`` and dispatch modes see as a whole.
 """
 
@@ -13,8 +14,8 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from dog.kernels import blocks
-from dog.kernels.bundle import Bundle
+from dog.kernels import compiled
+from dog.kernels.bundle import Bundle, is_constant, is_dense
 
 _library = torch.library.Library("dog", "DEF")
 _library.define(
@@ -80,9 +81,8 @@ def applies(tensors: list[Tensor]) -> bool:
     if tensors[0].device.type != "cuda" or not _has_triton():
         return False
     # The kernel walks memory in order, so all have to lie in the same.
-    full = [t for t in tensors if any(t.stride()) or t.dim() == 0]
-    same = all(t.stride() == tensors[0].stride() for t in full)
-    return same and torch._prims_common.is_non_overlapping_and_dense(tensors[0])
+    same = all(t.stride() == tensors[0].stride() for t in tensors if not is_constant(t))
+    return same and is_dense(tensors[0])
 
 
 @functools.cache
@@ -107,6 +107,6 @@ def _numbers(tensors: list[Tensor], *_) -> Tensor:
 
 
 for _name in ("gradient2", "distance2", "update_"):
-    _library.impl(_name, getattr(blocks, _name), "CPU")
+    _library.impl(_name, getattr(compiled, _name), "CPU")
     _library.impl(_name, _cuda(_name), "CUDA")
     torch.library.register_fake(f"dog::{_name}", _numbers, lib=_library)

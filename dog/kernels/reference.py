@@ -72,6 +72,4 @@ def _gradient(bundle: Bundle, i: int, x: Tensor, grad_scale: Tensor | None) -> T
 
 
 def _squares(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(
-        [torch.linalg.vector_norm(t, dtype=torch.float64).square() for t in tensors]
-    )
+    return torch.stack([torch.linalg.vector_norm(t, dtype=torch.float64).square() for t in tensors])

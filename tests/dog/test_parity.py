@@ -90,9 +90,10 @@ def test_names_arguments_and_defaults_are_the_published_ones():
     for name in ("DoG", "LDoG", "PolynomialDecayAverager"):
         ours_signature = inspect.signature(getattr(dog, name).__init__)
         their_signature = inspect.signature(getattr(theirs, name).__init__)
-        published = [(n, p.default) for n, p in their_signature.parameters.items()]
-        own = [(n, p.default) for n, p in ours_signature.parameters.items()]
-        assert own[: len(published)] == published  # what is ours alone comes after
+        theirs_listed = [(n, p.default) for n, p in their_signature.parameters.items()]
+        ours_listed = [(n, p.default) for n, p in ours_signature.parameters.items()]
+        # What is ours alone comes after.
+        assert ours_listed[: len(theirs_listed)] == theirs_listed
     public = {n for n in vars(theirs.PolynomialDecayAverager) if not n.startswith("_")}
     assert public <= set(vars(dog.PolynomialDecayAverager))
 

@@ -1,0 +1,253 @@
+/* The fused passes on the CPU. Memory is read and written once; sums are kept in double precision.
+
+   Tensors come as arrays of addresses, one for each parameter, and are cut into chunks of CHUNK
+   elements, counted through all parameters. Each thread does a run of chunks and leaves their sums
+   at their places: what the numbers add up to does not depend on how many threads there were.
+
+   Built without Python's headers and loaded by ctypes (dog/kernels/compiled.py). */
+
+#include <stdint.h>
+#include <string.h>
+
+#define CHUNK 65536 /* elements that a thread does at once */
+#define PIECE 256   /* elements that are held as float32 in the first-level cache */
+#define LANES 32    /* sums that are kept side by side, for the vector unit */
+
+enum type { FLOAT32 = 1, BFLOAT16 = 2, ONE_FLOAT32 = 3, ONE_BFLOAT16 = 4 /* one for all */ };
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+/* One library serves every x86-64 processor: the loader picks the widest that it has. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
+#define WIDEST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define WIDEST
+#define INLINE static inline
+#endif
+
+struct arrays {
+    const int64_t *numels; /* elements of each parameter */
+    const int64_t *params, *grads, *starts, *averages, *compensations; /* addresses, or NULL */
+    const int32_t *start_types;
+    int32_t type; /* of params, grads and compensations */
+};
+
+struct numbers {
+    double scale, weight_decay; /* of the gradients, and of the parameters that join them */
+    const double *eta, *average_weight; /* for each parameter */
+    int32_t average_first;
+};
+
+/* Return n elements from `start` on as float32, in place or in `buffer`. */
+INLINE const float *load(int64_t address, int32_t type, int64_t start, int64_t n, float *buffer)
+{
+    if (type == FLOAT32)
+        return (const float *)(intptr_t)address + start;
+    if (type == ONE_FLOAT32) {
+        float value = *(const float *)(intptr_t)address;
+        for (int64_t i = 0; i < n; i++)
+            buffer[i] = value;
+        return buffer;
+    }
+    /* A bfloat16 is the upper half of a float32. */
+    uint32_t *bits = (uint32_t *)buffer;
+    const uint16_t *source = (const uint16_t *)(intptr_t)address;
+    if (type == ONE_BFLOAT16)
+        for (int64_t i = 0; i < n; i++)
+            bits[i] = (uint32_t)*source << 16;
+    else
+        for (int64_t i = 0; i < n; i++)
+            bits[i] = (uint32_t)source[start + i] << 16;
+    return buffer;
+}
+
+/* Round float32 to bfloat16, to nearest even; not-a-number stays that. */
+INLINE void store_bfloat16(uint16_t *target, const float *source, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &source[i], 4);
+        uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        target[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+    }
+}
+
+INLINE double sum_of_squares(const float *x, int64_t n)
+{
+    double lanes[LANES] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            lanes[l] += (double)x[i + l] * (double)x[i + l];
+    for (; i < n; i++)
+        lanes[i % LANES] += (double)x[i] * (double)x[i];
+    for (int l = 0; l < LANES; l++)
+        sum += lanes[l];
+    return sum;
+}
+
+INLINE const float *exact(const struct arrays *a, int64_t t, int64_t start, int64_t n,
+                          float *buffer, float *other)
+{
+    const float *x = load(a->params[t], a->type, start, n, buffer);
+    if (!a->compensations)
+        return x;
+    const float *rest = load(a->compensations[t], a->type, start, n, other);
+    for (int64_t i = 0; i < n; i++)
+        buffer[i] = x[i] + rest[i];
+    return buffer;
+}
+
+/* The gradient times the scale, with weight decay; x may be NULL where nothing decays. */
+INLINE const float *gradient(const struct arrays *a, const struct numbers *k, int64_t t,
+                             int64_t start, int64_t n, const float *x, float *buffer)
+{
+    const float *g = load(a->grads[t], a->type, start, n, buffer);
+    float scale = (float)k->scale, decay = (float)k->weight_decay;
+    if (scale == 1 && decay == 0)
+        return g;
+    if (decay == 0)
+        for (int64_t i = 0; i < n; i++)
+            buffer[i] = scale * g[i];
+    else
+        for (int64_t i = 0; i < n; i++)
+            buffer[i] = scale * g[i] + decay * x[i];
+    return buffer;
+}
+
+INLINE void average_in(float *average, const float *x, int64_t n, float w)
+{
+    if (w < 0.5f)
+        for (int64_t i = 0; i < n; i++)
+            average[i] += w * (x[i] - average[i]);
+    else /* w = 1 copies exactly */
+        for (int64_t i = 0; i < n; i++)
+            average[i] = x[i] - (1 - w) * (x[i] - average[i]);
+}
+
+INLINE double update_piece(const struct arrays *a, const struct numbers *k, int64_t t,
+                           int64_t start, int64_t n)
+{
+    float old[PIECE], g_buffer[PIECE], new[PIECE], other[PIECE];
+    const float *x = exact(a, t, start, n, old, other);
+    const float *g = gradient(a, k, t, start, n, x, g_buffer);
+    float eta = (float)k->eta[t];
+    float *average = a->averages ? (float *)(intptr_t)a->averages[t] + start : NULL;
+    if (average && k->average_first)
+        average_in(average, x, n, (float)k->average_weight[t]);
+    float *y = a->type == FLOAT32 ? (float *)(intptr_t)a->params[t] + start : new;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] - eta * g[i];
+    if (a->type == BFLOAT16) {
+        uint16_t *p = (uint16_t *)(intptr_t)a->params[t] + start;
+        store_bfloat16(p, y, n);
+        const float *rounded = load(a->params[t], BFLOAT16, start, n, old);
+        if (a->compensations) {
+            for (int64_t i = 0; i < n; i++)
+                other[i] = y[i] - rounded[i];
+            store_bfloat16((uint16_t *)(intptr_t)a->compensations[t] + start, other, n);
+            y = (float *)exact(a, t, start, n, old, other);
+        } else
+            y = old;
+    }
+    if (average && !k->average_first)
+        average_in(average, y, n, (float)k->average_weight[t]);
+    const float *x0 = load(a->starts[t], a->start_types[t], start, n, g_buffer);
+    for (int64_t i = 0; i < n; i++)
+        other[i] = y[i] - x0[i];
+    return sum_of_squares(other, n);
+}
+
+INLINE double distance_piece(const struct arrays *a, int64_t t, int64_t start, int64_t n)
+{
+    float buffer[PIECE], other[PIECE], apart[PIECE];
+    const float *x = exact(a, t, start, n, buffer, other);
+    const float *x0 = load(a->starts[t], a->start_types[t], start, n, other);
+    for (int64_t i = 0; i < n; i++)
+        apart[i] = x[i] - x0[i];
+    return sum_of_squares(apart, n);
+}
+
+INLINE double gradient_piece(const struct arrays *a, const struct numbers *k, int64_t t,
+                             int64_t start, int64_t n)
+{
+    float buffer[PIECE], other[PIECE], g_buffer[PIECE];
+    const float *x = k->weight_decay != 0 ? exact(a, t, start, n, buffer, other) : NULL;
+    return sum_of_squares(gradient(a, k, t, start, n, x, g_buffer), n);
+}
+
+enum pass { GRADIENT2 = 0, DISTANCE2 = 1, UPDATE = 2 };
+
+/* One call: which pass, over what, and where each chunk's sum goes. */
+struct work {
+    const struct arrays *arrays;
+    const struct numbers *numbers;
+    double *partials;
+    int64_t tensors, chunks;
+    int (*thread_number)(void), (*thread_count)(void); /* of OpenMP; NULL: one thread */
+    int32_t pass;
+};
+
+/* Do this thread's share of the chunks. */
+static WIDEST void do_share(void *data)
+{
+    const struct work *w = data;
+    const struct arrays *a = w->arrays;
+    int64_t number = w->thread_number ? w->thread_number() : 0;
+    int64_t count = w->thread_count ? w->thread_count() : 1;
+    int64_t first = w->chunks * number / count, last = w->chunks * (number + 1) / count;
+    int64_t chunk = 0;
+    for (int64_t t = 0; t < w->tensors && chunk < last; t++) {
+        int64_t numel = a->numels[t];
+        int64_t chunks = (numel + CHUNK - 1) / CHUNK;
+        int64_t from = first > chunk ? first - chunk : 0;
+        int64_t to = last - chunk < chunks ? last - chunk : chunks;
+        for (int64_t c = from; c < to; c++) {
+            int64_t end = (c + 1) * CHUNK < numel ? (c + 1) * CHUNK : numel;
+            double sum = 0;
+            for (int64_t start = c * CHUNK; start < end; start += PIECE) {
+                int64_t n = end - start < PIECE ? end - start : PIECE;
+                if (w->pass == UPDATE)
+                    sum += update_piece(a, w->numbers, t, start, n);
+                else if (w->pass == DISTANCE2)
+                    sum += distance_piece(a, t, start, n);
+                else
+                    sum += gradient_piece(a, w->numbers, t, start, n);
+            }
+            w->partials[chunk + c] = sum;
+        }
+        chunk += chunks;
+    }
+}
+
+/* Do a pass with the threads of the OpenMP that torch has brought (`parallel` is its
+   GOMP_parallel): threads of our own would have to wait until torch's stop spinning. */
+EXPORT void dog_pass(struct work *work, int32_t threads,
+                     void (*parallel)(void (*)(void *), void *, unsigned, unsigned))
+{
+    if (parallel && threads > 1)
+        parallel(do_share, work, (unsigned)threads, 0);
+    else {
+        work->thread_number = work->thread_count = 0;
+        do_share(work);
+    }
+}
+
+/* Add up the partial sums of each parameter. */
+EXPORT void dog_totals(const int64_t *numels, int64_t tensors, const double *partials,
+                       double *totals)
+{
+    for (int64_t t = 0; t < tensors; t++) {
+        totals[t] = 0;
+        for (int64_t c = (numels[t] + CHUNK - 1) / CHUNK; c > 0; c--)
+            totals[t] += *partials++;
+    }
+}
+
+/* Windows wants a module's name exported; nobody calls it. */
+EXPORT void *PyInit__cpu(void) { return 0; }
