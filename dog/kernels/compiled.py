@@ -137,13 +137,16 @@ def _can(
         all(p.dtype == dtype and is_dense(p) for p in like)
         and all(fit(tensors, (dtype,)) for tensors in (*lists, compensations))
         and fit(averages, (torch.float32,))
-        and fit(starts, _TYPES)
+        and all(
+            x0.dtype in _TYPES and (is_constant(x0) or _in_order(x0, p))
+            for x0, p in zip(starts, like, strict=False)
+        )
     )
 
 
 def _in_order(t: Tensor, p: Tensor) -> bool:
-    """Return whether two tensors lie in memory in the same order, or the first is constant."""
-    return t.stride() == p.stride() or (t.is_contiguous() and p.is_contiguous()) or is_constant(t)
+    """Return whether two tensors lie in memory in the same order."""
+    return t.stride() == p.stride() or (t.is_contiguous() and p.is_contiguous())
 
 
 def _inverse(grad_scale: Tensor | None) -> float:
