@@ -1,7 +1,7 @@
 """Iterate averaging: DoG's step size does not decay, so its last iterate is noisy."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -210,17 +210,16 @@ class PolynomialDecayAverager:
 
 
 @contextmanager
-def recomputed_batch_norm(
-    model: nn.Module, batches: Iterable[Any] | Callable[[], Iterable[Any]]
-) -> Iterator[None]:
+def recomputed_batch_norm(model: nn.Module, batches: Iterable[Any]) -> Iterator[None]:
     """Within, the model's batch normalization has the statistics of these batches.
 
-    Afterwards, also after an exception, all buffers are as they were, bit for bit.
+    ``batches`` are inputs, or tuples that begin with them. Afterwards, also after an exception,
+    all buffers are as they were, bit for bit.
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     momenta = [(m, m.momentum) for m in model.modules() if hasattr(m, "momentum")]
     try:
-        update_bn(batches() if callable(batches) else batches, model)
+        update_bn(batches, model)
         yield
     finally:
         with torch.no_grad():
@@ -230,8 +229,10 @@ def recomputed_batch_norm(
             module.momentum = momentum
 
 
-def float_buffers(model: nn.Module) -> list[Tensor]:
+def float_buffers(model: nn.Module | None) -> list[Tensor]:
     """Return the model's buffers that are averaged under ``batch_norm="paper"``, each once."""
+    if model is None:
+        return []
     return [b for b in model.buffers() if b.is_floating_point() or b.is_complex()]
 
 

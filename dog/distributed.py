@@ -1,13 +1,17 @@
 """What makes a step the same on all processes that hold a part of the parameters."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
-def is_sharded(p: Tensor) -> bool:
+
+def is_sharded(p: Tensor) -> "TypeGuard[DTensor]":
     """Return whether a tensor is a DTensor (FSDP2, HSDP, tensor parallelism)."""
     return hasattr(p, "placements")
 
@@ -29,7 +33,7 @@ def local_gradient(p: Tensor) -> Tensor:
     assert gradient is not None
     if gradient.layout != torch.strided:
         raise RuntimeError("DoG does not support sparse gradients; use sparse=False")
-    if is_sharded(p) and gradient.placements != p.placements:
+    if is_sharded(p) and is_sharded(gradient) and gradient.placements != p.placements:
         gradient = gradient.redistribute(placements=p.placements)
     return local(gradient)
 
@@ -46,8 +50,9 @@ class Processes:
         ValueError: if DTensors lie on different processes and no group is given.
     """
 
-    def __init__(self, params: Iterable[Tensor], group: dist.ProcessGroup | None) -> None:
+    def __init__(self, params: Iterable[Tensor], group: "dist.ProcessGroup | None") -> None:
         self.plain_are_shards = group is not None
+        self.groups: list[dist.ProcessGroup | None]
         meshes = list({p.device_mesh: None for p in params if is_sharded(p)})
         if group is None and len({tuple(m.mesh.flatten().tolist()) for m in meshes}) > 1:
             raise ValueError(
@@ -59,9 +64,9 @@ class Processes:
         elif not meshes:
             self.groups = []
         elif meshes[0].size() == dist.get_world_size():
-            self.groups = [dist.group.WORLD]
+            self.groups = [None]  # the default group: all processes
         else:  # a part of the processes: one axis of the mesh after the other
-            self.groups = meshes[0].get_all_groups()
+            self.groups = list(meshes[0].get_all_groups())
         self.rank = dist.get_rank(group) if group is not None else _rank(meshes)
 
     def contributes(self, p: Tensor) -> bool:

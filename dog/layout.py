@@ -45,6 +45,7 @@ class Layout:
         states: the state of each.
         rows: where their numbers are: in one row, or in one for each parameter.
         processes: those that the parameters are spread over.
+        average_first: whether the averages take x_t rather than x_{t+1}.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Layout:
         states: list[dict[str, Tensor]],
         rows: Rows,
         processes: Processes,
+        average_first: bool,
     ) -> None:
         self.group, self.params, self.states, self.rows = group, params, states, rows
+        self.average_first = average_first
         self.home = rows.scalars.device
         self.by_tensor = rows.scalars.shape[1] == len(params)
         # ‖x_t − x_0‖² of the part of each parameter that lies here, and what it was measured on:
@@ -81,7 +84,7 @@ class Layout:
         frames = self._frames[key]
         for _, bundle in frames:  # all but the gradients is as it was in the step before
             bundle.weight_decay = self.group["weight_decay"]
-            bundle.grads = [self.params[i].grad for i in bundle.index]
+            bundle.grads = [g for i in bundle.index if (g := self.params[i].grad) is not None]
         return frames
 
     def norms(self, bundles: Bundles, implementation: str, grad_scale: Tensor | None) -> Tensor:
@@ -153,7 +156,12 @@ class Layout:
             kernels = _kernels(implementation, x, gradient, x0, average)
             key = (x.device, x.dtype, kernels)
             if key not in bundles:
-                bundles[key] = kernels, Bundle(weight_decay=self.group["weight_decay"])
+                bundles[key] = (
+                    kernels,
+                    Bundle(
+                        weight_decay=self.group["weight_decay"], average_first=self.average_first
+                    ),
+                )
             bundles[key][1].add(i, x, gradient, x0, average, rest)
         return list(bundles.values())
 

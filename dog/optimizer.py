@@ -100,7 +100,7 @@ class DoG(Optimizer):
     _step_supports_amp_scaling = True
     _usual_scope: Scope = "group"
     # What an optimizer has beside defaults, state and groups, and takes along when it is copied.
-    _options = (
+    _options: tuple[str, ...] = (
         "averaging", "scope", "max_grad_norm", "compensate", "process_group", "implementation"
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ class DoG(Optimizer):
         scope: Scope | None = None,
         max_grad_norm: float | None = None,
         compensate: bool | None = None,
-        process_group: dist.ProcessGroup | None = None,
+        process_group: "dist.ProcessGroup | None" = None,
         implementation: Implementation = "auto",
     ) -> None:
         self.averaging = averaging
@@ -352,7 +352,8 @@ class DoG(Optimizer):
                     place = i if self.scope == "tensor" else 0
                     self.state[p]["scalars"] = shared.scalars[:, place]
                 states = [self.state[p] for p in params]
-                self._layouts.append(Layout(group, params, states, shared, self._processes))
+                first = self.averaging is not None and self.averaging.of_start
+                self._layouts.append(Layout(group, params, states, shared, self._processes, first))
         return self._layouts
 
     # Averages -------------------------------------------------------------------------------------
@@ -385,7 +386,8 @@ class DoG(Optimizer):
             raise RuntimeError("there are no averages: give averaging=PolynomialDecay()")
         if self._averages_are_in:
             raise RuntimeError("averaged() within averaged(): the averages are in place already")
-        if self.averaging.batch_norm == "recompute" and batches is None:
+        recompute = self.averaging.batch_norm == "recompute"
+        if recompute and batches is None:
             raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
         pairs = [
             (local(p), local(state["average"]))
@@ -402,7 +404,7 @@ class DoG(Optimizer):
                 with torch.no_grad():
                     for weights, average in pairs:
                         weights.copy_(average)
-                if self.averaging.batch_norm == "recompute":
+                if recompute and self.averaging.model is not None and batches is not None:
                     stack.enter_context(recomputed_batch_norm(self.averaging.model, batches))
                 yield
         finally:
@@ -484,10 +486,10 @@ class DoG(Optimizer):
         )
         for (p, entry), x0 in zip(entries.items(), starts, strict=True):
             state = {"scalars": entry["scalars"].to(p.device, copy=True), "x0": x0}
-            for name in ("average", "compensation"):
-                if name in entry:
-                    state[name] = entry[name].to(p.device, copy=True)
             self._complete(p, state)
+            for name in ("average", "compensation"):
+                if name in state and name in entry:
+                    state[name].copy_(entry[name])
             self.state[p] = state
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dog.kernels.bundle import is_constant
+from dog.kernels.bundle import wide as wide_of
 
 # Elements of a block for each thread: a block of float32 and what is made of it fit into the
 # second-level cache, and hide what a call costs.
@@ -25,7 +26,7 @@ def gradient2(
 ) -> Tensor:
     """Return ‖g_t‖² of each parameter, float64 [n]; ``params`` only where weight decays."""
     scale = 1.0 if grad_scale is None else 1 / grad_scale.item()
-    wide = _wide(params or grads, compensations)
+    wide = wide_of(params or grads)
     return _totals(
         [_square(_gradient(g, p, c, wide, weight_decay, scale)) for g, p, c in _blocks(*entry)]
         for entry in _entries(grads, params, compensations)
@@ -34,9 +35,9 @@ def gradient2(
 
 def distance2(params: list[Tensor], compensations: list[Tensor], starts: list[Tensor]) -> Tensor:
     """Return ‖x_t − x_0‖² of each parameter, float64 [n]."""
-    wide = _wide(params, compensations)
+    wide = wide_of(params)
     return _totals(
-        [_square(_exact(p, c, wide) - x0) for p, x0, c in _blocks(*entry)]
+        [_square(_apart(p, c, x0, wide)) for p, x0, c in _blocks(*entry)]
         for entry in _entries(params, starts, compensations)
     )
 
@@ -58,7 +59,7 @@ def update_(
     if not take.item():
         return distance2(params, compensations, starts)
     scale = 1.0 if grad_scale is None else 1 / grad_scale.item()
-    wide = _wide(params, compensations)
+    wide = wide_of(params)
     etas = eta.tolist()
     weights = [0.0] * len(params) if average_weight is None else average_weight.tolist()
     scratch = torch.empty(min(_size(), max(p.numel() for p in params)), dtype=wide)
@@ -69,26 +70,37 @@ def update_(
             if average is not None and average_first:
                 average.lerp_(_exact(p, compensation, wide), weights[i])
             gradient = _gradient(g, p, compensation, wide, weight_decay, scale)
-            if p.dtype == wide:
-                x = p.add_(gradient, alpha=-etas[i])
+            if p.dtype == wide and compensation is None:
+                p.add_(gradient, alpha=-etas[i])
             else:
-                x = _exact(p, compensation, wide).sub(gradient, alpha=etas[i])
-                p.copy_(x)
-                if compensation is not None:
-                    compensation.copy_(x - p)
-                    x = _exact(p, compensation, wide)
-            apart = torch.sub(x, x0, out=scratch[: x.numel()]) if x.dim() == 1 else x - x0
-            squares.append(_square(apart))
+                _move_rounded(p, compensation, gradient.mul(-etas[i]), wide)
+            squares.append(_square(_apart(p, compensation, x0, wide, scratch)))
             if average is not None and not average_first:  # with weight 1, lerp copies exactly
-                average.lerp_(x.to(average.dtype), weights[i])
+                average.lerp_(_exact(p, compensation, wide), weights[i])
         totals.append(squares)
     return _totals(totals)
 
 
-def _wide(params: list[Tensor], compensations: list[Tensor]) -> torch.dtype:
-    narrow = all(p.dtype in (torch.float16, torch.bfloat16) for p in params)
-    plain = not compensations and all(p.dtype != torch.float64 for p in params)
-    return torch.float32 if narrow or plain else torch.float64
+def _move_rounded(p: Tensor, compensation: _Part, move: Tensor, wide: torch.dtype) -> None:
+    """Add to a parameter that rounds, and keep what it loses."""
+    x = p.to(wide, copy=True)
+    if compensation is not None:  # small to small first, so that x does not swallow it
+        move = move.add_(compensation)
+    p.copy_(x + move)
+    if compensation is not None:
+        compensation.copy_(x.sub_(p).add_(move))
+
+
+def _apart(
+    p: Tensor, compensation: _Part, x0: Tensor, wide: torch.dtype, scratch: _Part = None
+) -> Tensor:
+    """Return x_t − x_0, where it pays in memory that is at hand."""
+    x = p.to(wide)
+    if scratch is None or x.dim() != 1:
+        apart = x - x0.to(wide)
+    else:
+        apart = torch.sub(x, x0, out=scratch[: x.numel()])
+    return apart if compensation is None else apart.add_(compensation)
 
 
 def _exact(p: Tensor, compensation: _Part, wide: torch.dtype) -> Tensor:

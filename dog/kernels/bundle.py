@@ -1,6 +1,6 @@
 """The tensors that one call of a kernel works on."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ class Bundle:
         starts: x_0, of the same shapes, in any float type that holds it exactly; a constant one
             is a single element, expanded.
         averages: the running averages, or empty.
-        compensations: what rounded parameters lack of the exact ones, or empty. The parameters
-            of a bundle that has them are of one type.
+        compensations: what rounded parameters lack of the exact ones (Kahan), or empty.
         weight_decay: λ of the L2 penalty: λ·x_t joins the gradient.
         average_first: whether the average takes x_t (before the update) or x_{t+1}.
     """
@@ -55,21 +54,13 @@ class Bundle:
 
     @property
     def wide(self) -> torch.dtype:
-        """The type that arithmetic is done in: one that holds weight and compensation."""
-        narrow = (torch.float16, torch.bfloat16)
-        if all(p.dtype in narrow for p in self.params):
-            return torch.float32
-        plain = not self.compensations and all(p.dtype != torch.float64 for p in self.params)
-        return torch.float32 if plain else torch.float64
+        """The type that arithmetic is done in."""
+        return wide(self.params)
 
-    def take(self, places: list[int]) -> "Bundle":
-        """Return the bundle of some of the entries."""
-        names = ("index", "params", "grads", "starts", "averages", "compensations")
-        chosen = {}
-        for name in names:
-            entries = getattr(self, name)
-            chosen[name] = [entries[i] for i in places] if entries else []
-        return replace(self, **chosen)
+
+def wide(params: list[Tensor]) -> torch.dtype:
+    """Return the type that arithmetic on parameters is done in: float32, or float64 for those."""
+    return torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
 
 
 def is_dense(tensor: Tensor) -> bool:

@@ -130,47 +130,68 @@ INLINE void average_in(float *average, const float *x, int64_t n, float w)
             average[i] = x[i] - (1 - w) * (x[i] - average[i]);
 }
 
+/* Sum up (x - x_0)^2; x - x_0 is exact although both may be large, so that comes first. */
+INLINE double distance_piece(const struct arrays *a, int64_t t, int64_t start, int64_t n)
+{
+    float p_buffer[PIECE], x0_buffer[PIECE], apart[PIECE];
+    const float *p = load(a->params[t], a->type, start, n, p_buffer);
+    const float *x0 = load(a->starts[t], a->start_types[t], start, n, x0_buffer);
+    for (int64_t i = 0; i < n; i++)
+        apart[i] = p[i] - x0[i];
+    if (a->compensations) {
+        const float *rest = load(a->compensations[t], a->type, start, n, p_buffer);
+        for (int64_t i = 0; i < n; i++)
+            apart[i] += rest[i];
+    }
+    return sum_of_squares(apart, n);
+}
+
+/* Make the step on bfloat16 parameters. With compensations, what is small is added to what is
+   small first, so that the parameter does not swallow it, and what rounding takes is kept. */
+INLINE void move_rounded(const struct arrays *a, int64_t t, int64_t start, int64_t n, float eta,
+                         const float *g)
+{
+    float p_buffer[PIECE], move[PIECE], rounded_buffer[PIECE];
+    const float *p = load(a->params[t], BFLOAT16, start, n, p_buffer);
+    for (int64_t i = 0; i < n; i++)
+        move[i] = -eta * g[i];
+    if (a->compensations) {
+        const float *rest = load(a->compensations[t], BFLOAT16, start, n, rounded_buffer);
+        for (int64_t i = 0; i < n; i++)
+            move[i] += rest[i];
+    }
+    for (int64_t i = 0; i < n; i++)
+        rounded_buffer[i] = p[i] + move[i];
+    store_bfloat16((uint16_t *)(intptr_t)a->params[t] + start, rounded_buffer, n);
+    if (a->compensations) {
+        const float *rounded = load(a->params[t], BFLOAT16, start, n, rounded_buffer);
+        for (int64_t i = 0; i < n; i++)
+            move[i] += p[i] - rounded[i];
+        store_bfloat16((uint16_t *)(intptr_t)a->compensations[t] + start, move, n);
+    }
+}
+
 INLINE double update_piece(const struct arrays *a, const struct numbers *k, int64_t t,
                            int64_t start, int64_t n)
 {
-    float old[PIECE], g_buffer[PIECE], new[PIECE], other[PIECE];
+    float old[PIECE], g_buffer[PIECE], other[PIECE];
     const float *x = exact(a, t, start, n, old, other);
     const float *g = gradient(a, k, t, start, n, x, g_buffer);
     float eta = (float)k->eta[t];
     float *average = a->averages ? (float *)(intptr_t)a->averages[t] + start : NULL;
     if (average && k->average_first)
         average_in(average, x, n, (float)k->average_weight[t]);
-    float *y = a->type == FLOAT32 ? (float *)(intptr_t)a->params[t] + start : new;
-    for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] - eta * g[i];
-    if (a->type == BFLOAT16) {
-        uint16_t *p = (uint16_t *)(intptr_t)a->params[t] + start;
-        store_bfloat16(p, y, n);
-        const float *rounded = load(a->params[t], BFLOAT16, start, n, old);
-        if (a->compensations) {
-            for (int64_t i = 0; i < n; i++)
-                other[i] = y[i] - rounded[i];
-            store_bfloat16((uint16_t *)(intptr_t)a->compensations[t] + start, other, n);
-            y = (float *)exact(a, t, start, n, old, other);
-        } else
-            y = old;
+    if (a->type == FLOAT32) {
+        float *y = (float *)(intptr_t)a->params[t] + start;
+        for (int64_t i = 0; i < n; i++)
+            y[i] = x[i] - eta * g[i];
+    } else
+        move_rounded(a, t, start, n, eta, g);
+    if (average && !k->average_first) {
+        x = exact(a, t, start, n, old, other);
+        average_in(average, x, n, (float)k->average_weight[t]);
     }
-    if (average && !k->average_first)
-        average_in(average, y, n, (float)k->average_weight[t]);
-    const float *x0 = load(a->starts[t], a->start_types[t], start, n, g_buffer);
-    for (int64_t i = 0; i < n; i++)
-        other[i] = y[i] - x0[i];
-    return sum_of_squares(other, n);
-}
-
-INLINE double distance_piece(const struct arrays *a, int64_t t, int64_t start, int64_t n)
-{
-    float buffer[PIECE], other[PIECE], apart[PIECE];
-    const float *x = exact(a, t, start, n, buffer, other);
-    const float *x0 = load(a->starts[t], a->start_types[t], start, n, other);
-    for (int64_t i = 0; i < n; i++)
-        apart[i] = x[i] - x0[i];
-    return sum_of_squares(apart, n);
+    return distance_piece(a, t, start, n);
 }
 
 INLINE double gradient_piece(const struct arrays *a, const struct numbers *k, int64_t t,

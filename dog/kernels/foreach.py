@@ -1,11 +1,11 @@
 """The multi-tensor implementation: torch's own foreach kernels, few launches for many tensors."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from dog.kernels.bundle import Bundle
+
+_Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 def gradient2(bundle: Bundle, grad_scale: Tensor | None = None) -> Tensor:
@@ -15,7 +15,11 @@ def gradient2(bundle: Bundle, grad_scale: Tensor | None = None) -> Tensor:
 
 def distance2(bundle: Bundle) -> Tensor:
     """See :func:`dog.kernels.reference.distance2`."""
-    return _squares(torch._foreach_sub(_exact(bundle), _widened(bundle, bundle.starts)))
+    x, x0 = _widened(bundle, bundle.params), _widened(bundle, bundle.starts)
+    apart = torch._foreach_sub(x, x0)
+    if bundle.compensations:
+        torch._foreach_add_(apart, _widened(bundle, bundle.compensations))
+    return _squares(apart)
 
 
 def update(
@@ -35,19 +39,28 @@ def update(
         if bundle.average_first:
             _average(bundle.averages, before, weight)
     if bundle.compensations:
-        after = torch._foreach_sub(before, moves)
-        torch._foreach_copy_(bundle.params, after)
-        rest = torch._foreach_sub(after, _widened(bundle, bundle.params))
-        torch._foreach_copy_(bundle.compensations, rest)
+        _move_compensated(bundle, moves, take)
     else:
         torch._foreach_sub_(bundle.params, moves)
-        after = bundle.params
     if average_weight is not None and not bundle.average_first:
-        _average(bundle.averages, after, weight)
+        _average(bundle.averages, _exact(bundle), weight)
     return None
 
 
-def _exact(bundle: Bundle) -> Sequence[Tensor]:
+def _move_compensated(bundle: Bundle, moves: _Tensors, take: Tensor) -> None:
+    # What is small is added to what is small first, so that x does not swallow it.
+    x = _widened(bundle, bundle.params)
+    moves = torch._foreach_sub(_widened(bundle, bundle.compensations), moves)
+    after = torch._foreach_add(x, moves)
+    rounded = [a.to(p.dtype) for a, p in zip(after, bundle.params, strict=True)]
+    lost = torch._foreach_add(torch._foreach_sub(x, _widened(bundle, rounded)), moves)
+    # Rounding again what was rounded can take another way at a tie.
+    for old, new in ((bundle.compensations, lost), (bundle.params, rounded)):
+        for a, b in zip(old, new, strict=True):
+            a.copy_(torch.where(take, b.to(a.dtype), a))
+
+
+def _exact(bundle: Bundle) -> _Tensors:
     x = _widened(bundle, bundle.params)
     return (
         torch._foreach_add(x, _widened(bundle, bundle.compensations)) if bundle.compensations else x
@@ -58,8 +71,8 @@ def _widened(bundle: Bundle, tensors: list[Tensor]) -> list[Tensor]:
     return [t.to(bundle.wide) for t in tensors]
 
 
-def _gradients(bundle: Bundle, x: Sequence[Tensor], grad_scale: Tensor | None) -> Sequence[Tensor]:
-    gradients: Sequence[Tensor] = _widened(bundle, bundle.grads)
+def _gradients(bundle: Bundle, x: _Tensors, grad_scale: Tensor | None) -> _Tensors:
+    gradients: _Tensors = _widened(bundle, bundle.grads)
     if grad_scale is not None:
         gradients = torch._foreach_div(gradients, grad_scale)
     if bundle.weight_decay:
@@ -67,18 +80,18 @@ def _gradients(bundle: Bundle, x: Sequence[Tensor], grad_scale: Tensor | None) -
     return gradients
 
 
-def _squares(tensors: Sequence[Tensor]) -> Tensor:
+def _squares(tensors: _Tensors) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors)).double().square()
 
 
-def _times(tensors: Sequence[Tensor], factors: Tensor) -> Sequence[Tensor]:
+def _times(tensors: _Tensors, factors: Tensor) -> _Tensors:
     """Return each tensor times its factor; one factor for all is one kernel."""
     if factors.stride(0) == 0:
         return torch._foreach_mul(tensors, factors[0])
     return torch._foreach_mul(tensors, list(factors.unbind()))
 
 
-def _average(averages: list[Tensor], x: Sequence[Tensor], weight: Tensor) -> None:
+def _average(averages: list[Tensor], x: _Tensors, weight: Tensor) -> None:
     # (1 − w) x̄ + w x, and not x̄ + w (x − x̄): with w = 1 it copies exactly.
     kept, joined = _times(averages, 1 - weight), _times(x, weight)
     torch._foreach_copy_(averages, torch._foreach_add(kept, joined))

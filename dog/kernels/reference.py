@@ -18,9 +18,7 @@ def gradient2(bundle: Bundle, grad_scale: Tensor | None = None) -> Tensor:
 
 def distance2(bundle: Bundle) -> Tensor:
     """Return ‖x_t − x_0‖² of each parameter, float64 [n]."""
-    return _squares(
-        [exact(bundle, i) - start.to(bundle.wide) for i, start in enumerate(bundle.starts)]
-    )
+    return _squares([_apart(bundle, i) for i in range(len(bundle.params))])
 
 
 def update(
@@ -44,17 +42,21 @@ def update(
         where, as here, :func:`distance2` is to be asked.
     """
     for i, p in enumerate(bundle.params):
-        before = exact(bundle, i)
-        after = before - eta[i] * _gradient(bundle, i, before, grad_scale)
-        after = torch.where(take, after, before)
-        if average_weight is not None:
-            average = bundle.averages[i]
-            w = average_weight[i]
-            x = before if bundle.average_first else after
-            average.copy_(torch.where(take, (1 - w) * average + w * x, average))
-        p.copy_(after)
+        x, gradient = p.to(bundle.wide), _gradient(bundle, i, exact(bundle, i), grad_scale)
+        if bundle.average_first:
+            _average(bundle, i, average_weight, take)
+        # What is small is added to what is small first, so that p does not swallow it.
+        move = -eta[i] * gradient
         if bundle.compensations:
-            bundle.compensations[i].copy_(after - p.to(after.dtype))
+            move = bundle.compensations[i] + move
+        rounded = (x + move).to(p.dtype)
+        if bundle.compensations:
+            rest = bundle.compensations[i]
+            lost = (x - rounded.to(bundle.wide)) + move
+            rest.copy_(torch.where(take, lost.to(rest.dtype), rest))
+        p.copy_(torch.where(take, rounded, p))
+        if not bundle.average_first:
+            _average(bundle, i, average_weight, take)
     return None
 
 
@@ -62,6 +64,18 @@ def exact(bundle: Bundle, i: int) -> Tensor:
     """Return x_t of one parameter in the type that arithmetic is done in."""
     x = bundle.params[i].to(bundle.wide)
     return x + bundle.compensations[i] if bundle.compensations else x
+
+
+def _average(bundle: Bundle, i: int, average_weight: Tensor | None, take: Tensor) -> None:
+    if average_weight is not None:
+        average, w = bundle.averages[i], average_weight[i]
+        average.copy_(torch.where(take, (1 - w) * average + w * exact(bundle, i), average))
+
+
+def _apart(bundle: Bundle, i: int) -> Tensor:
+    """Return x_t − x_0, which is exact although both may be large."""
+    apart = bundle.params[i].to(bundle.wide) - bundle.starts[i].to(bundle.wide)
+    return apart + bundle.compensations[i] if bundle.compensations else apart
 
 
 def _gradient(bundle: Bundle, i: int, x: Tensor, grad_scale: Tensor | None) -> Tensor:

@@ -7,12 +7,23 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dog import DoG, LDoG
+from dog.kernels import compiled
 
 BOTH = pytest.mark.parametrize("optimizer_class", [DoG, LDoG])
+
+
+@pytest.fixture(autouse=True, params=["reference", "foreach", "fused", "fused without a compiler"])
+def implementation(request, monkeypatch):
+    """Every test here holds for every implementation."""
+    if request.param == "fused without a compiler":
+        monkeypatch.setattr(compiled, "library", lambda: None)
+    name = request.param.split()[0]
+    monkeypatch.setitem(DoG.__init__.__kwdefaults__, "implementation", name)
+    return name
 
 
 def paper_iterates(x0, gradient, steps, reps_rel, c, eps, weight_decay, eta0):
@@ -50,7 +61,9 @@ def tensors(*shapes, dtype=torch.float64, seed=0):
     return [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     reps_rel=st.floats(1e-8, 1.0),
     c=st.floats(0.1, 3.0),
@@ -76,6 +89,7 @@ def test_step_follows_the_papers_equation(reps_rel, c, eps, weight_decay, eta0, 
             )
 
 
+@pytest.mark.filterwarnings("ignore:param groups that differ")
 def test_param_groups_are_independent_optimizers():
     a, b = tensors(3, 4)
     twin_a, twin_b = copy.deepcopy([a, b])
@@ -102,7 +116,9 @@ def test_one_tensor_makes_ldog_and_dog_the_same():
 
 
 @BOTH
-@settings(max_examples=20, deadline=None)
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(order=st.permutations(range(4)))
 def test_order_of_parameters_does_not_matter(optimizer_class, order):
     results = []
