@@ -49,7 +49,8 @@ class PolynomialDecay:
 
     Args:
         gamma: γ; larger values forget the early iterates faster. Default: 8.
-        model: the model in training; needed where ``batch_norm`` is not ``"copy"``.
+        model: the model in training; needed where ``batch_norm`` is not ``"copy"``, and for one
+            that FSDP2's ``fully_shard`` has sharded.
         batch_norm: what ``optimizer.averaged()`` evaluates batch normalization with: ``"copy"``,
             the statistics of the model in training as they are; ``"paper"``, their average with
             the same weights, as in the paper's runs; ``"recompute"``, those of the averaged

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ def local_gradient(p: Tensor) -> Tensor:
     if is_sharded(p) and is_sharded(gradient) and gradient.placements != p.placements:
         gradient = gradient.redistribute(placements=p.placements)
     return local(gradient)
+
+
+def let_go_of_gathered(model: nn.Module | None) -> None:
+    """Have FSDP2 gather the weights anew at the next forward pass."""
+    for module in model.modules() if model is not None else ():
+        if callable(reshard := getattr(module, "reshard", None)):
+            reshard()
 
 
 class Processes:

@@ -18,7 +18,7 @@ from torch.optim.optimizer import ParamsT
 
 from dog import storage
 from dog.averaging import Averaging, float_buffers, recomputed_batch_norm
-from dog.distributed import Processes, local
+from dog.distributed import Processes, let_go_of_gathered, local
 from dog.equations import SCALARS, Dampening, advance, first_row, guaranteed, troubles
 from dog.layout import IMPLEMENTATIONS, Layout, Rows
 
@@ -373,7 +373,8 @@ class DoG(Optimizer):
         """Within, the parameters have their averaged values: evaluate and save there.
 
         Afterwards, also after an exception, they are as they were, bit for bit. Before the first
-        step the averages are the weights.
+        step the averages are the weights. FSDP2 keeps weights that it has gathered for a forward
+        pass: give the averaging its ``model``, so that it lets go of them.
 
         Args:
             batches: inputs, or tuples that begin with them, for ``batch_norm="recompute"``.
@@ -404,6 +405,7 @@ class DoG(Optimizer):
                 with torch.no_grad():
                     for weights, average in pairs:
                         weights.copy_(average)
+                let_go_of_gathered(self.averaging.model)
                 if recompute and self.averaging.model is not None and batches is not None:
                     stack.enter_context(recomputed_batch_norm(self.averaging.model, batches))
                 yield
@@ -411,6 +413,7 @@ class DoG(Optimizer):
             with torch.no_grad():
                 for weights, values in before:
                     weights.copy_(values)
+            let_go_of_gathered(self.averaging.model)
             for layout, places in unchanged:
                 layout.mark(places)
             self._averages_are_in = False

@@ -6,7 +6,8 @@ device. Each block's sum has a place of its own, and a second, small launch adds
 in float64 in the order of the blocks: no atomics, the same bits every time.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dog.kernels.bundle import is_constant
+from dog.kernels.bundle import Bundle, is_constant
 
-# Elements of a block: 16 for each thread, so that many loads are under way at a time.
-BLOCK = 4096
+# Elements of a block, eight for each thread: enough to load 16 bytes at a time, and few enough
+# registers for many warps to wait for memory at once.
+BLOCK = 2048
 WARPS = 8
 # Partial sums that are added at a time.
 CHUNK = 1024
@@ -26,7 +28,7 @@ CHUNK = 1024
 TABLES = 64
 
 # A tensor's row in the table: addresses, how many elements, in what form x_0 is (a place in
-# START_TYPES, higher by CONSTANT for a single element expanded), and its first block.
+# START_TYPES, higher by CONSTANT for a single element, expanded), and its first block.
 PARAM, GRAD, START, AVERAGE, COMPENSATION, NUMEL, FORM, FIRST = map(tl.constexpr, range(8))
 FIELDS = tl.constexpr(8)
 START_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -48,23 +50,13 @@ def gradient2(
     grad_scale: Tensor | None,
 ) -> Tensor:
     """See :func:`dog.kernels.blocks.gradient2`."""
-    decays = bool(weight_decay and params)
-    table = _table(grads, params, grads, [], [], compensations)
-    return _sums(
-        _gradient2, table, grad_scale, weight_decay,
-        TYPE=_TYPES[grads[0].dtype], WIDE=_wide(grads[0], compensations),
-        COMPENSATED=bool(compensations), DECAYS=decays,
-    )  # fmt: skip
+    lists = params, grads, [], [], compensations
+    return _sums(_gradient2, lists, grad_scale=grad_scale, weight_decay=weight_decay)
 
 
 def distance2(params: list[Tensor], compensations: list[Tensor], starts: list[Tensor]) -> Tensor:
     """See :func:`dog.kernels.blocks.distance2`."""
-    table = _table(params, params, [], starts, [], compensations)
-    return _sums(
-        _distance2, table,
-        TYPE=_TYPES[params[0].dtype], WIDE=_wide(params[0], compensations),
-        COMPENSATED=bool(compensations),
-    )  # fmt: skip
+    return _sums(_distance2, (params, [], starts, [], compensations))
 
 
 def update_(
@@ -81,71 +73,127 @@ def update_(
     average_first: bool,
 ) -> Tensor:
     """See :func:`dog.kernels.blocks.update_`."""
-    table = _table(params, params, grads, starts, averages, compensations)
-    weight = average_weight if averages else None
     return _sums(
-        _update, table, take, eta, weight, grad_scale, weight_decay,
-        # One η for all is a single element, expanded.
-        ETA_STRIDE=eta.stride(0), WEIGHT_STRIDE=0 if weight is None else weight.stride(0),
-        TYPE=_TYPES[params[0].dtype], WIDE=_wide(params[0], compensations),
-        AVERAGE_TYPE=_TYPES[averages[0].dtype] if averages else None,
-        COMPENSATED=bool(compensations), DECAYS=bool(weight_decay), AVERAGE_FIRST=average_first,
-    )  # fmt: skip
+        _update,
+        (params, grads, starts, averages, compensations),
+        take=take,
+        eta=eta,
+        weight=average_weight if averages else None,
+        grad_scale=grad_scale,
+        weight_decay=weight_decay,
+        average_first=average_first,
+    )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What a kernel is compiled for."""
+
+    type: tl.dtype
+    wide: tl.dtype  # that arithmetic is done in
+    average_type: tl.dtype | None
+    compensated: bool
+    decays: bool
+    average_first: bool
+    # From one number to the next: one η for all is a single element, expanded.
+    eta_stride: int
+    weight_stride: int
+    alignment: int  # bytes that all addresses are multiples of
+
+
+def _sums(
+    body: Any,
+    lists: tuple[list[Tensor], ...],
+    take: Tensor | None = None,
+    eta: Tensor | None = None,
+    weight: Tensor | None = None,
+    grad_scale: Tensor | None = None,
+    weight_decay: float = 0.0,
+    average_first: bool = False,
+) -> Tensor:
+    """Make a pass over all blocks and return each tensor's sum, float64 [n]."""
+    params, grads, _, averages, compensations = lists
+    like = params or grads
+    table = _table(lists, like)
+    case = _Case(
+        type=_TYPES[like[0].dtype],
+        wide=_TYPES[Bundle(params=like[:1], compensations=compensations).wide],
+        average_type=_TYPES[averages[0].dtype] if averages else None,
+        compensated=bool(compensations),
+        decays=weight_decay != 0,
+        average_first=average_first,
+        eta_stride=0 if eta is None else eta.stride(0),
+        weight_stride=0 if weight is None else weight.stride(0),
+        alignment=table.alignment,
+    )
+    blocks = len(table.tensor_of)
+    partials = like[0].new_empty(blocks, dtype=torch.float64)
+    totals = like[0].new_empty(len(like), dtype=torch.float64)
+    with torch.cuda.device_of(totals):
+        if blocks:
+            _walk[(blocks,)](
+                table.rows, table.tensor_of, partials, take, eta, weight, grad_scale, weight_decay,
+                BODY=body, CASE=case, BLOCK=BLOCK, num_warps=WARPS,
+                # Rounded after every operation, as torch's own kernels are.
+                enable_fp_fusion=False,
+            )  # fmt: skip
+        _total[(len(like),)](table.rows, partials, totals, BLOCK=BLOCK, CHUNK=CHUNK)
+    return totals
 
 
 # The table of addresses --------------------------------------------------------------------------
 
 
 class _Table(NamedTuple):
-    rows: Tensor  # int64 [n, FIELDS]
+    rows: Tensor  # int64 [n · FIELDS]
     tensor_of: Tensor  # int64 [blocks]: the row that each block belongs to
-    alignment: int  # bytes that all addresses are multiples of
+    alignment: int
 
 
-# The latest tables by all that is in them. Where gradients come to lie where they did in the step
-# before, and they mostly do, a step copies nothing to the device.
+# The latest tables by all that is in them. Where the gradients lie where they did in the step
+# before, and they mostly do, nothing is copied to the device.
 _tables: dict[tuple, _Table] = {}
 # What CUDA graphs copy from whenever they are replayed.
 _captured: list[Tensor] = []
 
 
-def _table(like: list[Tensor], *lists: list[Tensor]) -> _Table:
+def _table(lists: Sequence[list[Tensor]], like: list[Tensor]) -> _Table:
     """Return the table of params, grads, starts, averages, compensations; any may be empty."""
     device = like[0].device
     cuda = device.type == "cuda"
-    # A graph is replayed when the table that was there at its capture may be gone, and gradients
-    # made in a capture have addresses of their own: it makes its table itself, at every replay.
+    # Gradients made in a capture have addresses of their own, and a graph may be replayed when
+    # a table from before is gone: it has its own, from addresses that are the same ever after.
     if cuda and torch.cuda.is_current_stream_capturing():
-        return _new_table(like, *lists)
-    starts = lists[2]
+        return _new_table(lists, like)
     key = (
         device,
-        # The allocator orders reuse of a dropped table's memory by the stream it was made on.
+        # Memory of a table that is dropped is safe from new owners on its own stream alone.
         torch.cuda.current_stream(device).cuda_stream if cuda else 0,
         BLOCK,
         *(tuple(map(Tensor.data_ptr, tensors)) for tensors in lists),
-        tuple(map(Tensor.numel, like)),
-        tuple((x0.dtype, x0.stride()) for x0 in starts),
+        *map(Tensor.numel, like),
+        *((x0.dtype, x0.stride()) for x0 in lists[2]),
     )
     if key not in _tables:
         while len(_tables) >= TABLES:
             del _tables[next(iter(_tables))]
-        _tables[key] = _new_table(like, *lists)
+        _tables[key] = _new_table(lists, like)
     return _tables[key]
 
 
-def _new_table(like: list[Tensor], *lists: list[Tensor]) -> _Table:
-    addresses = [[t.data_ptr() for t in tensors] or [0] * len(like) for tensors in lists]
+def _new_table(lists: Sequence[list[Tensor]], like: list[Tensor]) -> _Table:
+    nothing = [0] * len(like)
+    addresses = [[t.data_ptr() for t in tensors] or nothing for tensors in lists]
     numels = [t.numel() for t in like]
-    counts = [triton.cdiv(numel, BLOCK) for numel in numels]
-    firsts = list(accumulate(counts, initial=0))[:-1]
     forms = [START_TYPES.index(x0.dtype) + CONSTANT.value * is_constant(x0) for x0 in lists[2]]
-    columns = [*addresses, numels, forms or numels, firsts]
-    rows = torch.tensor(columns, dtype=torch.int64).T.reshape(-1)
+    counts = [triton.cdiv(numel, BLOCK) for numel in numels]
+    firsts = accumulate(counts[:-1], initial=0)
+    columns = torch.tensor([*addresses, numels, forms or nothing, [*firsts]], dtype=torch.int64)
     tensor_of = torch.repeat_interleave(torch.tensor(counts, dtype=torch.int64))
-    numbers = _on_device(torch.cat([rows, tensor_of]), like[0].device)
+    numbers = _on_device(torch.cat([columns.T.reshape(-1), tensor_of]), like[0].device)
+    rows, tensor_of = numbers.split([columns.numel(), len(tensor_of)])
     aligned = all(address % 16 == 0 for column in addresses for address in column)
-    return _Table(numbers[: len(rows)], numbers[len(rows) :], 16 if aligned else 1)
+    return _Table(rows, tensor_of, 16 if aligned else 1)
 
 
 def _on_device(numbers: Tensor, device: torch.device) -> Tensor:
@@ -157,23 +205,141 @@ def _on_device(numbers: Tensor, device: torch.device) -> Tensor:
     return numbers.to(device, non_blocking=True)
 
 
-def _wide(like: Tensor, compensations: list[Tensor]) -> tl.dtype:
-    """Return the type that arithmetic is done in, as :attr:`dog.kernels.bundle.Bundle.wide`."""
-    narrow = like.dtype in (torch.float16, torch.bfloat16)
-    plain = like.dtype == torch.float32 and not compensations
-    return tl.float32 if narrow or plain else tl.float64
+# Kernels -----------------------------------------------------------------------------------------
 
 
-def _sums(kernel: Any, table: _Table, *arguments: Any, **constants: Any) -> Tensor:
-    """Launch a pass over all blocks and return each tensor's sum, float64 [n]."""
-    blocks, n = len(table.tensor_of), len(table.rows) // FIELDS.value
-    partials = table.rows.new_empty(blocks, dtype=torch.float64)
-    totals = table.rows.new_empty(n, dtype=torch.float64)
-    with torch.cuda.device_of(totals):
-        if blocks:
-            kernel[(blocks,)](
-                table.rows, table.tensor_of, partials, *arguments, **constants,
-                ALIGNMENT=table.alignment, BLOCK=BLOCK, num_warps=WARPS,
-            )  # fmt: skip
-        _total[(n,)](table.rows, partials, totals, BLOCK=BLOCK, CHUNK=CHUNK)
-    return totals
+@triton.jit
+def _walk(
+    rows, tensor_of, partials, take, eta, weight, grad_scale, weight_decay: tl.float64,
+    BODY: tl.constexpr, CASE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Put what BODY returns for each block in its place."""
+    i = tl.load(tensor_of + tl.program_id(0))
+    row = rows + i * FIELDS
+    begin = (tl.program_id(0) - tl.load(row + FIRST)) * BLOCK
+    count = tl.load(row + NUMEL) - begin
+    lanes = tl.arange(0, BLOCK)
+    # The place: a row of the table, a first element, and the numbers and mask of those after it.
+    if count >= BLOCK:  # without a mask, 16 bytes are loaded and stored at a time
+        at = row, begin, lanes, None
+        square = BODY(at, i, take, eta, weight, grad_scale, weight_decay, CASE)
+    else:
+        at = row, begin, lanes, lanes < count
+        square = BODY(at, i, take, eta, weight, grad_scale, weight_decay, CASE)
+    tl.store(partials + tl.program_id(0), square.to(tl.float64))
+
+
+@triton.jit
+def _total(rows, partials, totals, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
+    """Add the blocks' sums of each tensor."""
+    row = rows + tl.program_id(0) * FIELDS
+    partials += tl.load(row + FIRST)
+    count = tl.cdiv(tl.load(row + NUMEL), BLOCK)
+    lanes = tl.arange(0, CHUNK)
+    total = tl.zeros((CHUNK,), tl.float64)
+    for begin in range(0, count, CHUNK):
+        total += tl.load(partials + begin + lanes, mask=begin + lanes < count, other=0.0)
+    tl.store(totals + tl.program_id(0), tl.sum(total))
+
+
+@triton.jit
+def _gradient2(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constexpr):
+    gradient = _read(at, GRAD, CASE.type, CASE)
+    x = _exact(at, CASE) if CASE.decays else None
+    return _square(at, _gradient(gradient, x, grad_scale, weight_decay, CASE))
+
+
+@triton.jit
+def _distance2(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constexpr):
+    return _square(at, _exact(at, CASE) - _start(at, CASE))
+
+
+@triton.jit
+def _update(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constexpr):
+    # All is read before anything is written, so that the reads overlap.
+    gradient = _read(at, GRAD, CASE.type, CASE)
+    x = _exact(at, CASE)
+    average = _read(at, AVERAGE, CASE.average_type, CASE) if weight is not None else None
+    x0 = _start(at, CASE)
+    if tl.load(take):
+        gradient = _gradient(gradient, x, grad_scale, weight_decay, CASE)
+        after = x - tl.load(eta + i * CASE.eta_stride).to(CASE.wide) * gradient
+        if weight is not None:
+            w = tl.load(weight + i * CASE.weight_stride).to(tl.float64)
+            joined = x if CASE.average_first else after
+            # Not x̄ + w (x − x̄): with w = 1 this copies exactly.
+            average = (1 - w).to(CASE.wide) * average + w.to(CASE.wide) * joined
+            _write(at, AVERAGE, CASE.average_type, average, CASE)
+        x = _write(at, PARAM, CASE.type, after, CASE)
+        if CASE.compensated:
+            x += _write(at, COMPENSATION, CASE.type, after - x, CASE)
+    return _square(at, x - x0)
+
+
+@triton.jit
+def _gradient(gradient, x, grad_scale, weight_decay, CASE: tl.constexpr):
+    if grad_scale is not None:
+        gradient *= (1.0 / tl.load(grad_scale).to(tl.float64)).to(CASE.wide)
+    if CASE.decays:
+        gradient += tl.full((), weight_decay, CASE.wide) * x
+    return gradient
+
+
+@triton.jit
+def _exact(at, CASE: tl.constexpr):
+    x = _read(at, PARAM, CASE.type, CASE)
+    if CASE.compensated:
+        x += _read(at, COMPENSATION, CASE.type, CASE)
+    return x
+
+
+@triton.jit
+def _start(at, CASE: tl.constexpr):
+    row, _, lanes, mask = at
+    form = tl.load(row + FORM)
+    if form < CONSTANT:
+        x0 = _start_of_type(at, form, CASE)
+    else:  # every element is the first
+        x0 = _start_of_type((row, 0, lanes * 0, mask), form - CONSTANT, CASE)
+    return x0
+
+
+@triton.jit
+def _start_of_type(at, place, CASE: tl.constexpr):
+    if place == 0:  # in START_TYPES
+        x0 = _read(at, START, tl.float32, CASE)
+    elif place == 1:
+        x0 = _read(at, START, tl.bfloat16, CASE)
+    elif place == 2:
+        x0 = _read(at, START, tl.float16, CASE)
+    else:
+        x0 = _read(at, START, tl.float64, CASE)
+    return x0
+
+
+@triton.jit
+def _read(at, FIELD: tl.constexpr, TYPE: tl.constexpr, CASE: tl.constexpr):
+    return tl.load(_pointers(at, FIELD, TYPE, CASE), mask=at[3]).to(CASE.wide)
+
+
+@triton.jit
+def _write(at, FIELD: tl.constexpr, TYPE: tl.constexpr, values, CASE: tl.constexpr):
+    """Write values and return them as they have been rounded."""
+    values = values.to(TYPE)
+    tl.store(_pointers(at, FIELD, TYPE, CASE), values, mask=at[3])
+    return values.to(CASE.wide)
+
+
+@triton.jit
+def _pointers(at, FIELD: tl.constexpr, TYPE: tl.constexpr, CASE: tl.constexpr):
+    row, begin, lanes, _ = at
+    first = tl.load(row + FIELD).to(tl.pointer_type(TYPE))
+    return tl.multiple_of(first, CASE.alignment) + begin + lanes
+
+
+@triton.jit
+def _square(at, values):
+    squares = values * values
+    if at[3] is not None:  # what lies beyond the mask is undefined
+        squares = tl.where(at[3], squares, 0.0)
+    return tl.sum(squares)
