@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dog.distributed import Processes, is_sharded, local
 from dog.equations import SCALARS
+from dog.kernels.bundle import is_constant
 
 NARROW = (torch.bfloat16, torch.float16)
 
@@ -55,8 +56,13 @@ def _copied(x: Tensor, misfits: list[float]) -> Tensor:
 
 
 def restored(x0: Tensor, p: Tensor) -> Tensor:
-    """Return x_0 in the type and shape of its parameter, as state dicts have it."""
-    return x0.to(p.dtype)
+    """Return x_0 in the type and shape of its parameter, as state dicts have it.
+
+    A checkpoint is read into the state of a new optimizer in place, so that has to be whole.
+    """
+    if x0.dtype == p.dtype and not is_constant(x0):
+        return x0
+    return torch.empty_like(p, requires_grad=False).copy_(x0)
 
 
 def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,8 +50,12 @@ def gradient2(
     grad_scale: Tensor | None,
 ) -> Tensor:
     """See :func:`dog.kernels.blocks.gradient2`."""
-    lists = params, grads, [], [], compensations
-    return _sums(_gradient2, lists, grad_scale=grad_scale, weight_decay=weight_decay)
+    return _sums(
+        _gradient2,
+        (params, grads, [], [], compensations),
+        grad_scale=grad_scale,
+        weight_decay=weight_decay,
+    )
 
 
 def distance2(params: list[Tensor], compensations: list[Tensor], starts: list[Tensor]) -> Tensor:
@@ -89,7 +93,7 @@ def update_(
 class _Case:
     """What a kernel is compiled for."""
 
-    type: tl.dtype
+    param_type: tl.dtype
     wide: tl.dtype  # that arithmetic is done in
     average_type: tl.dtype | None
     compensated: bool
@@ -98,7 +102,7 @@ class _Case:
     # From one number to the next: one η for all is a single element, expanded.
     eta_stride: int
     weight_stride: int
-    alignment: int  # bytes that all addresses are multiples of
+    aligned: bool  # whether all addresses are multiples of 16 bytes
 
 
 def _sums(
@@ -116,7 +120,7 @@ def _sums(
     like = params or grads
     table = _table(lists, like)
     case = _Case(
-        type=_TYPES[like[0].dtype],
+        param_type=_TYPES[like[0].dtype],
         wide=_TYPES[Bundle(params=like[:1], compensations=compensations).wide],
         average_type=_TYPES[averages[0].dtype] if averages else None,
         compensated=bool(compensations),
@@ -124,7 +128,7 @@ def _sums(
         average_first=average_first,
         eta_stride=0 if eta is None else eta.stride(0),
         weight_stride=0 if weight is None else weight.stride(0),
-        alignment=table.alignment,
+        aligned=table.aligned,
     )
     blocks = len(table.tensor_of)
     partials = like[0].new_empty(blocks, dtype=torch.float64)
@@ -147,7 +151,7 @@ def _sums(
 class _Table(NamedTuple):
     rows: Tensor  # int64 [n · FIELDS]
     tensor_of: Tensor  # int64 [blocks]: the row that each block belongs to
-    alignment: int
+    aligned: bool
 
 
 # The latest tables by all that is in them. Where the gradients lie where they did in the step
@@ -193,7 +197,7 @@ def _new_table(lists: Sequence[list[Tensor]], like: list[Tensor]) -> _Table:
     numbers = _on_device(torch.cat([columns.T.reshape(-1), tensor_of]), like[0].device)
     rows, tensor_of = numbers.split([columns.numel(), len(tensor_of)])
     aligned = all(address % 16 == 0 for column in addresses for address in column)
-    return _Table(rows, tensor_of, 16 if aligned else 1)
+    return _Table(rows, tensor_of, aligned)
 
 
 def _on_device(numbers: Tensor, device: torch.device) -> Tensor:
@@ -221,11 +225,11 @@ def _walk(
     lanes = tl.arange(0, BLOCK)
     # The place: a row of the table, a first element, and the numbers and mask of those after it.
     if count >= BLOCK:  # without a mask, 16 bytes are loaded and stored at a time
-        at = row, begin, lanes, None
-        square = BODY(at, i, take, eta, weight, grad_scale, weight_decay, CASE)
+        whole = row, begin, lanes, None
+        square = BODY(whole, i, take, eta, weight, grad_scale, weight_decay, CASE)
     else:
-        at = row, begin, lanes, lanes < count
-        square = BODY(at, i, take, eta, weight, grad_scale, weight_decay, CASE)
+        part = row, begin, lanes, lanes < count
+        square = BODY(part, i, take, eta, weight, grad_scale, weight_decay, CASE)
     tl.store(partials + tl.program_id(0), square.to(tl.float64))
 
 
@@ -244,7 +248,7 @@ def _total(rows, partials, totals, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
 
 @triton.jit
 def _gradient2(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constexpr):
-    gradient = _read(at, GRAD, CASE.type, CASE)
+    gradient = _read(at, GRAD, CASE.param_type, CASE)
     x = _exact(at, CASE) if CASE.decays else None
     return _square(at, _gradient(gradient, x, grad_scale, weight_decay, CASE))
 
@@ -257,7 +261,7 @@ def _distance2(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.cons
 @triton.jit
 def _update(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constexpr):
     # All is read before anything is written, so that the reads overlap.
-    gradient = _read(at, GRAD, CASE.type, CASE)
+    gradient = _read(at, GRAD, CASE.param_type, CASE)
     x = _exact(at, CASE)
     average = _read(at, AVERAGE, CASE.average_type, CASE) if weight is not None else None
     x0 = _start(at, CASE)
@@ -270,9 +274,9 @@ def _update(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constex
             # Not x̄ + w (x − x̄): with w = 1 this copies exactly.
             average = (1 - w).to(CASE.wide) * average + w.to(CASE.wide) * joined
             _write(at, AVERAGE, CASE.average_type, average, CASE)
-        x = _write(at, PARAM, CASE.type, after, CASE)
+        x = _write(at, PARAM, CASE.param_type, after, CASE)
         if CASE.compensated:
-            x += _write(at, COMPENSATION, CASE.type, after - x, CASE)
+            x += _write(at, COMPENSATION, CASE.param_type, after - x, CASE)
     return _square(at, x - x0)
 
 
@@ -287,9 +291,9 @@ def _gradient(gradient, x, grad_scale, weight_decay, CASE: tl.constexpr):
 
 @triton.jit
 def _exact(at, CASE: tl.constexpr):
-    x = _read(at, PARAM, CASE.type, CASE)
+    x = _read(at, PARAM, CASE.param_type, CASE)
     if CASE.compensated:
-        x += _read(at, COMPENSATION, CASE.type, CASE)
+        x += _read(at, COMPENSATION, CASE.param_type, CASE)
     return x
 
 
@@ -334,7 +338,9 @@ def _write(at, FIELD: tl.constexpr, TYPE: tl.constexpr, values, CASE: tl.constex
 def _pointers(at, FIELD: tl.constexpr, TYPE: tl.constexpr, CASE: tl.constexpr):
     row, begin, lanes, _ = at
     first = tl.load(row + FIELD).to(tl.pointer_type(TYPE))
-    return tl.multiple_of(first, CASE.alignment) + begin + lanes
+    if CASE.aligned:
+        first = tl.multiple_of(first, 16)
+    return first + begin + lanes
 
 
 @triton.jit
