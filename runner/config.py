@@ -37,12 +37,12 @@ RANGES = {
         ("train.steps", "train.batch_size", "train.train_examples", "train.test_examples",
          "train.validation_examples", "train.eval_every", "train.image_size", "train.max_tokens",
          "opt.lr", "opt.reps_rel", "opt.init_eta", "opt.clip_norm", "threads", "eval_batch_size",
-         "log_every", "checkpoint_seconds"),
+         "log_every", "checkpoint_seconds", "opt.steps", "opt.delta"),
         POSITIVE,
     ),
     **dict.fromkeys(
         ("seed", "workers", "train.averaging_gamma", "opt.weight_decay", "opt.eps",
-         "opt.momentum", "opt.warmup"),
+         "opt.momentum", "opt.warmup", "opt.lipschitz"),
         NOT_NEGATIVE,
     ),
 }  # fmt: skip

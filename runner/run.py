@@ -60,6 +60,7 @@ def show(record: Mapping[str, Any]) -> str:
             f"  {split:10}  {metric} {scores['averaged']:.4f} averaged, {scores['last']:.4f} last"
             f"  (majority class {scores['majority']:.4f}, {scores['examples']} examples)"
         )
+    lines += [f"  trouble: {sentence}" for sentence in results.get("trouble", ())]
     lines.append(
         f"  {measured['seconds']:.0f} s, "
         f"{measured['examples_per_second']:.0f} examples/s in training"
@@ -186,9 +187,11 @@ def _results(
 
     from runner.train import evaluate, iterates
 
+    trouble = getattr(training.optimizer, "trouble", list)  # DoG's own; others have none to tell
     results: dict[str, Any] = {
         "steps": training.step,
         "train_loss": None if training.diverged else training.train_loss,
+        "trouble": trouble(),
     }
     correctness: dict[str, str] = {}
     for split in ("validation", "test"):

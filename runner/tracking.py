@@ -25,6 +25,7 @@ class Tracker:
             for split in ("validation", "test"):
                 for iterate in ("last", "averaged"):
                     self.run.summary[f"{split}_{iterate}"] = results[split][iterate]
+            self.run.summary["trouble"] = "; ".join(results["trouble"])
 
 
 @contextmanager

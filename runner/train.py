@@ -29,6 +29,8 @@ from tasks.task import Task
 
 # Steps between looks at whether the loss is still finite: a look makes a GPU wait.
 CHECK_EVERY = 10
+# What is logged of a DoG optimizer's telemetry.
+TELEMETRY = ("eta", "rbar", "G", "gradient_norm", "distance", "skipped")
 
 
 @dataclass
@@ -184,7 +186,7 @@ def step_size(optimizer: Optimizer) -> dict[str, float]:
     blocks = telemetry()
     if not blocks:  # no parameter has had a gradient yet
         return {}
-    numbers = {name: median(block[name] for block in blocks) for name in blocks[0]}
+    numbers = {name: median(block[name] for block in blocks) for name in TELEMETRY}
     if len(blocks) > 1:
         etas = [block["eta"] for block in blocks]
         numbers |= {"eta_min": min(etas), "eta_max": max(etas)}

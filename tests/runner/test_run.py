@@ -207,3 +207,13 @@ def test_multirun_goes_through_hydra(finish, tmp_path):
     assert status == 0, errors
     assert output.count("finished after 8 steps") == 4
     assert len(list(tmp_path.glob("*/*/record.json"))) == 4
+
+
+def test_trouble_with_the_step_size_is_in_the_record_and_shown(made_up, fake_wandb):
+    _, mirror = fake_wandb
+    record = running.run(made_up("task=cifar", "opt=dog", "opt.init_eta=2e3", "wandb.mode=offline"))
+    sentences = record["results"]["trouble"]
+    assert "divide reps_rel by 100" in sentences[0]
+    assert f"trouble: {sentences[0]}" in running.show(record)
+    assert mirror.summary["trouble"] == "; ".join(sentences)
+    assert running.run(made_up("task=cifar", "opt=adam"))["results"]["trouble"] == []
