@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test lint sweep status tables clean
+.PHONY: help setup prepare demo test lint sweep status tables bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,10 @@ status: $(READY)  ## show which runs are done, running, stopped or failed
 
 tables: $(READY)  ## make results/records.csv, tables and figures from the records of all runs
 	$(RUN) scripts/tables.py
+
+bench: $(READY)  ## measure what an optimizer step costs, ours and others: results/benchmarks (minutes)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
+	$(RUN) -m benchmarks.optimizer_step
 
 clean:  ## delete what tools have left behind; results, data and .venv stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

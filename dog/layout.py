@@ -84,7 +84,7 @@ class Layout:
         frames = self._frames[key]
         for _, bundle in frames:  # all but the gradients is as it was in the step before
             bundle.weight_decay = self.group["weight_decay"]
-            bundle.grads = [g for i in bundle.index if (g := self.params[i].grad) is not None]
+            bundle.grads = [self.params[i].grad for i in bundle.index]  # type: ignore[misc]
         return frames
 
     def norms(self, bundles: Bundles, implementation: str, grad_scale: Tensor | None) -> Tensor:
@@ -131,6 +131,8 @@ class Layout:
             if measured is not None:
                 self._put(bundle.index, measured, self.distance2)
                 self.mark(bundle.index)
+            else:
+                self.forget(bundle.index)
 
     def mark(self, places: Iterable[int]) -> None:
         """Note that ``distance2`` is of these parameters as they are now."""
@@ -141,9 +143,10 @@ class Layout:
         """Return the places of the parameters whose distance is known."""
         return [i for i, p in enumerate(self.params) if self.stamps[i] == _stamp(p)]
 
-    def forget(self) -> None:
-        """Let all distances be measured anew."""
-        self.stamps = [None] * len(self.params)
+    def forget(self, places: Iterable[int]) -> None:
+        """Let the distance of these parameters be measured anew."""
+        for i in places:
+            self.stamps[i] = None
 
     def _bundled(self, places: list[int], implementation: str, with_gradients: bool) -> Bundles:
         bundles: dict[Any, tuple[ModuleType, Bundle]] = {}
@@ -206,6 +209,9 @@ def _matches(p: Tensor) -> bool:
 
 
 def _stamp(p: Tensor) -> Any:
+    """Return what changes when a parameter is written to; a compiled step cannot look at that."""
+    if torch.compiler.is_compiling():
+        return "compiled"
     part = local(p)
     return part._version, part.data_ptr()
 

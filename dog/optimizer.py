@@ -247,10 +247,10 @@ class DoG(Optimizer):
         """Measure all distances from the start again.
 
         The step notices by itself when weights were changed between two steps, except through
-        ``p.data`` and, in a CUDA graph, at all: call this then.
+        ``p.data`` and, in a CUDA graph or a compiled step, at all: call this then.
         """
         for layout in self._bound():
-            layout.forget()
+            layout.forget(range(len(layout.params)))
             layout.measure(self.implementation)
 
     # What a step needs of the parameters ----------------------------------------------------------
@@ -524,11 +524,11 @@ class TDoG(DoG):
 
     As :class:`DoG`, but with
 
-    .. math:: \eta_t = c\,rac{ar r_t}{\sqrt{G'_t}}, \qquad
-        G'_t = 8^4\,	heta_{T,\delta}\,\log_+^2(t+1)\,
-        igl(G_{t-1} + 16\,	heta_{T,\delta}\max(\|g_t\|^2, L^2)igr),
+    .. math:: \eta_t = c\,\frac{\bar r_t}{\sqrt{G'_t}}, \qquad
+        G'_t = 8^4\,\theta_{T,\delta}\,\log_+^2(t+1)\,
+        \bigl(G_{t-1} + 16\,\theta_{T,\delta}\max(\|g_t\|^2, L^2)\bigr),
 
-    :math:`	heta_{T,\delta} = \log(60 \log(6T) / \delta)` and :math:`\log_+ x = 1 + \log x` (Ivgi
+    :math:`\theta_{T,\delta} = \log(60 \log(6T) / \delta)` and :math:`\log_+ x = 1 + \log x` (Ivgi
     et al. 2023, section 3.3). On a convex loss whose stochastic gradients are no longer than L,
     if :math:`r_\epsilon \le 3 d_0`, where :math:`d_0` is the distance from the start to the nearest
     minimum, then with probability at least :math:`1 - \delta` the iterates stay within

@@ -92,6 +92,6 @@ def _times(tensors: _Tensors, factors: Tensor) -> _Tensors:
 
 
 def _average(averages: list[Tensor], x: _Tensors, weight: Tensor) -> None:
-    # (1 − w) x̄ + w x, and not x̄ + w (x − x̄): with w = 1 it copies exactly.
-    kept, joined = _times(averages, 1 - weight), _times(x, weight)
-    torch._foreach_copy_(averages, torch._foreach_add(kept, joined))
+    # With weight 1, lerp copies exactly.
+    weights = [w.to(a.dtype) for w, a in zip(weight.unbind(), averages, strict=True)]
+    torch._foreach_lerp_(averages, x, weights)

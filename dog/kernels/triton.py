@@ -16,16 +16,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dog.kernels.bundle import Bundle, is_constant
+from dog.kernels.bundle import is_constant, wide
 
 # Elements of a block, eight for each thread: enough to load 16 bytes at a time, and few enough
 # registers for many warps to wait for memory at once.
-BLOCK = 2048
-WARPS = 8
-# Partial sums that are added at a time.
+BLOCK = 1024
+# Blocks' sums that are added at a time.
 CHUNK = 1024
 # Tables kept: a step needs two for each bundle.
 TABLES = 64
+
+# Every operation rounds, as in the reference: a product and a sum are not made one.
+_OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 
 # A tensor's row in the table: addresses, how many elements, in what form x_0 is (a place in
 # START_TYPES, higher by CONSTANT for a single element, expanded), and its first block.
@@ -121,7 +123,7 @@ def _sums(
     table = _table(lists, like)
     case = _Case(
         param_type=_TYPES[like[0].dtype],
-        wide=_TYPES[Bundle(params=like[:1], compensations=compensations).wide],
+        wide=_TYPES[wide(like[:1])],
         average_type=_TYPES[averages[0].dtype] if averages else None,
         compensated=bool(compensations),
         decays=weight_decay != 0,
@@ -137,11 +139,9 @@ def _sums(
         if blocks:
             _walk[(blocks,)](
                 table.rows, table.tensor_of, partials, take, eta, weight, grad_scale, weight_decay,
-                BODY=body, CASE=case, BLOCK=BLOCK, num_warps=WARPS,
-                # Rounded after every operation, as torch's own kernels are.
-                enable_fp_fusion=False,
+                BODY=body, CASE=case, BLOCK=BLOCK, **_OPTIONS,
             )  # fmt: skip
-        _total[(len(like),)](table.rows, partials, totals, BLOCK=BLOCK, CHUNK=CHUNK)
+        _total[(len(like),)](table.rows, partials, totals, BLOCK=BLOCK, CHUNK=CHUNK, **_OPTIONS)
     return totals
 
 
@@ -249,35 +249,43 @@ def _total(rows, partials, totals, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
 @triton.jit
 def _gradient2(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constexpr):
     gradient = _read(at, GRAD, CASE.param_type, CASE)
-    x = _exact(at, CASE) if CASE.decays else None
-    return _square(at, _gradient(gradient, x, grad_scale, weight_decay, CASE))
+    x = gradient  # not looked at where no weight decays
+    if CASE.decays:
+        x, rest = _parameter(at, CASE)
+        x += rest
+    return _sum_of_squares(at, _gradient(gradient, x, grad_scale, weight_decay, CASE))
 
 
 @triton.jit
 def _distance2(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constexpr):
-    return _square(at, _exact(at, CASE) - _start(at, CASE))
+    x, rest = _parameter(at, CASE)
+    return _sum_of_squares(at, x - _start(at, CASE) + rest)
 
 
 @triton.jit
 def _update(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constexpr):
     # All is read before anything is written, so that the reads overlap.
     gradient = _read(at, GRAD, CASE.param_type, CASE)
-    x = _exact(at, CASE)
-    average = _read(at, AVERAGE, CASE.average_type, CASE) if weight is not None else None
+    x, rest = _parameter(at, CASE)
+    if weight is not None:
+        average = _read(at, AVERAGE, CASE.average_type, CASE)
     x0 = _start(at, CASE)
     if tl.load(take):
-        gradient = _gradient(gradient, x, grad_scale, weight_decay, CASE)
-        after = x - tl.load(eta + i * CASE.eta_stride).to(CASE.wide) * gradient
+        before = x + rest
+        gradient = _gradient(gradient, before, grad_scale, weight_decay, CASE)
+        # What is small is added to what is small first, so that x does not swallow it.
+        move = rest - tl.load(eta + i * CASE.eta_stride).to(CASE.wide) * gradient
+        rounded = _write(at, PARAM, CASE.param_type, x + move, CASE)
+        if CASE.compensated:
+            rest = _write(at, COMPENSATION, CASE.param_type, (x - rounded) + move, CASE)
+        x = rounded
         if weight is not None:
             w = tl.load(weight + i * CASE.weight_stride).to(tl.float64)
-            joined = x if CASE.average_first else after
+            joined = before if CASE.average_first else x + rest
             # Not x̄ + w (x − x̄): with w = 1 this copies exactly.
             average = (1 - w).to(CASE.wide) * average + w.to(CASE.wide) * joined
             _write(at, AVERAGE, CASE.average_type, average, CASE)
-        x = _write(at, PARAM, CASE.param_type, after, CASE)
-        if CASE.compensated:
-            x += _write(at, COMPENSATION, CASE.param_type, after - x, CASE)
-    return _square(at, x - x0)
+    return _sum_of_squares(at, x - x0 + rest)
 
 
 @triton.jit
@@ -290,11 +298,13 @@ def _gradient(gradient, x, grad_scale, weight_decay, CASE: tl.constexpr):
 
 
 @triton.jit
-def _exact(at, CASE: tl.constexpr):
+def _parameter(at, CASE: tl.constexpr):
+    """Return a parameter and its compensation, or 0."""
     x = _read(at, PARAM, CASE.param_type, CASE)
+    rest = tl.zeros_like(x)
     if CASE.compensated:
-        x += _read(at, COMPENSATION, CASE.param_type, CASE)
-    return x
+        rest = _read(at, COMPENSATION, CASE.param_type, CASE)
+    return x, rest
 
 
 @triton.jit
@@ -344,7 +354,7 @@ def _pointers(at, FIELD: tl.constexpr, TYPE: tl.constexpr, CASE: tl.constexpr):
 
 
 @triton.jit
-def _square(at, values):
+def _sum_of_squares(at, values):
     squares = values * values
     if at[3] is not None:  # what lies beyond the mask is undefined
         squares = tl.where(at[3], squares, 0.0)

@@ -11,6 +11,7 @@ from benchmarks import published
 from tasks.sources import default_data_dir, is_fetched
 
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:param groups that differ"),
     pytest.mark.real_data,
     pytest.mark.skipif(
         not is_fetched(published.source(), default_data_dir()),
@@ -108,3 +109,32 @@ def test_averager_loads_what_the_published_one_saved():
     ours.load_state_dict(theirs.state_dict())
     assert ours.t == 4
     assert_close(ours.averaged_model, theirs.averaged_model, 0.0)
+
+
+@pytest.mark.parametrize("name", ["DoG", "LDoG"])
+@pytest.mark.parametrize("arguments", [{"reps_rel": 1e-2}, {"init_eta": 0.05}], ids=str)
+def test_run_of_the_published_optimizer_goes_on_with_ours(name, arguments):
+    theirs_model = network(torch.float64)
+    theirs = getattr(published.load(), name)(theirs_model.parameters(), **arguments)
+
+    def train(model, optimizer, steps):
+        for t in steps:
+            optimizer.zero_grad()
+            x = torch.randn(16, 6, generator=torch.Generator().manual_seed(t)).double()
+            model(x).pow(2).mean().backward()
+            optimizer.step()
+
+    train(theirs_model, theirs, range(5))
+    ours_model = copy.deepcopy(theirs_model)
+    ours = getattr(dog, name)(ours_model.parameters(), **arguments)
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    train(theirs_model, theirs, range(5, 20))
+    train(ours_model, ours, range(5, 20))
+    assert_close(ours_model, theirs_model, 1e-9)
+
+
+def test_published_state_from_before_the_first_step_is_loaded():
+    theirs = published.load().DoG(network(torch.float32).parameters())
+    ours = dog.DoG(network(torch.float32).parameters())
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.telemetry() == [] and not ours.state

@@ -1,0 +1,115 @@
+"""What a step costs: no wait for the device, and no more memory traffic than it must have."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.counting import Traffic
+from dog import DoG, LDoG, PolynomialDecay, TDoG
+
+EVERY = pytest.mark.parametrize("implementation", ["reference", "foreach", "fused"])
+N = 50_000
+
+
+def stepped(optimizer, parameters):
+    for p in parameters:
+        p.grad = torch.randn_like(p) * 1e-3
+    optimizer.step()
+    for p in parameters:
+        p.grad = torch.randn_like(p) * 1e-3
+
+
+def parameters(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    sizes = (N, N // 2, N // 2)
+    return [nn.Parameter(torch.randn(n, generator=generator).to(dtype)) for n in sizes]
+
+
+@EVERY
+@pytest.mark.parametrize("optimizer_class", [DoG, LDoG, TDoG])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_step_has_no_host_sync(optimizer_class, implementation, dtype):
+    own = parameters(dtype)
+    more = {"steps": 10} if optimizer_class is TDoG else {}
+    optimizer = optimizer_class(
+        own,
+        weight_decay=0.1,
+        max_grad_norm=1.0,
+        averaging=PolynomialDecay(),
+        implementation=implementation,
+        **more,
+    )
+    stepped(optimizer, own)
+    with Traffic() as traffic:
+        optimizer.step()
+    assert traffic.syncs == 0 and traffic.calls > 0
+
+
+def test_reading_the_telemetry_is_what_waits():
+    """tolist() of a CPU tensor calls no operator, so this looks at item() alone."""
+    own = parameters()
+    optimizer = DoG(own)
+    stepped(optimizer, own)
+    with Traffic() as traffic:
+        optimizer.param_groups[0]["params"][0].sum().item()
+    assert traffic.syncs == 1
+
+
+@pytest.mark.parametrize(
+    ("averaging", "dtype", "budget"),
+    [
+        (None, torch.float32, 20),
+        (PolynomialDecay(), torch.float32, 28),
+        # Gradient twice, weights and compensation read and written, x_0: two bytes each.
+        (None, torch.bfloat16, 14),
+    ],
+)
+@pytest.mark.parametrize("optimizer_class", [DoG, LDoG])
+def test_fused_step_moves_no_more_than_its_budget(optimizer_class, averaging, dtype, budget):
+    own = parameters(dtype)
+    optimizer = optimizer_class(own, averaging=averaging, implementation="fused")
+    stepped(optimizer, own)
+    with Traffic() as traffic:
+        optimizer.step()
+    assert traffic.bytes / (2 * N) == budget
+
+
+def test_foreach_step_moves_no_more_than_the_published_one_and_its_averager():
+    own = parameters()
+    optimizer = DoG(own, averaging=PolynomialDecay(), implementation="foreach")
+    stepped(optimizer, own)
+    with Traffic() as traffic:
+        optimizer.step()
+    assert traffic.bytes / (2 * N) <= 60
+
+
+def test_weights_that_fit_16_bits_are_read_in_two_bytes():
+    own = [nn.Parameter(p.detach().to(torch.bfloat16).float()) for p in parameters()]
+    optimizer = DoG(own, implementation="fused")
+    stepped(optimizer, own)
+    with Traffic() as traffic:
+        optimizer.step()
+    assert traffic.bytes / (2 * N) == 18
+
+
+@EVERY
+@pytest.mark.parametrize("optimizer_class", [DoG, LDoG])
+def test_compiled_step_is_one_graph_and_the_same(optimizer_class, implementation):
+    torch._dynamo.reset()
+    runs = []
+    for compiled in (False, True):
+        own = parameters()
+        optimizer = optimizer_class(
+            own, reps_rel=1e-2, averaging=PolynomialDecay(), implementation=implementation
+        )
+        torch.manual_seed(0)
+        stepped(optimizer, own)  # the first step takes x_0, and looks at it
+        optimizer.step()
+        step = torch.compile(optimizer.step, fullgraph=True, backend="aot_eager")
+        for _ in range(3):
+            (step if compiled else optimizer.step)()
+        runs.append((own, optimizer.telemetry()))
+    for p, q in zip(runs[0][0], runs[1][0], strict=True):
+        torch.testing.assert_close(p, q)
+    for a, b in zip(runs[0][1], runs[1][1], strict=True):
+        assert a == pytest.approx(b)

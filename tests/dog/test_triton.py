@@ -1,0 +1,439 @@
+"""The Triton kernels do what the reference does: here without a GPU, in Triton's interpreter.
+
+Triton has to know that it interprets before it is imported, so that is done in another process.
+In this one the same kernels are compiled for CUDA, as they would be for a launch, and not launched.
+"""
+
+import copy
+import importlib.util
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+import torch
+from torch import nn
+
+from dog import DoG, LDoG, PolynomialDecay
+from dog.kernels import reference
+from dog.kernels.bundle import Bundle
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="needs Triton, which is not installed"
+)
+
+BLOCK = 32
+# Of parameters by themselves. In the interpreter bfloat16 is cut off and not rounded.
+TOLERANCE = {
+    torch.float64: 1e-14,
+    torch.float32: 1e-6,
+    torch.float16: 2**-10,
+    torch.bfloat16: 2**-7,
+}
+# Of two 16-bit numbers together, which hold twice as many digits.
+TOGETHER = {torch.float16: 2**-19, torch.bfloat16: 2**-13}
+
+EVERY_TYPE = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+COMPENSATED = pytest.mark.parametrize("compensated", [False, True], ids=["plain", "compensated"])
+
+
+@pytest.fixture(scope="module")
+def interpreter():
+    """A function that calls another, of this module, where Triton interprets its kernels."""
+    with ProcessPoolExecutor(1, get_context("spawn"), _interpret) as process:
+        yield lambda function, *arguments: process.submit(function, *arguments).result()
+
+
+def _interpret():
+    assert "triton" not in sys.modules
+    os.environ["TRITON_INTERPRET"] = "1"
+    torch.set_num_threads(1)
+    kernels().BLOCK = BLOCK
+
+
+def kernels():
+    from dog.kernels import triton
+
+    return triton
+
+
+def bundle_of(dtype, averaged=False, compensated=False, block=BLOCK, **options):
+    """Return tensors of several sizes, orders in memory and forms of x_0."""
+    forms = {
+        (): dtype,
+        (0,): torch.bfloat16,
+        (1,): torch.float16,
+        (block,): dtype,
+        (2, 3, 2, 4): torch.float64,
+        (block + 5,): "constant",
+        (2 * block + 1,): torch.bfloat16,
+    }
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(shape, dtype, scale=1.0):
+        x = scale * torch.randn(shape, generator=generator).to(dtype)
+        return x.to(memory_format=torch.channels_last) if len(shape) == 4 else x
+
+    bundle = Bundle(**options)
+    for i, (shape, form) in enumerate(forms.items()):
+        constant = form == "constant"
+        bundle.add(
+            i,
+            drawn(shape, dtype),
+            drawn(shape, dtype),
+            torch.tensor(0.25, dtype=dtype).expand(shape) if constant else drawn(shape, form),
+            drawn(shape, torch.promote_types(dtype, torch.float32)) if averaged else None,
+            drawn(shape, dtype, 1e-4) if compensated else None,
+        )
+    return bundle
+
+
+def gradient2(bundle, grad_scale=None):
+    decays = bundle.weight_decay != 0
+    return kernels().gradient2(
+        bundle.grads,
+        bundle.params if decays else [],
+        bundle.compensations if decays else [],
+        bundle.weight_decay,
+        grad_scale,
+    )
+
+
+def distance2(bundle):
+    return kernels().distance2(bundle.params, bundle.compensations, bundle.starts)
+
+
+def update(bundle, eta, average_weight, take=True, grad_scale=None):
+    return kernels().update_(
+        bundle.params,
+        bundle.compensations,
+        bundle.averages,
+        bundle.grads,
+        bundle.starts,
+        eta,
+        average_weight,
+        torch.tensor(take),
+        bundle.weight_decay,
+        grad_scale,
+        bundle.average_first,
+    )
+
+
+def numbers(bundle):
+    """Return η and the average's weight of each parameter."""
+    n = len(bundle.params)
+    return torch.linspace(0.01, 0.1, n).double(), torch.linspace(0.1, 1.0, n).double()
+
+
+def exact(bundle):
+    return [reference.exact(bundle, i) for i in range(len(bundle.params))]
+
+
+def assert_close(ours, theirs, tolerance):
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance, check_dtype=False)
+
+
+def assert_same_bits(bundle, other):
+    for name in ("params", "compensations", "averages"):
+        for a, b in zip(getattr(bundle, name), getattr(other, name), strict=True):
+            assert torch.equal(a, b)
+
+
+# What is done in the interpreter -----------------------------------------------------------------
+
+
+def compare_measures(dtype, compensated, weight_decay, grad_scale):
+    bundle = bundle_of(dtype, compensated=compensated, weight_decay=weight_decay)
+    scale = None if grad_scale is None else torch.tensor(grad_scale)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    assert_close([gradient2(bundle, scale)], [reference.gradient2(bundle, scale)], tolerance)
+    assert_close([distance2(bundle)], [reference.distance2(bundle)], tolerance)
+
+
+def compare_steps(dtype, compensated, averaging, weight_decay, grad_scale):
+    averaged = averaging != "no average"
+    first = averaging == "average first"
+    ours = bundle_of(dtype, averaged, compensated, weight_decay=weight_decay, average_first=first)
+    theirs = copy.deepcopy(ours)
+    eta, weight = numbers(ours)
+    weight = weight if averaged else None
+    scale = None if grad_scale is None else torch.tensor(grad_scale)
+    measured = update(ours, eta, weight, True, scale)
+    reference.update(theirs, eta, weight, torch.tensor(True), scale)
+
+    alone = TOLERANCE[dtype]
+    together = TOGETHER.get(dtype, alone) if compensated else alone
+    assert_close(ours.params, theirs.params, alone)
+    assert_close(exact(ours), exact(theirs), together)
+    assert_close(ours.averages, theirs.averages, together if compensated or not first else 1e-6)
+    assert_close([measured], [reference.distance2(ours)], 1e-12 if alone < 1e-12 else 1e-5)
+
+
+def refuse_step(dtype, compensated, average_first):
+    ours = bundle_of(dtype, True, compensated, weight_decay=0.1, average_first=average_first)
+    for i, value in ((3, torch.inf), (5, torch.nan)):
+        ours.grads[i].view(-1)[0] = value
+    before = copy.deepcopy(ours)
+    measured = update(ours, *numbers(ours), False, torch.tensor(4.0))
+    assert_same_bits(ours, before)
+    assert torch.equal(measured, distance2(ours))
+
+
+def repeat():
+    first = bundle_of(torch.float32, True, weight_decay=0.1)
+    second = copy.deepcopy(first)
+    assert torch.equal(gradient2(first), gradient2(second))
+    assert torch.equal(update(first, *numbers(first)), update(second, *numbers(second)))
+    assert_same_bits(first, second)
+
+
+def share_eta():
+    ours, theirs = (bundle_of(torch.float64, True) for _ in range(2))
+    eta, weight = (t[:1].expand(len(ours.params)) for t in numbers(ours))
+    update(ours, eta, weight)
+    reference.update(theirs, eta, weight, torch.tensor(True))
+    assert_close(ours.params + ours.averages, theirs.params + theirs.averages, 1e-14)
+
+
+def copy_into_averages(dtype):
+    bundle = bundle_of(dtype, True)
+    eta = numbers(bundle)[0]
+    update(bundle, eta, torch.ones_like(eta))
+    for p, average in zip(bundle.params, bundle.averages, strict=True):
+        assert torch.equal(p, average)
+
+
+def see_overflow():
+    bundle = bundle_of(torch.float32)
+    bundle.grads[3][7] = torch.inf
+    bundle.grads[5][-1] = torch.nan
+    found = gradient2(bundle).isfinite().tolist()
+    assert found == [i not in (3, 5) for i in range(len(found))]
+
+
+def do_nothing():
+    nothing, zero = [torch.empty(0)], torch.zeros(1, dtype=torch.float64)
+    bundle = Bundle([0], nothing, nothing, nothing, nothing)
+    assert torch.equal(gradient2(bundle), zero)
+    assert torch.equal(distance2(bundle), zero)
+    assert torch.equal(update(bundle, zero, zero), zero)
+
+
+def read_odd_addresses():
+    x = torch.randn(2 * BLOCK + 1)
+    bundle = Bundle([0], [x[1 : BLOCK + 1]], [x[BLOCK + 1 :]], [torch.randn(BLOCK)])
+    assert bundle.params[0].data_ptr() % 16
+    assert_close([gradient2(bundle)], [reference.gradient2(bundle)], 1e-6)
+    assert_close([distance2(bundle)], [reference.distance2(bundle)], 1e-6)
+
+
+def keep_tables():
+    tables = kernels()._tables
+    tables.clear()
+    bundle = bundle_of(torch.float32)
+    for _ in range(3):
+        gradient2(bundle)
+    assert len(tables) == 1
+    bundle.grads = [2 * g for g in bundle.grads]
+    assert_close([gradient2(bundle)], [reference.gradient2(bundle)], 1e-6)
+    assert len(tables) == 2
+    kernels().TABLES = 4
+    for g in torch.randn(6, BLOCK):
+        gradient2(Bundle([0], [g], [g]))
+    assert len(tables) == 4
+
+
+def reuse_addresses():
+    p, x0 = torch.randn(20), torch.arange(20.0)  # as bfloat16, every other one of them is 0
+    for start in (x0, x0[:1].expand(20), x0.view(torch.bfloat16)[:20]):
+        bundle = Bundle([0], [p], starts=[start])
+        assert_close([distance2(bundle)], [reference.distance2(bundle)], 1e-6)
+    bundle = Bundle([0], [p[:10]], starts=[x0[:10]])
+    assert_close([distance2(bundle)], [reference.distance2(bundle)], 1e-6)
+
+
+def train(optimizer_class, dtype, options):
+    """Train with Triton's kernels in the place of those for the CPU, and with the reference."""
+    library = torch.library.Library("dog", "IMPL")
+    for name in ("gradient2", "distance2", "update_"):
+        library.impl(name, getattr(kernels(), name), "CPU", allow_override=True)
+    runs = []
+    for implementation in ("fused", "reference"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
+        averaging = PolynomialDecay()
+        optimizer = optimizer_class(
+            model.parameters(), 1e-2, averaging=averaging, implementation=implementation, **options
+        )
+        runs.append((model, optimizer))
+    for step in range(5):
+        inputs = torch.randn(16, 6).to(dtype)
+        targets = torch.randint(3, (16,))
+        for model, optimizer in runs:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(inputs), targets)
+            (loss * torch.inf if step == 2 else loss).backward()
+            optimizer.step()
+    (ours, our_optimizer), (theirs, their_optimizer) = runs
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-4
+    assert_close(ours.parameters(), theirs.parameters(), tolerance)
+    for our_row, their_row in zip(
+        our_optimizer.telemetry(), their_optimizer.telemetry(), strict=True
+    ):
+        assert our_row == pytest.approx(their_row, rel=tolerance)
+        assert (our_row["step"], our_row["skipped"]) == (4, 1)
+    with our_optimizer.averaged(), their_optimizer.averaged():
+        assert_close(ours.parameters(), theirs.parameters(), tolerance)
+
+
+# Tests -------------------------------------------------------------------------------------------
+
+
+@COMPENSATED
+@pytest.mark.parametrize("weight_decay, grad_scale", [(0.0, None), (0.3, 3.0)])
+@EVERY_TYPE
+def test_norms_and_distances_are_the_references(
+    interpreter, dtype, compensated, weight_decay, grad_scale
+):
+    interpreter(compare_measures, dtype, compensated, weight_decay, grad_scale)
+
+
+@COMPENSATED
+@pytest.mark.parametrize("averaging", ["no average", "average first", "average after"])
+@EVERY_TYPE
+def test_step_is_the_references(interpreter, dtype, compensated, averaging):
+    interpreter(compare_steps, dtype, compensated, averaging, 0.3, 3.0)
+
+
+@pytest.mark.parametrize("weight_decay, grad_scale", [(0.0, None), (0.3, None), (0.0, 3.0)])
+def test_step_without_decay_or_scale_is_the_references(interpreter, weight_decay, grad_scale):
+    interpreter(compare_steps, torch.float64, False, "average after", weight_decay, grad_scale)
+
+
+@COMPENSATED
+@pytest.mark.parametrize("average_first", [False, True], ids=["after", "first"])
+@EVERY_TYPE
+def test_step_not_taken_changes_no_bit_and_measures_the_distances(
+    interpreter, dtype, compensated, average_first
+):
+    interpreter(refuse_step, dtype, compensated, average_first)
+
+
+def test_same_call_gives_the_same_bits(interpreter):
+    interpreter(repeat)
+
+
+def test_one_eta_serves_all_tensors(interpreter):
+    interpreter(share_eta)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_average_of_weight_one_is_the_parameter_exactly(interpreter, dtype):
+    interpreter(copy_into_averages, dtype)
+
+
+def test_gradient_that_is_not_finite_shows_in_its_own_norm_alone(interpreter):
+    interpreter(see_overflow)
+
+
+def test_bundle_of_empty_tensors_has_norm_and_distance_zero(interpreter):
+    interpreter(do_nothing)
+
+
+def test_tensors_at_odd_addresses_are_read_right(interpreter):
+    interpreter(read_odd_addresses)
+
+
+def test_table_serves_while_addresses_stay_and_few_are_kept(interpreter):
+    interpreter(keep_tables)
+
+
+def test_other_form_or_size_at_the_same_address_is_noticed(interpreter):
+    interpreter(reuse_addresses)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "max_grad_norm": 1.0}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("optimizer_class", [DoG, LDoG])
+def test_optimizer_trains_as_with_the_reference(interpreter, optimizer_class, dtype, options):
+    interpreter(train, optimizer_class, dtype, options)
+
+
+class Cuda:
+    """Stands for the driver of a GPU that is not there."""
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", 90, 32)
+
+
+@pytest.fixture
+def compiled(monkeypatch, tmp_path_factory):
+    """The kernels that would have been launched, compiled for CUDA."""
+    from triton import knobs
+    from triton.runtime.driver import driver
+
+    if knobs.runtime.interpret:
+        pytest.skip("needs Triton's compiler, and TRITON_INTERPRET is set")
+    try:
+        knobs.nvidia.ptxas.path  # noqa: B018
+    except RuntimeError:
+        pytest.skip("needs ptxas, which Triton came without")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "triton"))
+    launched = []
+    for kernel in (kernels()._walk, kernels()._total):
+
+        def run(*arguments, run=kernel.run, **named):
+            launched.append(run(*arguments, **{**named, "warmup": True}))
+
+        monkeypatch.setattr(kernel, "run", run)
+        kernel.device_caches.clear()
+    driver.set_active(Cuda())
+    yield launched
+    driver.set_active(None)
+    for kernel in (kernels()._walk, kernels()._total):
+        kernel.device_caches.clear()
+
+
+@pytest.mark.parametrize(
+    "dtype, compensated",
+    [
+        (torch.float32, False),
+        (torch.bfloat16, True),
+        (torch.float16, False),
+        (torch.float64, True),
+    ],
+    ids=str,
+)
+def test_every_pass_compiles_for_cuda_and_is_two_launches(compiled, dtype, compensated):
+    bundle = bundle_of(dtype, True, compensated, weight_decay=0.1)
+    scale = torch.tensor(2.0)
+    gradient2(bundle, scale)
+    distance2(bundle)
+    update(bundle, *numbers(bundle), True, scale)
+    assert len(compiled) == 3 * 2
+    assert all(kernel.asm["cubin"] for kernel in compiled)
+
+
+def test_step_without_options_compiles_for_cuda(compiled):
+    bundle = bundle_of(torch.float32)
+    gradient2(bundle)
+    update(bundle, numbers(bundle)[0], None)
+    assert all(kernel.asm["cubin"] for kernel in compiled)
+
+
+def test_whole_blocks_are_moved_16_bytes_at_a_time(compiled):
+    x = torch.randn(5, kernels().BLOCK)
+    update(Bundle([0], *([t] for t in x[:4])), torch.ones(1), torch.ones(1))
+    assert x.data_ptr() % 16 == 0
+    for instruction in ("ld.global.v4.b32", "st.global.v4.b32"):
+        assert instruction in compiled[0].asm["ptx"]
