@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 		|| { echo "error: Python 3.11 or newer is needed; say which with make PYTHON=..."; exit 2; }
 	@echo "== setting up $(VENV): torch and the suite's packages, a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,dev]'
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,examples,dev]'
 	@touch $@
 
 prepare: $(READY)  ## fetch all data and weights of the tasks (330 MB), checked by sha256

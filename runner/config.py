@@ -47,7 +47,7 @@ RANGES = {
     ),
 }  # fmt: skip
 WHOLE = {"threads", "train.train_examples", "train.test_examples", "train.max_tokens"}
-WHOLE |= {"train.image_size"}
+WHOLE |= {"train.image_size", "opt.steps"}
 TEXTS = {"data_dir", "wandb.entity", "task.data.path", "task.source.data.path"}
 UNLIMITED = {"train.train_examples", "train.test_examples"}
 CHOICES = {
@@ -204,7 +204,9 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
         value, default = OmegaConf.select(config, key), OmegaConf.select(defaults, key)
         if OmegaConf.is_config(value):
             continue
-        fraction = isinstance(default, float) or (key.startswith("opt.") and key in RANGES)
+        fraction = (
+            isinstance(default, float) or key in RANGES.keys() - WHOLE and key.startswith("opt.")
+        )
         if fraction and type(value) is int:
             value = float(value)  # so that lr=1 and lr=1.0 are one run
             OmegaConf.update(config, key, value)
