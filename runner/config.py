@@ -204,8 +204,8 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
         value, default = OmegaConf.select(config, key), OmegaConf.select(defaults, key)
         if OmegaConf.is_config(value):
             continue
-        fraction = (
-            isinstance(default, float) or key in RANGES.keys() - WHOLE and key.startswith("opt.")
+        fraction = isinstance(default, float) or (
+            key in RANGES.keys() - WHOLE and key.startswith("opt.")
         )
         if fraction and type(value) is int:
             value = float(value)  # so that lr=1 and lr=1.0 are one run
