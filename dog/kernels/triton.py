@@ -120,22 +120,24 @@ def _sums(
     """Make a pass over all blocks and return each tensor's sum, float64 [n]."""
     params, grads, _, averages, compensations = lists
     like = params or grads
-    table = _table(lists, like)
-    case = _Case(
-        param_type=_TYPES[like[0].dtype],
-        wide=_TYPES[wide(like[:1])],
-        average_type=_TYPES[averages[0].dtype] if averages else None,
-        compensated=bool(compensations),
-        decays=weight_decay != 0,
-        average_first=average_first,
-        eta_stride=0 if eta is None else eta.stride(0),
-        weight_stride=0 if weight is None else weight.stride(0),
-        aligned=table.aligned,
-    )
-    blocks = len(table.tensor_of)
-    partials = like[0].new_empty(blocks, dtype=torch.float64)
     totals = like[0].new_empty(len(like), dtype=torch.float64)
+    if grad_scale is not None:  # there is one for all devices
+        grad_scale = grad_scale.to(totals.device, non_blocking=True)
     with torch.cuda.device_of(totals):
+        table = _table(lists, like)
+        case = _Case(
+            param_type=_TYPES[like[0].dtype],
+            wide=_TYPES[wide(like[:1])],
+            average_type=_TYPES[averages[0].dtype] if averages else None,
+            compensated=bool(compensations),
+            decays=weight_decay != 0,
+            average_first=average_first,
+            eta_stride=0 if eta is None else eta.stride(0),
+            weight_stride=0 if weight is None else weight.stride(0),
+            aligned=table.aligned,
+        )
+        blocks = len(table.tensor_of)
+        partials = totals.new_empty(blocks)
         if blocks:
             _walk[(blocks,)](
                 table.rows, table.tensor_of, partials, take, eta, weight, grad_scale, weight_decay,
@@ -201,6 +203,7 @@ def _new_table(lists: Sequence[list[Tensor]], like: list[Tensor]) -> _Table:
 
 
 def _on_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Return a copy that is there when the stream's next kernel runs; nothing waits for it."""
     if device.type == "cpu":  # in Triton's interpreter
         return numbers
     numbers = numbers.pin_memory()

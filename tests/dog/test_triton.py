@@ -58,16 +58,16 @@ def kernels():
     return triton
 
 
-def bundle_of(dtype, averaged=False, compensated=False, block=BLOCK, **options):
+def bundle_of(dtype, averaged=False, compensated=False, **options):
     """Return tensors of several sizes, orders in memory and forms of x_0."""
     forms = {
         (): dtype,
         (0,): torch.bfloat16,
         (1,): torch.float16,
-        (block,): dtype,
+        (BLOCK,): dtype,
         (2, 3, 2, 4): torch.float64,
-        (block + 5,): "constant",
-        (2 * block + 1,): torch.bfloat16,
+        (BLOCK + 5,): "constant",
+        (3 * BLOCK - 1,): torch.bfloat16,
     }
     generator = torch.Generator().manual_seed(0)
 
@@ -431,9 +431,14 @@ def test_step_without_options_compiles_for_cuda(compiled):
     assert all(kernel.asm["cubin"] for kernel in compiled)
 
 
-def test_whole_blocks_are_moved_16_bytes_at_a_time(compiled):
-    x = torch.randn(5, kernels().BLOCK)
-    update(Bundle([0], *([t] for t in x[:4])), torch.ones(1), torch.ones(1))
+def test_16_bytes_are_moved_at_a_time_where_all_addresses_allow(compiled):
+    size = kernels().BLOCK
+    x = torch.randn(4, size + 4)
+    for begin in (0, 1):
+        tensors = ([row[begin : begin + size]] for row in x)
+        update(Bundle([0], *tensors), torch.ones(1), torch.ones(1))
+    even, _, odd, _ = (kernel.asm["ptx"] for kernel in compiled)
     assert x.data_ptr() % 16 == 0
     for instruction in ("ld.global.v4.b32", "st.global.v4.b32"):
-        assert instruction in compiled[0].asm["ptx"]
+        assert instruction in even
+        assert instruction not in odd
