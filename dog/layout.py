@@ -76,7 +76,7 @@ class Layout:
     def bundles(self, implementation: str) -> Bundles:
         """Return the tensors that have a gradient, bundled, each with the kernels for it."""
         places = [i for i, p in enumerate(self.params) if p.grad is not None]
-        if not self._plain or not all(_matches(self.params[i]) for i in places):
+        if not self._plain or not _match([self.params[i] for i in places]):
             return self._bundled(places, implementation, with_gradients=True)
         key = implementation, *places
         if key not in self._frames:
@@ -105,7 +105,10 @@ class Layout:
 
     def measure(self, implementation: str) -> None:
         """Measure the distance of the parameters that were changed since it was."""
-        places = [i for i, p in enumerate(self.params) if self.stamps[i] != _stamp(p)]
+        now = self._stamps()
+        if now == self.stamps:
+            return
+        places = [i for i, stamp in enumerate(now) if stamp != self.stamps[i]]
         for kernels, bundle in self._bundled(places, implementation, with_gradients=False):
             self._put(bundle.index, kernels.distance2(bundle), self.distance2)
         self.mark(places)
@@ -136,17 +139,25 @@ class Layout:
 
     def mark(self, places: Iterable[int]) -> None:
         """Note that ``distance2`` is of these parameters as they are now."""
+        now = self._stamps()
         for i in places:
-            self.stamps[i] = _stamp(self.params[i])
+            self.stamps[i] = now[i]
 
     def unchanged(self) -> list[int]:
         """Return the places of the parameters whose distance is known."""
-        return [i for i, p in enumerate(self.params) if self.stamps[i] == _stamp(p)]
+        return [i for i, stamp in enumerate(self._stamps()) if stamp == self.stamps[i]]
 
     def forget(self, places: Iterable[int]) -> None:
         """Let the distance of these parameters be measured anew."""
         for i in places:
             self.stamps[i] = None
+
+    def _stamps(self) -> list[Any]:
+        """Return what changes when parameters are written to; a compiled step cannot look at it."""
+        if torch.compiler.is_compiling():
+            return ["compiled"] * len(self.params)
+        parts = self.params if self._plain else map(local, self.params)
+        return [(part._version, part.data_ptr()) for part in parts]
 
     def _bundled(self, places: list[int], implementation: str, with_gradients: bool) -> Bundles:
         bundles: dict[Any, tuple[ModuleType, Bundle]] = {}
@@ -201,19 +212,13 @@ class Layout:
         return self._flags[key]
 
 
-def _matches(p: Tensor) -> bool:
-    """Return whether a gradient lies in memory as its parameter does."""
-    g = p.grad
-    assert g is not None
-    return g.layout == torch.strided and g.dtype == p.dtype and g.stride() == p.stride()
-
-
-def _stamp(p: Tensor) -> Any:
-    """Return what changes when a parameter is written to; a compiled step cannot look at that."""
-    if torch.compiler.is_compiling():
-        return "compiled"
-    part = local(p)
-    return part._version, part.data_ptr()
+def _match(params: list[Tensor]) -> bool:
+    """Return whether all gradients lie in memory as their parameters do."""
+    return all(
+        g.stride() == p.stride() and g.dtype == p.dtype and g.layout == torch.strided
+        for p, g in ((p, p.grad) for p in params)
+        if g is not None
+    )
 
 
 def _kernels(

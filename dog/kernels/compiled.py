@@ -75,7 +75,7 @@ def gradient2(
     grad_scale: Tensor | None,
 ) -> Tensor:
     """See :func:`dog.kernels.blocks.gradient2`."""
-    if not _can(params or grads, grads, compensations=compensations):
+    if not _can(params or grads, grads if params else [], compensations=compensations):
         return blocks.gradient2(grads, params, compensations, weight_decay, grad_scale)
     numbers = _Numbers(_inverse(grad_scale), weight_decay)
     return _run(_GRADIENT2, numbers, grads, params, compensations=compensations)
@@ -128,25 +128,21 @@ def _can(
     dtype = like[0].dtype
     if library() is None or dtype not in _TYPES or (compensations and dtype == torch.float32):
         return False
+    strides = [p.stride() for p in like]
 
-    def fit(tensors: Sequence[Tensor], types: Collection[torch.dtype]) -> bool:
-        pairs = zip(tensors, like, strict=False)
-        return all(t.dtype in types and _in_order(t, p) for t, p in pairs)
+    def fit(tensors: Sequence[Tensor], types: Collection[torch.dtype], one: bool = False) -> bool:
+        """Return whether tensors of these types lie in memory as `like` does."""
+        return all(
+            t.dtype in types and (t.stride() == stride or (one and is_constant(t)))
+            for t, stride in zip(tensors, strides, strict=False)
+        )
 
     return (
-        all(p.dtype == dtype and is_dense(p) for p in like)
+        all(p.dtype == dtype and (p.is_contiguous() or is_dense(p)) for p in like)
         and all(fit(tensors, (dtype,)) for tensors in (*lists, compensations))
         and fit(averages, (torch.float32,))
-        and all(
-            x0.dtype in _TYPES and (is_constant(x0) or _in_order(x0, p))
-            for x0, p in zip(starts, like, strict=False)
-        )
+        and fit(starts, _TYPES, one=True)
     )
-
-
-def _in_order(t: Tensor, p: Tensor) -> bool:
-    """Return whether two tensors lie in memory in the same order."""
-    return t.stride() == p.stride() or (t.is_contiguous() and p.is_contiguous())
 
 
 def _inverse(grad_scale: Tensor | None) -> float:

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define CHUNK 65536 /* elements that a thread does at once */
-#define PIECE 256   /* elements that are held as float32 in the first-level cache */
+#define PIECE 512   /* elements that are held as float32 in the first-level cache */
 #define LANES 32    /* sums that are kept side by side, for the vector unit */
 
 enum type { FLOAT32 = 1, BFLOAT16 = 2, ONE_FLOAT32 = 3, ONE_BFLOAT16 = 4 /* one for all */ };
@@ -171,16 +171,49 @@ INLINE void move_rounded(const struct arrays *a, int64_t t, int64_t start, int64
     }
 }
 
+/* The common case in one loop: all of it float32. The average, which may be NULL, takes the new
+   weights, and no more than half of each. */
+INLINE double update_plain(float *p, const float *g, const float *x0, float *average, int64_t n,
+                           float eta, float w)
+{
+    double lanes[LANES] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            float y = p[i + l] - eta * g[i + l];
+            float apart = y - x0[i + l];
+            p[i + l] = y;
+            lanes[l] += (double)apart * (double)apart;
+            if (average)
+                average[i + l] += w * (y - average[i + l]);
+        }
+    for (; i < n; i++) {
+        p[i] -= eta * g[i];
+        lanes[i % LANES] += (double)(p[i] - x0[i]) * (double)(p[i] - x0[i]);
+        if (average)
+            average[i] += w * (p[i] - average[i]);
+    }
+    for (int l = 0; l < LANES; l++)
+        sum += lanes[l];
+    return sum;
+}
+
 INLINE double update_piece(const struct arrays *a, const struct numbers *k, int64_t t,
                            int64_t start, int64_t n)
 {
     float old[PIECE], g_buffer[PIECE], other[PIECE];
     const float *x = exact(a, t, start, n, old, other);
     const float *g = gradient(a, k, t, start, n, x, g_buffer);
-    float eta = (float)k->eta[t];
+    float eta = (float)k->eta[t], w = (float)k->average_weight[t];
     float *average = a->averages ? (float *)(intptr_t)a->averages[t] + start : NULL;
+    if (a->type == FLOAT32 && a->start_types[t] == FLOAT32 &&
+        (!average || (!k->average_first && w < 0.5f))) {
+        const float *x0 = (const float *)(intptr_t)a->starts[t] + start;
+        float *p = (float *)(intptr_t)a->params[t] + start;
+        return update_plain(p, g, x0, average, n, eta, w);
+    }
     if (average && k->average_first)
-        average_in(average, x, n, (float)k->average_weight[t]);
+        average_in(average, x, n, w);
     if (a->type == FLOAT32) {
         float *y = (float *)(intptr_t)a->params[t] + start;
         for (int64_t i = 0; i < n; i++)
@@ -189,7 +222,7 @@ INLINE double update_piece(const struct arrays *a, const struct numbers *k, int6
         move_rounded(a, t, start, n, eta, g);
     if (average && !k->average_first) {
         x = exact(a, t, start, n, old, other);
-        average_in(average, x, n, (float)k->average_weight[t]);
+        average_in(average, x, n, w);
     }
     return distance_piece(a, t, start, n);
 }
