@@ -80,6 +80,7 @@ class Layout:
             return self._bundled(places, implementation, with_gradients=True)
         key = implementation, *places
         if key not in self._frames:
+            _make_room(self._frames)
             self._frames[key] = self._bundled(places, implementation, with_gradients=True)
         frames = self._frames[key]
         for _, bundle in frames:  # all but the gradients is as it was in the step before
@@ -136,6 +137,7 @@ class Layout:
                 self.mark(bundle.index)
             else:
                 self.forget(bundle.index)
+            bundle.grads = []  # so that zero_grad() frees them
 
     def mark(self, places: Iterable[int]) -> None:
         """Note that ``distance2`` is of these parameters as they are now."""
@@ -199,6 +201,7 @@ class Layout:
     def _index(self, places: list[int]) -> Tensor:
         key = tuple(places)
         if key not in self._indices:
+            _make_room(self._indices)
             self._indices[key] = torch.tensor(places, device=self.home)
         return self._indices[key]
 
@@ -206,10 +209,17 @@ class Layout:
         """Return 1 at these places and 0 elsewhere, float64 [n]."""
         key = tuple(places)
         if key not in self._flags:
+            _make_room(self._flags)
             chosen = set(places)
             flags = [float(i in chosen) for i in range(len(self.params))]
             self._flags[key] = torch.tensor(flags, dtype=torch.float64, device=self.home)
         return self._flags[key]
+
+
+def _make_room(kept: dict) -> None:
+    """Bound what is kept where ever other parameters have a gradient, as with random depth."""
+    if len(kept) >= 64:
+        kept.clear()
 
 
 def _match(params: list[Tensor]) -> bool:

@@ -76,9 +76,16 @@ def test_every_step_equals_the_published_one_in_float64(name, arguments):
 
 
 @pytest.mark.parametrize("name", ["DoG", "LDoG"])
-def test_float32_follows_the_published_steps(name):
+@pytest.mark.parametrize("implementation", ["reference", "foreach", "fused"])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"reps_rel": 1e-3}, {"init_eta": 0.05}, {"reps_rel": 1e-3, "weight_decay": 0.1}],
+    ids=str,
+)
+def test_float32_follows_the_published_steps(name, implementation, arguments, monkeypatch):
+    monkeypatch.setitem(dog.DoG.__init__.__kwdefaults__, "implementation", implementation)
     for (ours, our_average), (theirs, their_average) in both_trained(
-        name, {"reps_rel": 1e-3}, torch.float32, 50
+        name, arguments, torch.float32, 50
     ):
         assert_close(ours, theirs, 1e-4)
         assert_close(our_average, their_average, 1e-4)

@@ -1,5 +1,7 @@
 """What a step costs: no wait for the device, and no more memory traffic than it must have."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -81,6 +83,29 @@ def test_foreach_step_moves_no_more_than_the_published_one_and_its_averager():
     with Traffic() as traffic:
         optimizer.step()
     assert traffic.bytes / (2 * N) <= 60
+
+
+@EVERY
+def test_gradients_are_freed_by_zero_grad(implementation):
+    own = parameters()
+    optimizer = DoG(own, implementation=implementation)
+    stepped(optimizer, own)
+    optimizer.step()
+    gradients = [weakref.ref(p.grad) for p in own]
+    optimizer.zero_grad()
+    assert [gradient() for gradient in gradients] == [None] * 3
+
+
+def test_ever_other_gradients_do_not_fill_the_memory():
+    own = [nn.Parameter(torch.ones(2)) for _ in range(8)]
+    optimizer = DoG(own)
+    for pattern in range(1, 200):
+        for i, p in enumerate(own):
+            p.grad = torch.ones(2) if pattern >> i & 1 else None
+        optimizer.step()
+    (layout,) = optimizer._bound()
+    assert max(map(len, (layout._frames, layout._indices, layout._flags))) <= 64
+    assert optimizer.telemetry()[0]["step"] == 199
 
 
 def test_weights_that_fit_16_bits_are_read_in_two_bytes():
