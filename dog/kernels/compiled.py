@@ -133,8 +133,13 @@ def _can(
     def fit(tensors: Sequence[Tensor], types: Collection[torch.dtype], one: bool = False) -> bool:
         """Return whether tensors of these types lie in memory as `like` does."""
         return all(
-            t.dtype in types and (t.stride() == stride or (one and is_constant(t)))
-            for t, stride in zip(tensors, strides, strict=False)
+            t.dtype in types
+            and (
+                t.stride() == stride
+                or (t.is_contiguous() and p.is_contiguous())
+                or (one and is_constant(t))
+            )
+            for t, p, stride in zip(tensors, like, strides, strict=False)
         )
 
     return (
