@@ -1,23 +1,22 @@
 """Several processes together make the steps of one: sharded in every way that torch knows."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import distributed as dist
 from torch import multiprocessing
 
 sys.path.insert(0, str(Path(__file__).parent))
 import processes
 
-pytestmark = [
-    pytest.mark.xdist_group("processes"),
-    pytest.mark.skipif(
-        not (dist.is_available() and dist.is_gloo_available()), reason="needs torch with gloo"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not (dist.is_available() and dist.is_gloo_available()), reason="needs torch with gloo"
+)
 
 SCENARIOS = [
     "fully_sharded_with_uneven_shards",
@@ -39,13 +38,24 @@ def run(size, scenarios, folder):
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    """Run all scenarios, because starting processes takes longer than they do."""
-    folder = tmp_path_factory.mktemp("processes")
+    """Run all scenarios, because starting processes takes longer than they do.
+
+    Once for all of pytest-xdist's workers: the first does it, and the others wait.
+    """
+    this_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+    folder = tmp_path_factory.getbasetemp().parent / f"processes-{this_run}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            run_all(folder)
+    return folder
+
+
+def run_all(folder):
     checkpoints = [folder / "of-2", folder / "of-4"]
     run(2, [*SCENARIOS, f"save:{checkpoints[0]}"], folder)
     run(4, [*SCENARIOS, f"resume:{checkpoints[0]}", f"save:{checkpoints[1]}"], folder)
     run(2, [f"resume:{checkpoints[1]}"], folder)
-    return folder
 
 
 @pytest.mark.parametrize("size", [2, 4])
