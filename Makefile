@@ -7,10 +7,10 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test lint sweep status tables bench clean
+.PHONY: help setup prepare demo test lint sweep status tables paper-tables bench clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(READY)  ## make the virtual environment .venv with pinned packages (6 GB, minutes)
 
@@ -49,6 +49,9 @@ tables: $(READY)  ## make results/records.csv, tables and figures from the recor
 bench: $(READY)  ## measure what an optimizer step costs, ours and others: results/benchmarks (minutes)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
 	$(RUN) -m benchmarks.optimizer_step
+
+paper-tables: $(READY)  ## make the paper's tables and figures again, from its published numbers
+	$(RUN) scripts/paper_tables.py
 
 clean:  ## delete what tools have left behind; results, data and .venv stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

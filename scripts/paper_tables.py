@@ -1,0 +1,22 @@
+"""Makes the paper's tables and figures again from what it published, results/paper."""
+
+import argparse
+from pathlib import Path
+
+from analysis import paper
+from runner import cli
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def main() -> None:
+    """Make them and say where they are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where they are written")
+    results = parser.parse_args().results
+    for path in paper.write(RESULTS / "paper", results / "tables", results / "figures"):
+        print(path.relative_to(results))
+
+
+if __name__ == "__main__":
+    cli.main(main)
