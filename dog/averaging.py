@@ -22,7 +22,10 @@ class Averaging(Protocol):
     of_start: bool  # whether a step averages x_t, from which it starts, or x_{t+1}
 
     def weight(self, row: dict[str, Tensor]) -> Tensor:
-        """Return w, float64 [R], from the rows' numbers after the step (dog.equations.SCALARS)."""
+        """Return w, [R], from the rows' numbers after the step (dog.equations.SCALARS).
+
+        ``step`` is the same for all rows: the largest number of steps that one has taken.
+        """
         ...
 
 
@@ -218,11 +221,19 @@ def recomputed_batch_norm(model: nn.Module, batches: Iterable[Any]) -> Iterator[
     all buffers are as they were, bit for bit.
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    modes = [(module, module.training) for module in model.modules()]
     momenta = [(m, m.momentum) for m in model.modules() if hasattr(m, "momentum")]
+
+    def restore_modes() -> None:
+        for module, mode in modes:  # not train(), which sets all that are within
+            module.training = mode
+
     try:
         update_bn(batches, model)
+        restore_modes()
         yield
     finally:
+        restore_modes()
         with torch.no_grad():
             for buffer, value in before:
                 buffer.copy_(value)

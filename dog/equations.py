@@ -136,7 +136,7 @@ def troubles(rows: list[dict[str, float]]) -> list[str]:
             f"η reached {row['early_eta']:.3g} within {EARLY_STEPS} steps: "
             "the first step was too large; divide reps_rel by 100"
         )
-    elif row["step"] >= 300 and row["highest_eta"] <= row["first_eta"]:
+    elif row["step"] >= 300 and row["highest_eta"] <= row["first_eta"] > 0:
         found.append(
             f"η has not risen above its first value {row['first_eta']:.3g} in "
             f"{row['step']:.0f} steps: the first step was too small; multiply reps_rel by 100"

@@ -67,6 +67,7 @@ class Layout:
         self.stamps: list[Any] = [None] * len(params)
         # Bundles that need only the gradients of a step, by the parameters that have one.
         self._frames: dict[tuple, Bundles] = {}
+        self._dtypes = [local(p).dtype for p in params]
         self._plain = not any(is_sharded(p) or p.is_complex() for p in params)
         self._indices: dict[tuple[int, ...], Tensor] = {}
         self._flags: dict[tuple[int, ...], Tensor] = {}
@@ -138,6 +139,17 @@ class Layout:
             else:
                 self.forget(bundle.index)
             bundle.grads = []  # so that zero_grad() frees them
+        if average_weight is not None:
+            self._average_idle(bundles, average_weight, take)
+
+    def _average_idle(self, bundles: Bundles, average_weight: Tensor, take: Tensor) -> None:
+        """Take the parameters without a gradient into their averages: they count where they are."""
+        busy = {i for _, bundle in bundles for i in bundle.index}
+        idle = [i for i in range(len(self.params)) if i not in busy]
+        for _, bundle in self._bundled(idle, "reference", with_gradients=False):
+            weights = self._spread(average_weight, bundle)
+            for i in range(len(bundle.params)):
+                reference.average(bundle, i, weights, take.to(weights.device, non_blocking=True))
 
     def mark(self, places: Iterable[int]) -> None:
         """Note that ``distance2`` is of these parameters as they are now."""
@@ -166,6 +178,11 @@ class Layout:
         for i in places:
             p, state = self.params[i], self.states[i]
             x, x0 = local(p), local(state["x0"])
+            if x.shape != x0.shape or x.dtype != self._dtypes[i]:
+                raise RuntimeError(
+                    f"a parameter has become {tuple(x.shape)}, {x.dtype} since the first step: "
+                    "make the optimizer when the model has its final shapes and types"
+                )
             gradient = local_gradient(p) if with_gradients else None
             average = local(state["average"]) if "average" in state else None
             rest = local(state["compensation"]) if "compensation" in state else None

@@ -6,6 +6,7 @@ Schedule", arXiv 2302.12022, 2023.
 
 import logging
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, overload
@@ -126,7 +127,9 @@ class DoG(Optimizer):
         self.compensate = compensate
         self.process_group = process_group
         self.implementation = implementation
-        self._forget_layouts()
+        self._averages_are_in = False
+        self._layouts: list[Layout] | None = None
+        self._bound_groups: list[tuple[int, int]] = []
         if self.scope not in SCOPES:
             raise ValueError(f"scope must be one of {', '.join(SCOPES)}; got {scope!r}")
         if implementation not in (known := ("auto", *IMPLEMENTATIONS)):
@@ -143,8 +146,9 @@ class DoG(Optimizer):
             "init_eta": init_eta,
         }
         super().__init__(params, defaults)
-        if any(group["lr"] != 1 for group in self.param_groups):
-            logger.warning("lr=%g: DoG is meant to be used with lr=1", lr)
+        for group in self.param_groups:
+            if group["lr"] != 1:
+                logger.warning("lr=%g: DoG is meant to be used with lr=1", group["lr"])
         if scope is None and self.scope == "group" and _differ(self.param_groups, "weight_decay"):
             warnings.warn(
                 "param groups that differ in weight decay each get a step size of their own, "
@@ -160,8 +164,9 @@ class DoG(Optimizer):
         if options["init_eta"] is not None:
             # The first distance is 0 then, so that r̄ comes from the first step alone.
             param_group = {**param_group, "reps_rel": 0.0}
-        super().add_param_group(param_group)
-        self._forget_layouts()
+        self._refuse_within_averaged("add_param_group()")
+        super().add_param_group({**param_group, "scope": self.scope})  # so that it is saved
+        self._layouts = None
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -174,8 +179,7 @@ class DoG(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self._averages_are_in:
-            raise RuntimeError("step() within averaged(): the weights are averages; leave it first")
+        self._refuse_within_averaged("step()")
         layouts = self._started()
         if not layouts:
             return loss
@@ -201,7 +205,7 @@ class DoG(Optimizer):
             shrink = (self.max_grad_norm / (total[0].sqrt() + 1e-6)).clamp(max=1)
 
         # η_t of each row, from the paper's equations.
-        moves: dict[int, tuple[Tensor, Tensor | None]] = {}
+        etas: dict[int, Tensor] = {}
         for rows, (gradient2, distance2, present) in zip(self._rows(), sums, strict=True):
             eta = advance(
                 rows.scalars,
@@ -214,13 +218,16 @@ class DoG(Optimizer):
                 shrink=shrink,
                 dampening=self._dampening(),
             )
-            weight = self.averaging.weight(rows.named()) if self.averaging is not None else None
-            moves[id(rows)] = eta if shrink is None else eta * shrink, weight
+            etas[id(rows)] = eta if shrink is None else eta * shrink
+        present = torch.cat([values[2] for values in sums]) > 0
+        take = finite & present.any()
+        weights = self._average_weights(sums)
 
         # x_{t+1}, its average and its distance from the start in one pass.
         for layout, own in zip(layouts, bundles, strict=True):
-            layout.update(own, *moves[id(layout.rows)], finite, grad_scale)
-        self._average_buffers(finite, moves[id(layouts[0].rows)][1])
+            key = id(layout.rows)
+            layout.update(own, etas[key], weights.get(key), take, grad_scale)
+        self._average_buffers(take, weights)
         return loss
 
     def _dampening(self) -> Dampening | None:
@@ -249,15 +256,18 @@ class DoG(Optimizer):
         The step notices by itself when weights were changed between two steps, except through
         ``p.data`` and, in a CUDA graph or a compiled step, at all: call this then.
         """
+        self._refuse_within_averaged("refresh()")
         for layout in self._bound():
             layout.forget(range(len(layout.params)))
             layout.measure(self.implementation)
 
     # What a step needs of the parameters ----------------------------------------------------------
 
-    def _forget_layouts(self) -> None:
-        self._layouts: list[Layout] | None = None
-        self._averages_are_in = False
+    def _refuse_within_averaged(self, what: str) -> None:
+        if self._averages_are_in:
+            raise RuntimeError(
+                f"{what} within averaged(): the weights are averages; leave it first"
+            )
 
     def _started(self) -> list[Layout]:
         """Return the layouts, after giving state to parameters that have none yet.
@@ -270,12 +280,12 @@ class DoG(Optimizer):
             for p in group["params"]
             if p not in self.state and (p.requires_grad or p.grad is not None)
         ]
+        self._agree()
         if new:
             self._start(new)
         return self._bound()
 
     def _start(self, new: list[tuple[dict[str, Any], Tensor]]) -> None:
-        self._agree()
         self._layouts = None
         processes = self._processes = Processes(self._all_params(), self.process_group)
         params = [p for _, p in new]
@@ -299,9 +309,7 @@ class DoG(Optimizer):
         for (group, p), x0 in zip(new, starts, strict=True):
             self.state[p] = {"scalars": known[self._row_of(group, p)], "x0": x0}
             self._complete(p, self.state[p])
-        if self.averaging is not None and self.averaging.batch_norm == "paper":
-            buffers = float_buffers(self.averaging.model)
-            self.param_groups[0].setdefault("averaged_buffers", [b.clone() for b in buffers])
+        self._start_buffers()
 
     def _complete(self, p: Tensor, state: dict[str, Tensor]) -> None:
         """Add what a parameter's state has, by the options, beside x_0 and numbers."""
@@ -334,35 +342,72 @@ class DoG(Optimizer):
                 raise ValueError(f'scope="global" has one step size: the groups differ in {name}')
 
     def _bound(self) -> list[Layout]:
-        """Return the layouts, made anew after state has come or gone."""
-        if self._layouts is None:
-            self._processes = Processes(self._all_params(), self.process_group)
-            self._layouts = []
-            shared: Rows | None = None
-            for group in self.param_groups:
-                params = [p for p in group["params"] if p in self.state]
-                if not params:
-                    continue
-                if self.scope != "global" or shared is None:
-                    columns = params if self.scope == "tensor" else params[:1]
-                    numbers = [self.state[p]["scalars"] for p in columns]
-                    home = local(params[0]).device
-                    shared = Rows(group, torch.stack([n.to(home) for n in numbers], dim=1))
-                for i, p in enumerate(params):  # the numbers of a row are kept once
-                    place = i if self.scope == "tensor" else 0
-                    self.state[p]["scalars"] = shared.scalars[:, place]
-                states = [self.state[p] for p in params]
-                first = self.averaging is not None and self.averaging.of_start
-                self._layouts.append(Layout(group, params, states, shared, self._processes, first))
+        """Return the layouts, made anew after state or groups have come or gone."""
+        groups = [(id(group), len(group["params"])) for group in self.param_groups]
+        if self._layouts is None or groups != self._bound_groups:
+            self._bound_groups = groups
+            # What is made here has to outlast the inference that somebody may be about.
+            with torch.inference_mode(False), torch.no_grad():
+                self._layouts = self._bind()
         return self._layouts
+
+    def _bind(self) -> list[Layout]:
+        self._processes = Processes(self._all_params(), self.process_group)
+        layouts: list[Layout] = []
+        shared: Rows | None = None
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p in self.state]
+            if not params:
+                continue
+            if self.scope != "global" or shared is None:
+                columns = params if self.scope == "tensor" else params[:1]
+                numbers = [self.state[p]["scalars"] for p in columns]
+                home = local(params[0]).device
+                shared = Rows(group, torch.stack([n.to(home) for n in numbers], dim=1))
+            for i, p in enumerate(params):  # the numbers of a row are kept once
+                place = i if self.scope == "tensor" else 0
+                self.state[p]["scalars"] = shared.scalars[:, place]
+            states = [self.state[p] for p in params]
+            first = self.averaging is not None and self.averaging.of_start
+            layouts.append(Layout(group, params, states, shared, self._processes, first))
+        return layouts
 
     # Averages -------------------------------------------------------------------------------------
 
-    def _average_buffers(self, take: Tensor, weight: Tensor | None) -> None:
-        averages = self.param_groups[0].get("averaged_buffers")
-        if not averages or weight is None or self.averaging is None:
+    def _average_weights(self, sums: list[Tensor]) -> dict[int, Tensor]:
+        """Return what share the weights of this step get in the averages, [R], by rows."""
+        if self.averaging is None:
+            return {}
+        # One clock for all, so that a tensor that has no gradient any more is averaged, too.
+        clock = torch.cat([rows.named()["step"] for rows in self._rows()]).max()
+        weights = {}
+        for rows, (_, _, present) in zip(self._rows(), sums, strict=True):
+            numbers = rows.named()
+            numbers["step"] = clock.expand_as(numbers["step"])
+            weight = self.averaging.weight(numbers).double()
+            # Weights that are a row's own stand still where it does.
+            weights[id(rows)] = weight * (present > 0) if self.averaging.of_start else weight
+        return weights
+
+    def _averages_buffers(self) -> bool:
+        return self.averaging is not None and self.averaging.batch_norm == "paper"
+
+    def _start_buffers(self) -> None:
+        """Start the averages of buffers, or drop those that are not wanted."""
+        group = self.param_groups[0]
+        if not self._averages_buffers() or self.averaging is None:
+            group.pop("averaged_buffers", None)
+        elif "averaged_buffers" not in group:
+            buffers = [b.detach().clone() for b in float_buffers(self.averaging.model)]
+            group["averaged_buffers"] = [
+                b.float() if b.dtype in storage.NARROW else b for b in buffers
+            ]
+
+    def _average_buffers(self, take: Tensor, weights: dict[int, Tensor]) -> None:
+        if not self._averages_buffers() or self.averaging is None:
             return
-        w = weight[0]
+        w = torch.cat(list(weights.values())).max()
+        averages = self.param_groups[0]["averaged_buffers"]
         buffers = float_buffers(self.averaging.model)
         for i, (average, buffer) in enumerate(zip(averages, buffers, strict=True)):
             average = averages[i] = average.to(buffer.device)
@@ -395,7 +440,8 @@ class DoG(Optimizer):
             for layout in self._bound()
             for p, state in zip(layout.params, layout.states, strict=True)
         ]
-        if buffers := self.param_groups[0].get("averaged_buffers"):
+        buffers = self.param_groups[0].get("averaged_buffers")
+        if buffers and self._averages_buffers():
             pairs += zip(float_buffers(self.averaging.model), buffers, strict=True)
         unchanged = [(layout, layout.unchanged()) for layout in self._bound()]
         before = [(weights, weights.detach().clone()) for weights, _ in pairs]
@@ -463,7 +509,6 @@ class DoG(Optimizer):
             key: {
                 **entry,
                 "x0": storage.restored(entry["x0"], params[id(entry)]),
-                "scalars": entry["scalars"].clone(),
             }
             for key, entry in state_dict["state"].items()
         }
@@ -478,14 +523,30 @@ class DoG(Optimizer):
         Raises:
             ValueError: if the state is of other parameters, or of another scope.
         """
+        self._refuse_within_averaged("load_state_dict()")
+        # torch would show its hooks a state without entries, which are read here.
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = hook(self, state_dict) or state_dict
         state_dict = storage.from_published(state_dict)
         entries = storage.by_parameter(state_dict, self.param_groups)
-        storage.check(entries, self.param_groups, self.scope)
-        super().load_state_dict({**state_dict, "state": {}})
-        self._forget_layouts()
-        self._processes = Processes(self._all_params(), self.process_group)
+        storage.check(entries, state_dict["param_groups"], self.param_groups, self.scope)
+        hooks = (
+            self._optimizer_load_state_dict_pre_hooks,
+            self._optimizer_load_state_dict_post_hooks,
+        )
+        self._optimizer_load_state_dict_pre_hooks = OrderedDict()
+        self._optimizer_load_state_dict_post_hooks = OrderedDict()
+        try:
+            super().load_state_dict({**state_dict, "state": {}})
+        finally:
+            self._optimizer_load_state_dict_pre_hooks = hooks[0]
+            self._optimizer_load_state_dict_post_hooks = hooks[1]
+        self._layouts = None
+        for group in self.param_groups:
+            group["scope"] = self.scope
+        processes = Processes(self._all_params(), self.process_group)
         starts = storage.compressed(
-            [entry["x0"].to(p.device) for p, entry in entries.items()], self._processes
+            [entry["x0"].to(p.device) for p, entry in entries.items()], processes
         )
         for (p, entry), x0 in zip(entries.items(), starts, strict=True):
             state = {"scalars": entry["scalars"].to(p.device, copy=True), "x0": x0}
@@ -494,6 +555,10 @@ class DoG(Optimizer):
                 if name in state and name in entry:
                     state[name].copy_(entry[name])
             self.state[p] = state
+        if entries:
+            self._start_buffers()
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
 
     def __getstate__(self) -> dict[str, Any]:
         options = {name: getattr(self, name) for name in self._options}
@@ -501,7 +566,8 @@ class DoG(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._forget_layouts()
+        self._averages_are_in = False
+        self._layouts = None
 
 
 class LDoG(DoG):

@@ -68,8 +68,8 @@ def restored(x0: Tensor, p: Tensor) -> Tensor:
 def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state that ``dog-optimizer`` saved, as ours.
 
-    It does not say how many steps were taken; one is assumed, which only ``init_eta`` and averages
-    look at. Other state dicts are returned as they are.
+    It does not say how many steps were taken, nor how η went; one step is assumed, and of η
+    nothing. Other state dicts are returned as they are.
     """
     groups = state_dict["param_groups"]
     if not any("init_buffer" in group for group in groups):
@@ -78,8 +78,10 @@ def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     state: dict[Any, dict[str, Tensor]] = {}
     ours = []
     for group in groups:
+        scope = "group" if torch.as_tensor(group["G"]).dim() == 0 else "tensor"
         names = ("params", "reps_rel", "lr", "weight_decay", "eps", "init_eta")
-        ours.append({name: value for name, value in group.items() if name in names})
+        kept = {name: value for name, value in group.items() if name in names}
+        ours.append(kept | {"scope": scope})
         count = len(group["params"])
         numbers = {
             name: torch.as_tensor(group[name], dtype=torch.float64).reshape(-1).expand(count)
@@ -88,7 +90,6 @@ def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         etas = [float(eta) for eta in group["eta"]]
         for i, key in enumerate(group["params"]):
             row = dict.fromkeys(SCALARS, 0.0) | {"step": 1.0, "eta": etas[i]}
-            row |= dict.fromkeys(("first_eta", "early_eta", "highest_eta"), etas[i])
             row |= {name: values[i].item() for name, values in numbers.items()}
             row["rbar_sum"] = row["rbar"]
             scalars = torch.tensor([row[name] for name in SCALARS], dtype=torch.float64)
@@ -97,7 +98,10 @@ def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(
-    entries: Mapping[Tensor, Mapping[str, Tensor]], groups: list[dict[str, Any]], scope: str
+    entries: Mapping[Tensor, Mapping[str, Tensor]],
+    saved_groups: list[dict[str, Any]],
+    groups: list[dict[str, Any]],
+    scope: str,
 ) -> None:
     """Refuse a state that was saved for other tensors, or for another sharing of step sizes.
 
@@ -116,16 +120,12 @@ def check(
             )
         if entry["scalars"].shape != (len(SCALARS),):
             raise ValueError("the state is of another version of this package")
-    for group in groups:
-        rows = [entries[p]["scalars"].tolist() for p in group["params"] if p in entries]
-        if len(rows) < 2 or not any(row[0] for row in rows):
-            continue
-        saved = "one step size" if all(row == rows[0] for row in rows) else "one a tensor"
-        wanted = "one a tensor" if scope == "tensor" else "one step size"
-        if saved != wanted:
+    for saved, group in zip(saved_groups, groups, strict=True):
+        started = any(p in entries for p in group["params"])
+        if started and saved.get("scope", scope) != scope:
             raise ValueError(
-                f"the state was saved with {saved} in a group, and this optimizer has {wanted}: "
-                "use the class and the scope that it was saved with"
+                f"the state was saved with scope={saved['scope']!r}, and this optimizer has "
+                f"{scope!r}: use the class and the scope that it was saved with"
             )
 
 
@@ -133,6 +133,12 @@ def by_parameter(
     state_dict: Mapping[str, Any], groups: list[dict[str, Any]]
 ) -> dict[Tensor, dict[str, Any]]:
     """Return the entries of a state dict by the parameters of an optimizer."""
+    sizes = [len(group["params"]) for group in state_dict["param_groups"]]
+    wanted = [len(group["params"]) for group in groups]
+    if sizes != wanted:
+        raise ValueError(
+            f"the state is of param groups of {sizes} parameters, and this optimizer has {wanted}"
+        )
     keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
     params = chain.from_iterable(group["params"] for group in groups)
     state = state_dict["state"]

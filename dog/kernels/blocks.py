@@ -96,7 +96,7 @@ def _apart(
 ) -> Tensor:
     """Return x_t − x_0, where it pays in memory that is at hand."""
     x = p.to(wide)
-    if scratch is None or x.dim() != 1:
+    if scratch is None or x.dim() != 1 or x.numel() > scratch.numel():
         apart = x - x0.to(wide)
     else:
         apart = torch.sub(x, x0, out=scratch[: x.numel()])

@@ -81,7 +81,7 @@ def _gradients(bundle: Bundle, x: _Tensors, grad_scale: Tensor | None) -> _Tenso
 
 
 def _squares(tensors: _Tensors) -> Tensor:
-    return torch.stack(torch._foreach_norm(tensors)).double().square()
+    return torch.stack(torch._foreach_norm(tensors, dtype=torch.float64)).square()
 
 
 def _times(tensors: _Tensors, factors: Tensor) -> _Tensors:

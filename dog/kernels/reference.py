@@ -44,7 +44,7 @@ def update(
     for i, p in enumerate(bundle.params):
         x, gradient = p.to(bundle.wide), _gradient(bundle, i, exact(bundle, i), grad_scale)
         if bundle.average_first:
-            _average(bundle, i, average_weight, take)
+            average(bundle, i, average_weight, take)
         # What is small is added to what is small first, so that p does not swallow it.
         move = -eta[i] * gradient
         if bundle.compensations:
@@ -56,7 +56,7 @@ def update(
             rest.copy_(torch.where(take, lost.to(rest.dtype), rest))
         p.copy_(torch.where(take, rounded, p))
         if not bundle.average_first:
-            _average(bundle, i, average_weight, take)
+            average(bundle, i, average_weight, take)
     return None
 
 
@@ -66,10 +66,11 @@ def exact(bundle: Bundle, i: int) -> Tensor:
     return x + bundle.compensations[i] if bundle.compensations else x
 
 
-def _average(bundle: Bundle, i: int, average_weight: Tensor | None, take: Tensor) -> None:
+def average(bundle: Bundle, i: int, average_weight: Tensor | None, take: Tensor) -> None:
+    """Take x_t of one parameter into its average, in place."""
     if average_weight is not None:
-        average, w = bundle.averages[i], average_weight[i]
-        average.copy_(torch.where(take, (1 - w) * average + w * exact(bundle, i), average))
+        kept, w = bundle.averages[i], average_weight[i]
+        kept.copy_(torch.where(take, (1 - w) * kept + w * exact(bundle, i), kept))
 
 
 def _apart(bundle: Bundle, i: int) -> Tensor:

@@ -229,3 +229,103 @@ def test_recompute_needs_batches():
     optimizer = DoG(model.parameters(), averaging=averaging)
     with pytest.raises(ValueError, match="batches"), optimizer.averaged():
         pass
+
+
+def test_statistics_are_averaged_whatever_the_first_parameters_do():
+    """The first group is never used, and the first layer is frozen on the way."""
+    model, unused = network(), nn.Parameter(torch.ones(2))
+    groups = [{"params": [unused]}, {"params": model.parameters()}]
+    averaging = PolynomialDecay(model=model, batch_norm="paper")
+    optimizer = LDoG(groups, averaging=averaging, reps_rel=1e-2)
+    averager = PolynomialDecayAverager(model)
+    train(model, optimizer, range(10), averager.step)
+    model[0].requires_grad_(False)
+    train(model, optimizer, range(10, 30), averager.step)
+    with optimizer.averaged():
+        expected = averager.averaged_model.state_dict()
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_step_without_any_gradient_leaves_the_averages():
+    model = network()
+    averaging = PolynomialDecay(model=model, batch_norm="paper")
+    optimizer = DoG(model.parameters(), averaging=averaging, reps_rel=1e-2)
+    train(model, optimizer)
+    with optimizer.averaged():
+        before = bits(model)
+    optimizer.zero_grad()
+    model(batch(9))  # its statistics have moved on
+    optimizer.step()
+    with optimizer.averaged():
+        assert_equal({n: v for n, v in bits(model).items() if "num_batches" not in n}, before)
+
+
+def test_statistics_of_16_bit_models_are_averaged_in_float32():
+    model = network().to(torch.bfloat16)
+    averaging = PolynomialDecay(model=model, batch_norm="paper")
+    optimizer = DoG(model.parameters(), averaging=averaging)
+    train(model, optimizer, range(1))
+    assert {b.dtype for b in optimizer.param_groups[0]["averaged_buffers"]} == {torch.float32}
+
+
+@pytest.mark.parametrize("batch_norm", ["paper", "copy"])
+def test_loaded_state_has_averages_of_statistics_where_they_are_wanted(batch_norm):
+    model = network()
+    other = "copy" if batch_norm == "paper" else "paper"
+    saves = DoG(model.parameters(), averaging=PolynomialDecay(model=model, batch_norm=other))
+    train(model, saves)
+    averaging = PolynomialDecay(model=model, batch_norm=batch_norm)
+    loads = DoG(model.parameters(), averaging=averaging)
+    loads.load_state_dict(saves.state_dict())
+    assert ("averaged_buffers" in loads.param_groups[0]) == (batch_norm == "paper")
+    before = bits(model)
+    with loads.averaged():
+        assert torch.equal(model[1].running_mean, before["1.running_mean"])
+    train(model, loads)
+
+
+def test_recomputing_leaves_every_module_in_its_mode():
+    model = network()
+    model[1].eval()
+    with recomputed_batch_norm(model, [batch(0)]):
+        assert model.training and not model[1].training
+    assert model.training and not model[1].training
+
+    def broken():
+        yield batch(0)
+        raise KeyError
+
+    model.eval()
+    with pytest.raises(KeyError), recomputed_batch_norm(model, broken()):
+        pass
+    assert not any(module.training for module in model.modules())
+
+
+def test_evaluation_in_inference_mode_right_after_loading_does_not_stop_training():
+    model = network()
+    optimizer = DoG(model.parameters(), averaging=PolynomialDecay())
+    train(model, optimizer)
+    again = DoG(model.parameters(), averaging=PolynomialDecay())
+    again.load_state_dict(optimizer.state_dict())
+    with torch.inference_mode(), again.averaged():
+        model(batch(0))
+        again.telemetry()
+    train(model, again)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda o: o.refresh(),
+        lambda o: o.load_state_dict(o.state_dict()),
+        lambda o: o.add_param_group({"params": [nn.Parameter(torch.ones(2))]}),
+    ],
+)
+def test_what_would_be_undone_is_refused_within_averaged(change):
+    model = network()
+    optimizer = DoG(model.parameters(), averaging=PolynomialDecay())
+    train(model, optimizer)
+    with optimizer.averaged(), pytest.raises(RuntimeError, match="leave it first"):
+        change(optimizer)
+    train(model, optimizer)

@@ -216,3 +216,76 @@ def test_averages_that_are_not_wanted_are_not_loaded():
     optimizer = DoG(model.parameters())
     optimizer.load_state_dict(averaging.state_dict())
     assert all("average" not in optimizer.state[p] for p in model.parameters())
+
+
+def test_ldog_state_with_equal_numbers_in_two_tensors_is_loaded():
+    def build():
+        return [nn.Parameter(torch.zeros(3)) for _ in range(2)]
+
+    parameters = build()
+    optimizer = LDoG(parameters)
+    for _ in range(2):
+        for p in parameters:
+            p.grad = torch.ones(3)
+        optimizer.step()
+    LDoG(build()).load_state_dict(optimizer.state_dict())
+
+
+def test_state_of_group_scope_is_refused_by_global_scope():
+    model = network()
+    optimizer = DoG(groups(model))
+    train(model, optimizer, range(2))
+    with pytest.raises(ValueError, match="scope='group'"):
+        DoG(groups(model), scope="global").load_state_dict(optimizer.state_dict())
+
+
+def test_state_of_another_number_of_parameters_is_refused():
+    model = network()
+    optimizer = DoG(model.parameters())
+    with pytest.raises(ValueError, match="of \\[6\\] parameters"):
+        DoG(groups(model)).load_state_dict(optimizer.state_dict())
+
+
+def test_hooks_see_the_state_that_is_loaded():
+    model = network()
+    optimizer = DoG(model.parameters())
+    train(model, optimizer, range(2))
+    seen = []
+
+    def shifted(optimizer, state_dict):
+        state_dict["state"][0]["x0"] = state_dict["state"][0]["x0"] + 1
+        return state_dict
+
+    again = DoG(model.parameters())
+    again.register_load_state_dict_pre_hook(shifted)
+    again.register_load_state_dict_post_hook(lambda o: seen.append(len(o.state)))
+    first = next(iter(model.parameters()))
+    content = saved(optimizer.state_dict())
+    before = content["state"][0]["x0"].clone()
+    again.load_state_dict(content)
+    assert seen == [6] and torch.equal(again.state[first]["x0"], before + 1)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "foreach", "fused"])
+def test_parameter_of_another_shape_or_type_is_refused(implementation):
+    for change in (lambda x: torch.randn(2000, 3), lambda x: x.bfloat16()):
+        p = nn.Parameter(torch.randn(2, 3))
+        optimizer = DoG([p], averaging=PolynomialDecay(), implementation=implementation)
+        for _ in range(2):
+            p.grad = torch.ones_like(p)
+            optimizer.step()
+        p.grad = None
+        p.data = change(p.data)
+        p.grad = torch.ones_like(p)
+        with pytest.raises(RuntimeError, match="final shapes and types"):
+            optimizer.step()
+
+
+def test_removed_group_is_not_trained_any_more():
+    model = network()
+    optimizer = DoG(groups(model))
+    train(model, optimizer, range(2))
+    removed = optimizer.param_groups.pop()
+    before = [p.detach().clone() for p in removed["params"]]
+    train(model, optimizer, range(2, 4))
+    assert all(torch.equal(p, x) for p, x in zip(removed["params"], before, strict=True))
