@@ -11,7 +11,8 @@ from dog.averaging import (
     PolynomialDecayAverager,
     recomputed_batch_norm,
 )
-from dog.optimizer import DoG, LDoG, TDoG
+from dog.optimizer import DoG
+from dog.variants import LDoG, TDoG
 
 __all__ = [
     "DistanceWeighted",

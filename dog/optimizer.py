@@ -1,4 +1,4 @@
-"""DoG, L-DoG and T-DoG: SGD that finds its own step size.
+"""DoG: SGD that finds its own step size.
 
 Source: Ivgi, Hinder, Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size
 Schedule", arXiv 2302.12022, 2023.
@@ -20,7 +20,7 @@ from torch.optim.optimizer import ParamsT
 from dog import storage
 from dog.averaging import Averaging, float_buffers, recomputed_batch_norm
 from dog.distributed import Processes, let_go_of_gathered, local
-from dog.equations import SCALARS, Dampening, advance, first_row, guaranteed, troubles
+from dog.equations import SCALARS, Dampening, advance, first_row, troubles
 from dog.layout import IMPLEMENTATIONS, Layout, Rows
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ class DoG(Optimizer):
 
     Raises:
         ValueError: for an argument that is out of its range.
-        RuntimeError: in :meth:`step`, for a sparse gradient or within :meth:`averaged`.
+        RuntimeError: in :meth:`step`, for a sparse gradient, within :meth:`averaged`, and where a
+            parameter has taken another shape or type since its first step.
 
     Example:
         >>> import torch
@@ -568,79 +569,6 @@ class DoG(Optimizer):
         super().__setstate__(state)
         self._averages_are_in = False
         self._layouts = None
-
-
-class LDoG(DoG):
-    """Layer-wise DoG: the DoG formula for every parameter tensor by itself.
-
-    Arguments, errors and the need for averaging are those of :class:`DoG`; the paper's
-    ``reps_rel`` is 1e-4 for vision and 1e-8 for language (Ivgi et al. 2023, section 4.1).
-
-    Example:
-        >>> import torch
-        >>> from dog import LDoG
-        >>> optimizer = LDoG(torch.nn.Linear(3, 1).parameters(), reps_rel=1e-4)
-    """
-
-    _usual_scope = "tensor"
-
-
-class TDoG(DoG):
-    r"""Tamed DoG: DoG with the step sizes that its guarantee needs.
-
-    As :class:`DoG`, but with
-
-    .. math:: \eta_t = c\,\frac{\bar r_t}{\sqrt{G'_t}}, \qquad
-        G'_t = 8^4\,\theta_{T,\delta}\,\log_+^2(t+1)\,
-        \bigl(G_{t-1} + 16\,\theta_{T,\delta}\max(\|g_t\|^2, L^2)\bigr),
-
-    :math:`\theta_{T,\delta} = \log(60 \log(6T) / \delta)` and :math:`\log_+ x = 1 + \log x` (Ivgi
-    et al. 2023, section 3.3). On a convex loss whose stochastic gradients are no longer than L,
-    if :math:`r_\epsilon \le 3 d_0`, where :math:`d_0` is the distance from the start to the nearest
-    minimum, then with probability at least :math:`1 - \delta` the iterates stay within
-    :math:`3 d_0` of the start for all T steps. The constants make the steps hundreds of times
-    shorter than DoG's: this is for checking theory, and for losses on which DoG runs away.
-
-    Args:
-        params: as for :class:`DoG`, and so are the arguments not named here.
-        steps: T, the number of steps that the promise is to hold for.
-        delta: δ, the probability that it may fail with. Default: 0.01.
-        lipschitz: L, a bound on ‖g‖. Default: 0, the latest gradient's own norm; the promise then
-            holds for gradients without noise.
-
-    Raises:
-        ValueError: for an argument that is out of its range.
-
-    Example:
-        >>> import torch
-        >>> from dog import TDoG
-        >>> optimizer = TDoG(torch.nn.Linear(3, 1).parameters(), steps=1000)
-    """
-
-    _options = (*DoG._options, "steps", "delta", "lipschitz")
-
-    def __init__(
-        self,
-        params: ParamsT,
-        steps: int,
-        reps_rel: float = 1e-6,
-        *,
-        delta: float = 0.01,
-        lipschitz: float = 0.0,
-        **options: Any,
-    ) -> None:
-        if not steps >= 1:
-            raise ValueError(f"steps must be at least 1; got {steps}")
-        if not 0 < delta < 1:
-            raise ValueError(f"delta must be between 0 and 1; got {delta}")
-        if not lipschitz >= 0:
-            raise ValueError(f"lipschitz must not be negative; got {lipschitz}")
-        self.steps, self.delta, self.lipschitz = steps, delta, lipschitz
-        # G starts at 0: what keeps η finite here is max(‖g‖, L).
-        super().__init__(params, reps_rel, **{"eps": 0.0} | options)
-
-    def _dampening(self) -> Dampening:
-        return guaranteed(self.steps, self.delta, self.lipschitz)
 
 
 def _check(options: dict[str, Any]) -> None:

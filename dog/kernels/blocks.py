@@ -7,7 +7,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from dog.kernels.bundle import is_constant
+from dog.kernels.bundle import as_stored, is_constant
 from dog.kernels.bundle import wide as wide_of
 
 # Elements of a block for each thread: a block of float32 and what is made of it fit into the
@@ -170,6 +170,5 @@ def _flat(tensor: Tensor, like: Tensor) -> Tensor | None:
         return tensor[(0,) * tensor.dim()]
     if tensor.stride() != like.stride():
         return None
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    tensor = tensor.permute(order)
+    tensor = as_stored(tensor)
     return tensor.view(-1) if tensor.is_contiguous() else None

@@ -63,12 +63,14 @@ def wide(params: list[Tensor]) -> torch.dtype:
     return torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
 
 
+def as_stored(tensor: Tensor) -> Tensor:
+    """Return the tensor with its dimensions in the order that memory has them in."""
+    return tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
+
+
 def is_dense(tensor: Tensor) -> bool:
     """Return whether a tensor's elements lie in memory without gaps, in whatever order."""
-    if tensor.is_contiguous():
-        return True
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    return tensor.permute(order).is_contiguous()
+    return tensor.is_contiguous() or as_stored(tensor).is_contiguous()
 
 
 def is_constant(tensor: Tensor) -> bool:

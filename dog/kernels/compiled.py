@@ -143,7 +143,7 @@ def _can(
         )
 
     return (
-        all(p.dtype == dtype and (p.is_contiguous() or is_dense(p)) for p in like)
+        all(p.dtype == dtype and is_dense(p) for p in like)
         and all(fit(tensors, (dtype,)) for tensors in (*lists, compensations))
         and fit(averages, (torch.float32,))
         and fit(starts, _TYPES, one=True)

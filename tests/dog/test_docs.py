@@ -8,7 +8,7 @@ import pytest
 
 import dog
 
-MODULES = ["dog", "dog.averaging", "dog.optimizer", "benchmarks.counting"]
+MODULES = ["dog", "dog.averaging", "dog.optimizer", "dog.variants", "benchmarks.counting"]
 
 
 @pytest.mark.parametrize("name", MODULES)
