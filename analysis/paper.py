@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from analysis import text
-from analysis.figures import svg
+from analysis.figures import ACROSS, CURVES, svg
 from analysis.records import write_if_changed
+from analysis.statistics import relative_error_difference
 
 MADE_BY = "made by scripts/paper_tables.py of dog-bench, do not edit"
 TUNED = ("SGD", "Adam")
-# Optimizers of Figures 2 and 7: marker, line and colour (Okabe and Ito's).
-LOOK = {"SGD": ("o", "-", "#0072B2"), "Adam": ("s", "--", "#D55E00"), "L-DoG": ("", ":", "#000000")}
+HOWS = ("model_tuned", "instance_tuned")
+# Marker, line and colour of each optimizer, as in the figures of our own records.
+LOOK = dict(zip(TUNED, CURVES, strict=False)) | {"L-DoG": ("", *ACROSS["ldog"])}
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -32,7 +34,8 @@ def read_cells(path: Path) -> pd.DataFrame:
     keys = ["model", "task"]
     dog = cells[cells["optimizer"] == "DoG"].set_index(keys)["mean"]
     dog_error = 100 - dog.reindex(pd.MultiIndex.from_frame(cells[keys])).to_numpy()
-    cells["red"] = 100 * (dog_error - (100 - cells["mean"])) / dog_error
+    pairs = zip(dog_error, 100 - cells["mean"], strict=True)
+    cells["red"] = [100 * relative_error_difference([dog], [other]) for dog, other in pairs]
     return cells
 
 
@@ -75,9 +78,6 @@ def bars(cells: pd.DataFrame) -> pd.DataFrame:
     columns = [f"{optimizer}_{how}" for optimizer in TUNED for how in HOWS]
     medians = tuned(cells).pivot_table(index="model", columns="row", values="red", aggfunc="median")
     return medians[[*columns, "L-DoG"]].reset_index().rename_axis(columns=None)
-
-
-HOWS = ("model_tuned", "instance_tuned")
 
 
 def write(source: Path, tables: Path, figures: Path) -> list[Path]:
@@ -247,6 +247,7 @@ def _panels(titles: list[str], columns: int) -> tuple[Any, dict[str, Any]]:
         axes.set_xscale("log")
         axes.set_title(title, fontsize=8)
         axes.tick_params(labelsize=7)
+        axes.minorticks_off()  # a megabyte of them, in 78 panels
         axes.axhline(0, color="#000000", linewidth=0.8)
     return figure, dict(zip(titles, grid, strict=False))
 
