@@ -29,6 +29,8 @@ from tasks.task import Task
 
 # Steps between looks at whether the loss is still finite: a look makes a GPU wait.
 CHECK_EVERY = 10
+# Steps that are logged besides every log_every-th: DoG's step size grows by orders of magnitude here.
+EARLY = (1, 2, 3, 5, 7)
 # What is logged of a DoG optimizer's telemetry.
 TELEMETRY = ("eta", "rbar", "G", "gradient_norm", "distance", "skipped")
 
@@ -122,12 +124,13 @@ def train(
             training.step += 1
 
             step, last = training.step, training.step == steps
-            if last or step % CHECK_EVERY == 0 or step % options["log_every"] == 0:
+            logged = last or step % options["log_every"] == 0 or step in EARLY
+            if logged or step % CHECK_EVERY == 0:
                 training.train_loss = loss.item()
                 training.diverged = not math.isfinite(training.train_loss)
                 line = {"step": step, "loss": training.train_loss, **step_size(optimizer)}
                 bar.set_postfix(shown(line))
-                if last or step % options["log_every"] == 0:
+                if logged:
                     log(line)
                     tracker.log(line)
             bar.update()
