@@ -47,12 +47,16 @@ RANGES = {
     ),
 }  # fmt: skip
 WHOLE = {"threads", "train.train_examples", "train.test_examples", "train.max_tokens"}
-WHOLE |= {"train.image_size", "opt.steps"}
+WHOLE |= {"train.image_size", "train.validation_examples", "opt.steps"}
 TEXTS = {"data_dir", "wandb.entity", "task.data.path", "task.source.data.path"}
-UNLIMITED = {"train.train_examples", "train.test_examples"}
+# What may be null although its default is not.
+NULLABLE = {"train.train_examples", "train.test_examples", "train.checkpoint"}
 CHOICES = {
-    "train.augment": ("none", "flip", "natural"),
+    "train.augment": (
+        *("none", "flip", "crop", "natural", "natural_unflipped", "padded_crop", "timm"),
+    ),
     "train.precision": ("fp32", "bf16"),
+    "train.checkpoint": ("best",),
     "model.batch_norm": ("frozen", "train"),
     "opt.schedule": ("constant", "cosine"),
     "device": ("auto", "cpu", "cuda"),
@@ -60,10 +64,32 @@ CHOICES = {
 }
 
 
-def _budget(key: str, *, _root_: DictConfig) -> Any:
-    """Resolve ${budget:key}: what the protocol prescribes for this kind of task."""
-    made_up = _root_.synthetic.get(key) if _root_.task.synthetic else None
-    return made_up if made_up is not None else _root_.protocol[_root_.task.budget].get(key)
+def _budget(key: str, default: Any = None, *, _root_: DictConfig) -> Any:
+    """Resolve ${budget:key}: what the protocol prescribes for this task.
+
+    Its own entry in the protocol's `tasks` comes first, then its budget's section, then its
+    domain's. A synthetic task's budget is `synthetic`'s.
+    """
+    task, protocol = _root_.task, _root_.protocol
+    own = protocol.get("tasks", {}).get(task.name, {})
+    made_up = _root_.synthetic if task.synthetic else {}
+    for section in (made_up, own, protocol[task.budget], protocol[task.domain]):
+        found = _lookup(section, key)
+        if found is not _ABSENT:
+            return found
+    return default
+
+
+_ABSENT = object()
+
+
+def _lookup(section: Any, key: str) -> Any:
+    """Return the value of a dotted key, which may be null; _ABSENT if there is none."""
+    for part in key.split("."):
+        if part not in section:
+            return _ABSENT
+        section = section[part]
+    return section
 
 
 OmegaConf.register_new_resolver("budget", _budget, replace=True)
@@ -213,7 +239,7 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
         wanted = _type_error(key, value, default)
         if wanted:
             raise UserError(f"{key}={_shown(value)}: must be {wanted}")
-        if key in CHOICES and value not in CHOICES[key]:
+        if value is not None and key in CHOICES and value not in CHOICES[key]:
             raise UserError(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
         low = RANGES.get(key)
         # Written so that nan is refused as well.
@@ -231,7 +257,7 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
 def _type_error(key: str, value: Any, default: Any) -> str | None:
     """Say what a value should have been, or None if it is right."""
     if value is None:
-        return None if default is None or key in UNLIMITED else "set"
+        return None if default is None or key in NULLABLE else "set"
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"

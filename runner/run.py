@@ -193,19 +193,24 @@ def _results(
         "train_loss": None if training.diverged else training.train_loss,
         "trouble": trouble(),
     }
+    networks = iterates(training)
+    for name, kept in training.best.items():
+        networks[name].load_state_dict(kept["weights"])
+        results.setdefault("checkpoint_steps", {})[name] = kept["step"]
     correctness: dict[str, str] = {}
     for split in ("validation", "test"):
         majority = task.majority(split)
         scores = {"majority": majority, "examples": len(task.splits[split])}
-        for name, network in iterates(training).items():
+        for name, network in networks.items():
             if training.diverged:
                 scores[name] = majority
                 continue
-            correct = evaluate(
+            predictions = evaluate(
                 task, network, split, options, device, settings["train"]["precision"]
             )
-            scores[name] = task.score(correct)
-            if split == "test":
+            scores[name] = task.score(split, predictions)
+            correct = task.correct(split, predictions)
+            if split == "test" and correct is not None:
                 correctness[name] = np.packbits(correct).tobytes().hex()
         results[split] = scores
     return {**results, "test_correct": correctness}

@@ -29,7 +29,7 @@ from tasks.task import Task
 
 # Steps between looks at whether the loss is still finite: a look makes a GPU wait.
 CHECK_EVERY = 10
-# Steps that are logged besides every log_every-th: DoG's step size grows by orders of magnitude here.
+# Steps that are logged besides every log_every-th: DoG's step size grows most at the beginning.
 EARLY = (1, 2, 3, 5, 7)
 # What is logged of a DoG optimizer's telemetry.
 TELEMETRY = ("eta", "rbar", "G", "gradient_norm", "distance", "skipped")
@@ -49,7 +49,16 @@ class Training:
     train_seconds: float = 0.0  # of the steps alone, in all sessions
     sessions: int = 1  # how often the run was started
     metrics_bytes: int = 0  # length of metrics.jsonl
+    # Of each iterate the weights, gain and step of its best validation, where the protocol asks.
+    best: dict[str, dict[str, Any]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)  # when this session did
+
+    def keep_if_best(self, name: str, gain: float) -> None:
+        """Keep an iterate's weights, on the CPU, if none had a higher gain; of equals the first."""
+        if name not in self.best or gain > self.best[name]["gain"]:
+            weights = iterates(self)[name].state_dict()
+            copies = {key: tensor.detach().cpu().clone() for key, tensor in weights.items()}
+            self.best[name] = {"gain": gain, "step": self.step, "weights": copies}
 
     _scalars = ("step", "train_loss", "diverged", "train_seconds", "sessions", "metrics_bytes")
 
@@ -66,6 +75,7 @@ class Training:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averager": self.averager.state_dict(),
+            "best": self.best,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -76,6 +86,7 @@ class Training:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.averager.load_state_dict(state["averager"])
+        self.best = state.get("best", {})
         self.sessions += 1
 
 
@@ -96,6 +107,7 @@ def train(
     network, optimizer, averager = training.network, training.optimizer, training.averager
     budget, opt = settings["train"], settings["opt"]
     steps, precision = budget["steps"], budget["precision"]
+    keeps_best, higher = budget.get("checkpoint") == "best", task.higher_is_better
     base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     batches = Batches(task, budget["batch_size"], settings["seed"])
     saved = clock = time.monotonic()
@@ -136,11 +148,15 @@ def train(
             bar.update()
 
             training.train_seconds += time.monotonic() - clock
-            if step % budget["eval_every"] == 0 and not last and not training.diverged:
+            # The last step's scores are those of the result, unless an earlier step may beat them.
+            due = keeps_best if last else step % budget["eval_every"] == 0
+            if due and not training.diverged:
                 line = {"step": step}
                 for name, weights in iterates(training).items():
-                    correct = evaluate(task, weights, "validation", options, device, precision)
-                    line[f"validation_{name}"] = task.score(correct)
+                    answers = evaluate(task, weights, "validation", options, device, precision)
+                    score = line[f"validation_{name}"] = task.score("validation", answers)
+                    if keeps_best:
+                        training.keep_if_best(name, score if higher else -score)
                 log(line)
                 tracker.log(line)
                 task.set_training(network)
@@ -167,14 +183,13 @@ def evaluate(
     device: torch.device,
     precision: str,
 ) -> np.ndarray:
-    """Return whether each prediction of a split is right, bool [N], in the split's order."""
+    """Return the predictions for all of a split, [N, ...], in the split's order."""
     network.eval()
     parts = []
     for indices in torch.arange(len(task.splits[split])).split(options["eval_batch_size"]):
-        inputs, targets = to_device(task.batch(split, indices), device)
+        inputs, _ = to_device(task.batch(split, indices), device)
         with autocast(device, precision):
-            outputs = task.forward(network, inputs)
-        parts.append(task.correct(outputs, targets).cpu())
+            parts.append(task.predict(network, inputs).cpu())
     return torch.cat(parts).numpy()
 
 

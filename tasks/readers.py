@@ -41,6 +41,7 @@ class DataSet:
     train: Examples
     test: Examples | None  # None where the source has no official test split
     classes: tuple[str, ...]
+    validation: Examples | None = None  # None where the source has no official one
 
 
 def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.errors import UserError
+from tasks.metrics import METRICS
 from tasks.readers import DataSet, Examples, fingerprint
 
 SPLITS = ("train", "validation", "test")
@@ -93,18 +94,22 @@ class Task(ABC):
         """Return the mean loss of a batch, a scalar."""
         return functional.cross_entropy(outputs.float(), targets)
 
-    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return whether each prediction is right, bool [B]."""
-        return outputs.argmax(-1) == targets
+    def predict(self, network: nn.Module, inputs: Any) -> Tensor:
+        """Return what the network answers to a batch, [B, ...]: here classes, int64 [B]."""
+        return self.forward(network, inputs).argmax(-1)
 
-    def score(self, correct: np.ndarray) -> float:
-        """Return the task's metric from the correctness of each prediction, bool [N]."""
-        return float(correct.mean())
+    def score(self, split: str, predictions: np.ndarray) -> float:
+        """Return the task's metric of the predictions for all of a split, [N, ...]."""
+        return METRICS[self.metric](predictions, self.splits[split].labels)
+
+    def correct(self, split: str, predictions: np.ndarray) -> np.ndarray | None:
+        """Return whether each prediction is right, bool [N]; None where right is no yes or no."""
+        return predictions == self.splits[split].labels
 
     def majority(self, split: str) -> float:
         """Return the score of always answering train's most frequent class: that of divergence."""
         commonest = np.bincount(self.splits["train"].labels).argmax()
-        return self.score(self.splits[split].labels == commonest)
+        return self.score(split, np.full(len(self.splits[split]), commonest))
 
     def set_training(self, network: nn.Module) -> None:
         """Put the network into training mode, with batch normalization as the protocol says.
@@ -133,30 +138,43 @@ class Task(ABC):
 def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examples]:
     """Divide a data set into train, validation and test, the same way every time.
 
-    Validation comes out of the official training part; so does test (a fifth) where the source has
-    no official one. Then each part is cut to the protocol's size.
+    Validation is the data set's own; where it has none it comes out of the official training part,
+    or, if the protocol asks for no number of examples, it is the test part itself, as papers select
+    on what they report where a test part's labels are secret. Test (a fifth) comes out of training
+    where the source has no official one. Then each part is cut to the protocol's size.
 
     Raises:
         UserError: if validation leaves nothing to train on.
     """
-    order = np.random.RandomState(SPLIT_SEED).permutation(len(data.train))
+    order = _shuffled(data.train)
     official, test, test_order = data.train, data.test, None
     if test is None:
         held_out = len(order) // 5
         test, test_order, order = official, order[:held_out], order[held_out:]
     else:
-        test_order = np.random.RandomState(SPLIT_SEED).permutation(len(test))
-    validation_size = train["validation_examples"]
-    if validation_size >= len(order):
+        test_order = _shuffled(test)
+    test_order = test_order[: train["test_examples"]]
+    size = train["validation_examples"]
+    if data.validation is not None:
+        validation, validation_order = data.validation, _shuffled(data.validation)[:size]
+    elif size is None:
+        validation, validation_order = test, test_order
+    elif size < len(order):
+        validation, validation_order, order = official, order[:size], order[size:]
+    else:
         raise UserError(
             f"task {name} has {len(order)} training examples, so "
-            f"train.validation_examples={validation_size} leaves none to train on: lower it"
+            f"train.validation_examples={size} leaves none to train on: lower it"
         )
     return {
-        "train": _take(official, order[validation_size:][: train["train_examples"]]),
-        "validation": _take(official, order[:validation_size]),
-        "test": _take(test, test_order[: train["test_examples"]]),
+        "train": _take(official, order[: train["train_examples"]]),
+        "validation": _take(validation, validation_order),
+        "test": _take(test, test_order),
     }
+
+
+def _shuffled(examples: Examples) -> np.ndarray:
+    return np.random.RandomState(SPLIT_SEED).permutation(len(examples))
 
 
 def _take(examples: Examples, indices: np.ndarray) -> Examples:

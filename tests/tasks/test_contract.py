@@ -38,7 +38,7 @@ def test_every_task_trains_with_every_optimizer(task, optimizer, tmp_path):
 @pytest.mark.parametrize("task", TASKS)
 def test_paper_protocol_runs(task, tmp_path):
     record = run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}"))
-    assert record["settings"]["protocol"] == {"name": "paper", "version": 1}
+    assert record["settings"]["protocol"] == {"name": "paper", "version": 2}
 
 
 @pytest.mark.parametrize("model", ["mobilenetv2", "squeezenet"])

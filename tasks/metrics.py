@@ -1,0 +1,40 @@
+"""The scores of tables, each from predictions and labels, by the libraries that everyone uses."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return the part of predictions that are right, in 0..1."""
+    return float((predictions == labels).mean())
+
+
+def matthews(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return Matthews' correlation, in −1..1; 0 where all predictions are one class."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, predictions))
+
+
+def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return the F1 of class 1, in 0..1; a prediction that is no class at all is a wrong one."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, labels=[1], average="macro", zero_division=0.0))
+
+
+def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return Pearson's correlation, in −1..1; 0 where all predictions are the same."""
+    from scipy.stats import pearsonr
+
+    if np.ptp(predictions) == 0:
+        return 0.0
+    correlation = float(pearsonr(predictions, labels).statistic)
+    return 0.0 if math.isnan(correlation) else correlation
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    metric.__name__: metric for metric in (accuracy, matthews, f1, pearson)
+}
