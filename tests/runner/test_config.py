@@ -41,6 +41,7 @@ from tasks.errors import UserError
         (["~seed"], "not to be changed"),
         (["task=cifar", "model=minilm"], "model=minilm is for language tasks"),
         (["train.validation_examples=null"], "must be set"),
+        (["train.checkpoint=last"], "train.checkpoint=last: must be one of best"),
         (["threads=1.5"], "threads=1.5: must be a whole number"),
         (["data_dir=5"], "data_dir=5: must be a text"),
         (["runs_dir=5"], "runs_dir=5: must be a text"),
@@ -149,6 +150,16 @@ def test_optimizer_changes_are_those_from_its_defaults():
     loaded = config.load(["opt=sgd", "opt.lr=0.1", "task.synthetic=true", "protocol=paper"])
     assert config.opt_changes(loaded) == {"lr": 0.1}
     assert config.opt_changes(config.load(["opt=sgd", "opt.lr=0.001"])) == {}
+
+
+def test_a_tasks_own_entry_in_the_protocol_comes_before_its_budgets_and_its_domains():
+    own = ["+protocol.tasks.cifar={steps: 7, clip_norm: null}", "+protocol.vision.clip_norm=2.0"]
+    loaded = config.load(["protocol=paper", "opt=sgd", *own])
+    assert loaded.train.steps == 7 and loaded.opt.clip_norm is None  # null is an answer, too
+    assert loaded.train.batch_size == loaded.protocol.vision.batch_size
+    probe = config.load(["protocol=paper", "task=probe_newsgroups", "opt=adam"])
+    assert probe.train.steps == probe.protocol.probe.steps
+    assert probe.opt.betas == probe.protocol.language.adam_betas  # of the domain: probes have none
 
 
 def test_batch_norm_is_frozen_in_short_protocols_and_trained_in_the_papers():

@@ -16,7 +16,7 @@ LONG = ["train.steps=60", "train.eval_every=20", "checkpoint_seconds=0.0001"]
 CASES = [
     ["task=cifar", "opt=dog", "model.batch_norm=train"],
     ["task=movies", "opt=adam"],
-    ["task=probe_cifar", "opt=ldog"],
+    ["task=probe_cifar", "opt=ldog", "train.checkpoint=best"],
 ]
 
 

@@ -57,6 +57,25 @@ def test_metrics_hold_loss_step_size_and_both_iterates(made_up):
     assert validation["step"] == 4 and "validation_averaged" in validation
 
 
+def test_best_checkpoint_by_validation_is_what_is_tested(made_up):
+    # A constant rate that is far too high: the first evaluations are the best.
+    words = ["task=probe_cifar", "opt=sgd", "opt.lr=3000", "opt.schedule=constant"]
+    words += ["train.steps=12", "train.eval_every=1"]
+    loaded = made_up(*words, "train.checkpoint=best")
+    results = running.run(loaded)["results"]
+    lines = [json.loads(line) for line in folder_of(loaded).metrics.read_text().splitlines()]
+    for iterate in ("last", "averaged"):
+        key = f"validation_{iterate}"
+        scores = {line["step"]: line[key] for line in lines if key in line}
+        best = max(scores, key=lambda step: (scores[step], -step))
+        assert list(scores) == list(range(1, 13))
+        assert results["checkpoint_steps"][iterate] == best
+        assert results["validation"][iterate] == scores[best]
+    final = running.run(made_up(*words))["results"]
+    assert results["checkpoint_steps"]["last"] < 12 and "checkpoint_steps" not in final
+    assert results["validation"]["last"] > final["validation"]["last"]
+
+
 def test_finished_run_is_not_repeated(made_up, monkeypatch):
     first = running.run(made_up("task=cifar"))
     monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))

@@ -93,6 +93,22 @@ def test_splits_share_no_example(official_test):
     assert set(fewer["train"].inputs.ravel()) < parts["train"] and len(fewer["test"]) == 5
 
 
+def test_validation_is_the_official_part_or_by_the_protocol_the_test_part_itself():
+    def numbered(first, count):
+        return Examples(np.arange(first, first + count).reshape(-1, 1, 1, 1), np.zeros(count, int))
+
+    sizes = {"validation_examples": None, "train_examples": None, "test_examples": None}
+    parts = split(DataSet(numbered(0, 50), numbered(100, 9), ("one",)), sizes, "x")
+    assert len(parts["train"]) == 50
+    assert parts["validation"].inputs.tolist() == parts["test"].inputs.tolist()
+    official = DataSet(numbered(0, 50), numbered(100, 9), ("one",), numbered(200, 8))
+    parts = split(official, sizes, "x")
+    assert len(parts["train"]) == 50
+    assert sorted(parts["validation"].inputs.ravel()) == list(range(200, 208))
+    fewer = split(official, {**sizes, "validation_examples": 3}, "x")["validation"]
+    assert len(fewer) == 3 and set(fewer.inputs.ravel()) < set(range(200, 208))
+
+
 def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_scale():
     moved = {}
     for batch_norm in ("frozen", "train"):
