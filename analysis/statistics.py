@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import comb
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -124,7 +124,7 @@ def bootstrap_intervals(
     ]
     if not pairs or any(np.isnan(side).all() for pair in pairs for side in pair):
         return Intervals(np.nan, UNKNOWN, UNKNOWN)
-    over_tasks = {"median": np.median, "mean": np.mean}[aggregate]
+    over_tasks: Any = np.median if aggregate == "median" else np.mean
     known = [(dog[~np.isnan(dog)], other[~np.isnan(other)]) for dog, other in pairs]
     reds = np.array([relative_error_difference(dog, other) for dog, other in known])
     generator = np.random.default_rng(0)
@@ -216,7 +216,8 @@ def break_even(
     expected = chances @ ranked
     # With a tolerance: an average of equal errors may differ from them in the last digit.
     caught_up = np.flatnonzero(expected <= dog_error + 1e-12)
-    hours = np.arange(1, count + 1) * (np.mean(seconds) if count else np.nan) / 3600
+    seconds = np.asarray(seconds, dtype=float)
+    hours = np.arange(1, count + 1) * (seconds.mean() if count else np.nan) / 3600
     return BreakEven(expected, hours, int(caught_up[0]) + 1 if caught_up.size else None)
 
 

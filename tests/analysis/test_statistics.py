@@ -119,8 +119,8 @@ def test_the_intervals_are_the_same_every_time_and_unknown_without_seeds_or_task
     [(3, 0.88, 0.75), (20, 0.89, 0.94)],
 )
 def test_what_the_intervals_over_tasks_cover(tasks, these, like_these):
-    # Measured at 5 seeds, for a promise of 0.95: resampling 5 seeds covers some 0.9, resampling many
-    # tasks what it promises, and three tasks far too little.
+    # Measured at 5 seeds, for a promise of 0.95: resampling 5 seeds covers some 0.9, resampling
+    # many tasks what it promises, and three tasks far too little.
     generator = np.random.default_rng(0)
     cells, covered = 400, np.zeros(2)
     for _ in range(cells):
