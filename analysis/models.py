@@ -70,7 +70,7 @@ def _groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
     """The tables of each protocol, budget and model: of a task's variants `_first_variant`."""
 
     def whose(table: Table) -> tuple:
-        return tuple(table.problem[GROUP])
+        return tuple(table.problem[name] for name in GROUP)
 
     for key, group in groupby(sorted(tables, key=whose), whose):
         by_task = groupby(sorted(group, key=_task), _task)

@@ -155,10 +155,11 @@ def _resample_seeds(
     """RED of seed means of a task, of shape (resamples,), each of seeds drawn with replacement."""
     paired = dog.shape == other.shape and (np.isnan(dog) == np.isnan(other)).all()
     dog, other = dog[~np.isnan(dog)], other[~np.isnan(other)]
-    of_dog = generator.integers(dog.size, size=(resamples, dog.size))
-    of_other = of_dog if paired else generator.integers(other.size, size=(resamples, other.size))
-    dog_mean = dog[of_dog].mean(axis=1)
-    return (dog_mean - other[of_other].mean(axis=1)) / dog_mean
+    # Of shape (seeds, resamples): sums along the first axis are several times as fast.
+    of_dog = generator.integers(dog.size, size=(dog.size, resamples))
+    of_other = of_dog if paired else generator.integers(other.size, size=(other.size, resamples))
+    dog_mean = dog[of_dog].mean(axis=0)
+    return (dog_mean - other[of_other].mean(axis=0)) / dog_mean
 
 
 Verdict = Literal["better", "non-inferior", "worse", "inconclusive"]

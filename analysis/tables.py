@@ -197,13 +197,13 @@ def _break_even(
 
 def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
     """Each table as .md, .csv and .tex and the summary of all as .md and .csv, by file name."""
-    made = {"summary.md": _summary(tables, frame)}
-    made["summary.csv"] = csv(pd.concat([_numbers(table) for table in tables]))
-    for table in tables:
-        shown = text.display(table.cells, table.problem)
-        made[f"{table.stem}.md"] = f"{MARK}\n# {table.title}\n\n{_body(table)}\n"
-        made[f"{table.stem}.csv"] = csv(_numbers(table))
-        made[f"{table.stem}.tex"] = f"% {MADE_BY}\n{text.latex(shown, LEFT)}"
+    shown = [text.display(table.cells, table.problem) for table in tables]
+    numbers = [_numbers(table) for table in tables]
+    made = {"summary.md": _summary(tables, shown, frame), "summary.csv": csv(pd.concat(numbers))}
+    for table, cells, of_cells in zip(tables, shown, numbers, strict=True):
+        made[f"{table.stem}.md"] = f"{MARK}\n# {table.title}\n\n{_body(table, cells)}\n"
+        made[f"{table.stem}.csv"] = csv(of_cells)
+        made[f"{table.stem}.tex"] = f"% {MADE_BY}\n{text.latex(cells, LEFT)}"
     return made
 
 
@@ -237,12 +237,14 @@ def render(tables: list[Table], problem_ids: Sequence[str] | None = None) -> str
         for table in tables
         if problem_ids is None or table.problem.problem_id.startswith(tuple(problem_ids))
     ]
-    return "\n\n".join(f"{table.title}\n\n{_body(table)}" for table in wanted)
+    shown = [text.display(table.cells, table.problem) for table in wanted]
+    parts = zip(wanted, shown, strict=True)
+    return "\n\n".join(f"{table.title}\n\n{_body(table, cells)}" for table, cells in parts)
 
 
-def _body(table: Table) -> str:
-    cells = text.markdown(text.display(table.cells, table.problem), LEFT)
-    return f"{text.heading(table.problem)}\n\n{cells}\n\n{text.bullets(table.notes)}"
+def _body(table: Table, shown: pd.DataFrame) -> str:
+    lines = text.markdown(shown, LEFT)
+    return f"{text.heading(table.problem)}\n\n{lines}\n\n{text.bullets(table.notes)}"
 
 
 def _numbers(table: Table) -> pd.DataFrame:
@@ -252,10 +254,9 @@ def _numbers(table: Table) -> pd.DataFrame:
     return pd.concat([identity.reset_index(drop=True), cells], axis=1)
 
 
-def _summary(tables: list[Table], frame: pd.DataFrame) -> str:
+def _summary(tables: list[Table], shown: list[pd.DataFrame], frame: pd.DataFrame) -> str:
     parts = []
-    for table in tables:
-        cells = text.display(table.cells, table.problem)
+    for table, cells in zip(tables, shown, strict=True):
         score = cells.columns[3]
         cells = cells.rename(columns={score: "test"}).drop(columns=["last", "averaged"])
         cells.insert(0, "table", f"[{table.stem}]({table.stem}.md)")
