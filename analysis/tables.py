@@ -65,7 +65,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
     current = newest(frame)
     choices = dict(list(choose(current).groupby("problem_id")))
     runs = dict(list(scored(current)[["problem_id", *_RUN]].groupby("problem_id")))
-    trials = dict(list(_trials(current).groupby("problem_id")))
+    trials = _trials(current)
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")
     problems = problems.sort_values([*STEM, "problem_id"])
     names = ["-".join(problem) for problem in zip(*(problems[part] for part in STEM), strict=True)]
@@ -78,7 +78,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
         stem = name + (f"-{problem_id[:6]}" if len(rivals) else "")
         chosen = choices[problem_id]
         cells, errors = _cells(runs[problem_id], chosen)
-        caught_up = _break_even(trials.get(problem_id), cells, errors)
+        caught_up = _break_even(trials.get(problem_id, {}), cells, errors)
         notes = [
             *text.warnings(chosen, cells),
             *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
@@ -121,17 +121,17 @@ def _cells(
     runs["test_examples"] = seen["test_examples"].to_numpy(float, na_value=np.nan)
     is_dog = (runs["optimizer"] == DOG) & runs["opt_default"] & (runs["status"] != "failed")
     dog = _select(runs, is_dog)
-    cells = pd.DataFrame(
-        [_cell(runs, choice, dog) for choice in choices.to_dict("records")],
-        columns=[*(name for name in CELLS if name != "label"), "errors"],
-    )
-    labels = frame.set_index("optimizer")["label"].to_dict()
-    # DoG and its relatives first: they are what the others are compared with.
-    first = cells["optimizer"].map({DOG: 0, "ldog": 1}).fillna(2)
-    cells = cells.assign(label=cells["optimizer"].map(labels), first=first).sort_values(
-        ["first", "label", "optimizer"], kind="stable", ignore_index=True
-    )
-    return cells[CELLS], cells["errors"].tolist()
+    lines = [_cell(runs, choice, dog) for choice in choices.to_dict("records")]
+    labels = dict(zip(frame["optimizer"], frame["label"], strict=True))
+
+    def place(line: dict) -> tuple[int, str, str]:
+        # DoG and its relatives first: they are what the others are compared with.
+        first = {DOG: 0, "ldog": 1}.get(line["optimizer"], 2)
+        return first, line["label"], line["optimizer"]
+
+    lines = sorted((line | {"label": labels[line["optimizer"]]} for line in lines), key=place)
+    errors = [line.pop("errors") for line in lines]
+    return pd.DataFrame(lines, columns=CELLS), errors
 
 
 def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
@@ -171,28 +171,40 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else np.nan
 
 
-def _trials(current: pd.DataFrame) -> pd.DataFrame:
-    """The grid runs at the tuning seed that have a result, by rate; with `gain`, validation's."""
-    trials = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
-    trials = scored(trials[is_grid_run(trials)]).sort_values(["learning_rate", "setting"])
-    score = validation_score(trials)
-    return trials.assign(gain=score.where(trials["higher_is_better"], -score))
+# An optimizer's grid runs of a problem: for each its gain, test error and seconds.
+Trials = dict[str, list[tuple[float, float, float]]]
+
+
+def _trials(current: pd.DataFrame) -> dict[str, Trials]:
+    """The grid runs at the tuning seed that have a result, of each problem, by learning rate.
+
+    The gain is the validation score, where lower is better with its sign changed.
+    """
+    runs = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
+    runs = scored(runs[is_grid_run(runs)]).sort_values(["learning_rate", "setting"])
+    score = validation_score(runs)
+    gain = score.where(runs["higher_is_better"], -score)
+    trials: dict[str, Trials] = {}
+    whose = zip(runs["problem_id"], runs["optimizer"], strict=True)
+    numbers = zip(gain, runs["error"], runs["seconds"], strict=True)
+    for (problem_id, optimizer), trial in zip(whose, numbers, strict=True):
+        trials.setdefault(problem_id, {}).setdefault(optimizer, []).append(trial)
+    return trials
 
 
 def _break_even(
-    trials: pd.DataFrame | None, cells: pd.DataFrame, errors: list[dict[int, float]]
+    trials: Trials, cells: pd.DataFrame, errors: list[dict[int, float]]
 ) -> dict[str, statistics.BreakEven]:
     """Each grid's break-even with DoG's reported runs; empty where DoG has no RED."""
     is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT) & cells["red"].notna()
-    if trials is None or not is_dog.any():
+    if not is_dog.any():
         return {}
     dog_error = fmean(errors[int(is_dog.argmax())].values())
-    return {
-        str(optimizer): statistics.break_even(
-            group["gain"], group["error"], group["seconds"], dog_error
-        )
-        for optimizer, group in trials.groupby("optimizer")
-    }
+    curves = {}
+    for optimizer, runs in sorted(trials.items()):
+        gain, error, seconds = np.transpose(runs)
+        curves[optimizer] = statistics.break_even(gain, error, seconds, dog_error)
+    return curves
 
 
 def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
