@@ -77,7 +77,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
         rivals = rivals[rivals["problem_id"] != problem_id]
         stem = name + (f"-{problem_id[:6]}" if len(rivals) else "")
         chosen = choices[problem_id]
-        cells, errors = _cells(runs[problem_id], chosen)
+        cells, errors = compare(runs[problem_id], chosen)
         caught_up = _break_even(trials.get(problem_id, {}), cells, errors)
         notes = [
             *text.warnings(chosen, cells),
@@ -112,10 +112,14 @@ def _select(runs: Runs, which: np.ndarray) -> Runs:
     return {name: values[which] for name, values in runs.items()}
 
 
-def _cells(
+def compare(
     frame: pd.DataFrame, choices: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[dict[int, float]]]:
-    """The lines of a table, CELLS, and of each the errors of its runs by seed."""
+    """The lines of a table, CELLS, one for each choice, and of each line the errors by seed.
+
+    `frame` has the `scored` runs of one problem, `choices` the columns that `selection.choose`
+    gives; the runs of a choice are those of its setting, or of its optimizer's default.
+    """
     seen = reported(frame)
     runs = {name: seen[name].to_numpy() for name in _RUN}
     runs["test_examples"] = seen["test_examples"].to_numpy(float, na_value=np.nan)
@@ -210,18 +214,18 @@ def _break_even(
 def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
     """Each table as .md, .csv and .tex and the summary of all as .md and .csv, by file name."""
     shown = [text.display(table.cells, table.problem) for table in tables]
-    numbers = [_numbers(table) for table in tables]
-    made = {"summary.md": _summary(tables, shown, frame), "summary.csv": csv(pd.concat(numbers))}
-    for table, cells, of_cells in zip(tables, shown, numbers, strict=True):
+    exact = [numbers(table.problem, table.cells) for table in tables]
+    made = {"summary.md": _summary(tables, shown, frame), "summary.csv": csv(pd.concat(exact))}
+    for table, cells, of_cells in zip(tables, shown, exact, strict=True):
         made[f"{table.stem}.md"] = f"{MARK}\n# {table.title}\n\n{_body(table, cells)}\n"
         made[f"{table.stem}.csv"] = csv(of_cells)
         made[f"{table.stem}.tex"] = f"% {MADE_BY}\n{text.latex(cells, LEFT)}"
     return made
 
 
-def csv(numbers: pd.DataFrame) -> str:
+def csv(frame: pd.DataFrame) -> str:
     """The numbers as the file holds them."""
-    return numbers.to_csv(index=False, lineterminator="\n")
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def write(files: dict[str, str], folder: Path) -> None:
@@ -259,10 +263,10 @@ def _body(table: Table, shown: pd.DataFrame) -> str:
     return f"{text.heading(table.problem)}\n\n{lines}\n\n{text.bullets(table.notes)}"
 
 
-def _numbers(table: Table) -> pd.DataFrame:
-    """The table's cells beside what identifies its problem, rounded below any real difference."""
-    identity = pd.DataFrame([table.problem[IDENTITY]] * len(table.cells), columns=IDENTITY)
-    cells = table.cells.round({"hours": 8}).round(8)
+def numbers(problem: pd.Series, cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells beside what identifies their problem, rounded below any real difference."""
+    identity = pd.DataFrame([problem[IDENTITY]] * len(cells), columns=IDENTITY)
+    cells = cells.round({"hours": 8}).round(8)
     return pd.concat([identity.reset_index(drop=True), cells], axis=1)
 
 
