@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from analysis import statistics, text
 from analysis.paper import read_cells
-from analysis.selection import is_grid_run, newest
+from analysis.selection import DOG, is_grid_run, newest
 from analysis.tables import MARK, csv, reported, scored
 from runner import TUNING_SEED
 
@@ -64,7 +65,8 @@ FINAL: dict[int, tuple[str, str, dict[str, int]]] = {
 
 CELL = ["model", "task", "optimizer", "rate"]
 COLUMNS = ["table", *CELL, "iterate", "protocol", "problem_id", "mean", "half_width", "seeds"]
-COLUMNS += ["diverged", "paper_mean", "paper_std", "difference", "departures"]
+COLUMNS += ["diverged", "paper_mean", "paper_std", "difference"]
+COLUMNS += ["red", "paper_red", "departures"]
 
 ORDER = ["table", *CELL, "protocol", "problem_id", "iterate"]
 NAMES = {
@@ -82,7 +84,7 @@ _NOTES = [
     "arXiv 2302.12022; Tables 4 and 5 have the iterate that validation chose, Tables 1 and 2 both.",
     "ours − paper: in points, of the same metric. A line is of one protocol and one problem; what "
     "its budget has other than the paper's is named as far as the paper's tables tell it.",
-    "Metrics are in percent.",
+    "Metrics are in percent. RED: (err_DoG − err) / err_DoG, of each side's own DoG.",
 ]
 
 
@@ -111,6 +113,8 @@ def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
     - iterate: "chosen" by validation (Tables 4 and 5), or "last" and "averaged" (Tables 1 and 2);
     - protocol, problem_id: of our runs. A line is of one problem, and so of one protocol;
     - seeds: the seeds that ours is the mean of: the reported ones, or else the tuning seed;
+    - red, paper_red: RED of seed means against DoG's own cell, in percent, of Tables 4 and 5
+      alone; ours only where DoG with its default settings was run on the same problem;
     - departures: what our problem has other than the paper, as far as the paper's tables tell.
     """
     runs = newest(frame)
@@ -123,26 +127,29 @@ def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
     for cell in _cells(paper).to_dict("records"):
         theirs.setdefault(tuple(cell[name] for name in CELL), []).append(cell)
     budgets = _budgets(paper)
-    runs = scored(runs).assign(chosen=lambda these: these["test"])
+    runs = scored(runs)
+    dog = reported(runs[(runs["optimizer"] == DOG) & runs["opt_default"]])
+    dog_errors: dict[Any, Any] = dict(list(dog.groupby("problem_id")["error"]))
     rows = []
-    for _, tried in runs.groupby(["problem_id", "optimizer", "setting"]):
+    for (problem_id, *_), tried in runs.groupby(["problem_id", "optimizer", "setting"]):
         seen = reported(tried) if len(reported(tried)) else tried
         same = theirs.get(_cell(seen.iloc[0]), [])
-        rows += [_line(seen, cell, budgets[cell["task"]]) for cell in same]
+        dog_error = dog_errors.get(problem_id, [])
+        rows += [_line(seen, dog_error, cell, budgets[cell["task"]]) for cell in same]
     return pd.DataFrame(rows, columns=COLUMNS).sort_values(ORDER, ignore_index=True)
 
 
 def _cell(run: pd.Series) -> tuple[str, str, str, float]:
     """`CELL` of a run by the paper's names; the rate of an optimizer without one is 0."""
     # As it is written: 0.1 · 0.1 is 0.01.
-    rate = 0.0 if run["optimizer"] in ("dog", "ldog") else float(f"{run['learning_rate']:.6g}")
+    rate = 0.0 if run["optimizer"] in (DOG, "ldog") else float(f"{run['learning_rate']:.6g}")
     return MODELS[run["model"]], TASKS[run["task"]], OPTIMIZERS[run["optimizer"]], rate
 
 
 def _cells(paper: Path) -> pd.DataFrame:
-    """The cells of Tables 1, 2, 4 and 5: table, `CELL`, iterate, paper_mean and paper_std."""
+    """The cells of Tables 1, 2, 4 and 5: table, `CELL`, iterate, and what the paper has."""
     tuned = read_cells(paper / "tables_4_5.csv").rename(columns={"peak_lr": "rate"})
-    tuned = tuned.rename(columns={"mean": "paper_mean", "std": "paper_std"})
+    tuned = tuned.rename(columns={"mean": "paper_mean", "std": "paper_std", "red": "paper_red"})
     parts = [tuned.assign(iterate="chosen", rate=tuned["rate"].fillna(0))]
     final = pd.read_csv(paper / "tables_1_2.csv").rename(columns={"algorithm": "optimizer"})
     # "0.1 (canonical)" is a rate, and "-" is none.
@@ -152,7 +159,8 @@ def _cells(paper: Path) -> pd.DataFrame:
     for iterate, column in (("last", "without"), ("averaged", "with")):
         score = final[f"acc_{column}_averaging_pct"]
         parts.append(final.assign(iterate=iterate, paper_mean=score, paper_std=np.nan))
-    return pd.concat(parts)[["table", *CELL, "iterate", "paper_mean", "paper_std"]]
+    columns = ["table", *CELL, "iterate", "paper_mean", "paper_std", "paper_red"]
+    return pd.concat(parts)[columns]
 
 
 def _budgets(paper: Path) -> dict[str, dict[Any, Any]]:
@@ -170,11 +178,14 @@ def _budgets(paper: Path) -> dict[str, dict[Any, Any]]:
     return budgets | {task: dict(budget) for _, task, budget in FINAL.values()}
 
 
-def _line(runs: pd.DataFrame, theirs: dict[Any, Any], budget: dict[Any, Any]) -> dict[str, Any]:
+def _line(
+    runs: pd.DataFrame, dog_errors: ArrayLike, theirs: dict[Any, Any], budget: dict[Any, Any]
+) -> dict[str, Any]:
     """Our runs of one problem and setting beside the paper's cell."""
     first = runs.iloc[0]
     scores = 100 * runs["test" if theirs["iterate"] == "chosen" else f"test_{theirs['iterate']}"]
     mean, half_width = statistics.student_t(scores)
+    red = 100 * statistics.relative_error_difference(dog_errors, runs["error"])
     seeds = ", ".join(str(seed) for seed in sorted(runs["seed"]))
     departures = _departures(first, budget)
     return {
@@ -185,6 +196,7 @@ def _line(runs: pd.DataFrame, theirs: dict[Any, Any], budget: dict[Any, Any]) ->
         "half_width": half_width,
         "seeds": seeds,
         "diverged": int((runs["status"] == "diverged").sum()),
+        "red": red if theirs["iterate"] == "chosen" else np.nan,
         "difference": np.nan if "metric" in departures else mean - theirs["paper_mean"],
         "departures": "; ".join(departures.values()),
     }
@@ -221,6 +233,8 @@ def display(cells: pd.DataFrame) -> pd.DataFrame:
             "diverged": cells["diverged"].astype(str),
             "paper ± std": [_plus_minus(*pair) for pair in theirs],
             "ours − paper": [text.signed(points / 100) for points in cells["difference"]],
+            "RED %": [text.signed(red / 100) for red in cells["red"]],
+            "paper's RED %": [text.signed(red / 100) for red in cells["paper_red"]],
             "other than in the paper": cells["departures"].replace("", "nothing"),
         }
     )

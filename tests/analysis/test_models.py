@@ -54,6 +54,16 @@ def test_red_over_tasks_by_hand(build):
     assert (sgd.runs, sgd.hours) == (3, pytest.approx(1.5))
 
 
+def test_near_best_is_the_profile_at_the_margin_over_all_tasks(build):
+    # SGD is best on a and b, DoG far behind there; L-DoG is within 5 % on c and ran nowhere else.
+    built = build(*reported(), made_up.record(1 - 0.209, opt="ldog", task="c"))
+    near = models.build(built).set_index("optimizer")["near_best"]
+    assert near.to_dict() == pytest.approx({"dog": 1 / 3, "ldog": 1 / 3, "sgd": 2 / 3})
+    errors = models.mean_errors(built)
+    assert errors.loc[("dog", "default")].tolist() == pytest.approx([0.3, 0.4, 0.2])
+    assert errors.loc[("ldog", "default")].isna().tolist() == [True, True, False]
+
+
 def test_dog_is_the_reference_and_judged_by_nobody(build):
     dog = line(build(*reported()), "dog")
     assert dog.red_median == 0 and np.isnan([dog.these_low, dog.like_high]).all()

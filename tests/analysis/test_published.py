@@ -53,6 +53,16 @@ def test_reported_seeds_take_the_place_of_the_tuning_seed(frame_of):
     assert (cell["seeds"], cell["mean"]) == ("0", pytest.approx(60))
 
 
+def test_red_is_of_each_sides_own_dog(frame_of):
+    made = [made_up.record(0.8, opt="dog", seed=0, **PAPER),
+            made_up.record(0.7, changed={"lr": 0.01 * 3}, seed=100, **PAPER),
+            made_up.record(0.9, opt="dog", **PAPER | {"protocol": ("lite", 1)})]  # fmt: skip
+    cells = {cell["optimizer"]: cell for cell in cells_of(frame_of(*made))}
+    assert cells["SGD"]["red"] == pytest.approx(100 * (0.2 - 0.3) / 0.2)
+    assert cells["SGD"]["paper_red"] == pytest.approx(100 * (21.5 - 21.1) / 21.5)
+    assert cells["DoG"]["red"] == 0
+
+
 def test_departures_from_the_papers_budget_are_named(frame_of):
     small = made_up.record(0.5, opt="dog", **CIFAR | {"steps": 468}, batch_size=32)
     (cell,) = cells_of(frame_of(small))
