@@ -3,8 +3,14 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from analysis.tables import Table
 
 
 def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
@@ -20,7 +26,7 @@ def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
     unknown = [one for one in problem_ids if not tables.render(made, [one])]
     if unknown:
         raise UserError(f"no runs of problem {unknown[0]}: see the problem_id in records.csv")
-    tables.write(made, frame, results / "tables")
+    tables.write(files(made, frame), results / "tables")
     drawn = figures.write(made, frame, results / "figures")
     lines = [tables.render(made, problem_ids), ""] if problem_ids else []
     for table in made:
@@ -30,6 +36,18 @@ def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
     lines.append(f"{len(made)} tables: {_short(results / 'tables' / 'summary.md')} lists them")
     lines.append(f"{len(drawn)} figures: {_short(results / 'figures')}")
     return "\n".join(lines)
+
+
+def files(made: list["Table"], frame: "DataFrame") -> dict[str, str]:
+    """Everything under results/tables that comes from records, by file name."""
+    from analysis import models, published, sensitivity, tables
+
+    return (
+        tables.files(made, frame)
+        | models.files(made)
+        | sensitivity.files(made, frame)
+        | published.files(frame)
+    )
 
 
 def _short(path: Path) -> str:

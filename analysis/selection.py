@@ -1,8 +1,9 @@
 """Chooses each optimizer's learning rate as its user would: from validation scores only."""
 
 import json
-from collections.abc import Iterable
-from statistics import median
+import math
+from collections.abc import Callable, Iterable, Iterator
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from runner import TUNING_SEED
 
 DOG = "dog"
 
-DEFAULT, MODEL_TUNED, INSTANCE_TUNED = "default", "model-tuned", "instance-tuned"
-ROWS = [DEFAULT, MODEL_TUNED, INSTANCE_TUNED]
+DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN = "default", "model-tuned", "model-tuned (mean)"
+LEAVE_ONE_TASK_OUT, INSTANCE_TUNED = "leave-one-task-out", "instance-tuned"
+ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, INSTANCE_TUNED]
 
 # All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
 READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
@@ -24,10 +26,14 @@ READ += ["validation_last", "validation_averaged", "validation_examples"]
 
 _WHOSE = ["protocol", "protocol_version", "budget", "problem_id", "task", "model"]
 CHOICE_COLUMNS = [*_WHOSE, "optimizer", "row", "setting", "overrides", "edge"]
-CHOICE_COLUMNS += ["tuning_runs", "tuning_seconds", "tuning_tasks"]
+CHOICE_COLUMNS += ["tuning_runs", "tuning_seconds", "tuning_runs_elsewhere", "tuning_tasks"]
 
 # A problem's columns of records.csv.
 Problem = dict[Any, Any]
+# A tuning run's: those below, its `score` (higher is better) and its `red`. (Not a frame: the many
+# small choices would take ten times as long.)
+Trial = dict[Any, Any]
+_TRIAL = ["problem_id", "task", "optimizer", "setting", "learning_rate", "overrides", "seconds"]
 
 
 def choose(frame: pd.DataFrame) -> pd.DataFrame:
@@ -36,12 +42,17 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     `frame` is what `records.collect` returns, of any stage: only runs at `TUNING_SEED` and of them
     only the validation columns decide. Returns `CHOICE_COLUMNS`, of which
 
-    - row: default; model-tuned (best median validation RED over the tasks of the same protocol,
-      budget and model); instance-tuned (best validation score on the task itself);
+    - row: one of `ROWS`: default; model-tuned, by either of the paper's rules: the best median
+      validation RED over the tasks of the same protocol, budget and model, and the best mean
+      validation score over them, "model-tuned (mean)", where that is another setting;
+      leave-one-task-out (the first of these rules without the task itself: what its user knew
+      before); instance-tuned (best validation score on the task itself);
     - setting: as in `frame`; "" also for a default that was never run;
     - overrides: the setting as a dictionary of what to change in the optimizer's defaults;
     - edge: the learning rate is the lowest or the highest of those tried;
     - tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time);
+    - tuning_runs_elsewhere: the runs on other tasks without which there is no such choice, where
+      it uses nothing of this task;
     - tuning_tasks: the tasks that it rests on, joined by ", ".
 
     An optimizer without a grid has the default only; so has one without tuning runs.
@@ -56,15 +67,8 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
         here = problems[problem_id]
         whose = {name: here[name] for name in _WHOSE} | {"optimizer": optimizer}
         rows.append(whose | _default(runs))
-        rivals = trials[trials["optimizer"] == optimizer]
-        tried = rivals[rivals["problem_id"] == problem_id]
-        if tried["score"].isna().all():
-            continue
-        by_model, tasks = _best_over_tasks(rivals, here, problems)
-        if by_model is not None:
-            rows.append(whose | _tuned(tried, MODEL_TUNED, by_model, tasks))
-        by_instance = _first(tried["setting"], tried["learning_rate"], tried["score"])
-        rows.append(whose | _tuned(tried, INSTANCE_TUNED, by_instance, [here["task"]]))
+        rivals = trials.get(str(optimizer), {})
+        rows += [whose | row for row in _tuned_rows(rivals, here, problems)]
     return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
 
 
@@ -113,8 +117,8 @@ def is_grid_run(frame: pd.DataFrame) -> pd.Series:
     return pd.Series([known[pair] for pair in pairs], index=frame.index, dtype=bool)
 
 
-def _trials(frame: pd.DataFrame) -> pd.DataFrame:
-    """The tuning runs with `score` (higher is better) and `red`; a crashed run has nan there."""
+def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
+    """The tuning runs by optimizer and problem; a crashed run has no score and no RED (nan)."""
     runs = frame[frame["seed"] == TUNING_SEED]
     runs = runs.assign(
         score=validation_score(runs).where(runs["higher_is_better"], -validation_score(runs)),
@@ -127,41 +131,77 @@ def _trials(frame: pd.DataFrame) -> pd.DataFrame:
     )
     dog_errors = reference[enough].set_index("problem_id")["error"].to_dict()
     dog_error = runs["problem_id"].map(dog_errors).astype("float64")
-    return runs.assign(red=(dog_error - runs["error"]) / dog_error)[is_grid_run(runs)]
+    runs = runs.assign(red=(dog_error - runs["error"]) / dog_error)
+    trials: dict[str, dict[str, list[Trial]]] = {}
+    for trial in runs.loc[is_grid_run(runs), [*_TRIAL, "score", "red"]].to_dict("records"):
+        own = trials.setdefault(trial["optimizer"], {})
+        own.setdefault(trial["problem_id"], []).append(trial)
+    return trials
 
 
-def _first(settings: Iterable[str], rates: Iterable[float], values: Iterable[float]) -> str:
-    """The setting of the highest value; of equals, that with the smallest rate."""
-    ranking = zip(values, rates, settings, strict=True)
-    return min((-value, rate, setting) for value, rate, setting in ranking if value == value)[2]
+def _tuned_rows(
+    rivals: dict[str, list[Trial]], here: Problem, problems: dict[str, Problem]
+) -> Iterator[dict[str, Any]]:
+    """The tuned rows of an optimizer on the problem `here`, from its trials on all problems."""
+    tried = rivals.get(here["problem_id"], [])
+    done = {trial["setting"] for trial in tried if _known(trial["score"])}
+    if not done:
+        return
+    others = [problems[problem_id] for problem_id in sorted(rivals)]
+    alike = [one for near in _one_problem_a_task(here, others) for one in rivals[near]]
+    by_red = _best_over_tasks(alike, "red", median, done)
+    if by_red is not None:
+        yield _tuned(tried, MODEL_TUNED, by_red, _tasks(alike, "red"))
+        by_score = _best_over_tasks(alike, "score", fmean, done)
+        if by_score not in (None, by_red):
+            yield _tuned(tried, MODEL_TUNED_MEAN, by_score, _tasks(alike, "score"))
+    tasks = [task for task in _tasks(alike, "red") if task != here["task"]]
+    elsewhere = [trial for trial in alike if trial["task"] in tasks]
+    unseen = _best_over_tasks(elsewhere, "red", median, {one["setting"] for one in elsewhere})
+    if unseen is not None:
+        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, unseen, tasks)
+        free = {"tuning_runs": 0, "tuning_seconds": 0.0}
+        yield row | free | {"tuning_runs_elsewhere": row["tuning_runs"]}
+    by_instance = _first((one["score"], one["learning_rate"], one["setting"]) for one in tried)
+    yield _tuned(tried, INSTANCE_TUNED, by_instance, [here["task"]])
+
+
+def _known(value: float) -> bool:
+    return not math.isnan(value)
+
+
+def _first(ranking: Iterable[tuple[float, float, str]]) -> str:
+    """The setting of the highest value; of equals, that with the smallest rate.
+
+    `ranking` has (value, rate, setting) of each.
+    """
+    return min((-value, rate, setting) for value, rate, setting in ranking if _known(value))[2]
+
+
+def _tasks(trials: Iterable[Trial], value: str) -> list[str]:
+    """The tasks that have a say: those where the value is known."""
+    return sorted({trial["task"] for trial in trials if _known(trial[value])})
 
 
 def _best_over_tasks(
-    rivals: pd.DataFrame, here: Problem, problems: dict[str, Problem]
-) -> tuple[str | None, list[str]]:
-    """The setting with the best median RED over the model's tasks, and these tasks' names.
+    trials: list[Trial], value: str, aggregate: Callable[[list[float]], float], among: set[str]
+) -> str | None:
+    """The setting of `among` with the best aggregate of a value over the tasks, if there is any.
 
-    A task counts if DoG has enough errors there; a setting, if it has a result on all these tasks
-    and on the problem `here`.
+    A task counts if the value is known there (RED: if DoG has enough errors there); a setting, if
+    it has one on all these tasks.
     """
-    own = rivals["setting"][(rivals["problem_id"] == here["problem_id"]) & rivals["score"].notna()]
-    others = [problems[problem_id] for problem_id in sorted(set(rivals["problem_id"]))]
-    rivals = rivals[rivals["problem_id"].isin(_one_problem_a_task(here, others))]
-    rivals = rivals[rivals["red"].notna()]
-    tasks = sorted(set(rivals["task"]))
-    rivals = rivals[rivals["setting"].isin(own)]
-    reds: dict[tuple[str, float], list[float]] = {}
-    columns = (rivals[name] for name in ("setting", "learning_rate", "red"))
-    for setting, rate, red in zip(*columns, strict=True):
-        reds.setdefault((setting, rate), []).append(red)
+    values: dict[tuple[float, str], list[float]] = {}
+    for trial in trials:
+        if trial["setting"] in among and _known(trial[value]):
+            key = (trial["learning_rate"], trial["setting"])
+            values.setdefault(key, []).append(trial[value])
+    count = len(_tasks(trials, value))
     # The last digits of a median depend on the order of sums; a tie must stay one.
-    medians = {
-        key: round(median(some), 12) for key, some in reds.items() if len(some) == len(tasks)
-    }
-    if not medians:
-        return None, tasks
-    settings, rates = zip(*medians, strict=True)
-    return _first(settings, rates, medians.values()), tasks
+    ranking = [
+        (round(aggregate(some), 12), *key) for key, some in values.items() if len(some) == count
+    ]
+    return _first(ranking) if ranking else None
 
 
 def _one_problem_a_task(here: Problem, problems: list[Problem]) -> list[str]:
@@ -195,20 +235,21 @@ def _default(runs: pd.DataFrame) -> dict:
         "edge": False,
         "tuning_runs": 0,
         "tuning_seconds": 0.0,
+        "tuning_runs_elsewhere": 0,
         "tuning_tasks": "",
     }
 
 
-def _tuned(tried: pd.DataFrame, row: str, setting: str, tasks: list[str]) -> dict:
-    chosen = tried["setting"].tolist().index(setting)
-    rates = tried["learning_rate"]
-    known = rates[tried["score"].notna()]
+def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: list[str]) -> dict:
+    chosen = next(trial for trial in tried if trial["setting"] == setting)
+    rates = [trial["learning_rate"] for trial in tried if _known(trial["score"])]
     return {
         "row": row,
         "setting": setting,
-        "overrides": json.loads(tried["overrides"].iloc[chosen]),
-        "edge": bool(rates.iloc[chosen] in (known.min(), known.max())),
+        "overrides": json.loads(chosen["overrides"]),
+        "edge": chosen["learning_rate"] in (min(rates), max(rates)),
         "tuning_runs": len(tried),
-        "tuning_seconds": float(tried["seconds"].sum()),
+        "tuning_seconds": sum(one["seconds"] for one in tried if _known(one["seconds"])),
+        "tuning_runs_elsewhere": 0,
         "tuning_tasks": ", ".join(tasks),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -12,16 +13,19 @@ from analysis.records import write_if_changed
 from analysis.selection import (
     DEFAULT,
     DOG,
-    INSTANCE_TUNED,
     MODEL_TUNED,
+    MODEL_TUNED_MEAN,
     choose,
+    is_grid_run,
     iterate,
     newest,
+    validation_score,
 )
 from runner import TUNING_SEED
 
 # Says whose a file is: only files with it are removed when their table is gone.
 MADE_BY = "made by scripts/tables.py of dog-bench, do not edit"
+MARK = f"<!-- {MADE_BY} -->"
 
 IDENTITY = ["problem_id", "task", "task_version", "model", "protocol", "protocol_version"]
 IDENTITY += ["metric", "steps", "batch_size", "train_examples"]
@@ -46,6 +50,8 @@ class Table:
     stem: str  # <task>-<model>-<protocol>: the name of its files
     problem: pd.Series  # the columns of records.csv that all its runs share
     cells: pd.DataFrame  # CELLS, a line for each optimizer and row
+    errors: list[dict[int, float]]  # of each line, the reported runs' test errors by seed
+    break_even: dict[str, statistics.BreakEven]  # of each optimizer with a grid, against DoG
     notes: list[str]
 
     @property
@@ -59,6 +65,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
     current = newest(frame)
     choices = dict(list(choose(current).groupby("problem_id")))
     runs = dict(list(scored(current)[["problem_id", *_RUN]].groupby("problem_id")))
+    trials = _trials(current)
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")
     problems = problems.sort_values([*STEM, "problem_id"])
     names = ["-".join(problem) for problem in zip(*(problems[part] for part in STEM), strict=True)]
@@ -70,14 +77,16 @@ def build(frame: pd.DataFrame) -> list[Table]:
         rivals = rivals[rivals["problem_id"] != problem_id]
         stem = name + (f"-{problem_id[:6]}" if len(rivals) else "")
         chosen = choices[problem_id]
-        cells = _cells(runs[problem_id], chosen)
+        cells, errors = compare(runs[problem_id], chosen)
+        caught_up = _break_even(trials.get(problem_id, {}), cells, errors)
         notes = [
             *text.warnings(chosen, cells),
             *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
             *old[tuple(problem[STEM])],
             *text.explanations(problem, chosen, cells),
+            *text.break_even(caught_up, cells),
         ]
-        tables.append(Table(stem, problem, cells, notes))
+        tables.append(Table(stem, problem, cells, errors, caught_up, notes))
     return tables
 
 
@@ -103,23 +112,30 @@ def _select(runs: Runs, which: np.ndarray) -> Runs:
     return {name: values[which] for name, values in runs.items()}
 
 
-def _cells(frame: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+def compare(
+    frame: pd.DataFrame, choices: pd.DataFrame
+) -> tuple[pd.DataFrame, list[dict[int, float]]]:
+    """The lines of a table, CELLS, one for each choice, and of each line the errors by seed.
+
+    `frame` has the `scored` runs of one problem, `choices` the columns that `selection.choose`
+    gives; the runs of a choice are those of its setting, or of its optimizer's default.
+    """
     seen = reported(frame)
     runs = {name: seen[name].to_numpy() for name in _RUN}
     runs["test_examples"] = seen["test_examples"].to_numpy(float, na_value=np.nan)
     is_dog = (runs["optimizer"] == DOG) & runs["opt_default"] & (runs["status"] != "failed")
     dog = _select(runs, is_dog)
-    cells = pd.DataFrame(
-        [_cell(runs, choice, dog) for choice in choices.to_dict("records")],
-        columns=[name for name in CELLS if name != "label"],
-    )
-    labels = frame.set_index("optimizer")["label"].to_dict()
-    # DoG and its relatives first: they are what the others are compared with.
-    first = cells["optimizer"].map({DOG: 0, "ldog": 1}).fillna(2)
-    cells = cells.assign(label=cells["optimizer"].map(labels), first=first).sort_values(
-        ["first", "label", "optimizer"], kind="stable", ignore_index=True
-    )
-    return cells[CELLS]
+    lines = [_cell(runs, choice, dog) for choice in choices.to_dict("records")]
+    labels = dict(zip(frame["optimizer"], frame["label"], strict=True))
+
+    def place(line: dict) -> tuple[int, str, str]:
+        # DoG and its relatives first: they are what the others are compared with.
+        first = {DOG: 0, "ldog": 1}.get(line["optimizer"], 2)
+        return first, line["label"], line["optimizer"]
+
+    lines = sorted((line | {"label": labels[line["optimizer"]]} for line in lines), key=place)
+    errors = [line.pop("errors") for line in lines]
+    return pd.DataFrame(lines, columns=CELLS), errors
 
 
 def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
@@ -135,7 +151,9 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
         red = statistics.relative_error_difference(dog["error"], done["error"])
         of_pairs = statistics.relative_error_difference_of_pairs(dog["error"], done["error"])
     tuning = int(choice["tuning_runs"])
-    final = 0.0 if choice["row"] == MODEL_TUNED else _mean(done["seconds"])
+    # Model-tuned is charged the K runs that chose its rate, the others their final run too.
+    final = choice["row"] not in (MODEL_TUNED, MODEL_TUNED_MEAN)
+    final_seconds = _mean(done["seconds"]) if final else 0.0
     return {
         **{key: choice[key] for key in ("optimizer", "row", "setting", "edge")},
         "test": mean,
@@ -147,9 +165,9 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
         "seeds": done["test"].size,
         "tried": tried["test"].size,
         "diverged": int((done["status"] == "diverged").sum()),
-        # Model-tuned is charged the K runs that chose its rate, the others their final run too.
-        "runs": {DEFAULT: 1, MODEL_TUNED: tuning, INSTANCE_TUNED: tuning + 1}[choice["row"]],
-        "hours": (choice["tuning_seconds"] + final) / 3600,
+        "runs": tuning + final,
+        "hours": (choice["tuning_seconds"] + final_seconds) / 3600,
+        "errors": dict(zip(done["seed"].tolist(), done["error"].tolist(), strict=True)),
     }
 
 
@@ -157,20 +175,68 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else np.nan
 
 
-def write(tables: list[Table], frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Writes each table as .md and .csv and the summary of all; removes those no longer made."""
-    files = {"summary.md": _summary(tables, frame)}
-    for table in tables:
-        files[f"{table.stem}.md"] = f"{_marker()}\n# {table.title}\n\n{_body(table)}\n"
-    for name, made in (*((table.stem, [table]) for table in tables), ("summary", tables)):
-        numbers = pd.concat([_numbers(table) for table in made])
-        files[f"{name}.csv"] = numbers.to_csv(index=False, lineterminator="\n")
+# An optimizer's grid runs of a problem: for each its gain, test error and seconds.
+Trials = dict[str, list[tuple[float, float, float]]]
+
+
+def _trials(current: pd.DataFrame) -> dict[str, Trials]:
+    """The grid runs at the tuning seed that have a result, of each problem, by learning rate.
+
+    The gain is the validation score, where lower is better with its sign changed.
+    """
+    runs = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
+    runs = scored(runs[is_grid_run(runs)]).sort_values(["learning_rate", "setting"])
+    score = validation_score(runs)
+    gain = score.where(runs["higher_is_better"], -score)
+    trials: dict[str, Trials] = {}
+    whose = zip(runs["problem_id"], runs["optimizer"], strict=True)
+    numbers = zip(gain, runs["error"], runs["seconds"], strict=True)
+    for (problem_id, optimizer), trial in zip(whose, numbers, strict=True):
+        trials.setdefault(problem_id, {}).setdefault(optimizer, []).append(trial)
+    return trials
+
+
+def _break_even(
+    trials: Trials, cells: pd.DataFrame, errors: list[dict[int, float]]
+) -> dict[str, statistics.BreakEven]:
+    """Each grid's break-even with DoG's reported runs; empty where DoG has no RED."""
+    is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT) & cells["red"].notna()
+    if not is_dog.any():
+        return {}
+    dog_error = fmean(errors[int(is_dog.argmax())].values())
+    curves = {}
+    for optimizer, runs in sorted(trials.items()):
+        gain, error, seconds = np.transpose(runs)
+        curves[optimizer] = statistics.break_even(gain, error, seconds, dog_error)
+    return curves
+
+
+def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
+    """Each table as .md, .csv and .tex and the summary of all as .md and .csv, by file name."""
+    shown = [text.display(table.cells, table.problem) for table in tables]
+    exact = [numbers(table.problem, table.cells) for table in tables]
+    made = {"summary.md": _summary(tables, shown, frame), "summary.csv": csv(pd.concat(exact))}
+    for table, cells, of_cells in zip(tables, shown, exact, strict=True):
+        made[f"{table.stem}.md"] = f"{MARK}\n# {table.title}\n\n{_body(table, cells)}\n"
+        made[f"{table.stem}.csv"] = csv(of_cells)
+        made[f"{table.stem}.tex"] = f"% {MADE_BY}\n{text.latex(cells, LEFT)}"
+    return made
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The numbers as the file holds them."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def write(files: dict[str, str], folder: Path) -> None:
+    """Writes the files by their names, where they differ; removes tables no longer made."""
     for name, content in files.items():
         write_if_changed(folder / name, content)
-    header = ",".join([*IDENTITY, *CELLS])
-    remove_stale(folder.glob("*.md"), files, _marker())
-    remove_stale(folder.glob("*.csv"), files, header)
-    return [folder / name for name in files]
+    stale = [path for path in folder.glob("*.md") if path.name not in files]
+    for path in stale:
+        if MARK in path.read_text(errors="replace")[:1000]:
+            for suffix in (".csv", ".tex", ".md"):  # the one with the mark last
+                path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def remove_stale(paths: Iterable[Path], keep: Iterable[str], mark: str) -> None:
@@ -187,29 +253,26 @@ def render(tables: list[Table], problem_ids: Sequence[str] | None = None) -> str
         for table in tables
         if problem_ids is None or table.problem.problem_id.startswith(tuple(problem_ids))
     ]
-    return "\n\n".join(f"{table.title}\n\n{_body(table)}" for table in wanted)
+    shown = [text.display(table.cells, table.problem) for table in wanted]
+    parts = zip(wanted, shown, strict=True)
+    return "\n\n".join(f"{table.title}\n\n{_body(table, cells)}" for table, cells in parts)
 
 
-def _body(table: Table) -> str:
-    cells = text.markdown(text.display(table.cells, table.problem), LEFT)
-    return f"{text.heading(table.problem)}\n\n{cells}\n\n{text.bullets(table.notes)}"
+def _body(table: Table, shown: pd.DataFrame) -> str:
+    lines = text.markdown(shown, LEFT)
+    return f"{text.heading(table.problem)}\n\n{lines}\n\n{text.bullets(table.notes)}"
 
 
-def _marker() -> str:
-    return f"<!-- {MADE_BY} -->"
-
-
-def _numbers(table: Table) -> pd.DataFrame:
-    """The table's cells beside what identifies its problem, rounded below any real difference."""
-    identity = pd.DataFrame([table.problem[IDENTITY]] * len(table.cells), columns=IDENTITY)
-    cells = table.cells.round({"hours": 8}).round(8)
+def numbers(problem: pd.Series, cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells beside what identifies their problem, rounded below any real difference."""
+    identity = pd.DataFrame([problem[IDENTITY]] * len(cells), columns=IDENTITY)
+    cells = cells.round({"hours": 8}).round(8)
     return pd.concat([identity.reset_index(drop=True), cells], axis=1)
 
 
-def _summary(tables: list[Table], frame: pd.DataFrame) -> str:
+def _summary(tables: list[Table], shown: list[pd.DataFrame], frame: pd.DataFrame) -> str:
     parts = []
-    for table in tables:
-        cells = text.display(table.cells, table.problem)
+    for table, cells in zip(tables, shown, strict=True):
         score = cells.columns[3]
         cells = cells.rename(columns={score: "test"}).drop(columns=["last", "averaged"])
         cells.insert(0, "table", f"[{table.stem}]({table.stem}.md)")
@@ -218,4 +281,4 @@ def _summary(tables: list[Table], frame: pd.DataFrame) -> str:
         parts.append(cells)
     lines = text.markdown(pd.concat(parts), [*LEFT, "table", "metric"])
     notes = ["The tables linked explain rows and columns.", *text.left_out(frame)]
-    return f"{_marker()}\n# All results\n\n{lines}\n\n{text.bullets(notes)}\n"
+    return f"{MARK}\n# All results\n\n{lines}\n\n{text.bullets(notes)}\n"
