@@ -29,7 +29,7 @@ DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain"}
 
 # What the yaml files alone may say: a record tells what it was made from by these names.
 FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
-FIXED |= {"weights", "tokenizer", "examples", "reader"}
+FIXED |= {"weights", "tokenizer", "examples", "reader", "prescribes", "baseline"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {
@@ -37,7 +37,8 @@ RANGES = {
         ("train.steps", "train.batch_size", "train.train_examples", "train.test_examples",
          "train.validation_examples", "train.eval_every", "train.image_size", "train.max_tokens",
          "opt.lr", "opt.reps_rel", "opt.init_eta", "opt.clip_norm", "threads", "eval_batch_size",
-         "log_every", "checkpoint_seconds", "opt.steps", "opt.delta"),
+         "log_every", "checkpoint_seconds", "opt.steps", "opt.delta", "task.l2",
+         "task.dimension"),
         POSITIVE,
     ),
     **dict.fromkeys(
@@ -67,13 +68,15 @@ CHOICES = {
 def _budget(key: str, default: Any = None, *, _root_: DictConfig) -> Any:
     """Resolve ${budget:key}: what the protocol prescribes for this task.
 
-    Its own entry in the protocol's `tasks` comes first, then its budget's section, then its
-    domain's. A synthetic task's budget is `synthetic`'s.
+    Its own entry in the protocol's `tasks` comes first, then what the task itself `prescribes`
+    under every protocol, then its budget's section, then its domain's. A synthetic task's budget
+    is `synthetic`'s.
     """
     task, protocol = _root_.task, _root_.protocol
     own = protocol.get("tasks", {}).get(task.name, {})
+    prescribed = task.get("prescribes", {})
     made_up = _root_.synthetic if task.synthetic else {}
-    for section in (made_up, own, protocol[task.budget], protocol[task.domain]):
+    for section in (made_up, own, prescribed, protocol[task.budget], protocol[task.domain]):
         found = _lookup(section, key)
         if found is not _ABSENT:
             return found

@@ -13,7 +13,7 @@ def sources(configs: Iterable[DictConfig]) -> list[Source]:
     """Return the archives of the data and weights of these configurations, each once."""
     needed: list[Any] = []
     for config in configs:
-        if config.task.synthetic:
+        if config.task.synthetic or config.task.domain == "theory":  # whose data no one fetches
             continue
         data = config.task.get("data") or config.task.source.data
         needed += [data.source] if not data.get("path") else []
@@ -25,7 +25,8 @@ def everything() -> list[Source]:
     """Return the archives of all tasks and models, and of the package that ours is compared to."""
     commands = [[f"task={path.stem}"] for path in (configuration.CONFIGS / "task").glob("*.yaml")]
     for path in (configuration.CONFIGS / "model").glob("*.yaml"):
-        task = {"vision": "cifar", "language": "movies"}[OmegaConf.load(path).for_domain]
+        tasks = {"vision": "cifar", "language": "movies", "theory": "divergence_example"}
+        task = tasks[OmegaConf.load(path).for_domain]
         commands.append([f"task={task}", f"model={path.stem}"])
     published = OmegaConf.load(configuration.ROOT / "benchmarks" / "dog_optimizer.yaml")
     return [*sources(map(configuration.load, sorted(commands))), source_from(published.source)]

@@ -52,14 +52,17 @@ def run(config: DictConfig) -> dict[str, Any]:
 def show(record: Mapping[str, Any]) -> str:
     """Return a run's result in a few lines."""
     results, measured = record["results"], record["measured"]
-    metric = record["settings"]["task"]["metric"]
+    task = record["settings"]["task"]
+    metric, baseline = task["metric"], task.get("baseline", "majority class")
     lines = [f"{record['run_id']}: {record['status']} after {results['steps']} steps"]
     for split in ("validation", "test"):
         scores = results[split]
         lines.append(
             f"  {split:10}  {metric} {scores['averaged']:.4f} averaged, {scores['last']:.4f} last"
-            f"  (majority class {scores['majority']:.4f}, {scores['examples']} examples)"
+            f"  ({baseline} {scores['majority']:.4f}, {scores['examples']} examples)"
         )
+    facts = ", ".join(f"{name} = {value:.4g}" for name, value in results.get("facts", {}).items())
+    lines += [f"  {facts}"] if facts else []
     lines += [f"  trouble: {sentence}" for sentence in results.get("trouble", ())]
     lines.append(
         f"  {measured['seconds']:.0f} s, "
@@ -194,6 +197,9 @@ def _results(
         "trouble": trouble(),
     }
     networks = iterates(training)
+    telemetry = getattr(training.optimizer, "telemetry", list)
+    if not training.diverged and (facts := task.facts(networks["last"], telemetry())):
+        results["facts"] = facts
     for name, kept in training.best.items():
         networks[name].load_state_dict(kept["weights"])
         results.setdefault("checkpoint_steps", {})[name] = kept["step"]

@@ -27,7 +27,8 @@ __all__ = ["READERS", "DataSet", "Examples", "fingerprint", "read", "read_numpy_
 class Examples:
     """Inputs and their classes, in the source's own order."""
 
-    inputs: np.ndarray | list[str]  # uint8 images [N, H, W, C] (may be read-only), or N texts
+    # uint8 images [N, H, W, C] (may be read-only), float64 features [N, D], or N texts
+    inputs: np.ndarray | list[str]
     labels: np.ndarray  # int64 [N], indices into DataSet.classes
 
     def __len__(self) -> int:
@@ -136,9 +137,19 @@ def reuters_r8(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     return _tab_files("reuters-r8", data, data_dir)
 
 
+def scikit_learn(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """A small data set that comes with scikit-learn, float64 features [N, D]. No test split."""
+    from sklearn import datasets
+
+    loaded = getattr(datasets, f"load_{data['set']}")()
+    parts = {"train": loaded.data, "train_labels": loaded.target.astype(np.int64)}
+    _check(parts, data["sha256"], Path(datasets.__file__).parent)
+    return _data_set(parts, tuple(map(str, loaded.target_names)))
+
+
 READERS: dict[str, Callable[[Mapping[str, Any], Path], DataSet]] = {
     reader.__name__: reader
-    for reader in (cifar10, fashion_mnist, movie_snippets, newsgroups, reuters_r8)
+    for reader in (cifar10, fashion_mnist, movie_snippets, newsgroups, reuters_r8, scikit_learn)
 }
 
 

@@ -1,7 +1,7 @@
 """The one contract between what is trained and what trains it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,15 @@ class Task(ABC):
         """Return the score of always answering train's most frequent class: that of divergence."""
         commonest = np.bincount(self.splits["train"].labels).argmax()
         return self.score(split, np.full(len(self.splits[split]), commonest))
+
+    def facts(
+        self, network: nn.Module, telemetry: Sequence[Mapping[str, float]]
+    ) -> dict[str, float]:
+        """Return what else there is to tell of the last weights; here nothing.
+
+        ``telemetry`` is DoG's own, a dict for each step size; empty for other optimizers.
+        """
+        return {}
 
     def set_training(self, network: nn.Module) -> None:
         """Put the network into training mode, with batch normalization as the protocol says.
