@@ -5,6 +5,7 @@ repository lies, laid out as on the hub. From there on both go the same way.
 """
 
 import hashlib
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,8 +56,10 @@ def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
 def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
     """The parts (train, test, ...) of a data set of parquet files, each a datasets.Dataset."""
     import datasets
+    from pyarrow import ArrowException
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, once
     folder = copy_of(data, "dataset", data_dir).folder
     files = {
         part: sorted(map(str, folder.glob(pattern)))
@@ -68,7 +71,7 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
                 "parquet", data_files=files, cache_dir=str(data_dir / "hub" / "arrow")
             )
         )
-    except datasets.exceptions.DatasetGenerationError as error:
+    except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
             f"the parquet files in {folder} cannot be read ({reason}): "
