@@ -96,13 +96,13 @@ def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
 
 def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
     """Download the repository's wanted files into a folder; return the commit they are from."""
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
     )
+    from huggingface_hub.utils import httpx  # the library's own, whatever its name
 
     repository = hub["repository"]
     print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)

@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.utils import httpx
 
 from runner import config
 from runner.config import with_changes
