@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 PACKAGES = (
-    "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow", "hydra-core"
+    "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow", "hydra-core",
+    "datasets", "scikit-learn", "scipy", "torchmetrics",
 )  # fmt: skip
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -206,7 +206,7 @@ def _results(
     correctness: dict[str, str] = {}
     for split in ("validation", "test"):
         majority = task.majority(split)
-        scores = {"majority": majority, "examples": len(task.splits[split])}
+        scores = {"majority": majority, "examples": task.count(split)}
         for name, network in networks.items():
             if training.diverged:
                 scores[name] = majority

@@ -1,59 +1,79 @@
-"""Text classification: texts are tokenised once, and a batch is as long as its longest text."""
+"""Texts for transformers networks: tokenised once, and a batch is as long as its longest text."""
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from hydra.utils import get_method
 from torch import Tensor, nn
+from torch.nn import functional
 
+from tasks.content import Values
 from tasks.readers import DataSet, Examples, read
 from tasks.task import Task, split
 
+# What a tokenizer gives (input_ids, maybe token_type_ids): for each a row of int32 a text.
+Tokens = dict[str, list[np.ndarray]]
 
-class TextClassification(Task):
-    """Texts and one label each, for a transformers network."""
+# Texts tokenised at once: the library's own form takes a hundred times the memory of ours.
+CHUNK = 10_000
+
+
+class TextTask(Task):
+    """Texts, or pairs of texts, and something to say about each."""
+
+    # transformers' name of the network's head, AutoModelFor...
+    head = "SequenceClassification"
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
-        data = self._made_up() if self.synthetic else read(self.task["data"], self.data_dir)
-        splits = split(data, self.train, self.name)
-        self._tokenise(splits)
-        return splits, data.classes
+        data = self.made_up() if self.synthetic else read(self.task["data"], self.data_dir)
+        self.tokenizer = get_method(self.model["tokenizer"])(
+            self.model, self.data_dir, self.synthetic
+        )
+        parts = split(data, self.train, self.name)
+        return self.prepare(parts, data.classes), data.classes
 
-    def _made_up(self) -> DataSet:
-        classes = self.task["classes"]
-        generator = np.random.RandomState(0)
+    @abstractmethod
+    def made_up(self) -> DataSet:
+        """Return 96 and 64 learnable examples, in words that a synthetic tokenizer knows."""
 
-        def examples(count: int) -> Examples:
-            labels = np.arange(count) % classes
-            texts = [
-                " ".join(f"word{w}" for w in [100 + label, *generator.randint(0, 100, 6)])
-                for label in labels
-            ]
-            return Examples(texts, labels)
+    def prepare(self, parts: dict[str, Examples], classes: tuple[str, ...]) -> dict[str, Examples]:
+        """Tokenise the parts; return them as the splits that batches are taken from."""
+        self.tokens = {name: self.tokenised(columns(part)) for name, part in parts.items()}
+        return parts
 
-        return DataSet(examples(96), examples(64), tuple(str(i) for i in range(classes)))
+    def tokenised(self, texts: Sequence[list[str]]) -> Tokens:
+        """Return the tokens of N texts, or of N pairs given as two lists, cut to the protocol."""
+        tokens: Tokens = defaultdict(list)
+        for first in range(0, len(texts[0]), CHUNK):
+            chunk = self.tokenizer(
+                *(column[first : first + CHUNK] for column in texts),
+                truncation=True,
+                max_length=self.train["max_tokens"],
+                return_attention_mask=False,
+            )
+            for name, rows in chunk.items():
+                tokens[name] += [np.array(row, dtype=np.int32) for row in rows]
+        return dict(tokens)
 
-    def _tokenise(self, splits: Mapping[str, Examples]) -> None:
-        tokenizer = get_method(self.model["tokenizer"])(self.model, self.data_dir, self.synthetic)
-        self.pad = tokenizer.pad_token_id
-        self.tokens = {
-            name: tokenizer(
-                list(examples.inputs), truncation=True, max_length=self.train["max_tokens"]
-            )["input_ids"]
-            for name, examples in splits.items()
+    def padded(self, tokens: Tokens, indices: Tensor) -> dict[str, Tensor]:
+        """Return the network's inputs of some texts, int64 [B, L], with their attention mask."""
+        padding = {"input_ids": self.tokenizer.pad_token_id}
+        inputs = {
+            name: pad_rows(rows, indices, padding.get(name, 0)) for name, rows in tokens.items()
         }
+        lengths = torch.tensor([len(tokens["input_ids"][i]) for i in indices.tolist()])
+        positions = torch.arange(inputs["input_ids"].shape[1])
+        return inputs | {"attention_mask": (positions < lengths[:, None]).long()}
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
-        texts = [torch.tensor(self.tokens[split][i]) for i in indices.tolist()]
-        tokens = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=self.pad)
-        lengths = torch.tensor([len(text) for text in texts])
-        mask = (torch.arange(tokens.shape[1]) < lengths[:, None]).long()
         targets = torch.from_numpy(self.splits[split].labels[indices.numpy()])
-        return {"input_ids": tokens, "attention_mask": mask}, targets
+        return self.padded(self.tokens[split], indices), targets
 
     def forward(self, network: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
         return network(**inputs).logits
@@ -63,3 +83,80 @@ class TextClassification(Task):
         hidden = backbone(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
         return (hidden * mask).sum(1) / mask.sum(1)
+
+    def content(self, split: str) -> tuple[Values, ...]:
+        examples = self.splits[split]
+        return (*columns(examples), examples.labels)
+
+    def _build(self, outputs: int) -> nn.Module:
+        return get_method(self.model["_target_"])(
+            self.model, outputs, self.data_dir, self.synthetic, self.head
+        )
+
+
+class TextClassification(TextTask):
+    """One class each."""
+
+    def made_up(self) -> DataSet:
+        classes = self.task["classes"]
+
+        def examples(count: int) -> Examples:
+            labels = np.arange(count) % classes
+            return Examples(made_up_texts(self.task, labels), labels)
+
+        return DataSet(examples(96), examples(64), tuple(f"word{i}" for i in range(classes)))
+
+
+class TextRegression(TextTask):
+    """One number each, learnt by squared error; scored by correlation, no answer is right."""
+
+    def made_up(self) -> DataSet:
+        def examples(count: int) -> Examples:
+            labels = np.arange(count) % 6
+            return Examples(made_up_texts(self.task, labels), labels.astype(np.float64))
+
+        return DataSet(examples(96), examples(64), ())
+
+    def network(self) -> nn.Module:
+        return self._build(1)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.mse_loss(outputs.float().squeeze(-1), targets.float())
+
+    def predict(self, network: nn.Module, inputs: Any) -> Tensor:
+        """Return the numbers, float32 [B]."""
+        return self.forward(network, inputs).float().squeeze(-1)
+
+    def correct(self, split: str, predictions: np.ndarray) -> None:
+        return None
+
+    def majority(self, split: str) -> float:
+        """Return the score of always answering the same."""
+        return self.score(split, np.zeros(len(self.splits[split])))
+
+
+def columns(examples: Examples) -> list[list[str]]:
+    """Return N texts, or N tuples of texts, as one list a column."""
+    if isinstance(examples.inputs[0], str):
+        return [list(examples.inputs)]
+    return [list(column) for column in zip(*examples.inputs, strict=True)]
+
+
+def pad_rows(rows: Sequence[np.ndarray], indices: Tensor, padding: int) -> Tensor:
+    """Return some rows as one int64 tensor, [B, longest, ...]."""
+    chosen = [torch.from_numpy(rows[i]) for i in indices.tolist()]
+    return nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=padding).long()
+
+
+def made_up_texts(task: Mapping[str, Any], labels: np.ndarray) -> list[Any]:
+    """Return a text for each label, whose first word tells it, or a tuple of the task's columns."""
+    generator = np.random.RandomState(0)
+
+    def words(first: int, count: int) -> str:
+        return " ".join(f"word{w}" for w in [first, *generator.randint(0, 100, count)])
+
+    texts = [words(100 + label, 6) for label in labels]
+    more = len(task["data"].get("columns", ["text"])) - 1
+    if not more:
+        return texts
+    return [(text, *(words(0, 2) for _ in range(more))) for text in texts]

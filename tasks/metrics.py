@@ -1,7 +1,7 @@
 """The scores of tables, each from predictions and labels, by the libraries that everyone uses."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -33,6 +33,27 @@ def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
         return 0.0
     correlation = float(pearsonr(predictions, labels).statistic)
     return 0.0 if math.isnan(correlation) else correlation
+
+
+def squad(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return SQuAD's mean F1 and exact match, in 0..1, each against an answer's best reference.
+
+    Case, punctuation and articles do not count.
+    """
+    from torchmetrics.functional.text import squad as library_squad
+
+    scores = library_squad(
+        [{"id": str(i), "prediction_text": answer} for i, answer in enumerate(answers)],
+        [
+            # The metric looks at the texts alone; where they begin is part of its form.
+            {"id": str(i), "answers": {"text": list(texts), "answer_start": [0] * len(texts)}}
+            for i, texts in enumerate(references)
+        ],
+    )
+    return {
+        "squad_f1": float(scores["f1"]) / 100,
+        "squad_exact": float(scores["exact_match"]) / 100,
+    }
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

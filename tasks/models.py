@@ -5,7 +5,8 @@ the folder of data and weights, and whether the weights are made up (a synthetic
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from tasks.errors import UserError
+from tasks.hub import copy_of
 from tasks.readers import read_numpy_pickle
 from tasks.sources import fetch, source_from
 
 Config = Mapping[str, Any]
+
+# A synthetic language network's words, with their numbers as indices, and its sizes; each kind
+# has some of these and passes over the others.
+SYNTHETIC_WORDS = ["[PAD]", "[END]", "[UNK]", *(f"word{i}" for i in range(200))]
+SYNTHETIC_WORDS += [f"{i / 5:.1f}" for i in range(26)]
+SYNTHETIC_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+SYNTHETIC_SIZES: dict[str, Any] = {"vocab_size": 256, "hidden_size": 32, "intermediate_size": 32}
+SYNTHETIC_SIZES |= {"num_hidden_layers": 2, "num_attention_heads": 2}
+SYNTHETIC_SIZES |= {"num_decoder_layers": 2, "d_ff": 32, "d_kv": 16}
 
 
 def timm_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
@@ -52,23 +63,30 @@ def squeezenet(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> 
     return _load_in_order(network, tensors, {"classifier."}, path)
 
 
-def transformers_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
-    """Build a transformers encoder: with a classification head, or bare."""
-    from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
+def transformers_network(
+    model: Config,
+    outputs: int,
+    data_dir: Path,
+    synthetic: bool,
+    head: str = "SequenceClassification",
+) -> nn.Module:
+    """Build a transformers network: with a head (AutoModelFor...), or the bare encoder."""
+    import transformers
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # a new head is what we want, no reason for a warning
     logging.disable_progress_bar()
-    auto: Any = AutoModelForSequenceClassification if outputs else AutoModel
-    head: dict[str, Any] = {"num_labels": outputs} if outputs else {}
+    auto: Any = getattr(transformers, f"AutoModelFor{head if outputs else 'TextEncoding'}")
+    labels: dict[str, Any] = {"num_labels": outputs} if outputs else {}
     if synthetic:
-        sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32}
-        config = BertConfig(
-            vocab_size=256, num_hidden_layers=2, num_attention_heads=2, **sizes, **head
+        config = transformers.AutoConfig.for_model(
+            model["synthetic_arch"], **SYNTHETIC_SIZES, **SYNTHETIC_TOKENS, **labels
         )
         network = auto.from_config(config)
     else:
-        network = auto.from_pretrained(_weights(model, data_dir), dtype=torch.float32, **head)
+        folder = _weights(model, data_dir)
+        with _copy_explained(folder):
+            network = auto.from_pretrained(folder, dtype=torch.float32, **labels)
     if model["freeze_embeddings"]:
         network.get_input_embeddings().requires_grad_(False)
     return network
@@ -79,17 +97,45 @@ def transformers_tokenizer(model: Config, data_dir: Path, synthetic: bool) -> An
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if not synthetic:
-        return AutoTokenizer.from_pretrained(_weights(model, data_dir))
-    from tokenizers import Tokenizer, models, pre_tokenizers
+        folder = _weights(model, data_dir)
+        with _copy_explained(folder):
+            return AutoTokenizer.from_pretrained(folder)
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    words = {"[PAD]": 0, "[UNK]": 1} | {f"word{i}": i + 2 for i in range(200)}
+    words = {word: index for index, word in enumerate(SYNTHETIC_WORDS)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A [END]", pair="$A [END] $B:1 [END]:1", special_tokens=[("[END]", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        eos_token="[END]",
+        unk_token="[UNK]",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+@contextmanager
+def _copy_explained(folder: Path) -> Iterator[None]:
+    """Turn what transformers says of a folder that is not whole into a UserError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{folder} holds no network that can be loaded ({reason}): give a whole copy, or "
+            f"delete it and run the same command again"
+        ) from error
 
 
 def _weights(model: Config, data_dir: Path) -> Path:
     weights = model["weights"]
+    if "hub" in weights:
+        return copy_of(weights, "model", data_dir).folder
     return fetch(source_from(weights["source"]), data_dir) / weights["file"]
 
 

@@ -10,29 +10,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tasks import cifar10 as cifar10_files
 from tasks.content import cached_arrays, content_key, fingerprint, sha256_of
 from tasks.errors import UserError
+from tasks.hub import tables
 from tasks.pickles import read_numpy_pickle
 from tasks.sources import fetch, source_from
 
-__all__ = ["READERS", "DataSet", "Examples", "fingerprint", "read", "read_numpy_pickle"]
+__all__ = ["READERS", "DataSet", "Examples", "Question", "fingerprint", "read", "read_numpy_pickle"]
 
 
 @dataclass(frozen=True)
 class Examples:
     """Inputs and their classes, in the source's own order."""
 
-    # uint8 images [N, H, W, C] (may be read-only), float64 features [N, D], or N texts
-    inputs: np.ndarray | list[str]
-    labels: np.ndarray  # int64 [N], indices into DataSet.classes
+    # uint8 images [N, H, W, C] (may be read-only), float64 features [N, D]; or N texts, tuples of
+    # texts, or Questions
+    inputs: np.ndarray | list[Any]
+    labels: np.ndarray  # [N]: int64 indices into DataSet.classes, or float64 values
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+class Question(NamedTuple):
+    """A question on a text, and the answers that count as right, which are parts of the text."""
+
+    question: str
+    context: str
+    answers: tuple[str, ...]
+    starts: tuple[int, ...]  # where each answer begins in the context, in characters
 
 
 @dataclass(frozen=True)
@@ -147,9 +158,60 @@ def scikit_learn(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     return _data_set(parts, tuple(map(str, loaded.target_names)))
 
 
+def hub_texts(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """The hub's tables of texts, in `data.columns`, and a `label`: a class or a number."""
+    parts = tables(data, data_dir)
+    columns = list(data["columns"])
+    with _columns_explained(data):
+        classes = tuple(getattr(parts["train"].features["label"], "names", ()))
+        kind = np.int64 if classes else np.float64
+        found = {
+            part: Examples(
+                list(zip(*(table[column][:] for column in columns), strict=True)),
+                np.array(table["label"][:], dtype=kind),
+            )
+            for part, table in parts.items()
+        }
+    return DataSet(found["train"], found.get("test"), classes, found.get("validation"))
+
+
+def hub_questions(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+    """The hub's tables of questions in SQuAD's form; a label is where the first answer begins."""
+    found = {}
+    with _columns_explained(data):
+        for part, table in tables(data, data_dir).items():
+            questions = [
+                Question(
+                    row["question"],
+                    row["context"],
+                    tuple(row["answers"]["text"]),
+                    tuple(row["answers"]["answer_start"]),
+                )
+                for row in table
+            ]
+            starts = np.array([question.starts[0] for question in questions], dtype=np.int64)
+            found[part] = Examples(questions, starts)
+    return DataSet(found["train"], found.get("test"), (), found.get("validation"))
+
+
+@contextmanager
+def _columns_explained(data: Mapping[str, Any]) -> Iterator[None]:
+    """Turn a table of another form into a UserError."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError) as error:
+        raise UserError(
+            f"the tables at {data.get('path') or data['hub']['repository']} are of another form "
+            f"than this task reads ({error}): give a copy of {data['hub']['repository']}"
+        ) from error
+
+
 READERS: dict[str, Callable[[Mapping[str, Any], Path], DataSet]] = {
     reader.__name__: reader
-    for reader in (cifar10, fashion_mnist, movie_snippets, newsgroups, reuters_r8, scikit_learn)
+    for reader in (
+        *(cifar10, fashion_mnist, movie_snippets, newsgroups, reuters_r8, scikit_learn),
+        *(hub_texts, hub_questions),
+    )
 }
 
 

@@ -11,9 +11,11 @@ from hydra.utils import get_method
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.content import Values, fingerprint
 from tasks.errors import UserError
+from tasks.hub import copy_of
 from tasks.metrics import METRICS
-from tasks.readers import DataSet, Examples, fingerprint
+from tasks.readers import DataSet, Examples
 
 SPLITS = ("train", "validation", "test")
 
@@ -131,16 +133,30 @@ class Task(ABC):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
+    def count(self, split: str) -> int:
+        """Return how many examples a split has, as people count them."""
+        return len(self.splits[split])
+
+    def content(self, split: str) -> tuple[Values, ...]:
+        """Return all that tells a split's examples from others."""
+        return self.splits[split].inputs, self.splits[split].labels
+
     def fingerprints(self) -> dict[str, str]:
-        """Return a sha256 of the examples of each split, and of the pretrained weights' archive."""
-        prints = {
-            name: fingerprint(examples.inputs, examples.labels)
-            for name, examples in self.splits.items()
-        }
-        weights = self.model.get("weights")
-        prints["weights"] = (
-            "random" if self.synthetic or not weights else weights["source"]["sha256"]
-        )
+        """Return a sha256 of the examples of each split and of the weights, and hub revisions.
+
+        The weights' is that of their archive, or of the hub's own file.
+        """
+        prints = {name: fingerprint(*self.content(name)) for name in SPLITS}
+        data, weights = self.task.get("data"), self.model.get("weights")
+        if self.synthetic or not weights:
+            prints["weights"] = "random"
+        elif "hub" in weights:
+            copy = copy_of(weights, "model", self.data_dir)
+            prints |= {"weights": copy.weights_sha256(), "weights_revision": copy.revision}
+        else:
+            prints["weights"] = weights["source"]["sha256"]
+        if data and "hub" in data and not self.synthetic:
+            prints["data_revision"] = copy_of(data, "dataset", self.data_dir).revision
         return prints
 
 

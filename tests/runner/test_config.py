@@ -40,6 +40,11 @@ from tasks.errors import UserError
         (["model.weights.source.sha256=abc"], "not to be changed"),
         (["~seed"], "not to be changed"),
         (["task=cifar", "model=minilm"], "model=minilm is for language tasks"),
+        (["task=movies", "model=squeezenet"], "model=squeezenet is for vision tasks"),
+        (["task=cola", "task.data.hub.revision=main"], "not to be changed"),
+        (["task=cola", "task.prompt=x"], "not to be changed"),
+        (["task=cola", "model.forms.classification=x"], "not to be changed"),
+        (["task=cola", "model.weights.path=5"], "model.weights.path=5: must be a text"),
         (["train.validation_examples=null"], "must be set"),
         (["train.checkpoint=last"], "train.checkpoint=last: must be one of best"),
         (["threads=1.5"], "threads=1.5: must be a whole number"),
@@ -98,6 +103,8 @@ def test_run_id_depends_on_nothing_else():
     changes = ["device=cpu", "workers=2", "threads=1", "log_every=1", "runs_dir=elsewhere"]
     changes += ["wandb.mode=disabled", "debug=true", "task.data.path=here", "opt.label=mine"]
     assert {identity(change) for change in changes} == {identity()}
+    paths = ["task.data.path=here", "model.weights.path=there"]
+    assert identity("task=cola", *paths) == identity("task=cola")
 
 
 def test_run_ids_stay_what_they_are():

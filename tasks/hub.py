@@ -1,0 +1,142 @@
+"""Data and weights of the Hugging Face hub: fetched once at a revision, or read from a copy.
+
+A `data:` or `weights:` block names its repository under `hub:`; its `path` says where a copy of the
+repository lies, laid out as on the hub. From there on both go the same way.
+"""
+
+import hashlib
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.content import content_key
+from tasks.errors import UserError
+from tasks.storage import explained, locked, put_in_place, seal, sealed_facts, staging_folder
+
+Kind = Literal["dataset", "model"]
+PATH_KEYS: dict[Kind, str] = {"dataset": "task.data.path", "model": "model.weights.path"}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A repository's files on disk, in the hub's own layout."""
+
+    folder: Path
+    revision: str  # repository@commit, or "local copy"
+
+    def weights_sha256(self) -> str:
+        """sha256 of the weights; of a single file the one that the hub shows."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.glob("*.safetensors")):
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    """The copy at the block's `path`, else the fetched repository, fetched first if it is absent.
+
+    Raises UserError if files are missing there, or if the hub does not give them.
+    """
+    hub = block["hub"]
+    if block.get("path"):
+        copy = Copy(Path(block["path"]).expanduser(), "local copy")
+    else:
+        copy = _fetched(hub, kind, data_dir)
+    for pattern in _patterns(hub):
+        if not any(copy.folder.glob(pattern)):
+            raise UserError(f"no file {pattern} in {copy.folder}: {_remedy(hub, kind)}")
+    return copy
+
+
+def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
+    """The parts (train, test, ...) of a data set of parquet files, each a datasets.Dataset."""
+    import datasets
+    from pyarrow import ArrowException
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, once
+    folder = copy_of(data, "dataset", data_dir).folder
+    files = {
+        part: sorted(map(str, folder.glob(pattern)))
+        for part, pattern in data["hub"]["files"].items()
+    }
+    try:
+        return dict(
+            datasets.load_dataset(
+                "parquet", data_files=files, cache_dir=str(data_dir / "hub" / "arrow")
+            )
+        )
+    except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(
+            f"the parquet files in {folder} cannot be read ({reason}): "
+            f"{_remedy(data['hub'], 'dataset')}"
+        ) from error
+
+
+def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    repository, patterns = hub["repository"], _patterns(hub)
+    key = content_key([kind, repository, hub["revision"], patterns])[:16]
+    target = data_dir / "hub" / f"{repository.replace('/', '--')}-{key}"
+    with explained(data_dir):
+        if sealed_facts(target) is None:
+            with locked(target, f"fetch {repository}"):
+                if sealed_facts(target) is None:
+                    with staging_folder(target) as staging:
+                        commit = _download(hub, kind, staging / "copy")
+                        seal(staging / "copy", revision=f"{repository}@{commit}")
+                        put_in_place(staging / "copy", target)
+        return Copy(target, (sealed_facts(target) or {})["revision"])
+
+
+def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
+    """Download the repository's wanted files into a folder; return the commit they are from."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+    from huggingface_hub.utils import httpx  # the library's own, whatever its name
+
+    repository = hub["repository"]
+    print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
+    try:
+        # It answers at once where there is no hub, and turns a branch's name into a commit.
+        commit = HfApi().repo_info(repository, repo_type=kind, revision=hub["revision"]).sha
+        snapshot_download(
+            repository,
+            repo_type=kind,
+            revision=commit,
+            local_dir=folder,
+            allow_patterns=_patterns(hub),
+        )
+    except (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        httpx.HTTPError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{repository} cannot be fetched from the hub ({reason}): check the network, or "
+            f"{_remedy(hub, kind)}"
+        ) from error
+    return str(commit)
+
+
+def _patterns(hub: Mapping[str, Any]) -> list[str]:
+    files = hub["files"]
+    return list(files.values() if isinstance(files, Mapping) else files)
+
+
+def _remedy(hub: Mapping[str, Any], kind: Kind) -> str:
+    return (
+        f"copy {', '.join(_patterns(hub))} of the {kind} repository {hub['repository']} to a "
+        f"folder, laid out as on the hub, and say {PATH_KEYS[kind]}=FOLDER"
+    )

@@ -1,0 +1,347 @@
+"""The hub's data sets and networks, from local copies in its own format to a trained run.
+
+The copies are written here: parquet files with the hub's columns and features, and tiny networks
+of the real classes, saved as the hub's are. What reads them is what reads a fetched repository.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.utils import httpx
+
+from runner import config
+from runner.config import with_changes
+from runner.run import build_task, run
+from tasks.errors import UserError
+from tasks.hub import copy_of, tables
+
+WORDS = ["the", "cat", "dog", "sat", "ran", "here", "there", "who", "not"]
+TEXTS = {
+    "cola": ["sentence"],
+    "sst2": ["sentence"],
+    "mrpc": ["sentence1", "sentence2"],
+    "qqp": ["question1", "question2"],
+    "stsb": ["sentence1", "sentence2"],
+    "mnli": ["premise", "hypothesis"],
+    "qnli": ["question", "sentence"],
+    "rte": ["sentence1", "sentence2"],
+}
+CLASSES = {
+    "cola": ["unacceptable", "acceptable"],
+    "sst2": ["negative", "positive"],
+    "mrpc": ["not_equivalent", "equivalent"],
+    "qqp": ["not_duplicate", "duplicate"],
+    "mnli": ["entailment", "neutral", "contradiction"],
+    "qnli": ["entailment", "not_entailment"],
+    "rte": ["entailment", "not_entailment"],
+}
+SIZES = {"train": 12, "validation": 9}
+
+
+def sentence(index: int, length: int = 4) -> str:
+    return " ".join(WORDS[(index * 5 + i * 4) % len(WORDS)] for i in range(length))
+
+
+def write_glue(folder: Path, task: str) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    names = CLASSES.get(task)
+    features = {column: Value("string") for column in TEXTS[task]}
+    features |= {"label": ClassLabel(names=names) if names else Value("float32")}
+    features |= {"idx": Value("int32")}
+    for split, count in SIZES.items():
+        rows = {
+            column: [sentence(i + j) for i in range(count)] for j, column in enumerate(TEXTS[task])
+        }
+        rows["label"] = [i % len(names) if names else i % 6 / 1.1 for i in range(count)]
+        rows["idx"] = list(range(count))
+        name = f"{split}_matched" if task == "mnli" and split == "validation" else split
+        path = folder / task / f"{name}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Dataset.from_dict(rows, Features(features)).to_parquet(path)
+
+
+def write_squad(folder: Path) -> None:
+    from datasets import Dataset, Features, Sequence, Value
+
+    answers = Sequence({"text": Value("string"), "answer_start": Value("int32")})
+    texts = dict.fromkeys(("id", "title", "context", "question"), Value("string"))
+    for split, count in SIZES.items():
+        contexts = [sentence(i, 30) for i in range(count)]
+        starts = [context.index("cat") for context in contexts]
+        several = 1 if split == "train" else 3
+        rows = {
+            "id": [str(i) for i in range(count)],
+            "title": ["Animals"] * count,
+            "context": contexts,
+            "question": [f"who {sentence(i)} ?" for i in range(count)],
+            "answers": [{"text": ["cat"] * several, "answer_start": [s] * several} for s in starts],
+        }
+        path = folder / "plain_text" / f"{split}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Dataset.from_dict(rows, Features({**texts, "answers": answers})).to_parquet(path)
+
+
+def write_roberta(folder: Path) -> None:
+    from tokenizers import pre_tokenizers
+    from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizer
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["<s>", "<pad>", "</s>", "<unk>", *letters, "th", "the", "Ġt", "<mask>"]
+    RobertaTokenizer(
+        vocab={word: i for i, word in enumerate(words)},
+        merges=[("t", "h"), ("th", "e"), ("Ġ", "t")],
+    ).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    sizes |= {"num_hidden_layers": 1, "max_position_embeddings": 514, "type_vocab_size": 1}
+    tokens = {"vocab_size": len(words), "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    RobertaForMaskedLM(RobertaConfig(**sizes, **tokens)).save_pretrained(folder)
+
+
+def write_t5(folder: Path) -> None:
+    from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    pieces += [(f"▁{word}", -1.0) for word in WORDS]
+    pieces += [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz_0123456789.:?"]
+    T5Tokenizer(vocab=pieces, extra_ids=0).save_pretrained(folder)
+    sizes = {"d_model": 16, "d_ff": 16, "d_kv": 8, "num_heads": 2, "num_layers": 1}
+    network = T5ForConditionalGeneration(
+        T5Config(vocab_size=len(pieces), decoder_start_token_id=0, **sizes)
+    )
+    network.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory) -> Path:
+    """A folder with copies of the four repositories."""
+    folder = tmp_path_factory.mktemp("hub")
+    torch.manual_seed(0)
+    for task in TEXTS:
+        write_glue(folder / "glue", task)
+    write_squad(folder / "squad")
+    write_roberta(folder / "roberta_base")
+    write_t5(folder / "t5_base")
+    return folder
+
+
+@pytest.fixture
+def load(copies, tmp_path):
+    """A configuration of a task with a network, from these copies; it expects their sizes."""
+
+    def with_copies(task, model, *overrides, **changes):
+        data = copies / ("squad" if task == "squad" else "glue")
+        paths = [f"task.data.path={data}", f"model.weights.path={copies / model}"]
+        paths += [f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs"]
+        quiet = ["protocol=paper", "wandb.mode=disabled", "progress=false"]
+        words = [f"task={task}", f"model={model}", *quiet, *paths, *overrides]
+        sizes = {"train": SIZES["train"], "test": SIZES["validation"]}
+        return with_changes(config.load(words), {"task.data.examples": sizes, **changes})
+
+    return with_copies
+
+
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [
+        *((task, "roberta_base") for task in [*TEXTS, "squad"]),
+        *((task, "t5_base") for task in ("cola", "mnli", "stsb", "squad")),
+    ],
+)
+def test_local_copies_train_by_the_papers_protocol(load, copies, task, model):
+    record = run(load(task, model, "train.steps=2", "train.batch_size=4", "opt=ldog"))
+    assert record["status"] == "finished" and record["results"]["steps"] == 2
+    # The development set is both: it is selected and reported on.
+    results = record["results"]
+    assert results["validation"] == results["test"] and results["test"]["examples"] == 9
+    assert ("test_correct" in results and results["test_correct"] != {}) == (task != "stsb")
+    weights = (copies / model / "model.safetensors").read_bytes()
+    prints = record["fingerprints"]
+    assert prints["weights"] == hashlib.sha256(weights).hexdigest()
+    assert prints["weights_revision"] == prints["data_revision"] == "local copy"
+
+
+def test_examples_classes_and_pairs_are_the_tables(load):
+    task = build_task(load("mnli", "roberta_base"))
+    assert task.classes == tuple(CLASSES["mnli"])
+    assert task.splits["train"].inputs[4] == (sentence(4), sentence(5))
+    assert task.splits["train"].labels.tolist() == [i % 3 for i in range(12)]
+    inputs, _ = task.batch("train", torch.tensor([4]))
+    read = task.tokenizer.decode(inputs["input_ids"][0])
+    assert read == f"<s>{sentence(4)}</s></s>{sentence(5)}</s>"
+
+
+def test_pretrained_weights_are_loaded_and_the_head_is_a_new_one(load, copies):
+    from safetensors.torch import load_file
+
+    task = build_task(load("cola", "roberta_base"))
+    heads = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = task.network()
+        saved = load_file(copies / "roberta_base" / "model.safetensors")
+        name = "roberta.encoder.layer.0.output.dense.weight"
+        assert torch.equal(network.state_dict()[name], saved[name])
+        heads.append(network.classifier.dense.weight)  # one hidden layer, then the classes
+    assert not torch.equal(*heads) and network.classifier.out_proj.out_features == 2
+
+
+def test_embeddings_are_frozen_where_the_protocol_says_so(load):
+    for model in ("roberta_base", "t5_base"):
+        frozen = {"model.freeze_embeddings": True}
+        for changes in ({}, frozen):
+            network = build_task(load("cola", model, **changes)).network()
+            assert network.get_input_embeddings().weight.requires_grad == (changes == {})
+
+
+@pytest.mark.parametrize("task", ["squad", "stsb"])
+def test_regression_and_spans_fit_t5_and_roberta_alike(load, task):
+    prints = [build_task(load(task, model)).fingerprints() for model in ("roberta_base", "t5_base")]
+    assert prints[0]["test"] == prints[1]["test"]
+
+
+def test_squads_answers_are_found_in_the_windows(load):
+    task = build_task(load("squad", "roberta_base", "train.max_tokens=64"))
+    split, places = task.splits["train"], task.places["train"]
+    assert len(split) > task.count("train") == 12
+    with_answer = set()
+    for window, (first, last) in enumerate(split.labels):
+        owner = split.inputs[window]
+        if last:
+            start, end = places[window][first][0], places[window][last][1]
+            assert task.questions["train"][owner].context[start:end] == "cat"
+            with_answer.add(int(owner))
+    assert with_answer == set(range(12))
+
+
+# Fetching, with a stand-in for the hub.
+
+
+@pytest.fixture
+def hub(copies, monkeypatch):
+    """A hub with one commit, which counts what is fetched from it."""
+    calls = []
+
+    def repo_info(self, repository, repo_type, revision):
+        return SimpleNamespace(sha="c" * 40)
+
+    def snapshot_download(repository, repo_type, revision, local_dir, allow_patterns):
+        calls.append((repository, repo_type, revision))
+        source = copies / ("glue" if repo_type == "dataset" else "roberta_base")
+        for pattern in allow_patterns:
+            for path in source.glob(pattern):
+                target = local_dir / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", repo_info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return calls
+
+
+def test_repositories_are_fetched_once_and_the_record_tells_the_commit(load, hub):
+    fetched = {"task.data.path": None, "model.weights.path": None}
+    words = ["train.steps=2", "train.batch_size=4"]
+    prints = run(load("cola", "roberta_base", *words, **fetched))["fingerprints"]
+    assert prints["data_revision"] == f"nyu-mll/glue@{'c' * 40}"
+    assert prints["weights_revision"] == f"FacebookAI/roberta-base@{'c' * 40}"
+    assert sorted(hub) == [
+        ("FacebookAI/roberta-base", "model", "c" * 40),
+        ("nyu-mll/glue", "dataset", "c" * 40),
+    ]
+    again = run(load("cola", "roberta_base", "seed=1", *words, **fetched))["fingerprints"]
+    local = run(load("cola", "roberta_base", "seed=2", *words))["fingerprints"]
+    assert again == prints and len(hub) == 2
+    assert {name: local[name] for name in ("train", "test", "weights")} == {
+        name: prints[name] for name in ("train", "test", "weights")
+    }
+
+
+def one_line(error) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("key", ["task.data.path", "model.weights.path"])
+def test_hub_out_of_reach_says_what_to_copy_where(load, monkeypatch, tmp_path, key):
+    def unreachable(*_, **__):
+        raise httpx.ConnectError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", unreachable)
+    with pytest.raises(UserError) as error:
+        run(load("cola", "roberta_base", **{key: None}))
+    message = one_line(error)
+    assert "Name or service not known" in message and f"{key}=FOLDER" in message
+    repository, file = {
+        "task.data.path": ("nyu-mll/glue", "cola/train-*.parquet"),
+        "model.weights.path": ("FacebookAI/roberta-base", "model.safetensors"),
+    }[key]
+    assert repository in message and file in message
+    assert not [path for path in tmp_path.rglob("*") if "staging" in path.name]
+
+
+def test_interrupted_fetch_leaves_nothing_and_is_done_again(load, hub, monkeypatch, tmp_path):
+    def broken(*_, local_dir, **__):
+        (local_dir / "cola").mkdir(parents=True)
+        raise httpx.ReadTimeout("timed out")
+
+    data = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub, "snapshot_download", broken)
+        with pytest.raises(UserError, match="timed out"):
+            copy_of(data, "dataset", tmp_path / "data")
+    assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
+
+
+def test_folder_without_the_files_says_which_are_missing(load, tmp_path):
+    for key, file in (("task.data.path", "cola/train"), ("model.weights.path", "config.json")):
+        with pytest.raises(UserError, match=rf"no file {file}.* in {tmp_path}/none: copy .*{key}="):
+            run(load("cola", "roberta_base", **{key: f"{tmp_path}/none"}))
+
+
+def test_damaged_or_other_tables_are_said(copies, load, tmp_path):
+    shutil.copytree(copies / "glue", tmp_path / "glue")
+    path = {"task.data.path": f"{tmp_path}/glue"}
+    train = tmp_path / "glue" / "cola" / "train-00000-of-00001.parquet"
+    shutil.copy(copies / "squad" / "plain_text" / train.name, train)
+    shutil.copy(train, train.with_name("validation-00000-of-00001.parquet"))
+    with pytest.raises(UserError, match="of another form"):
+        build_task(load("cola", "roberta_base", **path))
+    train.write_bytes(train.read_bytes()[:200])
+    with pytest.raises(UserError, match="cannot be read") as error:
+        build_task(load("cola", "roberta_base", **path))
+    one_line(error)
+    with pytest.raises(UserError, match="promises 12 train examples, there are 9"):
+        shutil.copy(copies / "glue/mrpc/validation-00000-of-00001.parquet", tmp_path / "glue/mrpc")
+        shutil.copy(
+            copies / "glue/mrpc/validation-00000-of-00001.parquet",
+            tmp_path / "glue/mrpc/train-00000-of-00001.parquet",
+        )
+        build_task(load("mrpc", "roberta_base", **path))
+
+
+def test_damaged_weights_are_said(copies, load, tmp_path):
+    shutil.copytree(copies / "roberta_base", tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"{}")
+    broken = {"model.weights.path": f"{tmp_path}/model"}
+    with pytest.raises(UserError, match="holds no network that can be loaded") as error:
+        build_task(load("cola", "roberta_base", **broken)).network()
+    one_line(error)
+
+
+def test_several_files_of_one_part_are_read_in_order(copies, tmp_path):
+    from datasets import Dataset
+
+    for number in range(2):
+        part = Dataset.from_dict({"text": [f"{number}{i}" for i in range(3)]})
+        part.to_parquet(tmp_path / f"train-0000{number}-of-00002.parquet")
+    hub = {"repository": "a/b", "revision": "main", "licence": "MIT"}
+    data = {"path": str(tmp_path), "hub": {**hub, "files": {"train": "train-*.parquet"}}}
+    table = tables(data, tmp_path / "data")["train"]
+    assert table["text"][:] == ["00", "01", "02", "10", "11", "12"]
