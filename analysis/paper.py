@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import text
-from analysis.figures import ACROSS, CURVES, svg
+from analysis.figures.style import ACROSS, CURVES, svg
 from analysis.records import write_if_changed
 from analysis.statistics import relative_error_difference
 
