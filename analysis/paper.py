@@ -100,7 +100,7 @@ def write(source: Path, tables: Path, figures: Path) -> list[Path]:
         shown = table.map(lambda value: f"{value:g}" if isinstance(value, float) else value)
         files[stem.with_suffix(".md")] = head + text.markdown(shown, left) + "\n"
         files[stem.with_suffix(".csv")] = _csv(table)
-        files[stem.with_suffix(".tex")] = f"% {MADE_BY}\n{_latex(shown)}"
+        files[stem.with_suffix(".tex")] = f"% {MADE_BY}\n{text.latex(shown, [*map(str, shown)])}"
     for path, content in files.items():
         write_if_changed(path, content)
     return list(files)
@@ -143,18 +143,6 @@ def _csv(frame: pd.DataFrame) -> str:
     numeric = frame.select_dtypes("number").columns.difference(["peak_lr"])
     rounded[numeric] = frame[numeric].round(3)
     return rounded.to_csv(index=False, lineterminator="\n")
-
-
-def _latex(table: pd.DataFrame) -> str:
-    """Return a tabular with booktabs' rules."""
-    escape = str.maketrans({"%": r"\%", "&": r"\&", "_": r"\_", "±": r"$\pm$", "–": "--"})
-    rows = [
-        [str(value).translate(escape) for value in row] for row in [[*table], *table.to_numpy()]
-    ]
-    lines = [" & ".join(row) + r" \\" for row in rows]
-    columns = "l" * table.shape[1]
-    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
-    return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
 # Figures ------------------------------------------------------------------------------------------

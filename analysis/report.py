@@ -13,14 +13,14 @@ def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
     That is the tables of the given problems (ids or their beginnings) and what was written.
     """
     # Here, so that `--help` and a typo are answered at once.
-    from analysis import curves, figures, records, tables
+    from analysis import curves, figures, models, records, tables
 
     frame = records.collect(runs_dir, results / "records.csv")
     made = tables.build(frame)
     unknown = [one for one in problem_ids if not tables.render(made, [one])]
     if unknown:
         raise UserError(f"no runs of problem {unknown[0]}: see the problem_id in records.csv")
-    tables.write(made, frame, results / "tables")
+    tables.write(tables.files(made, frame) | models.files(made), results / "tables")
     points = curves.collect(runs_dir, results / "curves.csv", frame)
     drawn = figures.write(made, frame, points, results / "figures")
     lines = [tables.render(made, problem_ids), ""] if problem_ids else []

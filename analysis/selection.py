@@ -1,8 +1,8 @@
 """Chooses each optimizer's learning rate as its user would: from validation scores only."""
 
 import json
-from collections.abc import Iterable
-from statistics import median
+from collections.abc import Callable, Iterable, Iterator
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from runner import TUNING_SEED
 
 DOG = "dog"
 
-DEFAULT, MODEL_TUNED, INSTANCE_TUNED = "default", "model-tuned", "instance-tuned"
-ROWS = [DEFAULT, MODEL_TUNED, INSTANCE_TUNED]
+DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN = "default", "model-tuned", "model-tuned (mean)"
+LEAVE_ONE_TASK_OUT, INSTANCE_TUNED = "leave-one-task-out", "instance-tuned"
+ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, INSTANCE_TUNED]
 
 # All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
 READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
@@ -24,7 +25,7 @@ READ += ["validation_last", "validation_averaged", "validation_examples"]
 
 _WHOSE = ["protocol", "protocol_version", "budget", "problem_id", "task", "model"]
 CHOICE_COLUMNS = [*_WHOSE, "optimizer", "row", "setting", "overrides", "edge"]
-CHOICE_COLUMNS += ["tuning_runs", "tuning_seconds", "tuning_tasks"]
+CHOICE_COLUMNS += ["tuning_runs", "tuning_seconds", "tuning_runs_elsewhere", "tuning_tasks"]
 
 # A problem's columns of records.csv.
 Problem = dict[Any, Any]
@@ -36,12 +37,17 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     `frame` is what `records.collect` returns, of any stage: only runs at `TUNING_SEED` and of them
     only the validation columns decide. Returns `CHOICE_COLUMNS`, of which
 
-    - row: default; model-tuned (best median validation RED over the tasks of the same protocol,
-      budget and model); instance-tuned (best validation score on the task itself);
+    - row: one of `ROWS`: default; model-tuned, by either of the paper's rules: the best median
+      validation RED over the tasks of the same protocol, budget and model, and the best mean
+      validation score over them, "model-tuned (mean)", where that is another setting;
+      leave-one-task-out (the first of these rules without the task itself: what its user knew
+      before); instance-tuned (best validation score on the task itself);
     - setting: as in `frame`; "" also for a default that was never run;
     - overrides: the setting as a dictionary of what to change in the optimizer's defaults;
     - edge: the learning rate is the lowest or the highest of those tried;
     - tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time);
+    - tuning_runs_elsewhere: the runs on other tasks without which there is no such choice, where
+      it uses nothing of this task;
     - tuning_tasks: the tasks that it rests on, joined by ", ".
 
     An optimizer without a grid has the default only; so has one without tuning runs.
@@ -57,14 +63,7 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
         whose = {name: here[name] for name in _WHOSE} | {"optimizer": optimizer}
         rows.append(whose | _default(runs))
         rivals = trials[trials["optimizer"] == optimizer]
-        tried = rivals[rivals["problem_id"] == problem_id]
-        if tried["score"].isna().all():
-            continue
-        by_model, tasks = _best_over_tasks(rivals, here, problems)
-        if by_model is not None:
-            rows.append(whose | _tuned(tried, MODEL_TUNED, by_model, tasks))
-        by_instance = _first(tried["setting"], tried["learning_rate"], tried["score"])
-        rows.append(whose | _tuned(tried, INSTANCE_TUNED, by_instance, [here["task"]]))
+        rows += [whose | row for row in _tuned_rows(rivals, here, problems)]
     return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
 
 
@@ -130,38 +129,68 @@ def _trials(frame: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(red=(dog_error - runs["error"]) / dog_error)[is_grid_run(runs)]
 
 
+def _tuned_rows(
+    rivals: pd.DataFrame, here: Problem, problems: dict[str, Problem]
+) -> Iterator[dict[str, Any]]:
+    """The tuned rows of an optimizer on the problem `here`, from its trials on all problems."""
+    tried = rivals[rivals["problem_id"] == here["problem_id"]]
+    if tried["score"].isna().all():
+        return
+    others = [problems[problem_id] for problem_id in sorted(set(rivals["problem_id"]))]
+    alike = rivals[rivals["problem_id"].isin(_one_problem_a_task(here, others))]
+    done = set(tried["setting"][tried["score"].notna()])
+    by_red = _best_over_tasks(alike, "red", median, done)
+    if by_red is not None:
+        yield _tuned(tried, MODEL_TUNED, by_red, _tasks(alike, "red"))
+        by_score = _best_over_tasks(alike, "score", fmean, done)
+        if by_score not in (None, by_red):
+            yield _tuned(tried, MODEL_TUNED_MEAN, by_score, _tasks(alike, "score"))
+    elsewhere = alike[alike["problem_id"] != here["problem_id"]]
+    tasks = _tasks(elsewhere, "red")
+    elsewhere = elsewhere[elsewhere["task"].isin(tasks)]
+    without = _best_over_tasks(elsewhere, "red", median, set(elsewhere["setting"]))
+    if without is not None:
+        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, without, tasks)
+        free = {"tuning_runs": 0, "tuning_seconds": 0.0}
+        yield row | free | {"tuning_runs_elsewhere": row["tuning_runs"]}
+    by_instance = _first(tried["setting"], tried["learning_rate"], tried["score"])
+    yield _tuned(tried, INSTANCE_TUNED, by_instance, [here["task"]])
+
+
 def _first(settings: Iterable[str], rates: Iterable[float], values: Iterable[float]) -> str:
     """The setting of the highest value; of equals, that with the smallest rate."""
     ranking = zip(values, rates, settings, strict=True)
     return min((-value, rate, setting) for value, rate, setting in ranking if value == value)[2]
 
 
-def _best_over_tasks(
-    rivals: pd.DataFrame, here: Problem, problems: dict[str, Problem]
-) -> tuple[str | None, list[str]]:
-    """The setting with the best median RED over the model's tasks, and these tasks' names.
+def _tasks(trials: pd.DataFrame, value: str) -> list[str]:
+    """The tasks that have a say: those where the value is known."""
+    return sorted(set(trials["task"][trials[value].notna()]))
 
-    A task counts if DoG has enough errors there; a setting, if it has a result on all these tasks
-    and on the problem `here`.
+
+def _best_over_tasks(
+    trials: pd.DataFrame, value: str, aggregate: Callable[[list[float]], float], among: set[str]
+) -> str | None:
+    """The setting of `among` with the best aggregate of a value over the tasks, if there is any.
+
+    A task counts if the value is known there (RED: if DoG has enough errors there); a setting, if
+    it has one on all these tasks.
     """
-    own = rivals["setting"][(rivals["problem_id"] == here["problem_id"]) & rivals["score"].notna()]
-    others = [problems[problem_id] for problem_id in sorted(set(rivals["problem_id"]))]
-    rivals = rivals[rivals["problem_id"].isin(_one_problem_a_task(here, others))]
-    rivals = rivals[rivals["red"].notna()]
-    tasks = sorted(set(rivals["task"]))
-    rivals = rivals[rivals["setting"].isin(own)]
-    reds: dict[tuple[str, float], list[float]] = {}
-    columns = (rivals[name] for name in ("setting", "learning_rate", "red"))
-    for setting, rate, red in zip(*columns, strict=True):
-        reds.setdefault((setting, rate), []).append(red)
+    trials = trials[trials[value].notna()]
+    values: dict[tuple[str, float], list[float]] = {}
+    columns = (trials[name] for name in ("setting", "learning_rate", value))
+    for setting, rate, one in zip(*columns, strict=True):
+        if setting in among:
+            values.setdefault((setting, rate), []).append(one)
+    count = trials["task"].nunique()
     # The last digits of a median depend on the order of sums; a tie must stay one.
-    medians = {
-        key: round(median(some), 12) for key, some in reds.items() if len(some) == len(tasks)
+    aggregates = {
+        key: round(aggregate(some), 12) for key, some in values.items() if len(some) == count
     }
-    if not medians:
-        return None, tasks
-    settings, rates = zip(*medians, strict=True)
-    return _first(settings, rates, medians.values()), tasks
+    if not aggregates:
+        return None
+    settings, rates = zip(*aggregates, strict=True)
+    return _first(settings, rates, aggregates.values())
 
 
 def _one_problem_a_task(here: Problem, problems: list[Problem]) -> list[str]:
@@ -195,11 +224,12 @@ def _default(runs: pd.DataFrame) -> dict:
         "edge": False,
         "tuning_runs": 0,
         "tuning_seconds": 0.0,
+        "tuning_runs_elsewhere": 0,
         "tuning_tasks": "",
     }
 
 
-def _tuned(tried: pd.DataFrame, row: str, setting: str, tasks: list[str]) -> dict:
+def _tuned(tried: pd.DataFrame, row: str, setting: str | None, tasks: list[str]) -> dict:
     chosen = tried["setting"].tolist().index(setting)
     rates = tried["learning_rate"]
     known = rates[tried["score"].notna()]
@@ -210,5 +240,6 @@ def _tuned(tried: pd.DataFrame, row: str, setting: str, tasks: list[str]) -> dic
         "edge": bool(rates.iloc[chosen] in (known.min(), known.max())),
         "tuning_runs": len(tried),
         "tuning_seconds": float(tried["seconds"].sum()),
+        "tuning_runs_elsewhere": 0,
         "tuning_tasks": ", ".join(tasks),
     }

@@ -1,10 +1,25 @@
-"""The statistics behind the tables: intervals over seeds and the relative error difference."""
+"""The statistics behind the tables: RED, intervals over seeds and tasks, verdicts, break-even."""
+
+from collections.abc import Sequence
+from math import comb
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 # Below this many errors of DoG the relative difference is noise.
 LEAST_ERRORS = 10
+
+# DoG is "close to" a rival whose RED is below this. Fixed before any run was made, by the project's
+# statistics protocol; changing it after results are known would make the verdicts worthless.
+MARGIN = 0.05
+
+# Below this many tasks their whole range holds the median of all tasks like them in fewer than 95
+# of 100 cases: 1 − 2·½ᵀ.
+LEAST_TASKS = 6
+
+RESAMPLES = 10_000
+UNKNOWN = (np.nan, np.nan)
 
 
 def student_t(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
@@ -68,3 +83,154 @@ def has_enough_errors(dog_error: ArrayLike, examples: ArrayLike) -> np.ndarray:
 def binomial_standard_error(proportion: float, examples: int) -> float:
     """The test set's own sampling error √(p(1−p)/N), a fraction."""
     return float(np.sqrt(proportion * (1 - proportion) / examples))
+
+
+class Intervals(NamedTuple):
+    """An aggregate of RED over tasks, and (low, high) of what it may be, each a fraction.
+
+    `on_these_tasks` answers for other seeds on the same tasks, `on_tasks_like_these` for other
+    tasks too. nan where it cannot be told: the first needs two seeds a task, the second two tasks.
+    """
+
+    estimate: float
+    on_these_tasks: tuple[float, float]
+    on_tasks_like_these: tuple[float, float]
+
+
+def bootstrap_intervals(
+    dog_errors: Sequence[ArrayLike],
+    errors: Sequence[ArrayLike],
+    aggregate: Literal["median", "mean"] = "median",
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Intervals:
+    """The median (or mean) over tasks of RED of seed means, with two percentile intervals.
+
+    Both arguments hold an array of shape (seeds,) for each task: the errors in the order of the
+    seeds, nan where a seed has no run. Where both sides have the same seeds these are resampled
+    together, because a seed's runs share head, data order and dropout; otherwise each side by
+    itself. The generator is fixed: the same errors give the same intervals.
+
+    What they cover is measured in tests/analysis/test_statistics.py. With 5 seeds, resampling them
+    covers less than the nominal 95 %; over fewer than `LEAST_TASKS` tasks, no interval can.
+
+    >>> intervals = bootstrap_intervals([[0.2, 0.2], [0.4, 0.4]], [[0.1, 0.1], [0.4, 0.4]])
+    >>> intervals.estimate, intervals.on_these_tasks, intervals.on_tasks_like_these
+    (0.25, (0.25, 0.25), (0.0, 0.5))
+    """
+    pairs = [
+        (np.asarray(dog, dtype=float), np.asarray(other, dtype=float))
+        for dog, other in zip(dog_errors, errors, strict=True)
+    ]
+    if not pairs or any(np.isnan(side).all() for pair in pairs for side in pair):
+        return Intervals(np.nan, UNKNOWN, UNKNOWN)
+    over_tasks: Any = np.median if aggregate == "median" else np.mean
+    known = [(dog[~np.isnan(dog)], other[~np.isnan(other)]) for dog, other in pairs]
+    reds = np.array([relative_error_difference(dog, other) for dog, other in known])
+    generator = np.random.default_rng(0)
+    # Of shape (resamples, tasks).
+    resampled = np.stack(
+        [_resample_seeds(dog, other, resamples, generator) for dog, other in pairs], axis=1
+    )
+    tasks = generator.integers(len(pairs), size=resampled.shape)
+    # Another row for each task drawn: a task drawn twice has its seeds drawn twice, too.
+    rows = generator.integers(resamples, size=resampled.shape)
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+
+    def interval(values: np.ndarray) -> tuple[float, float]:
+        low, high = np.quantile(over_tasks(values, axis=1), ends)
+        return float(low), float(high)
+
+    several_seeds = min(side.size for pair in known for side in pair) > 1
+    return Intervals(
+        float(over_tasks(reds)),
+        interval(resampled) if several_seeds else UNKNOWN,
+        interval(resampled[rows, tasks]) if len(pairs) > 1 else UNKNOWN,
+    )
+
+
+def _resample_seeds(
+    dog: np.ndarray, other: np.ndarray, resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """RED of seed means of a task, of shape (resamples,), each of seeds drawn with replacement."""
+    paired = dog.shape == other.shape and (np.isnan(dog) == np.isnan(other)).all()
+    dog, other = dog[~np.isnan(dog)], other[~np.isnan(other)]
+    of_dog = generator.integers(dog.size, size=(resamples, dog.size))
+    of_other = of_dog if paired else generator.integers(other.size, size=(resamples, other.size))
+    dog_mean = dog[of_dog].mean(axis=1)
+    return (dog_mean - other[of_other].mean(axis=1)) / dog_mean
+
+
+Verdict = Literal["better", "non-inferior", "worse", "inconclusive"]
+
+
+def verdict(low: float, high: float, margin: float = MARGIN) -> Verdict:
+    """What the interval of a rival's RED says of DoG: that it is "close to" the rival, or not.
+
+    Positive RED: the rival beats DoG. DoG is better if the whole interval is below 0, non-inferior
+    if it is below the margin, worse if it is above 0 and reaches the margin, and inconclusive
+    otherwise, also where there is no interval (nan).
+
+    >>> verdict(-0.10, -0.02), verdict(-0.02, 0.04), verdict(0.01, 0.08), verdict(-0.02, 0.08)
+    ('better', 'non-inferior', 'worse', 'inconclusive')
+    """
+    if high < 0:
+        return "better"
+    if high < margin:
+        return "non-inferior"
+    return "worse" if low > 0 else "inconclusive"
+
+
+class BreakEven(NamedTuple):
+    """What tuning on k = 1…K settings gives and costs; arrays of shape (K,)."""
+
+    errors: np.ndarray  # expected test error of the best on validation
+    hours: np.ndarray  # expected time of the k runs
+    runs: int | None  # the first k whose expected error is at most DoG's; None: never
+
+
+def break_even(
+    validation: ArrayLike, errors: ArrayLike, seconds: ArrayLike, dog_error: float
+) -> BreakEven:
+    """From how many runs on tuning a learning rate is no worse than DoG, which needs one.
+
+    The arguments have shape (K,), an entry a setting of the grid: its validation score (higher is
+    better), its test error and its time. Of k settings drawn without replacement the best on
+    validation is taken; of equal ones the first given, the smaller learning rate. Exact: of rank
+    i = 0…K−1, a setting is the best of k with probability C(K−1−i, k−1) / C(K, k).
+
+    Two settings, of which the better on validation errs 0.1 and the other 0.3:
+
+    >>> break_even([0.6, 0.8], [0.3, 0.1], [1800, 5400], dog_error=0.15)
+    BreakEven(errors=array([0.2, 0.1]), hours=array([1., 2.]), runs=2)
+    """
+    ranking = np.argsort(-np.asarray(validation, dtype=float), kind="stable")
+    ranked = np.asarray(errors, dtype=float)[ranking]
+    count = ranked.size
+    chances = np.array(
+        [
+            [comb(count - 1 - rank, k - 1) / comb(count, k) for rank in range(count)]
+            for k in range(1, count + 1)
+        ]
+    ).reshape(count, count)
+    expected = chances @ ranked
+    # With a tolerance: an average of equal errors may differ from them in the last digit.
+    caught_up = np.flatnonzero(expected <= dog_error + 1e-12)
+    seconds = np.asarray(seconds, dtype=float)
+    hours = np.arange(1, count + 1) * (seconds.mean() if count else np.nan) / 3600
+    return BreakEven(expected, hours, int(caught_up[0]) + 1 if caught_up.size else None)
+
+
+def performance_profile(errors: ArrayLike, taus: ArrayLike) -> np.ndarray:
+    """On what part of the tasks each optimizer's error is at most τ times the best one there.
+
+    `errors` has shape (optimizers, tasks), nan where there is no result, which is never within
+    reach of the best; `taus` has shape (taus,). Returns shape (optimizers, taus). Dolan and Moré
+    2002, with errors in place of times.
+
+    >>> performance_profile([[0.1, 0.4], [0.2, 0.3]], [1.0, 1.5, 2.0]).tolist()
+    [[0.5, 1.0, 1.0], [0.5, 0.5, 1.0]]
+    """
+    errors = np.asarray(errors, dtype=float)
+    reach = np.asarray(taus, dtype=float)[:, None] * np.fmin.reduce(errors, axis=0)
+    return (errors[:, None, :] <= reach[None]).mean(axis=2)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -12,16 +13,19 @@ from analysis.records import write_if_changed
 from analysis.selection import (
     DEFAULT,
     DOG,
-    INSTANCE_TUNED,
     MODEL_TUNED,
+    MODEL_TUNED_MEAN,
     choose,
+    is_grid_run,
     iterate,
     newest,
+    validation_score,
 )
 from runner import TUNING_SEED
 
 # Says whose a file is: only files with it are removed when their table is gone.
 MADE_BY = "made by scripts/tables.py of dog-bench, do not edit"
+MARK = f"<!-- {MADE_BY} -->"
 
 IDENTITY = ["problem_id", "task", "task_version", "model", "protocol", "protocol_version"]
 IDENTITY += ["metric", "steps", "batch_size", "train_examples"]
@@ -46,6 +50,8 @@ class Table:
     stem: str  # <task>-<model>-<protocol>: the name of its files
     problem: pd.Series  # the columns of records.csv that all its runs share
     cells: pd.DataFrame  # CELLS, a line for each optimizer and row
+    errors: list[dict[int, float]]  # of each line, the reported runs' test errors by seed
+    break_even: dict[str, statistics.BreakEven]  # of each optimizer with a grid, against DoG
     notes: list[str]
 
     @property
@@ -59,6 +65,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
     current = newest(frame)
     choices = dict(list(choose(current).groupby("problem_id")))
     runs = dict(list(scored(current)[["problem_id", *_RUN]].groupby("problem_id")))
+    trials = dict(list(_trials(current).groupby("problem_id")))
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")
     problems = problems.sort_values([*STEM, "problem_id"])
     names = ["-".join(problem) for problem in zip(*(problems[part] for part in STEM), strict=True)]
@@ -70,14 +77,16 @@ def build(frame: pd.DataFrame) -> list[Table]:
         rivals = rivals[rivals["problem_id"] != problem_id]
         stem = name + (f"-{problem_id[:6]}" if len(rivals) else "")
         chosen = choices[problem_id]
-        cells = _cells(runs[problem_id], chosen)
+        cells, errors = _cells(runs[problem_id], chosen)
+        caught_up = _break_even(trials.get(problem_id), cells, errors)
         notes = [
             *text.warnings(chosen, cells),
             *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
             *old[tuple(problem[STEM])],
             *text.explanations(problem, chosen, cells),
+            *text.break_even(caught_up, cells),
         ]
-        tables.append(Table(stem, problem, cells, notes))
+        tables.append(Table(stem, problem, cells, errors, caught_up, notes))
     return tables
 
 
@@ -103,7 +112,10 @@ def _select(runs: Runs, which: np.ndarray) -> Runs:
     return {name: values[which] for name, values in runs.items()}
 
 
-def _cells(frame: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+def _cells(
+    frame: pd.DataFrame, choices: pd.DataFrame
+) -> tuple[pd.DataFrame, list[dict[int, float]]]:
+    """The lines of a table, CELLS, and of each the errors of its runs by seed."""
     seen = reported(frame)
     runs = {name: seen[name].to_numpy() for name in _RUN}
     runs["test_examples"] = seen["test_examples"].to_numpy(float, na_value=np.nan)
@@ -111,7 +123,7 @@ def _cells(frame: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
     dog = _select(runs, is_dog)
     cells = pd.DataFrame(
         [_cell(runs, choice, dog) for choice in choices.to_dict("records")],
-        columns=[name for name in CELLS if name != "label"],
+        columns=[*(name for name in CELLS if name != "label"), "errors"],
     )
     labels = frame.set_index("optimizer")["label"].to_dict()
     # DoG and its relatives first: they are what the others are compared with.
@@ -119,7 +131,7 @@ def _cells(frame: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
     cells = cells.assign(label=cells["optimizer"].map(labels), first=first).sort_values(
         ["first", "label", "optimizer"], kind="stable", ignore_index=True
     )
-    return cells[CELLS]
+    return cells[CELLS], cells["errors"].tolist()
 
 
 def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
@@ -135,7 +147,9 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
         red = statistics.relative_error_difference(dog["error"], done["error"])
         of_pairs = statistics.relative_error_difference_of_pairs(dog["error"], done["error"])
     tuning = int(choice["tuning_runs"])
-    final = 0.0 if choice["row"] == MODEL_TUNED else _mean(done["seconds"])
+    # Model-tuned is charged the K runs that chose its rate, the others their final run too.
+    final = choice["row"] not in (MODEL_TUNED, MODEL_TUNED_MEAN)
+    final_seconds = _mean(done["seconds"]) if final else 0.0
     return {
         **{key: choice[key] for key in ("optimizer", "row", "setting", "edge")},
         "test": mean,
@@ -147,9 +161,9 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
         "seeds": done["test"].size,
         "tried": tried["test"].size,
         "diverged": int((done["status"] == "diverged").sum()),
-        # Model-tuned is charged the K runs that chose its rate, the others their final run too.
-        "runs": {DEFAULT: 1, MODEL_TUNED: tuning, INSTANCE_TUNED: tuning + 1}[choice["row"]],
-        "hours": (choice["tuning_seconds"] + final) / 3600,
+        "runs": tuning + final,
+        "hours": (choice["tuning_seconds"] + final_seconds) / 3600,
+        "errors": dict(zip(done["seed"].tolist(), done["error"].tolist(), strict=True)),
     }
 
 
@@ -157,20 +171,56 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else np.nan
 
 
-def write(tables: list[Table], frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Writes each table as .md and .csv and the summary of all; removes those no longer made."""
-    files = {"summary.md": _summary(tables, frame)}
+def _trials(current: pd.DataFrame) -> pd.DataFrame:
+    """The grid runs at the tuning seed that have a result, by rate; with `gain`, validation's."""
+    trials = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
+    trials = scored(trials[is_grid_run(trials)]).sort_values(["learning_rate", "setting"])
+    score = validation_score(trials)
+    return trials.assign(gain=score.where(trials["higher_is_better"], -score))
+
+
+def _break_even(
+    trials: pd.DataFrame | None, cells: pd.DataFrame, errors: list[dict[int, float]]
+) -> dict[str, statistics.BreakEven]:
+    """Each grid's break-even with DoG's reported runs; empty where DoG has no RED."""
+    is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT) & cells["red"].notna()
+    if trials is None or not is_dog.any():
+        return {}
+    dog_error = fmean(errors[int(is_dog.argmax())].values())
+    return {
+        str(optimizer): statistics.break_even(
+            group["gain"], group["error"], group["seconds"], dog_error
+        )
+        for optimizer, group in trials.groupby("optimizer")
+    }
+
+
+def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
+    """Each table as .md, .csv and .tex and the summary of all as .md and .csv, by file name."""
+    made = {"summary.md": _summary(tables, frame)}
+    made["summary.csv"] = csv(pd.concat([_numbers(table) for table in tables]))
     for table in tables:
-        files[f"{table.stem}.md"] = f"{_marker()}\n# {table.title}\n\n{_body(table)}\n"
-    for name, made in (*((table.stem, [table]) for table in tables), ("summary", tables)):
-        numbers = pd.concat([_numbers(table) for table in made])
-        files[f"{name}.csv"] = numbers.to_csv(index=False, lineterminator="\n")
+        shown = text.display(table.cells, table.problem)
+        made[f"{table.stem}.md"] = f"{MARK}\n# {table.title}\n\n{_body(table)}\n"
+        made[f"{table.stem}.csv"] = csv(_numbers(table))
+        made[f"{table.stem}.tex"] = f"% {MADE_BY}\n{text.latex(shown, LEFT)}"
+    return made
+
+
+def csv(numbers: pd.DataFrame) -> str:
+    """The numbers as the file holds them."""
+    return numbers.to_csv(index=False, lineterminator="\n")
+
+
+def write(files: dict[str, str], folder: Path) -> None:
+    """Writes the files by their names, where they differ; removes tables no longer made."""
     for name, content in files.items():
         write_if_changed(folder / name, content)
-    header = ",".join([*IDENTITY, *CELLS])
-    remove_stale(folder.glob("*.md"), files, _marker())
-    remove_stale(folder.glob("*.csv"), files, header)
-    return [folder / name for name in files]
+    stale = [path for path in folder.glob("*.md") if path.name not in files]
+    for path in stale:
+        if MARK in path.read_text(errors="replace")[:1000]:
+            for suffix in (".csv", ".tex", ".md"):  # the one with the mark last
+                path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def remove_stale(paths: Iterable[Path], keep: Iterable[str], mark: str) -> None:
@@ -195,10 +245,6 @@ def _body(table: Table) -> str:
     return f"{text.heading(table.problem)}\n\n{cells}\n\n{text.bullets(table.notes)}"
 
 
-def _marker() -> str:
-    return f"<!-- {MADE_BY} -->"
-
-
 def _numbers(table: Table) -> pd.DataFrame:
     """The table's cells beside what identifies its problem, rounded below any real difference."""
     identity = pd.DataFrame([table.problem[IDENTITY]] * len(table.cells), columns=IDENTITY)
@@ -218,4 +264,4 @@ def _summary(tables: list[Table], frame: pd.DataFrame) -> str:
         parts.append(cells)
     lines = text.markdown(pd.concat(parts), [*LEFT, "table", "metric"])
     notes = ["The tables linked explain rows and columns.", *text.left_out(frame)]
-    return f"{_marker()}\n# All results\n\n{lines}\n\n{text.bullets(notes)}\n"
+    return f"{MARK}\n# All results\n\n{lines}\n\n{text.bullets(notes)}\n"

@@ -5,8 +5,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.selection import DEFAULT, DOG, MODEL_TUNED
-from analysis.statistics import LEAST_ERRORS, binomial_standard_error
+from analysis.selection import (
+    DEFAULT,
+    DOG,
+    LEAVE_ONE_TASK_OUT,
+    MODEL_TUNED,
+    MODEL_TUNED_MEAN,
+)
+from analysis.statistics import LEAST_ERRORS, BreakEven, binomial_standard_error
 from runner import TUNING_SEED
 
 NONE = "–"
@@ -47,11 +53,11 @@ def display(cells: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
             score: [mean if width == NONE else f"{mean} ± {width}" for mean, width in pairs],
             "last": [_score(value, percent) for value in cells["last"]],
             "averaged": [_score(value, percent) for value in cells["averaged"]],
-            "RED %": cells["red"].map(_signed).mask(is_dog, "reference"),
+            "RED %": cells["red"].map(signed).mask(is_dog, "reference"),
             "seeds": [f"{done}/{tried}" if tried else NONE for done, tried in seeds],
             "diverged": cells["diverged"].astype(str).mask(cells["seeds"] == 0, NONE),
             "runs": cells["runs"].astype(str),
-            "time": cells["hours"].map(_duration),
+            "time": cells["hours"].map(duration),
         }
     )
 
@@ -79,6 +85,21 @@ def markdown(table: pd.DataFrame, left: Sequence[str] = ()) -> str:
         values = [value.ljust(width) if to_left else value.rjust(width) for value in values]
         columns.append([values[0], rule, *values[1:]])
     return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def latex(table: pd.DataFrame, left: Sequence[str] = ()) -> str:
+    """A tabular with booktabs' rules; columns in `left` are left-aligned."""
+    escape = str.maketrans(
+        {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "−": "$-$"}
+        | {"†": r"$\dagger$"}
+    )
+    rows = [
+        [str(value).translate(escape) for value in row] for row in [[*table], *table.to_numpy()]
+    ]
+    lines = [" & ".join(row) + r" \\" for row in rows]
+    columns = "".join("l" if name in left else "r" for name in table)
+    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
+    return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
 def warnings(choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
@@ -142,9 +163,44 @@ def explanations(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame)
             f"model-tuned{which and f' ({which})'}: the learning rate with the best median "
             f"validation RED over the tasks of this model and protocol ({tasks}).{alone}"
         )
+    if (choices["row"] == MODEL_TUNED_MEAN).any():
+        notes.append(
+            "model-tuned (mean): the same by the paper's other rule, the best mean validation "
+            "score over these tasks; shown where it is another learning rate."
+        )
+    labels = cells.set_index("optimizer")["label"].to_dict()
+    left_out = choices[choices["row"] == LEAVE_ONE_TASK_OUT]
+    for tasks, group in left_out.groupby("tuning_tasks"):
+        counts = zip(group["optimizer"], group["tuning_runs_elsewhere"], strict=True)
+        runs = ", ".join(f"{runs} of {labels[optimizer]}" for optimizer, runs in counts)
+        notes.append(
+            f"leave-one-task-out: the model-tuned learning rate without this task ({tasks}); it "
+            f"needs 1 run here after the runs on these other tasks: {runs}."
+        )
     if cells["edge"].any():
         notes.append("†: the lowest or highest rate tried; the optimum may lie outside the grid.")
     return notes + _sampling_error(problem, cells)
+
+
+def break_even(curves: dict[str, BreakEven], cells: pd.DataFrame) -> list[str]:
+    """Where tuning catches up with DoG, in runs and in time."""
+    labels = cells.set_index("optimizer")["label"].to_dict()
+    parts = []
+    for optimizer, curve in curves.items():
+        tried = len(curve.errors)
+        if curve.runs is None:
+            parts.append(f"{labels[optimizer]} never catches up with DoG in {tried} runs")
+        else:
+            time = duration(curve.hours[curve.runs - 1])
+            runs = f"{curve.runs} of {tried} runs, {time}"
+            parts.append(f"{labels[optimizer]} catches up with DoG after {runs}")
+    if not parts:
+        return []
+    return [
+        f"Break-even: {'; '.join(parts)}. That is where the expected test error of the best on "
+        f"validation among so many learning rates, drawn at random, at seed {TUNING_SEED}, is at "
+        "most DoG's mean."
+    ]
 
 
 def _sampling_error(problem: pd.Series, cells: pd.DataFrame) -> list[str]:
@@ -187,12 +243,13 @@ def _score(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}" if percent else f"{value:.4g}"
 
 
-def _signed(red: float) -> str:
+def signed(red: float) -> str:
+    """RED in percent with its sign."""
     return NONE if np.isnan(red) else f"{100 * red:+.1f}".replace("-", "−")
 
 
-def _duration(hours: float) -> str:
-    """Two significant digits in a unit that suits them."""
+def duration(hours: float) -> str:
+    """A time with two significant digits, in a unit that suits them."""
     if np.isnan(hours):
         return NONE
     for unit, size in (("s", 3600), ("min", 60)):

@@ -8,7 +8,7 @@ from analysis.figures import batch_norm, budget, distance, rates, sensitivity, s
 from analysis.figures.data import Data
 from analysis.figures.style import svg
 from analysis.records import write_if_changed
-from analysis.tables import MADE_BY, Table, remove_stale
+from analysis.tables import MARK, Table, remove_stale
 
 KINDS = (rates, step_size, sensitivity, batch_norm, distance, budget)
 
@@ -28,6 +28,5 @@ def write(
         for stem, figure in kind.make(data):
             paths[stem] = folder / f"{stem}.svg"
             write_if_changed(paths[stem], svg(figure))
-    made_by = f"<!-- {MADE_BY} -->"
-    remove_stale(folder.glob("*.svg"), {path.name for path in paths.values()}, made_by)
+    remove_stale(folder.glob("*.svg"), {path.name for path in paths.values()}, MARK)
     return paths

@@ -74,7 +74,9 @@ def draw(lines: list[Line]) -> Any:
 
     figure = Figure(figsize=(8.2, 3.8))
     axes = figure.add_axes((0.08, 0.125, 0.6, 0.75))
-    panel(axes, "DoG's initial movement reps_rel, r_ε (log scale)", score_label(lines[0][1]))
+    panel(
+        axes, r"DoG's initial movement reps_rel, $r_\epsilon$ (log scale)", score_label(lines[0][1])
+    )
     labels = []
     for (label, table, runs), style in zip(lines, looks(len(lines)), strict=True):
         last = draw_means(axes, runs["value"], score(table, runs["test"]), style)

@@ -39,8 +39,13 @@ def draw(curves: list[tuple[Table, pd.DataFrame]]) -> Any:
     tables = [table for table, _ in curves]
     height = max(3.8, 0.2 * len(curves) + 1)
     figure = Figure(figsize=(8.6, height))
-    axes = figure.add_axes((0.085, 0.475 / height, 0.555, 1 - 0.95 / height))
-    panel(axes, "step t (log scale)", "distance from x_0 so far, r̄_t (log scale)", log_y=True)
+    axes = figure.add_axes((0.1, 0.475 / height, 0.54, 1 - 0.95 / height))
+    panel(
+        axes,
+        "step t (log scale)",
+        r"distance from $x_0$ so far, $\bar{r}_t$ (log scale)",
+        log_y=True,
+    )
     named = names(tables)
     labels = []
     for (table, curve), style in zip(curves, looks(len(curves)), strict=True):

@@ -12,6 +12,7 @@ from analysis.figures.style import (
     draw_means,
     looks,
     panel,
+    plain,
     ring_default,
     score,
     styled,
@@ -23,7 +24,10 @@ from analysis.tables import Table
 OPTIMIZERS = (DOG, "ldog")
 # Fewer values make no line.
 LEAST_VALUES = 3
-AXES = {"reps_rel": "initial movement reps_rel, r_ε (log scale)", "lr": "factor c (log scale)"}
+AXES = {
+    "reps_rel": r"initial movement reps_rel, $r_\epsilon$ (log scale)",
+    "lr": "factor c (log scale)",
+}
 # By optimizer and key: the runs of each problem that has enough of them, with `value`.
 Lines = dict[tuple[str, str], list[tuple[Table, pd.DataFrame]]]
 
@@ -69,7 +73,7 @@ def draw(lines: Lines) -> Any:
             if not drawn:
                 continue
             axes = figure.add_axes(place, sharey=axes)
-            panel(axes, AXES[key], "test score (%)")
+            panel(axes, AXES[key], "test score (%)" if column == 0 else "")
             axes.set_title(f"{drawn[0][1]['label'].iloc[0]}", loc="left", fontsize=9)
             for table, runs in drawn:
                 problem_id = table.problem.problem_id
@@ -77,6 +81,9 @@ def draw(lines: Lines) -> Any:
                 last = draw_means(axes, runs["value"], score(table, runs["test"]), style)
                 ring_default(axes, table, runs, style)
                 labels[problem_id] = (named[problem_id], last, style)
+            if key == "lr":  # within two decades: the values themselves
+                values = sorted({value for _, runs in drawn for value in runs["value"]})
+                axes.set_xticks(values, map(plain, values))
         write_labels(axes, list(labels.values()))
     problem = tables[0].problem
     title = f"DoG's two settings: {problem.protocol} v{problem.protocol_version}, {steps(tables)}"

@@ -12,6 +12,7 @@ from analysis.figures.style import (
     draw_means,
     looks,
     panel,
+    plain,
     score,
     score_label,
     styled,
@@ -57,28 +58,29 @@ def draw(
 
     sgd = runs[(runs["optimizer"] == SGD) & (runs["learning_rate"] > 0) & is_grid_run(runs)]
     best = best_rate(table, sgd)
-    figure = Figure(figsize=(9.6, 4.2))
-    left = figure.add_axes((0.07, 0.125, 0.37, 0.72))
-    panel(left, "step t (log scale)", "step size η_t (log scale)", log_y=True)
+    figure = Figure(figsize=(10.4, 4.2))
+    left = figure.add_axes((0.075, 0.125, 0.38, 0.72))
+    panel(left, "step t (log scale)", r"step size $\eta_t$ (log scale)", log_y=True)
     default = starts["value"][starts["opt_default"]].tolist()
     labels = draw_steps(left, curves, default[:1])
     if best is not None:
-        style = {"color": "#D55E00", "linestyle": (0, (6, 2)), "linewidth": 1.6}
+        style: Any = {"color": "#D55E00", "linestyle": (0, (6, 2)), "linewidth": 1.6}
         left.axhline(best, zorder=1, **style)
-        labels.append((f"best SGD: {best:g}", best, style))
+        labels.append((f"best SGD: {plain(best)}", best, style))
     write_labels(left, labels)
     heights = [(0.575, 0.27), (0.125, 0.27)] if len(sgd) else [(0.125, 0.72)]
-    panels = [figure.add_axes((0.665, bottom, 0.32, height)) for bottom, height in heights]
+    panels = [figure.add_axes((0.68, bottom, 0.305, height)) for bottom, height in heights]
     _draw_starts(panels[0], table, starts)
+    panels[0].margins(y=0.15)
     if len(sgd):
         panels[1].sharey(panels[0])
         _draw_rates(panels[1], table, sgd, best)
     title = f"DoG by its first movement: {table.title}, {table.problem.steps} steps"
-    figure.text(0.07, 0.94, title, fontsize=10)
+    figure.text(0.075, 0.94, title, fontsize=10)
     seeds = sorted(set(starts["seed"]))
     note = f"left: seed {seeds[0]} · right: DoG, mean over seeds {', '.join(map(str, seeds))}"
     note += f"; SGD, joined: seed {TUNING_SEED}, small: reported seeds, ring: best on validation"
-    figure.text(0.07, 0.9, note if len(sgd) else note.partition(";")[0], **NOTE)
+    figure.text(0.075, 0.9, note if len(sgd) else note.partition(";")[0], **NOTE)
     return figure
 
 
@@ -97,13 +99,13 @@ def draw_steps(axes: Any, curves: dict[float, pd.DataFrame], default: list[float
         if value in default:
             style = style | {"linewidth": 2.2}
         axes.plot(curve["step"], curve["eta"], **style)
-        name = f"r_ε = {value:g}{' (default)' if value in default else ''}"
+        name = rf"$r_\epsilon$ = {plain(value)}{', default' if value in default else ''}"
         labels.append((name, float(curve["eta"].iloc[-1]), style))
     return labels
 
 
 def _draw_starts(axes: Any, table: Table, starts: pd.DataFrame) -> None:
-    panel(axes, "DoG's reps_rel, r_ε (log scale)", score_label(table))
+    panel(axes, r"DoG's reps_rel, $r_\epsilon$ (log scale)", score_label(table))
     style = looks(1)[0] | {"color": "#000000"}
     draw_means(axes, starts["value"], score(table, starts["test"]), style)
 
@@ -127,20 +129,23 @@ def draw_by_start(table: Table, curves: dict[float, pd.DataFrame]) -> Any:
     from matplotlib.figure import Figure
 
     etas = pd.DataFrame({value: curve.set_index("step")["eta"] for value, curve in curves.items()})
-    etas = etas.dropna()  # a run that diverged has no later steps
+    etas = etas.dropna(axis="columns")  # a run that diverged has no later steps
     steps = [step for step in SHOWN_STEPS if step in etas.index and step < etas.index[-1]]
     figure = Figure(figsize=(7.4, 3.8))
     axes = figure.add_axes((0.1, 0.125, 0.66, 0.75))
-    panel(axes, "first step size η_1 (log scale)", "step size η_t (log scale)", log_y=True)
+    panel(
+        axes, r"first step size $\eta_1$ (log scale)", r"step size $\eta_t$ (log scale)", log_y=True
+    )
     labels = []
+    low, high = min(etas), max(etas)
     steps.append(etas.index[-1])
     for step, style in zip(steps, looks(len(steps), ordered=True), strict=True):
         axes.plot(etas.iloc[0], etas.loc[step], **style)
-        labels.append((f"t = {step}", float(etas.loc[step].iloc[-1]), style))
+        # Where a line begins: at the right they all meet.
+        labels.append((f"t = {step}", float(etas[low].loc[step]), style))
     write_labels(axes, labels)
     title = f"DoG's step size by its first: {table.title}"
     axes.set_title(title, loc="left", fontsize=10, pad=17)
-    low, high = min(curves), max(curves)
-    note = f"a point a run: reps_rel from {low:g} to {high:g}, one seed"
+    note = f"a point a run: reps_rel from {plain(low)} to {plain(high)}, one seed"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
     return figure

@@ -89,16 +89,21 @@ def looks(count: int, ordered: bool = False) -> list[dict[str, Any]]:
     ]
 
 
+def plain(value: float) -> str:
+    """A setting's value as short as can be: 0.01, 1e-5."""
+    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
+
+
 def panel(axes: Any, x: str, y: str, log_y: bool = False) -> None:
     """Gives axes their units, a log scale of x, and ticks as plain numbers."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log")
     axes.set_yscale("log" if log_y else "linear")
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
             axis.set_major_locator(LogLocator())
-            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
         axis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -169,10 +174,10 @@ def write_labels(axes: Any, labels: list[Label]) -> None:
 
 
 def spread(heights: np.ndarray, gap: float) -> np.ndarray:
-    """The heights, of shape (n,), moved as little as it takes to be `gap` apart.
+    """The heights, of shape (n,), moved as little as it takes to be `gap` apart and within 0 to 1.
 
     Neighbours that are too close form a block around their common middle; blocks that then touch
-    are merged (isotonic regression on heights less their due distance).
+    are merged (isotonic regression on heights less their due distance). More than fit stand above.
     """
     order = np.argsort(heights, kind="stable")
     blocks: list[tuple[float, int]] = []
@@ -183,6 +188,7 @@ def spread(heights: np.ndarray, gap: float) -> np.ndarray:
             mean, size = (mean * size + last * count) / (size + count), size + count
         blocks.append((mean, size))
     flat = np.concatenate([np.full(size, mean) for mean, size in blocks])
+    flat = flat.clip(0, max(0, 1 - gap * (len(heights) - 1)))
     result = np.empty(len(heights))
     result[order] = flat + gap * np.arange(len(heights))
     return result

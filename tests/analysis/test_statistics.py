@@ -1,5 +1,8 @@
 """The statistics agree with calculations by hand and keep what they promise."""
 
+import doctest
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -71,3 +74,112 @@ def test_ten_errors_of_dog_are_enough_and_nine_are_not():
 
 def test_binomial_standard_error_by_hand():
     assert statistics.binomial_standard_error(0.8, 1600) == pytest.approx(0.01)
+
+
+def test_the_doctests_hold():
+    failed, tried = doctest.testmod(statistics)
+    assert tried and not failed
+
+
+def test_paired_seeds_are_resampled_together():
+    # In each seed the other errs half as much as DoG: whatever seeds are drawn, RED is a half.
+    dog, other = [0.1, 0.2, 0.4], [0.05, 0.1, 0.2]
+    intervals = statistics.bootstrap_intervals([dog], [other])
+    assert intervals.on_these_tasks == pytest.approx((0.5, 0.5))
+    assert np.isnan(intervals.on_tasks_like_these).all()
+    # A seed that one side lacks makes them independent: then means of other seeds are compared.
+    apart = statistics.bootstrap_intervals([[*dog, 0.2]], [[*other, np.nan]])
+    assert apart.on_these_tasks[0] < 0.2 and apart.on_these_tasks[1] > 0.6
+
+
+def test_both_intervals_of_two_tasks_by_hand():
+    # RED 0 or 0.2 on the first task (seeds of DoG alike), 0.5 on the second.
+    dog, other = [[0.5, 0.5], [0.4, 0.4]], [[0.5, 0.4], [0.2, 0.2]]
+    intervals = statistics.bootstrap_intervals(dog, other, aggregate="mean")
+    assert intervals.estimate == pytest.approx((0.1 + 0.5) / 2)
+    assert intervals.on_these_tasks == pytest.approx(((0 + 0.5) / 2, (0.2 + 0.5) / 2))
+    # The first task twice, with the worse seed each time, in 1 of 4 · 16; the second in 1 of 4.
+    assert intervals.on_tasks_like_these == pytest.approx((0.05, 0.5))
+
+
+def test_the_intervals_are_the_same_every_time_and_unknown_without_seeds_or_tasks():
+    dog, other = [[0.2, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.2, 0.2]]
+    first, second = (statistics.bootstrap_intervals(dog, other) for _ in range(2))
+    assert first == second
+    one_seed = statistics.bootstrap_intervals([[0.2], [0.1]], [[0.1], [0.1]])
+    assert one_seed.estimate == pytest.approx(0.25)
+    assert np.isnan(one_seed.on_these_tasks).all()
+    assert one_seed.on_tasks_like_these == pytest.approx((0, 0.5))
+    assert np.isnan(statistics.bootstrap_intervals([], []).estimate)
+    assert np.isnan(statistics.bootstrap_intervals([[0.1]], [[np.nan]]).estimate)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "these", "like_these"),
+    [(3, 0.88, 0.75), (20, 0.89, 0.94)],
+)
+def test_what_the_intervals_over_tasks_cover(tasks, these, like_these):
+    # Measured at 5 seeds, for a promise of 0.95: resampling 5 seeds covers some 0.9, resampling
+    # many tasks what it promises, and three tasks far too little.
+    generator = np.random.default_rng(0)
+    cells, covered = 400, np.zeros(2)
+    for _ in range(cells):
+        red = generator.normal(0, 0.1, size=tasks)
+        dog = generator.normal(0.2, 0.01, size=(tasks, 5))
+        other = 0.2 * (1 - red)[:, None] + generator.normal(0, 0.01, size=(tasks, 5))
+        intervals = statistics.bootstrap_intervals(list(dog), list(other), "mean", resamples=500)
+        for place, truth in enumerate((red.mean(), 0)):
+            low, high = intervals[1 + place]
+            covered[place] += low <= truth <= high
+    assert covered / cells == pytest.approx([these, like_these], abs=0.04)
+
+
+def test_five_tasks_hold_the_median_too_rarely_and_six_often_enough():
+    chances = [1 - 2 * 0.5**tasks for tasks in (statistics.LEAST_TASKS - 1, statistics.LEAST_TASKS)]
+    assert chances[0] < 0.95 < chances[1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.2, -0.01, "better"),
+        (-0.2, 0.0, "non-inferior"),
+        (-0.2, 0.049, "non-inferior"),
+        (0.01, 0.049, "non-inferior"),
+        (-0.2, 0.05, "inconclusive"),
+        (0.0, 0.2, "inconclusive"),
+        (0.01, 0.05, "worse"),
+        (np.nan, np.nan, "inconclusive"),
+    ],
+)
+def test_the_verdict_on_dog_by_the_interval_of_a_rivals_red(low, high, said):
+    assert statistics.verdict(low, high) == said
+
+
+def test_break_even_is_what_all_subsets_of_the_grid_give():
+    validation = [0.5, 0.9, 0.7, 0.9, 0.1]
+    errors = [0.4, 0.2, 0.25, 0.1, 0.9]
+    result = statistics.break_even(validation, errors, [60, 120, 30, 90, 300], dog_error=0.26)
+    for k in range(1, 6):
+        # Of equals max takes the first: the given order.
+        chosen = [max(some, key=lambda one: validation[one]) for some in combinations(range(5), k)]
+        assert result.errors[k - 1] == pytest.approx(np.mean([errors[one] for one in chosen]))
+        assert result.hours[k - 1] == pytest.approx(k * 120 / 3600)
+    assert result.errors[0] > 0.26 > result.errors[1]
+    assert result.runs == 2
+
+
+def test_break_even_may_be_at_once_or_never():
+    alike = statistics.break_even([0.7] * 3, [0.1] * 3, [1] * 3, dog_error=0.1)
+    assert alike.runs == 1
+    assert statistics.break_even([0.7, 0.8], [0.3, 0.2], [1, 1], dog_error=0.19).runs is None
+    nothing = statistics.break_even([], [], [], dog_error=0.1)
+    assert nothing.errors.shape == nothing.hours.shape == (0,) and nothing.runs is None
+
+
+def test_performance_profile_by_hand():
+    # The best errors: 0.1, 0.2, 0; on the last task only the first is within any factor of it.
+    errors = [[0.1, 0.4, 0.0], [0.15, 0.2, 0.1], [np.nan, 0.2, 0.1]]
+    profile = statistics.performance_profile(errors, [1, 1.5, 2])
+    expected = np.array([[2, 2, 3], [1, 2, 2], [1, 1, 1]]) / 3
+    np.testing.assert_allclose(profile, expected)

@@ -58,7 +58,7 @@ def example():
 
 def test_the_tables_are_those_of_the_golden_files(frame_of, tmp_path):
     frame = frame_of(*example())
-    tables.write(tables.build(frame), frame, tmp_path / "tables")
+    tables.write(tables.files(tables.build(frame), frame), tmp_path / "tables")
     written = {path.name: path.read_text() for path in (tmp_path / "tables").iterdir()}
     written["records.csv"] = (tmp_path / "records.csv").read_text()
     if os.environ.get("DOG_BENCH_UPDATE_GOLDEN"):
@@ -203,7 +203,7 @@ def test_older_versions_are_left_out_and_named(frame_of, tmp_path):
     assert "Left out: 1 runs of version 1 of task cifar." in first.notes
     assert "Left out: 1 runs of version 0 of protocol lite." in first.notes
     assert not any("Left out" in note for note in second.notes)
-    tables.write([first, second], frame, tmp_path / "tables")
+    tables.write(tables.files([first, second], frame), tmp_path / "tables")
     assert "version 1 of task cifar" in (tmp_path / "tables" / "summary.md").read_text()
 
 
@@ -211,15 +211,16 @@ def test_stale_tables_of_ours_are_removed_and_other_files_are_not(frame_of, tmp_
     folder = tmp_path / "tables"
     frame = frame_of(made_up.record(0.8), made_up.record(0.8, task="movies"))
     made = tables.build(frame)
-    tables.write(made, frame, folder)
+    tables.write(tables.files(made, frame), folder)
     (folder / "notes.md").write_text("# mine\n")
     (folder / "mine.csv").write_text("a,b\n1,2\n")
-    tables.write(made[:1], frame[frame["task"] == "cifar"], folder)
+    tables.write(tables.files(made[:1], frame[frame["task"] == "cifar"]), folder)
     names = sorted(path.name for path in folder.iterdir())
     stem = "cifar-efficientnet_lite0-lite"
     assert names == [
         f"{stem}.csv",
         f"{stem}.md",
+        f"{stem}.tex",
         "mine.csv",
         "notes.md",
         "summary.csv",
@@ -230,7 +231,7 @@ def test_stale_tables_of_ours_are_removed_and_other_files_are_not(frame_of, tmp_
 def test_the_csv_tables_hold_the_cells_as_numbers(frame_of, tmp_path):
     frame = frame_of(*example())
     made = tables.build(frame)
-    tables.write(made, frame, tmp_path / "tables")
+    tables.write(tables.files(made, frame), tmp_path / "tables")
     read = pd.read_csv(tmp_path / "tables" / f"{made[0].stem}.csv", keep_default_na=True)
     assert list(read) == [*tables.IDENTITY, *tables.CELLS]
     np.testing.assert_allclose(read["test"], made[0].cells["test"], atol=1e-8)
@@ -263,4 +264,4 @@ def test_render_shows_the_wanted_problems_only(frame_of):
     [(1.25 / 3600, "1.2 s"), (70 / 3600, "70 s"), (0.2, "12 min"), (3.14, "3.1 h"), (120, "120 h")],
 )
 def test_times_are_shown_in_a_fitting_unit(hours, shown):
-    assert text._duration(hours) == shown
+    assert text.duration(hours) == shown

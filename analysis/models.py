@@ -1,0 +1,264 @@
+"""Compares the optimizers over all tasks of a model: RED with intervals, verdicts and costs."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import text
+from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
+from analysis.statistics import (
+    LEAST_ERRORS,
+    LEAST_TASKS,
+    MARGIN,
+    UNKNOWN,
+    bootstrap_intervals,
+    verdict,
+)
+from analysis.tables import MADE_BY, MARK, Table, csv
+
+GROUP = ["protocol", "protocol_version", "budget", "model"]
+COLUMNS = [*GROUP, "optimizer", "label", "row", "tasks", "task_names"]
+COLUMNS += ["red_median", "red_q1", "red_q3", "red_mean"]
+COLUMNS += ["pairs_median", "pairs_q1", "pairs_q3", "pairs_mean"]
+COLUMNS += ["these_low", "these_high", "verdict_these", "like_low", "like_high", "verdict_like"]
+COLUMNS += ["diverged", "crashed", "edges", "break_even_runs", "break_even_hours", "runs", "hours"]
+LEFT = ["model", "kind", "optimizer", "row"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a problem's table, beside what it is compared with."""
+
+    table: Table
+    cell: dict[Any, Any]
+    errors: dict[int, float]  # by seed
+    dog_errors: dict[int, float]
+
+
+def build(tables: Iterable[Table]) -> pd.DataFrame:
+    """A line for each model (of a protocol and a budget), optimizer and row, over the tasks.
+
+    Returns `COLUMNS`; RED and its ends are fractions, positive where the optimizer beats DoG.
+
+    - tasks, task_names: those with RED (where DoG has enough errors, and both have a reported run);
+      everything about RED is over these;
+    - red_median, red_q1, red_q3, red_mean: of RED of seed means, the headline; pairs_…: the same of
+      RED as published, the mean over all pairs of seeds;
+    - these_low, these_high: the 95 % interval of red_median "on these tasks", like_low and
+      like_high: "on tasks like these"; nan where unknown (`statistics.Intervals`);
+    - verdict_these, verdict_like: what the interval says of DoG against the optimizer
+      (`statistics.verdict`); "" for DoG itself. Over fewer than `LEAST_TASKS` tasks verdict_like is
+      always inconclusive;
+    - diverged, crashed: reported runs; edges: tasks whose rate is at the edge of the grid;
+    - break_even_runs, break_even_hours: the median over the tasks of what tuning takes to catch up
+      with DoG, inf where it never does; of instance-tuned rows only, otherwise nan;
+    - runs, hours: the sum charged over all tasks; hours is nan where a task has no time.
+    """
+    rows = [
+        {**dict(zip(GROUP, whose, strict=True)), **_compare(lines)}
+        for whose, group in _groups(tables)
+        for lines in _lines(group).values()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
+    """The tables of each protocol, budget and model: of a task's variants `_first_variant`."""
+
+    def whose(table: Table) -> tuple:
+        return tuple(table.problem[GROUP])
+
+    for key, group in groupby(sorted(tables, key=whose), whose):
+        by_task = groupby(sorted(group, key=_task), _task)
+        yield key, [_first_variant(list(variants)) for _, variants in by_task]
+
+
+def _task(table: Table) -> str:
+    return str(table.problem.task)
+
+
+def _first_variant(variants: list[Table]) -> Table:
+    """The problem of a task with the most reported runs; of equals, that with the most steps."""
+    return max(
+        variants,
+        key=lambda one: (one.cells["tried"].sum(), one.problem.steps, one.problem.problem_id),
+    )
+
+
+def _lines(tables: list[Table]) -> dict[tuple[str, str], list[Line]]:
+    """The lines of each optimizer and row, in the order of the tables."""
+    lines: dict[tuple[str, str], list[Line]] = {}
+    for table in tables:
+        cells = table.cells.to_dict("records")
+        pairs = list(zip(cells, table.errors, strict=True))
+        dog = next((errors for cell, errors in pairs if _is_dog(cell)), {})
+        for cell, errors in pairs:
+            key = (cell["optimizer"], cell["row"])
+            lines.setdefault(key, []).append(Line(table, cell, errors, dog))
+    return lines
+
+
+def _is_dog(cell: Any) -> bool:
+    return bool(cell["optimizer"] == DOG and cell["row"] == DEFAULT)
+
+
+def _compare(lines: list[Line]) -> dict[str, Any]:
+    """One line of `COLUMNS` without the group's own, from the same line of several problems."""
+    first = lines[0].cell
+    known = [line for line in lines if np.isfinite(line.cell["red"])]
+    by_seed = [_by_seed(line) for line in known]
+    intervals = bootstrap_intervals([dog for dog, _ in by_seed], [other for _, other in by_seed])
+    these, like = intervals.on_these_tasks, intervals.on_tasks_like_these
+    of_all = like if len(known) >= LEAST_TASKS else UNKNOWN
+    verdicts: list[str] = [verdict(*these), verdict(*of_all)]
+    if _is_dog(first):
+        these, like, verdicts = UNKNOWN, UNKNOWN, ["", ""]
+    return {
+        **{key: first[key] for key in ("optimizer", "label", "row")},
+        "tasks": len(known),
+        "task_names": ", ".join(_task(line.table) for line in known),
+        **_spread("red", [line.cell["red"] for line in known]),
+        **_spread("pairs", [line.cell["red_of_pairs"] for line in known]),
+        **dict(zip(("these_low", "these_high"), these, strict=True)),
+        **dict(zip(("like_low", "like_high"), like, strict=True)),
+        **dict(zip(("verdict_these", "verdict_like"), verdicts, strict=True)),
+        "diverged": sum(line.cell["diverged"] for line in lines),
+        "crashed": sum(line.cell["tried"] - line.cell["seeds"] for line in lines),
+        "edges": sum(line.cell["edge"] for line in lines),
+        **_break_even(lines),
+        "runs": sum(line.cell["runs"] for line in lines),
+        "hours": sum(line.cell["hours"] for line in lines),
+    }
+
+
+def _by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """DoG's and the line's errors of shape (seeds,) each: of all seeds that either has run."""
+    seeds = sorted({*line.dog_errors, *line.errors})
+    dog, other = (
+        np.array([errors.get(seed, np.nan) for seed in seeds])
+        for errors in (line.dog_errors, line.errors)
+    )
+    return dog, other
+
+
+def _spread(name: str, values: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75]) if values else [np.nan] * 3
+    mean = np.mean(values) if values else np.nan
+    return {
+        f"{name}_median": median,
+        f"{name}_q1": low,
+        f"{name}_q3": high,
+        f"{name}_mean": float(mean),
+    }
+
+
+def _break_even(lines: list[Line]) -> dict[str, float]:
+    runs, hours = [], []
+    for line in lines:
+        curve = line.table.break_even.get(line.cell["optimizer"])
+        if curve is not None and line.cell["row"] == INSTANCE_TUNED:
+            runs.append(curve.runs or np.inf)
+            hours.append(curve.hours[curve.runs - 1] if curve.runs else np.inf)
+    return {
+        "break_even_runs": float(np.median(runs)) if runs else np.nan,
+        "break_even_hours": float(np.median(hours)) if hours else np.nan,
+    }
+
+
+def files(tables: list[Table]) -> dict[str, str]:
+    """For each protocol models-<protocol>.md, .csv and .tex, by file name."""
+    made = {}
+    whole = build(tables)
+    for (protocol, version), frame in whole.groupby(["protocol", "protocol_version"]):
+        own = [table for table in tables if table.problem.protocol == protocol]
+        shown = display(frame)
+        body = f"{text.markdown(shown, LEFT)}\n\n{text.bullets(_notes(own, frame))}"
+        title = f"All tasks of each model · {protocol} v{version}"
+        made[f"models-{protocol}.md"] = f"{MARK}\n# {title}\n\n{body}\n"
+        made[f"models-{protocol}.csv"] = csv(frame.round(8))
+        made[f"models-{protocol}.tex"] = f"% {MADE_BY}\n{text.latex(shown, LEFT)}"
+    return made
+
+
+def display(frame: pd.DataFrame) -> pd.DataFrame:
+    """The lines as a reader sees them: text, in named columns."""
+    signed = text.signed
+    is_dog = (frame["optimizer"] == DOG) & (frame["row"] == DEFAULT)
+    quartiles = zip(frame["red_q1"], frame["red_q3"], strict=True)
+    columns = {
+        "model": frame["model"],
+        "kind": frame["budget"],
+        "optimizer": frame["label"],
+        "row": frame["row"],
+        "tasks": frame["tasks"].astype(str),
+        "median RED %": frame["red_median"].map(signed).mask(is_dog, "reference"),
+        "quartiles": [f"{signed(low)}, {signed(high)}" for low, high in quartiles],
+        "mean": frame["red_mean"].map(signed),
+        "of pairs": frame["pairs_median"].map(signed),
+        "on these tasks": _intervals(frame, "these"),
+        "on tasks like these": _intervals(frame, "like"),
+        "diverged": frame["diverged"].astype(str),
+        "crashed": frame["crashed"].astype(str),
+        "†": frame["edges"].astype(str),
+        "break-even": [
+            _caught_up(runs, hours)
+            for runs, hours in zip(frame["break_even_runs"], frame["break_even_hours"], strict=True)
+        ],
+        "runs": frame["runs"].astype(str),
+        "time": frame["hours"].map(text.duration),
+    }
+    return pd.DataFrame(columns)
+
+
+def _intervals(frame: pd.DataFrame, which: str) -> list[str]:
+    names = [f"{which}_low", f"{which}_high", f"verdict_{which}"]
+    return [
+        text.NONE if np.isnan(low) else f"{text.signed(low)} to {text.signed(high)}: {said}"
+        for low, high, said in frame[names].itertuples(index=False)
+    ]
+
+
+def _caught_up(runs: float, hours: float) -> str:
+    if np.isnan(runs):
+        return text.NONE
+    return "never" if np.isinf(runs) else f"{runs:g} runs, {text.duration(hours)}"
+
+
+def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
+    """What was left out, and what the columns mean."""
+    notes = []
+    taken = [table for _, group in _groups(tables) for table in group]
+    for table in tables:
+        if table not in taken:
+            notes.append(f"Left out: {table.stem}, a variant of its task with fewer runs or steps.")
+    for (_, row), lines in _lines(taken).items():
+        if row != DEFAULT:
+            continue
+        for line in lines:
+            if _is_dog(line.cell) and line.dog_errors and np.isnan(line.cell["red"]):
+                notes.append(
+                    f"Dropped: {line.table.stem}, where DoG makes fewer than {LEAST_ERRORS} errors."
+                )
+    if 0 < frame["tasks"].max() < LEAST_TASKS:
+        notes.append(
+            f"Fewer than {LEAST_TASKS} tasks say little of tasks like them: 1 − 2·½ᵀ is the most "
+            "that an interval over T tasks can cover, and no verdict is drawn from it."
+        )
+    return [
+        *notes,
+        "RED: how much smaller the mean error is than DoG's on a task, (err_DoG − err) / err_DoG; "
+        "positive is better than DoG. The median, quartiles and mean are over the tasks; of pairs: "
+        "the median of RED as published, averaged over all pairs of seeds.",
+        "95 % intervals of the median by 10,000 resamples: on these tasks (resampled: seeds; with "
+        "5 of them it covers some 90 %), on tasks like these (resampled: tasks, then seeds).",
+        f"After the interval what it says of DoG: better (RED below 0), non-inferior (below "
+        f"{100 * MARGIN:g} %, the margin fixed before any run: close to the rival), worse (above 0 "
+        "and not below the margin) or inconclusive.",
+        "†: tasks whose learning rate is the lowest or highest tried. break-even: what tuning "
+        "takes until its expected test error is at most DoG's, the median over the tasks. runs, "
+        "time: charged over all tasks, tuning included.",
+    ]
