@@ -60,13 +60,13 @@ def build(tables: Iterable[Table]) -> pd.DataFrame:
     """
     rows = [
         {**dict(zip(GROUP, whose, strict=True)), **_compare(lines)}
-        for whose, group in _groups(tables)
+        for whose, group in groups(tables)
         for lines in _lines(group).values()
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
+def groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
     """The tables of each protocol, budget and model: of a task's variants `_first_variant`."""
 
     def whose(table: Table) -> tuple:
@@ -231,7 +231,7 @@ def _caught_up(runs: float, hours: float) -> str:
 def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
     """What was left out, and what the columns mean."""
     notes = []
-    taken = [table for _, group in _groups(tables) for table in group]
+    taken = [table for _, group in groups(tables) for table in group]
     for table in tables:
         if table not in taken:
             notes.append(f"Left out: {table.stem}, a variant of its task with fewer runs or steps.")

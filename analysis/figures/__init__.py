@@ -4,13 +4,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.figures import batch_norm, budget, distance, rates, sensitivity, step_size
+from analysis.figures import (
+    batch_norm,
+    break_even,
+    budget,
+    distance,
+    rates,
+    red,
+    sensitivity,
+    step_size,
+)
 from analysis.figures.data import Data
 from analysis.figures.style import svg
 from analysis.records import write_if_changed
 from analysis.tables import MARK, Table, remove_stale
 
-KINDS = (rates, step_size, sensitivity, batch_norm, distance, budget)
+KINDS = (rates, step_size, sensitivity, batch_norm, distance, red, break_even, budget)
 
 
 def write(

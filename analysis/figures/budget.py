@@ -6,7 +6,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.data import Data, settings, stems
-from analysis.figures.style import CURVES, NOTE, error_unit, panel, styled, write_labels
+from analysis.figures.style import (
+    CURVES,
+    NOTE,
+    error_locator,
+    error_unit,
+    panel,
+    styled,
+    write_labels,
+)
 from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
 from analysis.statistics import error
 from analysis.tables import Table
@@ -52,6 +60,7 @@ def draw(tables: list[Table]) -> Any:
         labels.append((f"{own['label'].iloc[0]}, {row}", float(errors[-1]), style))
     steps = sorted({int(table.problem.steps) for table in tables})
     axes.set_xticks(steps, map(str, steps))
+    axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
     title = f"{tables[0].title}: error against training budget"
     axes.set_title(title, loc="left", fontsize=10, pad=17)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.selection import newest
+from analysis.selection import newest, validation_score
 from analysis.tables import Table, reported, scored
 
 # What is drawn of a run; few columns are faster to filter.
@@ -53,6 +53,17 @@ def varied(runs: pd.DataFrame, optimizer: str, key: str) -> pd.DataFrame:
     alone = own["overrides"].map(lambda overrides: set(json.loads(overrides)) <= {key})
     own = own[alone.astype(bool)].assign(value=own[VARIED[key]])
     return own[own["value"] > 0].sort_values(["value", "seed"])
+
+
+def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:
+    """One run of each optimizer and learning rate: where a grid has other keys, validation's."""
+    gain = validation_score(runs).where(runs["higher_is_better"], -validation_score(runs))
+    return runs.loc[gain.groupby([runs["optimizer"], runs["learning_rate"]]).idxmax()]
+
+
+def plural(number: int, thing: str) -> str:
+    """A number of things, such as "1 task" and "2 tasks"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def settings(table: Table) -> dict[str, str]:

@@ -7,9 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.data import Data
-from analysis.figures.style import ACROSS, CURVES, Label, error_unit, styled, write_labels
-from analysis.selection import TUNING_SEED, is_grid_run, validation_score
+from analysis.figures.data import Data, best_of_each_rate
+from analysis.figures.style import (
+    ACROSS,
+    CURVES,
+    Label,
+    error_locator,
+    error_unit,
+    styled,
+    write_labels,
+)
+from analysis.selection import TUNING_SEED, is_grid_run
 from analysis.tables import Table, reported
 
 
@@ -77,9 +85,7 @@ def _curves(runs: pd.DataFrame) -> list[Curve]:
         tuning = group[group["seed"] == TUNING_SEED]
         if tuning.empty:
             continue
-        # Where the grid has other keys too, the best of each rate by validation.
-        gain = validation_score(tuning).where(tuning["higher_is_better"], -validation_score(tuning))
-        best = tuning.loc[gain.groupby(tuning["learning_rate"]).idxmax()]
+        best = best_of_each_rate(tuning)
         seeds = reported(group)
         curves.append(
             Curve(
@@ -152,12 +158,9 @@ def _draw_majority(axes: Any, runs: pd.DataFrame, table: Table) -> list[Label]:
 
 
 def _finish(axes: Any, table: Table) -> None:
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-    low, high = axes.get_ylim()
-    wide = high / low > 4
-    locator = LogLocator(subs=(1, 2, 3, 5, 7)) if wide else MaxNLocator(6, steps=[1, 2, 5, 10])
-    axes.yaxis.set_major_locator(locator)
+    axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     axes.xaxis.set_major_locator(LogLocator())
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))

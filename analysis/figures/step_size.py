@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.figures.data import Data, varied
 from analysis.figures.style import (
     NOTE,
+    RING,
     Label,
     draw_means,
     looks,
@@ -119,8 +120,7 @@ def _draw_rates(axes: Any, table: Table, sgd: pd.DataFrame, best: float | None) 
     hollow = {"marker": "s", "markersize": 3, "linestyle": "none", "markerfacecolor": "white"}
     axes.plot(seeds["learning_rate"], score(table, seeds["test"]), color=style["color"], **hollow)
     chosen = tuning[tuning["learning_rate"] == best]
-    ring = {"marker": "o", "markersize": 10, "linestyle": "none", "markerfacecolor": "none"}
-    axes.plot(chosen["learning_rate"], score(table, chosen["test"]), color=style["color"], **ring)
+    axes.plot(chosen["learning_rate"], score(table, chosen["test"]), color=style["color"], **RING)
 
 
 @styled

@@ -35,6 +35,9 @@ STYLE: Any = {
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 DASHES: list[Any] = [dashes for _, dashes, _ in CURVES] + [(0, (3, 3))]
 
+# Around a point to point out.
+RING: Any = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
+
 # The small print under a title.
 NOTE: Any = {"fontsize": 7, "color": "#555555"}
 
@@ -94,11 +97,11 @@ def plain(value: float) -> str:
     return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
 
 
-def panel(axes: Any, x: str, y: str, log_y: bool = False) -> None:
-    """Gives axes their units, a log scale of x, and ticks as plain numbers."""
+def panel(axes: Any, x: str, y: str, log_x: bool = True, log_y: bool = False) -> None:
+    """Gives axes their units, their scales, and ticks as plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axes.set_xscale("log")
+    axes.set_xscale("log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
@@ -129,6 +132,15 @@ def error_unit(table: Table) -> tuple[str, float]:
     return f"test {table.problem.metric} (log scale)", 1
 
 
+def error_locator(low: float, high: float) -> Any:
+    """Where a log axis of errors has its ticks: of less than a decade the decades are too few."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if high / low > 4:
+        return LogLocator(subs=(1, 2, 3, 5, 7))
+    return MaxNLocator(6, steps=[1, 2, 5, 10])
+
+
 def draw_means(axes: Any, values: Any, scores: Any, style: dict[str, Any]) -> float:
     """Draws the mean score of each value, its range over seeds as a bar; returns the last mean.
 
@@ -147,8 +159,7 @@ def ring_default(axes: Any, table: Table, runs: pd.DataFrame, style: dict[str, A
     default = runs[runs["opt_default"]]
     if len(default):
         value, mean = default["value"].iloc[0], score(table, default["test"].mean())
-        ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": "none"}
-        axes.plot([value], [mean], color=style["color"], **ring)
+        axes.plot([value], [mean], color=style["color"], **RING)
 
 
 def write_labels(axes: Any, labels: list[Label]) -> None:
