@@ -82,7 +82,9 @@ def write(source: Path, tables: Path, figures: Path) -> list[Path]:
         tables / "paper_figure_7.csv": _csv(
             cells[["model", "task", "optimizer", "peak_lr", "red"]]
         ),
-        figures / "paper_figure_2.svg": svg(draw_by_rate(by_rate(cells), (-50, 22)), MADE_BY),
+        figures / "paper_figure_2.svg": svg(
+            draw_by_rate(by_rate(cells), (-50, 22), columns=4), MADE_BY
+        ),
         figures / "paper_figure_3.svg": svg(_draw_bars(cells), MADE_BY),
         figures / "paper_figure_7.svg": svg(draw_cells(cells), MADE_BY),
     }

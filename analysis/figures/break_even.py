@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis import text
-from analysis.figures.data import Data
+from analysis.figures.data import Data, plural
 from analysis.figures.style import (
     ACROSS,
     CURVES,
@@ -58,13 +58,17 @@ def draw(table: Table) -> Any:
         style = {"color": shade, "linestyle": line, "marker": marker, "linewidth": 1.3}
         axes.plot(np.arange(1, len(errors) + 1), errors, markersize=4.5, **style)
         if curve.runs:
-            axes.plot([curve.runs], [errors[curve.runs - 1]], color=shade, **RING)
+            point = (curve.runs, errors[curve.runs - 1])
+            axes.plot(*point, color=shade, **RING)
+            cost = f"{plural(curve.runs, 'run')}, {text.duration(curve.hours[curve.runs - 1])}"
+            place: Any = {"xytext": (4, 7), "textcoords": "offset points", "fontsize": 7}
+            axes.annotate(cost, point, color=shade, **place)
         whole = f"{len(errors)} runs, {text.duration(curve.hours[-1])}"
         labels.append((f"{names[optimizer]}: {whole}", float(errors[-1]), style))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
     title = f"What tuning costs: {table.title}, {table.problem.steps} steps"
     axes.set_title(title, loc="left", fontsize=10, pad=17)
-    note = "of k rates of the grid, drawn at random, the best on validation · ring: at most DoG's"
+    note = "of k rates of the grid, drawn at random, the best on validation · ring: as good as DoG"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
     return figure

@@ -19,6 +19,10 @@ HOWS = (MODEL_TUNED, INSTANCE_TUNED)
 # Marker, line and colour of each optimizer.
 LOOK = dict(zip([*TUNED, "SGD momentum", "AdamW"], CURVES, strict=False))
 LOOK[LDOG] = ("", *ACROSS["ldog"])
+# Bars that a print in black and white tells apart.
+HATCHES = {("SGD", MODEL_TUNED): "//", ("Adam", MODEL_TUNED): "xx", ("Adam", INSTANCE_TUNED): ".."}
+HATCHES |= {("SGD momentum", how): hatch for how, hatch in zip(HOWS, ("||", "--"), strict=True)}
+HATCHES |= {("AdamW", how): hatch for how, hatch in zip(HOWS, ("oo", "++"), strict=True)}
 # A RED in percent below this says no more than that it is bad, and would hide the rest.
 FLOOR = -100
 
@@ -110,12 +114,12 @@ def summary(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], title: str = "") -> Any:
+def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any) -> Any:
     """Draw Figure 2: median RED by peak learning rate, quartiles shaded, a panel a model.
 
-    `frame` is as from `by_rate`, in percent.
+    `frame` is as from `by_rate`, in percent; `layout` is for `panels`.
     """
-    figure, grid = panels(list(frame["model"].unique()), columns=4, title=title)
+    figure, grid = panels(list(frame["model"].unique()), **layout)
     for model, axes in grid.items():
         own = frame[frame["model"] == model]
         for optimizer, (marker, line, colour) in LOOK.items():
@@ -156,7 +160,7 @@ def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "")
         axes.bar(
             np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width, own["median"],
             width=width - 0.01, yerr=spread, color=LOOK[optimizer][2],
-            hatch="//" if how == HOWS[0] else "", edgecolor="white",
+            hatch=HATCHES.get((optimizer, how), ""), edgecolor="white",
             label=f"{optimizer} {how}".rstrip(), error_kw={"linewidth": 0.7},
         )  # fmt: skip
     axes.axhline(0, color="#000000", linewidth=0.8)
@@ -172,16 +176,20 @@ def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "")
 @styled
 def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
     frame = by_rate(cells)
-    what = "RED by learning rate, median and quartiles over a model's tasks"
-    ends = frame[["q1", "q3"]]
-    return draw_by_rate(frame, _limits(ends), f"{what}: {title}, seed {TUNING_SEED}")
+    columns = min(3, max(2, frame["model"].nunique()))
+    head = f"RED by learning rate, {title}: median and quartiles over tasks, seed {TUNING_SEED}"
+    layout = {"columns": columns, "width": 3.6, "height": 2.4, "title": head}
+    figure = draw_by_rate(frame, _limits(frame[["q1", "q3"]]), **layout)
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left=0.7 / width, bottom=0.55 / height, top=1 - 0.65 / height)
+    return figure
 
 
 @styled
 def _draw_our_bars(bars: pd.DataFrame, title: str) -> Any:
-    what = "RED of tuned optimizers, median and quartiles over a model's tasks"
-    figure = draw_bars(bars, _limits(bars[["q1", "q3"]]), f"{what}: {title}")
-    note = "of seed means, reported seeds; no bar beyond the axis says how bad it is"
+    head = f"RED of tuned optimizers, {title}: median and quartiles over a model's tasks"
+    figure = draw_bars(bars, _limits(bars[["q1", "q3"]]), head)
+    note = f"RED of seed means, reported seeds; cut off at {FLOOR} %"
     figure.axes[0].text(0, 1.015, note, transform=figure.axes[0].transAxes, **NOTE)
     return figure
 
@@ -192,18 +200,20 @@ def _limits(ends: pd.DataFrame) -> tuple[float, float]:
     return min(low, 0) - room, high + room
 
 
-def panels(titles: list[str], columns: int, title: str = "") -> tuple[Any, dict[str, Any]]:
-    """A grid of panels with log scales of x and a line at 0, by their titles."""
+def panels(
+    titles: list[str], columns: int, width: float = 2.3, height: float = 1.9, title: str = ""
+) -> tuple[Any, dict[str, Any]]:
+    """A grid of panels, so many inches large, with log scales of x and a line at 0, by titles."""
     from matplotlib.figure import Figure
 
     rows = -(-len(titles) // columns)
-    height = 1.9 * rows + 0.5
-    whole = height + (0.3 if title else 0)
-    figure = Figure(figsize=(2.3 * columns, whole))
+    below = height * rows + 0.5
+    whole = below + (0.3 if title else 0)
+    figure = Figure(figsize=(width * columns, whole))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     figure.subplots_adjust(
-        left=0.45 / columns, right=0.99, bottom=0.45 / (rows + 0.3) * (height / whole),
-        top=(1 - 0.3 / (rows + 0.3)) * (height / whole), wspace=0.25, hspace=0.4,
+        left=0.45 / columns, right=0.99, bottom=0.45 / (rows + 0.3) * (below / whole),
+        top=(1 - 0.3 / (rows + 0.3)) * (below / whole), wspace=0.25, hspace=0.4,
     )  # fmt: skip
     for axes in grid[len(titles) :]:
         axes.set_visible(False)

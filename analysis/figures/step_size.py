@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import Data, varied
+from analysis.figures.data import Data, plural, varied
 from analysis.figures.style import (
     NOTE,
     RING,
@@ -14,6 +14,7 @@ from analysis.figures.style import (
     looks,
     panel,
     plain,
+    ring_default,
     score,
     score_label,
     styled,
@@ -67,7 +68,7 @@ def draw(
     if best is not None:
         style: Any = {"color": "#D55E00", "linestyle": (0, (6, 2)), "linewidth": 1.6}
         left.axhline(best, zorder=1, **style)
-        labels.append((f"best SGD: {plain(best)}", best, style))
+        labels.append((f"best SGD rate: {plain(best)}", best, style))
     write_labels(left, labels)
     heights = [(0.575, 0.27), (0.125, 0.27)] if len(sgd) else [(0.125, 0.72)]
     panels = [figure.add_axes((0.68, bottom, 0.305, height)) for bottom, height in heights]
@@ -79,9 +80,10 @@ def draw(
     title = f"DoG by its first movement: {table.title}, {table.problem.steps} steps"
     figure.text(0.075, 0.94, title, fontsize=10)
     seeds = sorted(set(starts["seed"]))
-    note = f"left: seed {seeds[0]} · right: DoG, mean over seeds {', '.join(map(str, seeds))}"
-    note += f"; SGD, joined: seed {TUNING_SEED}, small: reported seeds, ring: best on validation"
-    figure.text(0.075, 0.9, note if len(sgd) else note.partition(";")[0], **NOTE)
+    note = f"left: seed {seeds[0]} · DoG: mean over {plural(len(seeds), 'seed')}, ring: the default"
+    if len(sgd):
+        note += f" · SGD, joined: seed {TUNING_SEED}, small: reported seeds, ring: the best rate"
+    figure.text(0.075, 0.9, note, **NOTE)
     return figure
 
 
@@ -109,6 +111,7 @@ def _draw_starts(axes: Any, table: Table, starts: pd.DataFrame) -> None:
     panel(axes, r"DoG's reps_rel, $r_\epsilon$ (log scale)", score_label(table))
     style = looks(1)[0] | {"color": "#000000"}
     draw_means(axes, starts["value"], score(table, starts["test"]), style)
+    ring_default(axes, table, starts, style)
 
 
 def _draw_rates(axes: Any, table: Table, sgd: pd.DataFrame, best: float | None) -> None:
@@ -137,7 +140,8 @@ def draw_by_start(table: Table, curves: dict[float, pd.DataFrame]) -> Any:
         axes, r"first step size $\eta_1$ (log scale)", r"step size $\eta_t$ (log scale)", log_y=True
     )
     labels = []
-    low, high = min(etas), max(etas)
+    starts = [value for value in curves if value in etas]
+    low, high = starts[0], starts[-1]
     steps.append(etas.index[-1])
     for step, style in zip(steps, looks(len(steps), ordered=True), strict=True):
         axes.plot(etas.iloc[0], etas.loc[step], **style)
