@@ -86,7 +86,7 @@ def draw(lines: list[Line]) -> Any:
     problem = lines[0][1].problem
     what = f"{problem.task} · {problem.protocol} v{problem.protocol_version}"
     title = f"DoG and batch normalization: {what}, {problem.steps} steps"
-    axes.set_title(title, loc="left", fontsize=10, pad=17)
+    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     note = "mean over reported seeds, bars: their range; ring: the default"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
     return figure

@@ -68,7 +68,7 @@ def draw(table: Table) -> Any:
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
     title = f"What tuning costs: {table.title}, {table.problem.steps} steps"
-    axes.set_title(title, loc="left", fontsize=10, pad=17)
+    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     note = "of k rates of the grid, drawn at random, the best on validation · ring: as good as DoG"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
     return figure

@@ -63,7 +63,7 @@ def draw(tables: list[Table]) -> Any:
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
     title = f"{tables[0].title}: error against training budget"
-    axes.set_title(title, loc="left", fontsize=10, pad=17)
+    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     note = "mean over reported seeds, bars: 95 % t interval; rates tuned for each budget"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
     return figure

@@ -4,10 +4,12 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.selection import newest, validation_score
-from analysis.tables import Table, reported, scored
+from analysis.tables import Table, scored
+from runner import TUNING_SEED
 
 # What is drawn of a run; few columns are faster to filter.
 RUN = ["run_id", "problem_id", "optimizer", "label", "setting", "opt_default", "overrides", "grid"]
@@ -23,18 +25,21 @@ class Data:
     """All that a figure may show: newest versions and runs with a result only."""
 
     tables: list[Table]
-    runs: pd.DataFrame  # `RUN`, scored
+    runs: dict[str, pd.DataFrame]  # by problem id: `RUN`, scored
     curves: pd.DataFrame  # as from `curves.collect`
 
     @classmethod
     def gather(cls, tables: list[Table], frame: pd.DataFrame, curves: pd.DataFrame) -> "Data":
         """From `tables.build`, `records.collect` and `curves.collect`."""
         current = newest(frame)
-        return cls(tables, scored(current[current["status"] != "failed"])[RUN], curves)
+        runs = scored(current[current["status"] != "failed"])[RUN]
+        groups = dict(list(runs.groupby("problem_id")))
+        ids = [table.problem.problem_id for table in tables]
+        return cls(tables, {one: groups.get(one, runs[:0]) for one in ids}, curves)
 
     def of(self, table: Table) -> pd.DataFrame:
         """The runs of a table's problem."""
-        return self.runs[self.runs["problem_id"] == table.problem.problem_id]
+        return self.runs[table.problem.problem_id]
 
     def by_protocol(self) -> dict[str, list[Table]]:
         """The tables of each protocol: no figure shows two."""
@@ -49,15 +54,17 @@ def varied(runs: pd.DataFrame, optimizer: str, key: str) -> pd.DataFrame:
 
     Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed.
     """
-    own = reported(runs[runs["optimizer"] == optimizer])
-    alone = own["overrides"].map(lambda overrides: set(json.loads(overrides)) <= {key})
-    own = own[alone.astype(bool)].assign(value=own[VARIED[key]])
-    return own[own["value"] > 0].sort_values(["value", "seed"])
+    value = runs[VARIED[key]]
+    alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
+    chosen = (runs["optimizer"] == optimizer) & (runs["seed"] < TUNING_SEED) & (value > 0)
+    own = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
+    return own.assign(value=value).sort_values(["value", "seed"])
 
 
 def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:
     """One run of each optimizer and learning rate: where a grid has other keys, validation's."""
-    gain = validation_score(runs).where(runs["higher_is_better"], -validation_score(runs))
+    score = validation_score(runs)
+    gain = score.where(runs["higher_is_better"], -score)
     return runs.loc[gain.groupby([runs["optimizer"], runs["learning_rate"]]).idxmax()]
 
 

@@ -21,14 +21,14 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
 
 def gather(data: Data, tables: list[Table]) -> list[tuple[Table, pd.DataFrame]]:
     """The curve of the first reported seed of DoG's default on each problem that has one."""
-    known = reported(data.runs[data.runs["run_id"].isin(data.curves["run_id"])])
-    known = known[(known["optimizer"] == DOG) & known["opt_default"]].sort_values("seed")
-    first = known.drop_duplicates("problem_id").set_index("problem_id")["run_id"].to_dict()
-    return [
-        (table, data.curves[data.curves["run_id"] == first[table.problem.problem_id]])
-        for table in tables
-        if table.problem.problem_id in first
-    ]
+    lines = []
+    for table in tables:
+        runs = reported(data.of(table)).sort_values("seed")
+        default = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+        known = default["run_id"][default["run_id"].isin(data.curves["run_id"])]
+        if len(known):
+            lines.append((table, data.curves[data.curves["run_id"] == known.iloc[0]]))
+    return lines
 
 
 @styled
@@ -55,7 +55,7 @@ def draw(curves: list[tuple[Table, pd.DataFrame]]) -> Any:
     write_labels(axes, labels)
     problem = tables[0].problem
     what = f"{problem.protocol} v{problem.protocol_version}, {steps(tables)}"
-    axes.set_title(f"How far DoG moves: {what}", loc="left", fontsize=10, pad=17)
+    axes.set_title(f"How far DoG moves: {what}", loc="left", fontsize=10, y=1, pad=17)
     note = "DoG's default setting, one seed a task and model"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
     return figure

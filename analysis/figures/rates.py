@@ -169,6 +169,8 @@ def _finish(axes: Any, table: Table) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel("learning rate (log scale)")
     axes.set_ylabel(error_unit(table)[0])
-    axes.set_title(f"{table.title}, {table.problem.steps} steps", loc="left", fontsize=10, pad=17)
+    axes.set_title(
+        f"{table.title}, {table.problem.steps} steps", loc="left", fontsize=10, y=1, pad=17
+    )
     note = f"joined: seed {TUNING_SEED}, used for tuning · small: reported seeds"
     axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=7, color="#555555")

@@ -34,12 +34,11 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
         cells = tuning_cells(data, tables)
         if not cells.empty:
             yield f"red_by_rate-{protocol}", _draw_our_rates(cells, title)
-        lines = models.build(tables)
-        for probe, suffix in ((False, ""), (True, "-probe")):
-            bars = tuned_lines(lines[(lines["budget"] == "probe") == probe])
+        for probe, kind in ((False, "fine-tuning"), (True, "convex probes")):
+            bars = tuned_cells([one for one in tables if (one.problem.budget == "probe") == probe])
             if not bars.empty:
-                kind = "convex probes" if probe else "fine-tuning"
-                yield f"red-{protocol}{suffix}", _draw_our_bars(bars, f"{kind}, {title}")
+                stem = f"red-{protocol}{'-probe' if probe else ''}"
+                yield stem, _draw_our_bars(bars, f"{kind}, {title}")
 
 
 def tuning_cells(data: Data, tables: list[Table]) -> pd.DataFrame:
@@ -79,20 +78,25 @@ def _dog_error(data: Data, table: Table) -> float:
     return float(dog["error"].iloc[0]) if len(dog) and enough[0] else np.nan
 
 
-def tuned_lines(lines: pd.DataFrame) -> pd.DataFrame:
-    """Of `models.build` the lines that Figure 3 shows: as `draw_bars` takes them."""
-    is_ldog = (lines["label"] == LDOG) & (lines["row"] == DEFAULT)
-    lines = lines[(lines["row"].isin(HOWS) | is_ldog) & (lines["tasks"] > 0)]
-    numbers = {name: 100 * lines[f"red_{name}"] for name in ("median", "q1", "q3")}
-    names = zip(lines["model"], lines["tasks"], strict=True)
-    return pd.DataFrame(
-        {
-            "model": [f"{model}\n{plural(tasks, 'task')}" for model, tasks in names],
-            "optimizer": lines["label"],
-            "how": lines["row"].where(~is_ldog, ""),
-            **numbers,
-        }
-    )
+def tuned_cells(tables: list[Table]) -> pd.DataFrame:
+    """RED in percent of seed means of each task by each way of tuning, and of L-DoG.
+
+    Columns: model (with the number of tasks), optimizer (its label), how (one of `HOWS`; "" for
+    L-DoG) and red.
+    """
+    rows = []
+    for (_, _, _, model), group in models.groups(tables):
+        known = [table for table in group if table.cells["red"].notna().any()]
+        for table in known:
+            cells = table.cells[table.cells["red"].notna()]
+            is_ldog = (cells["label"] == LDOG) & (cells["row"] == DEFAULT)
+            cells = cells[cells["row"].isin(HOWS) | is_ldog]
+            how = cells["row"].where(~is_ldog, "")
+            name = f"{model}\n{plural(len(known), 'task')}"
+            named = cells.assign(model=name, optimizer=cells["label"], how=how)
+            rows.append(named.assign(red=100 * cells["red"]))
+    columns = ["model", "optimizer", "how", "red"]
+    return pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def by_rate(cells: pd.DataFrame) -> pd.DataFrame:
@@ -169,7 +173,7 @@ def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "")
     axes.set_ylim(limits)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
     if title:
-        axes.set_title(title, loc="left", fontsize=10, pad=17)
+        axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     return figure
 
 
@@ -186,7 +190,8 @@ def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
 
 
 @styled
-def _draw_our_bars(bars: pd.DataFrame, title: str) -> Any:
+def _draw_our_bars(cells: pd.DataFrame, title: str) -> Any:
+    bars = summary(cells, ["model", "optimizer", "how"])
     head = f"RED of tuned optimizers, {title}: median and quartiles over a model's tasks"
     figure = draw_bars(bars, _limits(bars[["q1", "q3"]]), head)
     note = f"RED of seed means, reported seeds; cut off at {FLOOR} %"
