@@ -1,6 +1,6 @@
 """Compares the optimizers over all tasks of a model: RED with intervals, verdicts and costs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -16,6 +16,7 @@ from analysis.statistics import (
     MARGIN,
     UNKNOWN,
     bootstrap_intervals,
+    performance_profile,
     verdict,
 )
 from analysis.tables import MADE_BY, MARK, Table, csv
@@ -25,7 +26,16 @@ COLUMNS = [*GROUP, "optimizer", "label", "row", "tasks", "task_names"]
 COLUMNS += ["red_median", "red_q1", "red_q3", "red_mean"]
 COLUMNS += ["pairs_median", "pairs_q1", "pairs_q3", "pairs_mean"]
 COLUMNS += ["these_low", "these_high", "verdict_these", "like_low", "like_high", "verdict_like"]
-COLUMNS += ["diverged", "crashed", "edges", "break_even_runs", "break_even_hours", "runs", "hours"]
+COLUMNS += [
+    "near_best",
+    "diverged",
+    "crashed",
+    "edges",
+    "break_even_runs",
+    "break_even_hours",
+    "runs",
+    "hours",
+]
 LEFT = ["model", "kind", "optimizer", "row"]
 
 
@@ -53,24 +63,42 @@ def build(tables: Iterable[Table]) -> pd.DataFrame:
     - verdict_these, verdict_like: what the interval says of DoG against the optimizer
       (`statistics.verdict`); "" for DoG itself. Over fewer than `LEAST_TASKS` tasks verdict_like is
       always inconclusive;
+    - near_best: the part of all the group's tasks on which the mean error is at most 1 + `MARGIN`
+      times the smallest of any line (`statistics.performance_profile`);
     - diverged, crashed: reported runs; edges: tasks whose rate is at the edge of the grid;
     - break_even_runs, break_even_hours: the median over the tasks of what tuning takes to catch up
       with DoG, inf where it never does; of instance-tuned rows only, otherwise nan;
     - runs, hours: the sum charged over all tasks; hours is nan where a task has no time.
     """
-    rows = [
-        {**dict(zip(GROUP, whose, strict=True)), **_compare(lines)}
-        for whose, group in groups(tables)
-        for lines in _lines(group).values()
-    ]
+    rows = []
+    for whose, group in groups(tables):
+        lines = _lines(group)
+        profile = performance_profile(mean_errors(group).to_numpy(), [1 + MARGIN])
+        for own, near_best in zip(lines.values(), profile[:, 0], strict=True):
+            identity = dict(zip(GROUP, whose, strict=True))
+            rows.append({**identity, **_compare(own), "near_best": near_best})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def mean_errors(tables: Sequence[Table]) -> pd.DataFrame:
+    """The mean error of each optimizer and row (index) on each task (columns), of one model.
+
+    nan where a task lacks the line. What a performance profile is made from.
+    """
+    lines = _lines(tables)
+    means = [
+        {_task(line.table): np.mean([*line.errors.values()]) for line in own if line.errors}
+        for own in lines.values()
+    ]
+    index = pd.MultiIndex.from_tuples(lines, names=["optimizer", "row"])
+    return pd.DataFrame(means, index=index, columns=[_task(table) for table in tables], dtype=float)
 
 
 def groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
     """The tables of each protocol, budget and model: of a task's variants `_first_variant`."""
 
     def whose(table: Table) -> tuple:
-        return tuple(table.problem[GROUP])
+        return tuple(table.problem[name] for name in GROUP)
 
     for key, group in groupby(sorted(tables, key=whose), whose):
         by_task = groupby(sorted(group, key=_task), _task)
@@ -89,7 +117,7 @@ def _first_variant(variants: list[Table]) -> Table:
     )
 
 
-def _lines(tables: list[Table]) -> dict[tuple[str, str], list[Line]]:
+def _lines(tables: Sequence[Table]) -> dict[tuple[str, str], list[Line]]:
     """The lines of each optimizer and row, in the order of the tables."""
     lines: dict[tuple[str, str], list[Line]] = {}
     for table in tables:
@@ -188,7 +216,7 @@ def display(frame: pd.DataFrame) -> pd.DataFrame:
     """The lines as a reader sees them: text, in named columns."""
     signed = text.signed
     is_dog = (frame["optimizer"] == DOG) & (frame["row"] == DEFAULT)
-    quartiles = zip(frame["red_q1"], frame["red_q3"], strict=True)
+    quartiles = zip(frame["red_q1"], frame["red_q3"], frame["tasks"], strict=True)
     columns = {
         "model": frame["model"],
         "kind": frame["budget"],
@@ -196,13 +224,17 @@ def display(frame: pd.DataFrame) -> pd.DataFrame:
         "row": frame["row"],
         "tasks": frame["tasks"].astype(str),
         "median RED %": frame["red_median"].map(signed).mask(is_dog, "reference"),
-        "quartiles": [f"{signed(low)}, {signed(high)}" for low, high in quartiles],
+        "quartiles": [
+            f"{signed(low)}, {signed(high)}" if tasks else text.NONE
+            for low, high, tasks in quartiles
+        ],
         "mean": frame["red_mean"].map(signed),
         "of pairs": frame["pairs_median"].map(signed),
         "on these tasks": _intervals(frame, "these"),
         "on tasks like these": _intervals(frame, "like"),
         "diverged": frame["diverged"].astype(str),
         "crashed": frame["crashed"].astype(str),
+        "near best %": [f"{100 * near:.0f}" for near in frame["near_best"]],
         "†": frame["edges"].astype(str),
         "break-even": [
             _caught_up(runs, hours)
@@ -216,10 +248,12 @@ def display(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _intervals(frame: pd.DataFrame, which: str) -> list[str]:
     names = [f"{which}_low", f"{which}_high", f"verdict_{which}"]
-    return [
-        text.NONE if np.isnan(low) else f"{text.signed(low)} to {text.signed(high)}: {said}"
-        for low, high, said in frame[names].itertuples(index=False)
-    ]
+    texts = []
+    for low, high, said in frame[names].itertuples(index=False):
+        whose = said if said == "inconclusive" else f"DoG {said}"
+        interval = f"{text.signed(low)} to {text.signed(high)}: {whose}"
+        texts.append(text.NONE if np.isnan(low) else interval)
+    return texts
 
 
 def _caught_up(runs: float, hours: float) -> str:
@@ -231,18 +265,15 @@ def _caught_up(runs: float, hours: float) -> str:
 def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
     """What was left out, and what the columns mean."""
     notes = []
-    taken = [table for _, group in groups(tables) for table in group]
+    taken = {table.stem: table for _, group in groups(tables) for table in group}
     for table in tables:
-        if table not in taken:
+        if table.stem not in taken:
             notes.append(f"Left out: {table.stem}, a variant of its task with fewer runs or steps.")
-    for (_, row), lines in _lines(taken).items():
-        if row != DEFAULT:
-            continue
-        for line in lines:
-            if _is_dog(line.cell) and line.dog_errors and np.isnan(line.cell["red"]):
-                notes.append(
-                    f"Dropped: {line.table.stem}, where DoG makes fewer than {LEAST_ERRORS} errors."
-                )
+    for line in _lines([*taken.values()]).get((DOG, DEFAULT), []):
+        if line.errors and np.isnan(line.cell["red"]):
+            notes.append(
+                f"Dropped: {line.table.stem}, where DoG makes fewer than {LEAST_ERRORS} errors."
+            )
     if 0 < frame["tasks"].max() < LEAST_TASKS:
         notes.append(
             f"Fewer than {LEAST_TASKS} tasks say little of tasks like them: 1 − 2·½ᵀ is the most "
@@ -254,11 +285,12 @@ def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
         "positive is better than DoG. The median, quartiles and mean are over the tasks; of pairs: "
         "the median of RED as published, averaged over all pairs of seeds.",
         "95 % intervals of the median by 10,000 resamples: on these tasks (resampled: seeds; with "
-        "5 of them it covers some 90 %), on tasks like these (resampled: tasks, then seeds).",
-        f"After the interval what it says of DoG: better (RED below 0), non-inferior (below "
+        "5 of them it covers 84 to 90 %), on tasks like these (resampled: tasks, then seeds).",
+        f"After the interval its verdict: DoG is better (RED below 0), non-inferior (below "
         f"{100 * MARGIN:g} %, the margin fixed before any run: close to the rival), worse (above 0 "
-        "and not below the margin) or inconclusive.",
-        "†: tasks whose learning rate is the lowest or highest tried. break-even: what tuning "
-        "takes until its expected test error is at most DoG's, the median over the tasks. runs, "
-        "time: charged over all tasks, tuning included.",
+        "and not below the margin), or it is inconclusive.",
+        f"near best: on how many of the tasks the mean error is at most {1 + MARGIN:g} times the "
+        "smallest of any line. †: tasks whose learning rate is the lowest or highest tried. "
+        "break-even: what tuning takes until its expected test error is at most DoG's, the median "
+        "over the tasks. runs, time: charged over all tasks, tuning included.",
     ]

@@ -3,8 +3,14 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from analysis.tables import Table
 
 
 def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
@@ -13,14 +19,14 @@ def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
     That is the tables of the given problems (ids or their beginnings) and what was written.
     """
     # Here, so that `--help` and a typo are answered at once.
-    from analysis import curves, figures, models, records, tables
+    from analysis import curves, figures, records, tables
 
     frame = records.collect(runs_dir, results / "records.csv")
     made = tables.build(frame)
     unknown = [one for one in problem_ids if not tables.render(made, [one])]
     if unknown:
         raise UserError(f"no runs of problem {unknown[0]}: see the problem_id in records.csv")
-    tables.write(tables.files(made, frame) | models.files(made), results / "tables")
+    tables.write(files(made, frame), results / "tables")
     points = curves.collect(runs_dir, results / "curves.csv", frame)
     drawn = figures.write(made, frame, points, results / "figures")
     lines = [tables.render(made, problem_ids), ""] if problem_ids else []
@@ -31,6 +37,18 @@ def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
     lines.append(f"{len(made)} tables: {_short(results / 'tables' / 'summary.md')} lists them")
     lines.append(f"{len(drawn)} figures: {_short(results / 'figures')}")
     return "\n".join(lines)
+
+
+def files(made: list["Table"], frame: "DataFrame") -> dict[str, str]:
+    """Everything under results/tables that comes from records, by file name."""
+    from analysis import models, published, sensitivity, tables
+
+    return (
+        tables.files(made, frame)
+        | models.files(made)
+        | sensitivity.files(made, frame)
+        | published.files(frame)
+    )
 
 
 def _short(path: Path) -> str:

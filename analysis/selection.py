@@ -1,6 +1,7 @@
 """Chooses each optimizer's learning rate as its user would: from validation scores only."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from statistics import fmean, median
 from typing import Any
@@ -29,6 +30,10 @@ CHOICE_COLUMNS += ["tuning_runs", "tuning_seconds", "tuning_runs_elsewhere", "tu
 
 # A problem's columns of records.csv.
 Problem = dict[Any, Any]
+# A tuning run's: those below, its `score` (higher is better) and its `red`. (Not a frame: the many
+# small choices would take ten times as long.)
+Trial = dict[Any, Any]
+_TRIAL = ["problem_id", "task", "optimizer", "setting", "learning_rate", "overrides", "seconds"]
 
 
 def choose(frame: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +67,7 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
         here = problems[problem_id]
         whose = {name: here[name] for name in _WHOSE} | {"optimizer": optimizer}
         rows.append(whose | _default(runs))
-        rivals = trials[trials["optimizer"] == optimizer]
+        rivals = trials.get(str(optimizer), {})
         rows += [whose | row for row in _tuned_rows(rivals, here, problems)]
     return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
 
@@ -112,8 +117,8 @@ def is_grid_run(frame: pd.DataFrame) -> pd.Series:
     return pd.Series([known[pair] for pair in pairs], index=frame.index, dtype=bool)
 
 
-def _trials(frame: pd.DataFrame) -> pd.DataFrame:
-    """The tuning runs with `score` (higher is better) and `red`; a crashed run has nan there."""
+def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
+    """The tuning runs by optimizer and problem; a crashed run has no score and no RED (nan)."""
     runs = frame[frame["seed"] == TUNING_SEED]
     runs = runs.assign(
         score=validation_score(runs).where(runs["higher_is_better"], -validation_score(runs)),
@@ -126,71 +131,77 @@ def _trials(frame: pd.DataFrame) -> pd.DataFrame:
     )
     dog_errors = reference[enough].set_index("problem_id")["error"].to_dict()
     dog_error = runs["problem_id"].map(dog_errors).astype("float64")
-    return runs.assign(red=(dog_error - runs["error"]) / dog_error)[is_grid_run(runs)]
+    runs = runs.assign(red=(dog_error - runs["error"]) / dog_error)
+    trials: dict[str, dict[str, list[Trial]]] = {}
+    for trial in runs.loc[is_grid_run(runs), [*_TRIAL, "score", "red"]].to_dict("records"):
+        own = trials.setdefault(trial["optimizer"], {})
+        own.setdefault(trial["problem_id"], []).append(trial)
+    return trials
 
 
 def _tuned_rows(
-    rivals: pd.DataFrame, here: Problem, problems: dict[str, Problem]
+    rivals: dict[str, list[Trial]], here: Problem, problems: dict[str, Problem]
 ) -> Iterator[dict[str, Any]]:
     """The tuned rows of an optimizer on the problem `here`, from its trials on all problems."""
-    tried = rivals[rivals["problem_id"] == here["problem_id"]]
-    if tried["score"].isna().all():
+    tried = rivals.get(here["problem_id"], [])
+    done = {trial["setting"] for trial in tried if _known(trial["score"])}
+    if not done:
         return
-    others = [problems[problem_id] for problem_id in sorted(set(rivals["problem_id"]))]
-    alike = rivals[rivals["problem_id"].isin(_one_problem_a_task(here, others))]
-    done = set(tried["setting"][tried["score"].notna()])
+    others = [problems[problem_id] for problem_id in sorted(rivals)]
+    alike = [one for near in _one_problem_a_task(here, others) for one in rivals[near]]
     by_red = _best_over_tasks(alike, "red", median, done)
     if by_red is not None:
         yield _tuned(tried, MODEL_TUNED, by_red, _tasks(alike, "red"))
         by_score = _best_over_tasks(alike, "score", fmean, done)
         if by_score not in (None, by_red):
             yield _tuned(tried, MODEL_TUNED_MEAN, by_score, _tasks(alike, "score"))
-    elsewhere = alike[alike["problem_id"] != here["problem_id"]]
-    tasks = _tasks(elsewhere, "red")
-    elsewhere = elsewhere[elsewhere["task"].isin(tasks)]
-    without = _best_over_tasks(elsewhere, "red", median, set(elsewhere["setting"]))
-    if without is not None:
-        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, without, tasks)
+    tasks = [task for task in _tasks(alike, "red") if task != here["task"]]
+    elsewhere = [trial for trial in alike if trial["task"] in tasks]
+    unseen = _best_over_tasks(elsewhere, "red", median, {one["setting"] for one in elsewhere})
+    if unseen is not None:
+        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, unseen, tasks)
         free = {"tuning_runs": 0, "tuning_seconds": 0.0}
         yield row | free | {"tuning_runs_elsewhere": row["tuning_runs"]}
-    by_instance = _first(tried["setting"], tried["learning_rate"], tried["score"])
+    by_instance = _first((one["score"], one["learning_rate"], one["setting"]) for one in tried)
     yield _tuned(tried, INSTANCE_TUNED, by_instance, [here["task"]])
 
 
-def _first(settings: Iterable[str], rates: Iterable[float], values: Iterable[float]) -> str:
-    """The setting of the highest value; of equals, that with the smallest rate."""
-    ranking = zip(values, rates, settings, strict=True)
-    return min((-value, rate, setting) for value, rate, setting in ranking if value == value)[2]
+def _known(value: float) -> bool:
+    return not math.isnan(value)
 
 
-def _tasks(trials: pd.DataFrame, value: str) -> list[str]:
+def _first(ranking: Iterable[tuple[float, float, str]]) -> str:
+    """The setting of the highest value; of equals, that with the smallest rate.
+
+    `ranking` has (value, rate, setting) of each.
+    """
+    return min((-value, rate, setting) for value, rate, setting in ranking if _known(value))[2]
+
+
+def _tasks(trials: Iterable[Trial], value: str) -> list[str]:
     """The tasks that have a say: those where the value is known."""
-    return sorted(set(trials["task"][trials[value].notna()]))
+    return sorted({trial["task"] for trial in trials if _known(trial[value])})
 
 
 def _best_over_tasks(
-    trials: pd.DataFrame, value: str, aggregate: Callable[[list[float]], float], among: set[str]
+    trials: list[Trial], value: str, aggregate: Callable[[list[float]], float], among: set[str]
 ) -> str | None:
     """The setting of `among` with the best aggregate of a value over the tasks, if there is any.
 
     A task counts if the value is known there (RED: if DoG has enough errors there); a setting, if
     it has one on all these tasks.
     """
-    trials = trials[trials[value].notna()]
-    values: dict[tuple[str, float], list[float]] = {}
-    columns = (trials[name] for name in ("setting", "learning_rate", value))
-    for setting, rate, one in zip(*columns, strict=True):
-        if setting in among:
-            values.setdefault((setting, rate), []).append(one)
-    count = trials["task"].nunique()
+    values: dict[tuple[float, str], list[float]] = {}
+    for trial in trials:
+        if trial["setting"] in among and _known(trial[value]):
+            key = (trial["learning_rate"], trial["setting"])
+            values.setdefault(key, []).append(trial[value])
+    count = len(_tasks(trials, value))
     # The last digits of a median depend on the order of sums; a tie must stay one.
-    aggregates = {
-        key: round(aggregate(some), 12) for key, some in values.items() if len(some) == count
-    }
-    if not aggregates:
-        return None
-    settings, rates = zip(*aggregates, strict=True)
-    return _first(settings, rates, aggregates.values())
+    ranking = [
+        (round(aggregate(some), 12), *key) for key, some in values.items() if len(some) == count
+    ]
+    return _first(ranking) if ranking else None
 
 
 def _one_problem_a_task(here: Problem, problems: list[Problem]) -> list[str]:
@@ -229,17 +240,16 @@ def _default(runs: pd.DataFrame) -> dict:
     }
 
 
-def _tuned(tried: pd.DataFrame, row: str, setting: str | None, tasks: list[str]) -> dict:
-    chosen = tried["setting"].tolist().index(setting)
-    rates = tried["learning_rate"]
-    known = rates[tried["score"].notna()]
+def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: list[str]) -> dict:
+    chosen = next(trial for trial in tried if trial["setting"] == setting)
+    rates = [trial["learning_rate"] for trial in tried if _known(trial["score"])]
     return {
         "row": row,
         "setting": setting,
-        "overrides": json.loads(tried["overrides"].iloc[chosen]),
-        "edge": bool(rates.iloc[chosen] in (known.min(), known.max())),
+        "overrides": json.loads(chosen["overrides"]),
+        "edge": chosen["learning_rate"] in (min(rates), max(rates)),
         "tuning_runs": len(tried),
-        "tuning_seconds": float(tried["seconds"].sum()),
+        "tuning_seconds": sum(one["seconds"] for one in tried if _known(one["seconds"])),
         "tuning_runs_elsewhere": 0,
         "tuning_tasks": ", ".join(tasks),
     }

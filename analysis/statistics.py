@@ -89,7 +89,8 @@ class Intervals(NamedTuple):
     """An aggregate of RED over tasks, and (low, high) of what it may be, each a fraction.
 
     `on_these_tasks` answers for other seeds on the same tasks, `on_tasks_like_these` for other
-    tasks too. nan where it cannot be told: the first needs two seeds a task, the second two tasks.
+    tasks too. nan where it cannot be told: the first needs two seeds a task, the second two tasks,
+    and both an error of DoG in every run.
     """
 
     estimate: float
@@ -111,8 +112,9 @@ def bootstrap_intervals(
     together, because a seed's runs share head, data order and dropout; otherwise each side by
     itself. The generator is fixed: the same errors give the same intervals.
 
-    What they cover is measured in tests/analysis/test_statistics.py. With 5 seeds, resampling them
-    covers less than the nominal 95 %; over fewer than `LEAST_TASKS` tasks, no interval can.
+    What they cover is measured in tests/analysis/test_statistics.py: resampling 5 seeds, 84 % on
+    one task to 90 % over twenty, not the nominal 95 %; resampling tasks, what it promises, if they
+    are many. Over fewer than `LEAST_TASKS` no interval can.
 
     >>> intervals = bootstrap_intervals([[0.2, 0.2], [0.4, 0.4]], [[0.1, 0.1], [0.4, 0.4]])
     >>> intervals.estimate, intervals.on_these_tasks, intervals.on_tasks_like_these
@@ -126,7 +128,9 @@ def bootstrap_intervals(
         return Intervals(np.nan, UNKNOWN, UNKNOWN)
     over_tasks: Any = np.median if aggregate == "median" else np.mean
     known = [(dog[~np.isnan(dog)], other[~np.isnan(other)]) for dog, other in pairs]
-    reds = np.array([relative_error_difference(dog, other) for dog, other in known])
+    estimate = float(over_tasks([relative_error_difference(*pair) for pair in known]))
+    if any((dog == 0).any() for dog, _ in known):
+        return Intervals(estimate, UNKNOWN, UNKNOWN)
     generator = np.random.default_rng(0)
     # Of shape (resamples, tasks).
     resampled = np.stack(
@@ -143,7 +147,7 @@ def bootstrap_intervals(
 
     several_seeds = min(side.size for pair in known for side in pair) > 1
     return Intervals(
-        float(over_tasks(reds)),
+        estimate,
         interval(resampled) if several_seeds else UNKNOWN,
         interval(resampled[rows, tasks]) if len(pairs) > 1 else UNKNOWN,
     )
@@ -155,10 +159,11 @@ def _resample_seeds(
     """RED of seed means of a task, of shape (resamples,), each of seeds drawn with replacement."""
     paired = dog.shape == other.shape and (np.isnan(dog) == np.isnan(other)).all()
     dog, other = dog[~np.isnan(dog)], other[~np.isnan(other)]
-    of_dog = generator.integers(dog.size, size=(resamples, dog.size))
-    of_other = of_dog if paired else generator.integers(other.size, size=(resamples, other.size))
-    dog_mean = dog[of_dog].mean(axis=1)
-    return (dog_mean - other[of_other].mean(axis=1)) / dog_mean
+    # Of shape (seeds, resamples): sums along the first axis are several times as fast.
+    of_dog = generator.integers(dog.size, size=(dog.size, resamples))
+    of_other = of_dog if paired else generator.integers(other.size, size=(other.size, resamples))
+    dog_mean = dog[of_dog].mean(axis=0)
+    return (dog_mean - other[of_other].mean(axis=0)) / dog_mean
 
 
 Verdict = Literal["better", "non-inferior", "worse", "inconclusive"]

@@ -65,7 +65,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
     current = newest(frame)
     choices = dict(list(choose(current).groupby("problem_id")))
     runs = dict(list(scored(current)[["problem_id", *_RUN]].groupby("problem_id")))
-    trials = dict(list(_trials(current).groupby("problem_id")))
+    trials = _trials(current)
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")
     problems = problems.sort_values([*STEM, "problem_id"])
     names = ["-".join(problem) for problem in zip(*(problems[part] for part in STEM), strict=True)]
@@ -77,8 +77,8 @@ def build(frame: pd.DataFrame) -> list[Table]:
         rivals = rivals[rivals["problem_id"] != problem_id]
         stem = name + (f"-{problem_id[:6]}" if len(rivals) else "")
         chosen = choices[problem_id]
-        cells, errors = _cells(runs[problem_id], chosen)
-        caught_up = _break_even(trials.get(problem_id), cells, errors)
+        cells, errors = compare(runs[problem_id], chosen)
+        caught_up = _break_even(trials.get(problem_id, {}), cells, errors)
         notes = [
             *text.warnings(chosen, cells),
             *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
@@ -112,26 +112,30 @@ def _select(runs: Runs, which: np.ndarray) -> Runs:
     return {name: values[which] for name, values in runs.items()}
 
 
-def _cells(
+def compare(
     frame: pd.DataFrame, choices: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[dict[int, float]]]:
-    """The lines of a table, CELLS, and of each the errors of its runs by seed."""
+    """The lines of a table, CELLS, one for each choice, and of each line the errors by seed.
+
+    `frame` has the `scored` runs of one problem, `choices` the columns that `selection.choose`
+    gives; the runs of a choice are those of its setting, or of its optimizer's default.
+    """
     seen = reported(frame)
     runs = {name: seen[name].to_numpy() for name in _RUN}
     runs["test_examples"] = seen["test_examples"].to_numpy(float, na_value=np.nan)
     is_dog = (runs["optimizer"] == DOG) & runs["opt_default"] & (runs["status"] != "failed")
     dog = _select(runs, is_dog)
-    cells = pd.DataFrame(
-        [_cell(runs, choice, dog) for choice in choices.to_dict("records")],
-        columns=[*(name for name in CELLS if name != "label"), "errors"],
-    )
-    labels = frame.set_index("optimizer")["label"].to_dict()
-    # DoG and its relatives first: they are what the others are compared with.
-    first = cells["optimizer"].map({DOG: 0, "ldog": 1}).fillna(2)
-    cells = cells.assign(label=cells["optimizer"].map(labels), first=first).sort_values(
-        ["first", "label", "optimizer"], kind="stable", ignore_index=True
-    )
-    return cells[CELLS], cells["errors"].tolist()
+    lines = [_cell(runs, choice, dog) for choice in choices.to_dict("records")]
+    labels = dict(zip(frame["optimizer"], frame["label"], strict=True))
+
+    def place(line: dict) -> tuple[int, str, str]:
+        # DoG and its relatives first: they are what the others are compared with.
+        first = {DOG: 0, "ldog": 1}.get(line["optimizer"], 2)
+        return first, line["label"], line["optimizer"]
+
+    lines = sorted((line | {"label": labels[line["optimizer"]]} for line in lines), key=place)
+    errors = [line.pop("errors") for line in lines]
+    return pd.DataFrame(lines, columns=CELLS), errors
 
 
 def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
@@ -171,45 +175,57 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else np.nan
 
 
-def _trials(current: pd.DataFrame) -> pd.DataFrame:
-    """The grid runs at the tuning seed that have a result, by rate; with `gain`, validation's."""
-    trials = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
-    trials = scored(trials[is_grid_run(trials)]).sort_values(["learning_rate", "setting"])
-    score = validation_score(trials)
-    return trials.assign(gain=score.where(trials["higher_is_better"], -score))
+# An optimizer's grid runs of a problem: for each its gain, test error and seconds.
+Trials = dict[str, list[tuple[float, float, float]]]
+
+
+def _trials(current: pd.DataFrame) -> dict[str, Trials]:
+    """The grid runs at the tuning seed that have a result, of each problem, by learning rate.
+
+    The gain is the validation score, where lower is better with its sign changed.
+    """
+    runs = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
+    runs = scored(runs[is_grid_run(runs)]).sort_values(["learning_rate", "setting"])
+    score = validation_score(runs)
+    gain = score.where(runs["higher_is_better"], -score)
+    trials: dict[str, Trials] = {}
+    whose = zip(runs["problem_id"], runs["optimizer"], strict=True)
+    numbers = zip(gain, runs["error"], runs["seconds"], strict=True)
+    for (problem_id, optimizer), trial in zip(whose, numbers, strict=True):
+        trials.setdefault(problem_id, {}).setdefault(optimizer, []).append(trial)
+    return trials
 
 
 def _break_even(
-    trials: pd.DataFrame | None, cells: pd.DataFrame, errors: list[dict[int, float]]
+    trials: Trials, cells: pd.DataFrame, errors: list[dict[int, float]]
 ) -> dict[str, statistics.BreakEven]:
     """Each grid's break-even with DoG's reported runs; empty where DoG has no RED."""
     is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT) & cells["red"].notna()
-    if trials is None or not is_dog.any():
+    if not is_dog.any():
         return {}
     dog_error = fmean(errors[int(is_dog.argmax())].values())
-    return {
-        str(optimizer): statistics.break_even(
-            group["gain"], group["error"], group["seconds"], dog_error
-        )
-        for optimizer, group in trials.groupby("optimizer")
-    }
+    curves = {}
+    for optimizer, runs in sorted(trials.items()):
+        gain, error, seconds = np.transpose(runs)
+        curves[optimizer] = statistics.break_even(gain, error, seconds, dog_error)
+    return curves
 
 
 def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
     """Each table as .md, .csv and .tex and the summary of all as .md and .csv, by file name."""
-    made = {"summary.md": _summary(tables, frame)}
-    made["summary.csv"] = csv(pd.concat([_numbers(table) for table in tables]))
-    for table in tables:
-        shown = text.display(table.cells, table.problem)
-        made[f"{table.stem}.md"] = f"{MARK}\n# {table.title}\n\n{_body(table)}\n"
-        made[f"{table.stem}.csv"] = csv(_numbers(table))
-        made[f"{table.stem}.tex"] = f"% {MADE_BY}\n{text.latex(shown, LEFT)}"
+    shown = [text.display(table.cells, table.problem) for table in tables]
+    exact = [numbers(table.problem, table.cells) for table in tables]
+    made = {"summary.md": _summary(tables, shown, frame), "summary.csv": csv(pd.concat(exact))}
+    for table, cells, of_cells in zip(tables, shown, exact, strict=True):
+        made[f"{table.stem}.md"] = f"{MARK}\n# {table.title}\n\n{_body(table, cells)}\n"
+        made[f"{table.stem}.csv"] = csv(of_cells)
+        made[f"{table.stem}.tex"] = f"% {MADE_BY}\n{text.latex(cells, LEFT)}"
     return made
 
 
-def csv(numbers: pd.DataFrame) -> str:
+def csv(frame: pd.DataFrame) -> str:
     """The numbers as the file holds them."""
-    return numbers.to_csv(index=False, lineterminator="\n")
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def write(files: dict[str, str], folder: Path) -> None:
@@ -237,25 +253,26 @@ def render(tables: list[Table], problem_ids: Sequence[str] | None = None) -> str
         for table in tables
         if problem_ids is None or table.problem.problem_id.startswith(tuple(problem_ids))
     ]
-    return "\n\n".join(f"{table.title}\n\n{_body(table)}" for table in wanted)
+    shown = [text.display(table.cells, table.problem) for table in wanted]
+    parts = zip(wanted, shown, strict=True)
+    return "\n\n".join(f"{table.title}\n\n{_body(table, cells)}" for table, cells in parts)
 
 
-def _body(table: Table) -> str:
-    cells = text.markdown(text.display(table.cells, table.problem), LEFT)
-    return f"{text.heading(table.problem)}\n\n{cells}\n\n{text.bullets(table.notes)}"
+def _body(table: Table, shown: pd.DataFrame) -> str:
+    lines = text.markdown(shown, LEFT)
+    return f"{text.heading(table.problem)}\n\n{lines}\n\n{text.bullets(table.notes)}"
 
 
-def _numbers(table: Table) -> pd.DataFrame:
-    """The table's cells beside what identifies its problem, rounded below any real difference."""
-    identity = pd.DataFrame([table.problem[IDENTITY]] * len(table.cells), columns=IDENTITY)
-    cells = table.cells.round({"hours": 8}).round(8)
+def numbers(problem: pd.Series, cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells beside what identifies their problem, rounded below any real difference."""
+    identity = pd.DataFrame([problem[IDENTITY]] * len(cells), columns=IDENTITY)
+    cells = cells.round({"hours": 8}).round(8)
     return pd.concat([identity.reset_index(drop=True), cells], axis=1)
 
 
-def _summary(tables: list[Table], frame: pd.DataFrame) -> str:
+def _summary(tables: list[Table], shown: list[pd.DataFrame], frame: pd.DataFrame) -> str:
     parts = []
-    for table in tables:
-        cells = text.display(table.cells, table.problem)
+    for table, cells in zip(tables, shown, strict=True):
         score = cells.columns[3]
         cells = cells.rename(columns={score: "test"}).drop(columns=["last", "averaged"])
         cells.insert(0, "table", f"[{table.stem}]({table.stem}.md)")

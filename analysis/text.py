@@ -150,29 +150,27 @@ def explanations(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame)
         "RED: how much smaller the mean error is than DoG's, (err_DoG − err) / err_DoG; positive "
         "is better than DoG.",
     ]
-    by_model = choices[choices["row"] == MODEL_TUNED]
-    if len(choices[choices["row"] != DEFAULT]):
+    rows = {row: choices[choices["row"] == row] for row in set(choices["row"])}
+    if set(rows) != {DEFAULT}:
         notes.append(
             "instance-tuned: the learning rate with the best validation score on this task, at "
             f"seed {TUNING_SEED}, which is not reported; runs and time include the tuning."
         )
-    for tasks, group in by_model.groupby("tuning_tasks"):
-        which = "" if by_model["tuning_tasks"].nunique() == 1 else ", ".join(group["optimizer"])
-        alone = " One task: the same choice as instance-tuned." if ", " not in str(tasks) else ""
+    for tasks, optimizers in _by_tasks(rows.get(MODEL_TUNED)):
+        which = "" if len(optimizers) == len(rows[MODEL_TUNED]) else ", ".join(optimizers)
+        alone = " One task: the same choice as instance-tuned." if ", " not in tasks else ""
         notes.append(
             f"model-tuned{which and f' ({which})'}: the learning rate with the best median "
             f"validation RED over the tasks of this model and protocol ({tasks}).{alone}"
         )
-    if (choices["row"] == MODEL_TUNED_MEAN).any():
+    if MODEL_TUNED_MEAN in rows:
         notes.append(
             "model-tuned (mean): the same by the paper's other rule, the best mean validation "
             "score over these tasks; shown where it is another learning rate."
         )
-    labels = cells.set_index("optimizer")["label"].to_dict()
-    left_out = choices[choices["row"] == LEAVE_ONE_TASK_OUT]
-    for tasks, group in left_out.groupby("tuning_tasks"):
-        counts = zip(group["optimizer"], group["tuning_runs_elsewhere"], strict=True)
-        runs = ", ".join(f"{runs} of {labels[optimizer]}" for optimizer, runs in counts)
+    labels = dict(zip(cells["optimizer"], cells["label"], strict=True))
+    for tasks, optimizers in _by_tasks(rows.get(LEAVE_ONE_TASK_OUT)):
+        runs = ", ".join(f"{runs} of {labels[name]}" for name, runs in optimizers.items())
         notes.append(
             f"leave-one-task-out: the model-tuned learning rate without this task ({tasks}); it "
             f"needs 1 run here after the runs on these other tasks: {runs}."
@@ -182,9 +180,19 @@ def explanations(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame)
     return notes + _sampling_error(problem, cells)
 
 
+def _by_tasks(choices: pd.DataFrame | None) -> list[tuple[str, dict[str, int]]]:
+    """The tasks that choices of one row rest on, and for each optimizer its runs on others."""
+    found: dict[str, dict[str, int]] = {}
+    if choices is not None:
+        columns = (choices[name] for name in ("tuning_tasks", "optimizer", "tuning_runs_elsewhere"))
+        for tasks, optimizer, runs in zip(*columns, strict=True):
+            found.setdefault(tasks, {})[optimizer] = runs
+    return sorted(found.items())
+
+
 def break_even(curves: dict[str, BreakEven], cells: pd.DataFrame) -> list[str]:
     """Where tuning catches up with DoG, in runs and in time."""
-    labels = cells.set_index("optimizer")["label"].to_dict()
+    labels = dict(zip(cells["optimizer"], cells["label"], strict=True))
     parts = []
     for optimizer, curve in curves.items():
         tried = len(curve.errors)

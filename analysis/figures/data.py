@@ -58,7 +58,7 @@ def varied(runs: pd.DataFrame, optimizer: str, key: str) -> pd.DataFrame:
     alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
     chosen = (runs["optimizer"] == optimizer) & (runs["seed"] < TUNING_SEED) & (value > 0)
     own = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
-    return own.assign(value=value).sort_values(["value", "seed"])
+    return own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
 
 
 def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:

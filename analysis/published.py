@@ -1,0 +1,244 @@
+"""Sets our records beside the numbers that the paper published for the same cells."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from analysis import statistics, text
+from analysis.paper import read_cells
+from analysis.selection import DOG, is_grid_run, newest
+from analysis.tables import MARK, csv, reported, scored
+from runner import TUNING_SEED
+
+PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
+
+# Our names and the paper's.
+MODELS = {
+    "roberta_base": "RoBERTa-b",
+    "t5_base": "T5-b",
+    "vgg11": "VGG11",
+    "resnet50": "ResNet50",
+    "densenet121": "Densenet121",
+    "vit_b32": "ViT-B/32",
+    "convnext_tiny": "ConvNeXt-T",
+    "clip_vit_b32": "CLIP ViT-B/32",
+    "wrn28_10": "WRN-28-10",
+}
+LANGUAGE = {
+    "cola": "CoLA",
+    "sst2": "SST-2",
+    "mrpc": "MRPC",
+    "qqp": "QQP",
+    "stsb": "STS-B",
+    "mnli": "MNLI",
+    "qnli": "QNLI",
+    "rte": "RTE",
+    "squad": "SQuAD",
+}
+VISION = {
+    "caltech101": "Caltech101",
+    "cifar100": "CIFAR-100",
+    "dtd": "DTD",
+    "flowers102": "Flowers102",
+    "pets": "Pets",
+    "sun397": "Sun397",
+    "svhn": "SVHN",
+    "resisc45": "Resisc45",
+    "retinopathy": "Retinopathy",
+    "clevr_dist": "Clevr-Dist",
+    "dmlab": "DMLab",
+    "dsprites_ori": "dSprites-Ori",
+}
+TASKS = LANGUAGE | VISION | {"imagenet": "ImageNet", "cifar_scratch": "CIFAR-10 from scratch"}
+OPTIMIZERS = {"dog": "DoG", "ldog": "L-DoG", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+OPTIMIZERS |= {"sgd_momentum": "SGD mom 0.9"}
+METRICS = {"accuracy": "accuracy", "matthews": "Matthews", "f1": "F1", "squad_f1": "F1"}
+METRICS |= {"pearson": "Pearson"}
+# Tables 1 and 2: model, task, and what the paper says of the budget.
+FINAL: dict[int, tuple[str, str, dict[str, int]]] = {
+    1: ("CLIP ViT-B/32", "ImageNet", {"steps": 25_000, "batch_size": 512}),
+    2: ("WRN-28-10", "CIFAR-10 from scratch", {"batch_size": 128}),
+}
+
+CELL = ["model", "task", "optimizer", "rate"]
+COLUMNS = ["table", *CELL, "iterate", "protocol", "problem_id", "mean", "half_width", "seeds"]
+COLUMNS += ["diverged", "paper_mean", "paper_std", "difference"]
+COLUMNS += ["red", "paper_red", "departures"]
+
+ORDER = ["table", *CELL, "protocol", "problem_id", "iterate"]
+NAMES = {
+    "steps": "steps",
+    "batch_size": "batch size",
+    "metric": "metric",
+    "train_examples": "training examples",
+    "validation_examples": "validation examples",
+    "test_examples": "test examples",
+}
+_NOTES = [
+    "ours: the mean over the seeds named and the half width of Student's 95 % t interval; a rate "
+    f"that was tried and not chosen has the tuning seed's run alone ({TUNING_SEED}).",
+    "paper: its printed mean and standard deviation over seeds (none: a single seed), version 1 of "
+    "arXiv 2302.12022; Tables 4 and 5 have the iterate that validation chose, Tables 1 and 2 both.",
+    "ours − paper: in points, of the same metric. A line is of one protocol and one problem; what "
+    "its budget has other than the paper's is named as far as the paper's tables tell it.",
+    "Metrics are in percent. RED: (err_DoG − err) / err_DoG, of each side's own DoG.",
+]
+
+
+def files(frame: pd.DataFrame) -> dict[str, str]:
+    """published.md and .csv by name; nothing where we have run no cell of the paper's."""
+    cells = build(frame)
+    if cells.empty:
+        return {}
+    shown = display(cells)
+    left = ["model", "task", "optimizer", "iterate", "protocol", "other than in the paper"]
+    body = f"{text.markdown(shown, left)}\n\n{text.bullets(_NOTES)}"
+    title = "Our records beside the paper's numbers"
+    return {
+        "published.md": f"{MARK}\n# {title}\n\n{body}\n",
+        "published.csv": csv(cells.round(4)),
+    }
+
+
+def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
+    """A line for each cell of Tables 1, 2, 4 and 5 and each problem of ours that has it.
+
+    `frame` is what `records.collect` returns. Returns `COLUMNS`; mean, half_width (Student's 95 %
+    t), paper_mean, paper_std and difference (ours − theirs) are in percent and points.
+
+    - rate: the peak learning rate, 0 for DoG and L-DoG, which are compared with default settings;
+    - iterate: "chosen" by validation (Tables 4 and 5), or "last" and "averaged" (Tables 1 and 2);
+    - protocol, problem_id: of our runs. A line is of one problem, and so of one protocol;
+    - seeds: the seeds that ours is the mean of: the reported ones, or else the tuning seed;
+    - red, paper_red: RED of seed means against DoG's own cell, in percent, of Tables 4 and 5
+      alone; ours only where DoG with its default settings was run on the same problem;
+    - departures: what our problem has other than the paper, as far as the paper's tables tell.
+    """
+    runs = newest(frame)
+    runs = runs[runs["model"].isin(MODELS) & runs["task"].isin(TASKS)]
+    runs = runs[runs["optimizer"].isin(OPTIMIZERS) & (runs["status"] != "failed")]
+    runs = runs[runs["opt_default"] | is_grid_run(runs)]
+    if runs.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    theirs: dict[tuple, list[dict]] = {}
+    for cell in _cells(paper).to_dict("records"):
+        theirs.setdefault(tuple(cell[name] for name in CELL), []).append(cell)
+    budgets = _budgets(paper)
+    runs = scored(runs)
+    dog = reported(runs[(runs["optimizer"] == DOG) & runs["opt_default"]])
+    dog_errors: dict[Any, Any] = dict(list(dog.groupby("problem_id")["error"]))
+    rows = []
+    for (problem_id, *_), tried in runs.groupby(["problem_id", "optimizer", "setting"]):
+        seen = reported(tried) if len(reported(tried)) else tried
+        same = theirs.get(_cell(seen.iloc[0]), [])
+        dog_error = dog_errors.get(problem_id, [])
+        rows += [_line(seen, dog_error, cell, budgets[cell["task"]]) for cell in same]
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values(ORDER, ignore_index=True)
+
+
+def _cell(run: pd.Series) -> tuple[str, str, str, float]:
+    """`CELL` of a run by the paper's names; the rate of an optimizer without one is 0."""
+    # As it is written: 0.1 · 0.1 is 0.01.
+    rate = 0.0 if run["optimizer"] in (DOG, "ldog") else float(f"{run['learning_rate']:.6g}")
+    return MODELS[run["model"]], TASKS[run["task"]], OPTIMIZERS[run["optimizer"]], rate
+
+
+def _cells(paper: Path) -> pd.DataFrame:
+    """The cells of Tables 1, 2, 4 and 5: table, `CELL`, iterate, and what the paper has."""
+    tuned = read_cells(paper / "tables_4_5.csv").rename(columns={"peak_lr": "rate"})
+    tuned = tuned.rename(columns={"mean": "paper_mean", "std": "paper_std", "red": "paper_red"})
+    parts = [tuned.assign(iterate="chosen", rate=tuned["rate"].fillna(0))]
+    final = pd.read_csv(paper / "tables_1_2.csv").rename(columns={"algorithm": "optimizer"})
+    # "0.1 (canonical)" is a rate, and "-" is none.
+    rate = final["peak_lr"].str.extract(r"([\d.e-]*\d)", expand=False).astype(float).fillna(0)
+    names = final["table"].map({number: name[:2] for number, name in FINAL.items()})
+    final = final.assign(rate=rate, model=names.str[0], task=names.str[1])
+    for iterate, column in (("last", "without"), ("averaged", "with")):
+        score = final[f"acc_{column}_averaging_pct"]
+        parts.append(final.assign(iterate=iterate, paper_mean=score, paper_std=np.nan))
+    columns = ["table", *CELL, "iterate", "paper_mean", "paper_std", "paper_red"]
+    return pd.concat(parts)[columns]
+
+
+def _budgets(paper: Path) -> dict[str, dict[Any, Any]]:
+    """What the paper says of each task's budget: by the names of our columns."""
+    config = pd.read_csv(paper / "table_3_config.csv").set_index("task")
+    config = config[["steps", "batch_size", "metric"]]
+    budgets: dict[str, dict[Any, Any]] = {
+        str(task): dict(row) for task, row in config.to_dict("index").items()
+    }
+    vision = budgets.pop("VTAB datasets")
+    for split in pd.read_csv(paper / "vtab_splits.csv").to_dict("records"):
+        sizes = zip(("train", "validation", "test"), ("train", "val", "test"), strict=True)
+        own: dict[Any, Any] = {f"{ours}_examples": split[theirs] for ours, theirs in sizes}
+        budgets[split["task"]] = vision | own
+    return budgets | {task: dict(budget) for _, task, budget in FINAL.values()}
+
+
+def _line(
+    runs: pd.DataFrame, dog_errors: ArrayLike, theirs: dict[Any, Any], budget: dict[Any, Any]
+) -> dict[str, Any]:
+    """Our runs of one problem and setting beside the paper's cell."""
+    first = runs.iloc[0]
+    scores = 100 * runs["test" if theirs["iterate"] == "chosen" else f"test_{theirs['iterate']}"]
+    mean, half_width = statistics.student_t(scores)
+    red = 100 * statistics.relative_error_difference(dog_errors, runs["error"])
+    seeds = ", ".join(str(seed) for seed in sorted(runs["seed"]))
+    departures = _departures(first, budget)
+    return {
+        **theirs,
+        "protocol": f"{first['protocol']} v{first['protocol_version']}",
+        "problem_id": first["problem_id"],
+        "mean": mean,
+        "half_width": half_width,
+        "seeds": seeds,
+        "diverged": int((runs["status"] == "diverged").sum()),
+        "red": red if theirs["iterate"] == "chosen" else np.nan,
+        "difference": np.nan if "metric" in departures else mean - theirs["paper_mean"],
+        "departures": "; ".join(departures.values()),
+    }
+
+
+def _departures(problem: pd.Series, budget: dict[Any, Any]) -> dict[str, str]:
+    """What the problem has other than the paper's budget: "steps 468, paper 20,000" of "steps"."""
+    here = problem.to_dict() | {"metric": METRICS.get(problem["metric"], problem["metric"])}
+    # A missing number of examples means all of them.
+    return {
+        key: f"{NAMES[key]} {_value(here[key])}, paper {_value(value)}"
+        for key, value in budget.items()
+        if not pd.isna(here[key]) and here[key] != value
+    }
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else text.count(value)
+
+
+def display(cells: pd.DataFrame) -> pd.DataFrame:
+    """The lines as a reader sees them: text, in named columns."""
+    ours = zip(cells["mean"], cells["half_width"], strict=True)
+    theirs = zip(cells["paper_mean"], cells["paper_std"], strict=True)
+    return pd.DataFrame(
+        {
+            "table": cells["table"].astype(str),
+            **{name: cells[name] for name in ("model", "task", "optimizer")},
+            "learning rate": [f"{rate:g}" if rate else "none" for rate in cells["rate"]],
+            "iterate": cells["iterate"],
+            "protocol": cells["protocol"],
+            "ours ± t": [_plus_minus(*pair) for pair in ours],
+            "seeds": cells["seeds"],
+            "diverged": cells["diverged"].astype(str),
+            "paper ± std": [_plus_minus(*pair) for pair in theirs],
+            "ours − paper": [text.signed(points / 100) for points in cells["difference"]],
+            "RED %": [text.signed(red / 100) for red in cells["red"]],
+            "paper's RED %": [text.signed(red / 100) for red in cells["paper_red"]],
+            "other than in the paper": cells["departures"].replace("", "nothing"),
+        }
+    )
+
+
+def _plus_minus(mean: float, width: float) -> str:
+    return f"{mean:.1f}" if np.isnan(width) else f"{mean:.1f} ± {width:.1f}"

@@ -1,0 +1,144 @@
+"""What is said over all tasks of a model agrees with calculations by hand."""
+
+import made_up_records as made_up
+import numpy as np
+import pytest
+
+from analysis import models, records, tables
+
+# DoG's and SGD's errors on seeds 0 and 1 of each task: RED 0.5, 0.25 and −0.5.
+ERRORS = {
+    "a": ((0.2, 0.4), (0.1, 0.2)),
+    "b": ((0.4, 0.4), (0.3, 0.3)),
+    "c": ((0.2, 0.2), (0.3, 0.3)),
+}
+
+
+@pytest.fixture
+def build(tmp_path):
+    def collect(*made):
+        for record in made:
+            made_up.write(tmp_path / "runs", record)
+        frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
+        return tables.build(frame)
+
+    return collect
+
+
+def reported(**choices):
+    for task, (dog, sgd) in ERRORS.items():
+        for seed in (0, 1):
+            where = {"seed": seed, "task": task, **choices}
+            yield made_up.record(1 - dog[seed], opt="dog", **where)
+            yield made_up.record(1 - sgd[seed], opt="sgd", seconds=1800, **where)
+
+
+def line(made, optimizer="sgd", row="default"):
+    frame = models.build(made)
+    found = frame[(frame["optimizer"] == optimizer) & (frame["row"] == row)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_red_over_tasks_by_hand(build):
+    sgd = line(build(*reported()))
+    assert (sgd.tasks, sgd.task_names) == (3, "a, b, c")
+    assert (sgd.red_q1, sgd.red_median, sgd.red_q3) == pytest.approx((-0.125, 0.25, 0.375))
+    assert sgd.red_mean == pytest.approx(0.25 / 3)
+    # Pairs on task a: of 0.2 with 0.1 and 0.2, 0.5 and 0; of 0.4 with them, 0.75 and 0.5.
+    assert sgd.pairs_mean == pytest.approx((1.75 / 4 + 0.25 - 0.5) / 3)
+    # On these tasks the median is task b's, whatever seeds are drawn of the others.
+    assert (sgd.these_low, sgd.these_high) == pytest.approx((0.25, 0.25))
+    assert (sgd.like_low, sgd.like_high) == pytest.approx((-0.5, 0.5))
+    assert (sgd.verdict_these, sgd.verdict_like) == ("worse", "inconclusive")
+    assert (sgd.runs, sgd.hours) == (3, pytest.approx(1.5))
+
+
+def test_near_best_is_the_profile_at_the_margin_over_all_tasks(build):
+    # SGD is best on a and b, DoG far behind there; L-DoG is within 5 % on c and ran nowhere else.
+    built = build(*reported(), made_up.record(1 - 0.209, opt="ldog", task="c"))
+    near = models.build(built).set_index("optimizer")["near_best"]
+    assert near.to_dict() == pytest.approx({"dog": 1 / 3, "ldog": 1 / 3, "sgd": 2 / 3})
+    errors = models.mean_errors(built)
+    assert errors.loc[("dog", "default")].tolist() == pytest.approx([0.3, 0.4, 0.2])
+    assert errors.loc[("ldog", "default")].isna().tolist() == [True, True, False]
+
+
+def test_dog_is_the_reference_and_judged_by_nobody(build):
+    dog = line(build(*reported()), "dog")
+    assert dog.red_median == 0 and np.isnan([dog.these_low, dog.like_high]).all()
+    assert (dog.verdict_these, dog.verdict_like) == ("", "")
+
+
+def test_six_tasks_bear_a_verdict_on_tasks_like_them_and_five_do_not(build):
+    made = []
+    for task in "abcdef":
+        for seed in (0, 1):
+            made.append(made_up.record(0.8, opt="dog", seed=seed, task=task))
+            made.append(made_up.record(0.6, seed=seed, task=task))
+    built = build(*made)
+    assert line(built).verdict_like == "better"
+    assert line(built[:5]).verdict_like == "inconclusive"
+    assert line(built[:5]).verdict_these == "better"
+
+
+def test_a_task_with_few_errors_of_dog_is_dropped_and_named(build):
+    extra = [made_up.record(0.999, opt="dog", task="d"), made_up.record(0.5, task="d")]
+    made = build(*reported(), *extra)
+    sgd = line(made)
+    assert (sgd.tasks, sgd.red_median) == (3, pytest.approx(0.25))
+    assert sgd.runs == 4
+    (dropped,) = [note for note in notes(made) if note.startswith("- Dropped")]
+    assert "d-efficientnet_lite0-lite" in dropped and "fewer than 10 errors" in dropped
+
+
+def notes(made):
+    return models.files(made)["models-lite.md"].splitlines()
+
+
+def test_models_budgets_and_protocols_are_never_in_one_line(build):
+    made = [*reported(), *reported(model="other"), *reported(budget="probe")]
+    built = build(*made, *reported(protocol=("smoke", 1)))
+    frame = models.build(built)
+    assert len(frame) == 4 * 2 and set(frame["tasks"]) == {3}
+    assert sorted(models.files(built)) == [
+        f"models-{protocol}.{suffix}"
+        for protocol in ("lite", "smoke")
+        for suffix in ("csv", "md", "tex")
+    ]
+
+
+def test_of_a_tasks_variants_the_one_with_the_most_runs_is_taken_and_the_other_named(build):
+    variant = made_up.record(0.99, task="a", steps=10_000)
+    built = build(*reported(), variant, made_up.record(0.5, opt="dog", task="a", steps=10_000))
+    assert line(built).red_median == pytest.approx(0.25)
+    (left_out,) = [note for note in notes(built) if note.startswith("- Left out")]
+    assert f"a-efficientnet_lite0-lite-{variant['problem_id'][:6]}" in left_out
+
+
+def test_divergence_crashes_edges_and_break_even_are_counted(build):
+    made = list(reported())
+    for task, best in (("a", 0.95), ("b", 0.65), ("c", 0.75)):
+        # DoG's mean errors are 0.3, 0.4 and 0.2: one run is enough, two are, and none.
+        for rate, score in ((0.1, best), (1.0, 0.5)):
+            choices = {"seed": 100, "task": task, "seconds": 3600}
+            made.append(made_up.record(score, changed={"lr": rate}, **choices))
+        best_rate = {"changed": {"lr": 0.1}, "task": task}
+        made.append(made_up.record(0.1, status="diverged", seed=0, **best_rate))
+        made.append(made_up.failure(seed=1, **best_rate))
+    built = build(*made)
+    tuned = line(built, row="instance-tuned")
+    assert (tuned.diverged, tuned.crashed, tuned.edges) == (3, 3, 3)
+    assert tuned.break_even_runs == 2 and tuned.break_even_hours == pytest.approx(2)
+    assert (tuned.runs, tuned.hours) == (9, pytest.approx(6 + 3 * 60 / 3600))
+    assert np.isnan(line(built).break_even_runs)
+    without_a = line(built[1:], row="instance-tuned")
+    assert without_a.break_even_runs == np.inf
+    (shown,) = [one for one in notes(built[1:]) if "| instance-tuned |" in one]
+    assert "never" in shown
+
+
+def test_tasks_without_dog_have_no_red_and_their_cost_is_still_charged(build):
+    sgd = line(build(made_up.record(0.5, task="a"), made_up.record(0.5, task="b")))
+    assert sgd.tasks == 0 and np.isnan(sgd.red_median) and sgd.runs == 2
+    assert (sgd.verdict_these, sgd.task_names) == ("inconclusive", "")

@@ -1,0 +1,130 @@
+"""Our records stand beside the paper's numbers where, and only where, the same cell exists."""
+
+import made_up_records as made_up
+import numpy as np
+import pytest
+
+from analysis import published, records, tables
+
+PAPER = {"protocol": ("paper", 1), "task": "rte", "model": "roberta_base", "steps": 10_000}
+CIFAR = {"protocol": ("paper", 1), "task": "cifar100", "model": "vit_b32", "steps": 20_000}
+
+
+@pytest.fixture
+def frame_of(tmp_path):
+    def collect(*made):
+        for record in made:
+            made_up.write(tmp_path / "runs", record)
+        return records.collect(tmp_path / "runs", tmp_path / "records.csv")
+
+    return collect
+
+
+def cells_of(frame):
+    return published.build(frame).to_dict("records")
+
+
+def test_the_same_cell_of_table_4_by_hand(frame_of):
+    made = [made_up.record(score, opt="dog", seed=seed, **PAPER)
+            for seed, score in enumerate((0.76, 0.78, 0.80))]  # fmt: skip
+    (cell,) = cells_of(frame_of(*made))
+    assert (cell["table"], cell["model"], cell["task"]) == (4, "RoBERTa-b", "RTE")
+    assert (cell["optimizer"], cell["rate"], cell["iterate"]) == ("DoG", 0, "chosen")
+    assert cell["mean"] == pytest.approx(78)
+    assert cell["half_width"] == pytest.approx(4.303 * 2 / np.sqrt(3), abs=0.01)
+    assert cell["seeds"] == "0, 1, 2"
+    assert (cell["paper_mean"], cell["paper_std"]) == (78.5, 2.91)
+    assert cell["difference"] == pytest.approx(-0.5)
+    assert (cell["protocol"], cell["departures"]) == ("paper v1", "")
+
+
+def test_rates_match_as_written_and_a_rate_of_the_tuning_alone_shows_its_seed(frame_of):
+    tried = made_up.record(0.5, changed={"lr": 0.1 * 0.1 * 10}, seed=100, **PAPER)
+    elsewhere = made_up.record(0.5, changed={"lr": 0.123}, seed=100, **PAPER)
+    (cell,) = cells_of(frame_of(tried, elsewhere))
+    assert (cell["optimizer"], cell["rate"], cell["seeds"]) == ("SGD", 0.1, "100")
+    assert np.isnan(cell["half_width"])
+
+
+def test_reported_seeds_take_the_place_of_the_tuning_seed(frame_of):
+    made = [made_up.record(score, changed={"lr": 0.1}, seed=seed, **PAPER)
+            for seed, score in ((100, 0.1), (0, 0.6))]  # fmt: skip
+    (cell,) = cells_of(frame_of(*made))
+    assert (cell["seeds"], cell["mean"]) == ("0", pytest.approx(60))
+
+
+def test_red_is_of_each_sides_own_dog(frame_of):
+    made = [made_up.record(0.8, opt="dog", seed=0, **PAPER),
+            made_up.record(0.7, changed={"lr": 0.01 * 3}, seed=100, **PAPER),
+            made_up.record(0.9, opt="dog", **PAPER | {"protocol": ("lite", 1)})]  # fmt: skip
+    cells = {cell["optimizer"]: cell for cell in cells_of(frame_of(*made))}
+    assert cells["SGD"]["red"] == pytest.approx(100 * (0.2 - 0.3) / 0.2)
+    assert cells["SGD"]["paper_red"] == pytest.approx(100 * (21.5 - 21.1) / 21.5)
+    assert cells["DoG"]["red"] == 0
+
+
+def test_departures_from_the_papers_budget_are_named(frame_of):
+    small = made_up.record(0.5, opt="dog", **CIFAR | {"steps": 468}, batch_size=32)
+    (cell,) = cells_of(frame_of(small))
+    assert cell["departures"] == (
+        "steps 468, paper 20,000; batch size 32, paper 128; training examples 5,000, paper 45,000; "
+        "validation examples 1,000, paper 5,000; test examples 2,000, paper 10,000"
+    )
+
+
+def test_another_metric_is_named_and_not_subtracted(frame_of):
+    made = made_up.record(0.5, opt="dog", **PAPER | {"task": "cola", "steps": 1000})
+    (cell,) = cells_of(frame_of(made))
+    assert np.isnan(cell["difference"]) and "metric accuracy, paper Matthews" in cell["departures"]
+    right = made_up.record(0.6, opt="dog", **PAPER | {"task": "cola", "steps": 1000})
+    right["settings"]["task"]["metric"] = "matthews"
+    (cell,) = cells_of(frame_of(right))
+    assert cell["departures"] == "" and cell["difference"] == pytest.approx(60 - cell["paper_mean"])
+
+
+def test_two_protocols_are_two_lines(frame_of):
+    made = [made_up.record(score, opt="dog", **PAPER | {"protocol": (protocol, 1)})
+            for protocol, score in (("paper", 0.8), ("lite", 0.6))]  # fmt: skip
+    cells = cells_of(frame_of(*made))
+    assert [(cell["protocol"], round(cell["mean"])) for cell in cells] == [
+        ("lite v1", 60),
+        ("paper v1", 80),
+    ]
+
+
+def test_tables_1_and_2_have_both_iterates(frame_of):
+    scratch = {"task": "cifar_scratch", "model": "wrn28_10", "protocol": ("paper", 1)}
+    made = made_up.record((0.80, 0.95), opt="dog", batch_size=128, **scratch)
+    last, averaged = sorted(cells_of(frame_of(made)), key=lambda cell: cell["mean"])
+    assert (last["iterate"], averaged["iterate"]) == ("last", "averaged")
+    assert (last["paper_mean"], averaged["paper_mean"]) == (85.2, 96.4)
+    assert averaged["difference"] == pytest.approx(95 - 96.4)
+    assert last["departures"] == ""
+
+
+def test_every_cell_of_the_paper_has_a_name_of_ours():
+    cells = published._cells(published.PAPER)
+    assert set(cells["model"]) == set(published.MODELS.values())
+    assert set(cells["task"]) == set(published.TASKS.values())
+    assert set(cells["optimizer"]) == set(published.OPTIMIZERS.values())
+    assert set(cells["task"]) == set(published._budgets(published.PAPER))
+    canonical = cells[(cells["optimizer"] == "SGD mom 0.9") & (cells["rate"] == 0.1)]
+    assert len(canonical) == 2
+    assert cells[[*published.CELL, "iterate", "paper_mean"]].notna().all(axis=None)
+
+
+def test_without_such_records_no_file_is_written_and_with_them_two(frame_of, tmp_path):
+    frame = frame_of(made_up.record(0.5))
+    assert published.files(frame) == {}
+    frame = frame_of(made_up.record(0.5, opt="dog", **CIFAR), made_up.failure(opt="ldog", **CIFAR))
+    files = published.files(frame)
+    assert sorted(files) == ["published.csv", "published.md"]
+    assert "paper v1" in files["published.md"] and "batch size 32" in files["published.md"]
+    tables.write(files, tmp_path / "tables")
+    tables.write({}, tmp_path / "tables")
+    assert list((tmp_path / "tables").iterdir()) == []
+
+
+def test_other_settings_of_dog_are_not_the_papers_cell(frame_of):
+    changed = made_up.record(0.5, opt="dog", changed={"reps_rel": 1e-3}, **PAPER)
+    assert published.build(frame_of(changed)).empty
