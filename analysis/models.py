@@ -63,7 +63,7 @@ def build(tables: Iterable[Table]) -> pd.DataFrame:
     - runs, hours: the sum charged over all tasks; hours is nan where a task has no time.
     """
     rows = []
-    for whose, group in _groups(tables):
+    for whose, group in groups(tables):
         lines = _lines(group)
         profile = performance_profile(mean_errors(group).to_numpy(), [1 + MARGIN])
         for own, near_best in zip(lines.values(), profile[:, 0], strict=True):
@@ -86,7 +86,7 @@ def mean_errors(tables: Sequence[Table]) -> pd.DataFrame:
     return pd.DataFrame(means, index=index, columns=[_task(table) for table in tables], dtype=float)
 
 
-def _groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
+def groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
     """The tables of each protocol, budget and model: of a task's variants `_first_variant`."""
 
     def whose(table: Table) -> tuple:
@@ -270,8 +270,8 @@ def _budget(group: list[Table]) -> str:
 
 def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
     """What was left out, and what the columns mean."""
-    notes = [_budget(group) for _, group in _groups(tables)]
-    taken = {table.stem: table for _, group in _groups(tables) for table in group}
+    notes = [_budget(group) for _, group in groups(tables)]
+    taken = {table.stem: table for _, group in groups(tables) for table in group}
     for table in tables:
         if table.stem not in taken:
             notes.append(f"Left out: {table.stem}, a variant of its task with fewer runs or steps.")

@@ -40,7 +40,8 @@ COLUMNS: dict[str, str] = {
     "optimizer": "str",
     "label": "str",  # the optimizer's name for readers
     "setting": "str",  # the grid's keys and whatever else was changed: "lr=0.01"
-    "learning_rate": "float64",
+    "learning_rate": "float64",  # of DoG the paper's c
+    "reps_rel": "float64",  # DoG's first movement, relative to 1 + ‖x_0‖
     "seed": "int64",
     "opt_default": "bool",
     "overrides": "str",  # JSON: what differs from the optimizer's defaults
@@ -159,6 +160,7 @@ def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
         "label": record.get("opt_label") or optimizer["name"],
         "setting": setting_text(optimizer, changed, grid),
         "learning_rate": _number(optimizer.get("lr")),
+        "reps_rel": _number(optimizer.get("reps_rel")),
         "seed": int(settings["seed"]),
         "opt_default": bool(record["opt_default"]),
         "overrides": json.dumps(changed, sort_keys=True),

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
-    """Write records.csv, tables and figures under `results`; return what to tell the user.
+    """Write records, curves, tables and figures under `results`; return what to tell the user.
 
     That is the tables of the given problems (ids or their beginnings) and what was written.
     """
     # Here, so that `--help` and a typo are answered at once.
-    from analysis import figures, records, tables
+    from analysis import curves, figures, records, tables
 
     frame = records.collect(runs_dir, results / "records.csv")
     made = tables.build(frame)
@@ -27,7 +27,8 @@ def make(runs_dir: Path, results: Path, problem_ids: Sequence[str] = ()) -> str:
     if unknown:
         raise UserError(f"no runs of problem {unknown[0]}: see the problem_id in records.csv")
     tables.write(files(made, frame), results / "tables")
-    drawn = figures.write(made, frame, results / "figures")
+    points = curves.collect(runs_dir, results / "curves.csv", frame)
+    drawn = figures.write(made, frame, points, results / "figures")
     lines = [tables.render(made, problem_ids), ""] if problem_ids else []
     for table in made:
         if table.stem in drawn and str(table.problem.problem_id).startswith(tuple(problem_ids)):

@@ -16,6 +16,9 @@ from runner.record import RunFolder
 from tasks.errors import UserError
 
 SWEEPS = configuration.CONFIGS / "sweep"
+# Keys of a part whose values are lists of settings by optimizer and key, and all that may lack.
+BY_OPTIMIZER = ("grids", "vary")
+OPTIONAL = ("overrides", *BY_OPTIMIZER)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Cell:
     config: DictConfig
     settings: Mapping[str, Any]
     grid: Mapping[str, list[Any]]
+    vary: Mapping[str, list[Any]]  # by key: values to report one at a time, never to tune on
     seeds: list[int]
 
     @property
@@ -88,13 +92,15 @@ class Sweep:
     def reporting(
         self, choices: Mapping[tuple[str, str], list[Mapping[str, Any]]]
     ) -> list[PlannedRun]:
-        """Return each cell's chosen settings on the seeds that are reported."""
-        return [
-            cell.run(chosen, seed)
-            for cell in self.cells
-            for chosen in _distinct(choices.get(cell.name, [{}]))
-            for seed in cell.seeds
-        ]
+        """Return each cell's chosen settings, and those it varies, on the seeds reported."""
+        runs: dict[str, PlannedRun] = {}
+        for cell in self.cells:
+            for changes in [*choices.get(cell.name, [{}]), *_alone(cell.vary)]:
+                for seed in cell.seeds:
+                    run = cell.run(changes, seed)
+                    # Once each: the default may be the best, and among the values varied.
+                    runs.setdefault(run.run_id, run)
+        return list(runs.values())
 
 
 def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
@@ -124,9 +130,11 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
             )
             own: Any = OmegaConf.to_container(config.opt.grid)
             grid = part.get("grids", {}).get(opt, own)
-            for point in _points(grid):
+            vary = part.get("vary", {}).get(opt, {})
+            for point in [*_points(grid), *_alone(vary)]:
                 configuration.check_opt(config, point)
-            cells.append(Cell(config, configuration.settings_of(config), grid, part["seeds"]))
+            settings = configuration.settings_of(config)
+            cells.append(Cell(config, settings, grid, vary, part["seeds"]))
     return Sweep(cells)
 
 
@@ -139,31 +147,34 @@ def _points(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def _distinct(choices: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Drop repetitions: the default may be the best."""
-    distinct: list[Mapping[str, Any]] = []
-    for choice in choices:
-        if choice not in distinct:
-            distinct.append(choice)
-    return distinct
+def _alone(vary: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Return each value of each key, the other keys as they are by default."""
+    return [{key: value} for key, values in vary.items() for value in values]
 
 
 def _check_part(name: str, part: Any) -> None:
     """Refuse what would otherwise be left out in silence."""
     if not isinstance(part, dict):
         raise UserError(f"sweep={name}: each of its parts must have tasks, optimizers and seeds")
-    _check_keys(name, part, {"tasks", "optimizers", "seeds", "overrides", "grids"})
-    for key in set(part) - {"grids"}:
+    _check_keys(name, part, {"tasks", "optimizers", "seeds", *OPTIONAL})
+    for key in set(part) - set(BY_OPTIMIZER):
         if not isinstance(part[key], list):
             raise UserError(f"sweep={name}: {key} must be a list")
     if not all(type(seed) is int and 0 <= seed < TUNING_SEED for seed in part["seeds"]):
         raise UserError(f"sweep={name}: seeds must be whole numbers from 0 to {TUNING_SEED - 1}")
-    for opt, grid in part.get("grids", {}).items():
-        if opt not in part["optimizers"]:
-            near = configuration.did_you_mean(opt, part["optimizers"])
-            raise UserError(f"sweep={name}: grids has {opt}, which is no optimizer here: {near}")
-        if not isinstance(grid, dict) or not all(isinstance(v, list) for v in grid.values()):
-            raise UserError(f"sweep={name}: the grid of {opt} must be lists of values by key")
+    for key in BY_OPTIMIZER:
+        _check_by_optimizer(f"sweep={name}: {key}", part.get(key, {}), part["optimizers"])
+
+
+def _check_by_optimizer(what: str, settings: Any, optimizers: list[str]) -> None:
+    if not isinstance(settings, dict):
+        raise UserError(f"{what} must name optimizers")
+    for opt, lists in settings.items():
+        if opt not in optimizers:
+            near = configuration.did_you_mean(opt, optimizers)
+            raise UserError(f"{what} has {opt}, which is no optimizer here: {near}")
+        if not isinstance(lists, dict) or not all(isinstance(v, list) for v in lists.values()):
+            raise UserError(f"{what} of {opt} must be lists of values by key")
 
 
 def _check_keys(name: str, mapping: Mapping[str, Any], valid: set[str]) -> None:
@@ -171,6 +182,6 @@ def _check_keys(name: str, mapping: Mapping[str, Any], valid: set[str]) -> None:
         if key not in valid:
             near = configuration.did_you_mean(key, sorted(valid))
             raise UserError(f"sweep={name} has no key {key}: {near}")
-    missing = valid - set(mapping) - {"overrides", "grids"}
+    missing = valid - set(mapping) - set(OPTIONAL)
     if missing:
         raise UserError(f"sweep={name} needs {', '.join(sorted(missing))}")

@@ -35,6 +35,7 @@ def settings_of(
     steps: int = 468,
     higher_is_better: bool = True,
     budget: str = "vision",
+    batch_norm: str | None = None,
     **train: Any,
 ) -> dict[str, Any]:
     return {
@@ -47,7 +48,7 @@ def settings_of(
             "higher_is_better": higher_is_better,
             "image_size": 64,
         },
-        "model": {"name": model},
+        "model": {"name": model} | ({"batch_norm": batch_norm} if batch_norm else {}),
         "opt": {"name": opt, **DEFAULTS[opt], **(changed or {})},
         "train": {"steps": steps, "batch_size": 32, "train_examples": 5000, **train},
         "protocol": {"name": protocol[0], "version": protocol[1]},
@@ -114,3 +115,15 @@ def write(runs_dir: Path, record: dict[str, Any]) -> Path:
     path = folder / ("failure.json" if "error" in record else "record.json")
     path.write_text(json.dumps(record))
     return path
+
+
+def write_with_curve(runs_dir: Path, record: dict[str, Any], points: dict[int, float]) -> Path:
+    """Puts a record where the runner would, with its metrics: η by step, r̄ = 10 η, loss 1/step."""
+    folder = write(runs_dir, record).parent
+    lines = [
+        {"step": step, "loss": 1 / step, "eta": eta, "rbar": 10 * eta, "G": 1.0}
+        for step, eta in points.items()
+    ]
+    lines.insert(1, {"step": min(points), "validation_last": 0.5})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder

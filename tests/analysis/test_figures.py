@@ -1,10 +1,16 @@
 """The figure shows the runs of its table, the same bytes every time."""
 
+from pathlib import Path
+
 import made_up_records as made_up
 import numpy as np
 import pytest
 
-from analysis import figures, records, selection, tables
+from analysis import curves, figures, records, selection, tables
+from analysis.figures import rates, style
+from analysis.figures.data import Data
+
+NO_CURVES = curves.read_csv(Path("no file"))
 
 
 @pytest.fixture
@@ -21,10 +27,17 @@ def frame(tmp_path):
     return records.collect(tmp_path / "runs", tmp_path / "records.csv")
 
 
+def drawn_rates(frame):
+    (table,) = tables.build(frame)
+    ((stem, figure),) = rates.make(Data.gather([table], frame, NO_CURVES))
+    assert stem == table.stem
+    return figure
+
+
 def test_the_same_records_give_the_same_bytes(frame, tmp_path):
     made = tables.build(frame)
     for name in ("a", "b"):
-        figures.write(made, frame, tmp_path / name)
+        figures.write(made, frame, NO_CURVES, tmp_path / name)
     first, second = ((tmp_path / name / f"{made[0].stem}.svg") for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
     assert first.read_text().startswith("<?xml")
@@ -32,8 +45,7 @@ def test_the_same_records_give_the_same_bytes(frame, tmp_path):
 
 
 def test_it_draws_tuning_runs_by_rate_and_dog_across(frame):
-    (table,) = tables.build(frame)
-    axes = figures.draw(table, frame).axes[0]
+    axes = drawn_rates(frame).axes[0]
     drawn = [line.get_xydata() for line in axes.lines if line.get_transform() == axes.transData]
     curve, reported = (xy for xy in drawn if len(xy) in (1, 3))
     np.testing.assert_allclose(curve, [[0.01, 45], [0.1, 30], [1.0, 95]])
@@ -47,26 +59,31 @@ def test_it_draws_tuning_runs_by_rate_and_dog_across(frame):
 
 def test_a_problem_without_tuning_runs_has_no_figure_and_a_stale_one_is_removed(frame, tmp_path):
     made = tables.build(frame)
-    (path,) = figures.write(made, frame, tmp_path / "figures").values()
+    path = figures.write(made, frame, NO_CURVES, tmp_path / "figures")[made[0].stem]
     assert path.exists()
     other = path.with_name("other.svg")
     other.write_text("<svg/>")
     untuned = frame[frame["seed"] != selection.TUNING_SEED]
-    assert figures.write(tables.build(untuned), untuned, tmp_path / "figures") == {}
+    drawn = figures.write(tables.build(untuned), untuned, NO_CURVES, tmp_path / "figures")
+    assert made[0].stem not in drawn
     assert not path.exists() and other.exists()
 
 
 def test_an_error_of_nothing_can_be_drawn(frame):
     perfect = frame.assign(test_last=1.0, test_averaged=1.0)
-    (table,) = tables.build(perfect)
-    axes = figures.draw(table, perfect).axes[0]
+    axes = drawn_rates(perfect).axes[0]
     errors = np.concatenate([line.get_ydata() for line in axes.lines if line.get_marker() == "o"])
     assert errors[0] == pytest.approx(100 * 0.5 / 2000)
 
 
 def test_labels_keep_their_distance_and_move_no_more_than_needed():
     heights = np.array([0.5, 0.1, 0.52, 0.9, 0.51])
-    spread = figures.spread(heights, 0.1)
+    spread = style.spread(heights, 0.1)
     assert np.diff(np.sort(spread)).min() >= 0.1 - 1e-12
     assert spread[[1, 3]].tolist() == [0.1, 0.9]
     assert spread[[0, 4, 2]] == pytest.approx([0.41, 0.51, 0.61])
+
+
+def test_labels_stay_beside_the_axes():
+    spread = style.spread(np.array([0.99, 1.0, 0.98, 0.0, 0.01]), 0.1)
+    assert np.sort(spread) == pytest.approx([0, 0.1, 0.8, 0.9, 1])

@@ -68,6 +68,18 @@ def test_plan_tunes_each_grid_point_and_reports_what_was_chosen(sweeps, tmp_path
     ]
 
 
+def test_values_to_vary_are_reported_one_at_a_time_and_never_tuned_on(sweeps, tmp_path):
+    vary = {"dog": {"reps_rel": [1e-6, 1e-4], "lr": [2]}}
+    sweep = load(sweeps(changed(vary=vary, seeds=[0])), tmp_path)
+    assert len(sweep.tuning()) == 3
+    assert [run.label for run in sweep.reporting({})] == [
+        "probe_cifar dog seed 0",  # reps_rel=1e-4 is this one, and not run again
+        "probe_cifar dog reps_rel=1e-06 seed 0",
+        "probe_cifar dog lr=2 seed 0",
+        "probe_cifar sgd seed 0",
+    ]
+
+
 def test_optimizers_bring_their_own_grids(sweeps, tmp_path):
     part = {k: v for k, v in SWEEP["parts"][0].items() if k != "grids"}
     sweep = load(sweeps({**SWEEP, "parts": [part]}), tmp_path)
@@ -92,6 +104,10 @@ def test_optimizers_bring_their_own_grids(sweeps, tmp_path):
         (changed(grids={"sgd": {"lr": [-1]}}), "opt.lr=-1.0: must be above 0"),
         (changed(grids={"sgd": {"lr": ["fast"]}}), "opt.lr=fast: must be a number"),
         (changed(grids={"sgd": {"lr": 1}}), "must be lists of values"),
+        (changed(vary={"adam": {"lr": [1]}}), "vary has adam, which is no optimizer here"),
+        (changed(vary={"dog": {"reps": [1]}}), "opt=dog has no key reps: did you mean"),
+        (changed(vary={"dog": {"reps_rel": 1}}), "vary of dog must be lists of values"),
+        (changed(vary=["dog"]), "vary must name optimizers"),
     ],
 )
 def test_mistakes_in_a_sweep_are_said(sweeps, tmp_path, change, message):

@@ -1,0 +1,117 @@
+"""What figures are drawn from: tables, the runs behind them, and their curves."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.selection import newest, validation_score
+from analysis.tables import Table, scored
+from runner import TUNING_SEED
+
+# What is drawn of a run; few columns are faster to filter.
+RUN = ["run_id", "problem_id", "optimizer", "label", "setting", "opt_default", "overrides", "grid"]
+RUN += ["seed", "learning_rate", "reps_rel", "validation_last", "validation_averaged", "test"]
+RUN += ["error", "higher_is_better", "test_majority", "test_examples"]
+
+# The columns of records.csv that hold the settings which figures vary.
+VARIED = {"reps_rel": "reps_rel", "lr": "learning_rate"}
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that a figure may show: newest versions and runs with a result only."""
+
+    tables: list[Table]
+    runs: dict[str, pd.DataFrame]  # by problem id: `RUN`, scored
+    curves: pd.DataFrame  # as from `curves.collect`
+
+    @classmethod
+    def gather(cls, tables: list[Table], frame: pd.DataFrame, curves: pd.DataFrame) -> "Data":
+        """From `tables.build`, `records.collect` and `curves.collect`."""
+        current = newest(frame)
+        runs = scored(current[current["status"] != "failed"])[RUN]
+        groups = dict(list(runs.groupby("problem_id")))
+        ids = [table.problem.problem_id for table in tables]
+        return cls(tables, {one: groups.get(one, runs[:0]) for one in ids}, curves)
+
+    def of(self, table: Table) -> pd.DataFrame:
+        """The runs of a table's problem."""
+        return self.runs[table.problem.problem_id]
+
+    def by_protocol(self) -> dict[str, list[Table]]:
+        """The tables of each protocol: no figure shows two."""
+        groups: dict[str, list[Table]] = {}
+        for table in self.tables:
+            groups.setdefault(table.problem.protocol, []).append(table)
+        return groups
+
+
+def varied(runs: pd.DataFrame, optimizer: str, key: str) -> pd.DataFrame:
+    """The reported runs of `optimizer` whose settings are the defaults but for `key`.
+
+    Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed.
+    """
+    value = runs[VARIED[key]]
+    alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
+    chosen = (runs["optimizer"] == optimizer) & (runs["seed"] < TUNING_SEED) & (value > 0)
+    own = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
+    return own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
+
+
+def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:
+    """One run of each optimizer and learning rate: where a grid has other keys, validation's."""
+    score = validation_score(runs)
+    gain = score.where(runs["higher_is_better"], -score)
+    return runs.loc[gain.groupby([runs["optimizer"], runs["learning_rate"]]).idxmax()]
+
+
+def plural(number: int, thing: str) -> str:
+    """A number of things, such as "1 task" and "2 tasks"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def settings(table: Table) -> dict[str, str]:
+    """What is the problem's own beside task, model and protocol, as text by dotted key."""
+    problem = table.problem
+    own = {f"train.{key}": str(problem[key]) for key in ("steps", "batch_size", "train_examples")}
+    parts = (text.partition("=") for text in problem.problem_settings.split("; ") if text)
+    own |= {key: value for key, _, value in parts}
+    own.pop("train.eval_every", None)  # changes what is looked at, not what is trained
+    return own
+
+
+def names(tables: list[Table]) -> dict[str, str]:
+    """A name by problem id: "task · model", and how it differs from others of that name."""
+    named: dict[str, str] = {}
+    for table in tables:
+        problem = table.problem
+        alike = [
+            settings(other)
+            for other in tables
+            if (other.problem.task, other.problem.model) == (problem.task, problem.model)
+        ]
+        own = [
+            f"{key.rpartition('.')[2]} {value}"
+            for key, value in sorted(settings(table).items())
+            if any(other.get(key) != value for other in alike)
+        ]
+        named[problem.problem_id] = ", ".join([f"{problem.task} · {problem.model}", *own])
+    return named
+
+
+def steps(tables: list[Table]) -> str:
+    """The numbers of steps of some problems, in words."""
+    numbers = sorted({int(table.problem.steps) for table in tables})
+    return f"{' or '.join(map(str, numbers))} steps"
+
+
+def stems(drawn: list[tuple[str, Table]]) -> list[str]:
+    """The names of files: those given, with the problem's id where several would be the same."""
+    counts = Counter(name for name, _ in drawn)
+    return [
+        name if counts[name] == 1 else f"{name}-{table.problem.problem_id[:6]}"
+        for name, table in drawn
+    ]

@@ -1,0 +1,176 @@
+"""Draws test error against learning rate, with DoG's error as a line across: a figure a problem."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.data import Data, best_of_each_rate
+from analysis.figures.style import (
+    ACROSS,
+    CURVES,
+    Label,
+    error_locator,
+    error_unit,
+    styled,
+    write_labels,
+)
+from analysis.selection import TUNING_SEED, is_grid_run
+from analysis.tables import Table, reported
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A tuned optimizer: error by learning rate, of shape (rates,) each, in the unit drawn."""
+
+    label: str
+    rates: np.ndarray
+    errors: np.ndarray
+    reported_rates: np.ndarray
+    reported_errors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Across:
+    """An optimizer without a rate to tune: its mean error, and the range over its seeds."""
+
+    label: str
+    optimizer: str
+    mean: float
+    low: float
+    high: float
+
+
+def make(data: Data) -> Iterator[tuple[str, Any]]:
+    """The figure of each problem where learning rates were tried, named as its table."""
+    for table in data.tables:
+        figure = draw(table, data.of(table))
+        if figure is not None:
+            yield table.stem, figure
+
+
+@styled
+def draw(table: Table, runs: pd.DataFrame) -> Any:
+    """The figure of a problem's runs, or None where no learning rate was tried."""
+    _, scale = error_unit(table)
+    # A perfect score has no place on a log axis: it is drawn as half an error.
+    least = 0.5 / runs["test_examples"].astype("float64")
+    runs = runs.assign(error=runs["error"].clip(lower=least) * scale)
+    curves, lines = _curves(runs), _lines(runs)
+    if not curves:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, 3.8))
+    # Fixed margins, the right one for the labels: an automatic layout draws everything twice.
+    axes = figure.add_axes((0.08, 0.125, 0.66, 0.75))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(_limits(curves, lines))
+    labels = [_draw_across(axes, line) for line in lines]
+    for curve, style in zip(curves, CURVES * len(curves), strict=False):
+        labels.append(_draw_curve(axes, curve, style))
+    labels += _draw_majority(axes, runs, table)
+    _finish(axes, table)
+    write_labels(axes, labels)
+    return figure
+
+
+def _curves(runs: pd.DataFrame) -> list[Curve]:
+    curves = []
+    runs = runs[is_grid_run(runs) & (runs["learning_rate"] > 0)]
+    for _, group in runs.groupby("optimizer"):
+        tuning = group[group["seed"] == TUNING_SEED]
+        if tuning.empty:
+            continue
+        best = best_of_each_rate(tuning)
+        seeds = reported(group)
+        curves.append(
+            Curve(
+                str(group["label"].iloc[0]),
+                best["learning_rate"].to_numpy(),
+                best["error"].to_numpy(),
+                seeds["learning_rate"].to_numpy(),
+                seeds["error"].to_numpy(),
+            )
+        )
+    return curves
+
+
+def _lines(runs: pd.DataFrame) -> list[Across]:
+    lines = []
+    for optimizer in ACROSS:
+        default = runs[(runs["optimizer"] == optimizer) & runs["opt_default"]]
+        # Before any reported run there is the tuning seed's.
+        default = reported(default) if len(reported(default)) else default
+        if len(default):
+            errors, label = default["error"], str(default["label"].iloc[0])
+            line = Across(label, optimizer, errors.mean(), errors.min(), errors.max())
+            lines.append(line)
+    return lines
+
+
+def _limits(curves: list[Curve], lines: list[Across]) -> tuple[float, float]:
+    """The range of all errors drawn and some room around it, in equal proportions."""
+    errors = [[line.low, line.high] for line in lines]
+    errors += [[*curve.errors, *curve.reported_errors] for curve in curves]
+    low, high = min(map(min, errors)), max(map(max, errors))
+    room = max((high / low) ** 0.06, 1.02)
+    return low / room, high * room
+
+
+def _draw_across(axes: Any, line: Across) -> Label:
+    dashes, colour = ACROSS[line.optimizer]
+    style = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
+    axes.axhline(line.mean, zorder=2, **style)
+    if line.high > line.low:
+        axes.axhspan(line.low, line.high, color=colour, alpha=0.13, linewidth=0, zorder=1)
+    return line.label, line.mean, style
+
+
+def _draw_curve(axes: Any, curve: Curve, look: tuple) -> Label:
+    marker, dashes, colour = look
+    style = {"color": colour, "linestyle": dashes, "linewidth": 1.3, "marker": marker}
+    style |= {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    axes.plot(curve.rates, curve.errors, zorder=4, **style)
+    hollow = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 0.7}
+    axes.plot(
+        curve.reported_rates,
+        curve.reported_errors,
+        **{"linestyle": "none", "marker": marker, "markersize": 3, "zorder": 3, **hollow},
+    )
+    return curve.label, float(curve.errors[-1]), style
+
+
+def _draw_majority(axes: Any, runs: pd.DataFrame, table: Table) -> list[Label]:
+    majority = runs["test_majority"].dropna()
+    if majority.empty or not table.problem.higher_is_better:
+        return []
+    error = 100 * (1 - majority.iloc[0])
+    low, high = axes.get_ylim()
+    if not low < error < high:
+        return []
+    style = {"color": "#444444", "linestyle": (0, (1, 2)), "linewidth": 0.9}
+    axes.axhline(error, zorder=1, **style)
+    return [("majority class", error, style)]
+
+
+def _finish(axes: Any, table: Table) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
+    axes.xaxis.set_major_locator(LogLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("learning rate (log scale)")
+    axes.set_ylabel(error_unit(table)[0])
+    axes.set_title(
+        f"{table.title}, {table.problem.steps} steps", loc="left", fontsize=10, y=1, pad=17
+    )
+    note = f"joined: seed {TUNING_SEED}, used for tuning · small: reported seeds"
+    axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=7, color="#555555")

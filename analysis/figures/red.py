@@ -1,0 +1,248 @@
+"""Draws RED over a model's tasks: the paper's Figures 2, 3, 5, from our runs and from its own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import models
+from analysis.figures.data import Data, best_of_each_rate, plural
+from analysis.figures.style import ACROSS, CURVES, NOTE, styled
+from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
+from analysis.statistics import has_enough_errors
+from analysis.tables import Table
+
+TUNED = ("SGD", "Adam")
+LDOG = "L-DoG"
+HOWS = (MODEL_TUNED, INSTANCE_TUNED)
+# Marker, line and colour of each optimizer.
+LOOK = dict(zip([*TUNED, "SGD momentum", "AdamW"], CURVES, strict=False))
+LOOK[LDOG] = ("", *ACROSS["ldog"])
+# Bars that a print in black and white tells apart.
+HATCHES = {("SGD", MODEL_TUNED): "//", ("Adam", MODEL_TUNED): "xx", ("Adam", INSTANCE_TUNED): ".."}
+HATCHES |= {("SGD momentum", how): hatch for how, hatch in zip(HOWS, ("||", "--"), strict=True)}
+HATCHES |= {("AdamW", how): hatch for how, hatch in zip(HOWS, ("oo", "++"), strict=True)}
+# A RED in percent below this says no more than that it is bad, and would hide the rest.
+FLOOR = -100
+
+
+def make(data: Data) -> Iterator[tuple[str, Any]]:
+    """Both figures of each protocol, the bars of fine-tuning and of convex probes apart."""
+    for protocol, tables in data.by_protocol().items():
+        title = f"{protocol} v{tables[0].problem.protocol_version}"
+        cells = tuning_cells(data, tables)
+        if not cells.empty:
+            yield f"red_by_rate-{protocol}", _draw_our_rates(cells, title)
+        for probe, kind in ((False, "fine-tuning"), (True, "convex probes")):
+            bars = tuned_cells([one for one in tables if (one.problem.budget == "probe") == probe])
+            if not bars.empty:
+                stem = f"red-{protocol}{'-probe' if probe else ''}"
+                yield stem, _draw_our_bars(bars, f"{kind}, {title}")
+
+
+def tuning_cells(data: Data, tables: list[Table]) -> pd.DataFrame:
+    """RED in percent of each task, optimizer and rate at the tuning seed, against DoG there.
+
+    Columns: model (with the kind of task and the number of tasks), optimizer (its label), peak_lr
+    (nan for L-DoG) and red.
+    """
+    rows = []
+    for (_, _, budget, model), group in models.groups(tables):
+        known = [table for table in group if np.isfinite(_dog_error(data, table))]
+        name = f"{model}, {plural(len(known), 'task')}{' (probe)' if budget == 'probe' else ''}"
+        for table in known:
+            runs = at_tuning_seed(data, table)
+            dog = _dog_error(data, table)
+            grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
+            grid = grid.assign(peak_lr=grid["learning_rate"])
+            ldog = runs[(runs["label"] == LDOG) & runs["opt_default"]].assign(peak_lr=np.nan)
+            both = pd.concat([grid, ldog]) if len(ldog) else grid
+            red = 100 * (dog - both["error"]) / dog
+            rows.append(both.assign(model=name, optimizer=both["label"], red=red))
+    columns = ["model", "optimizer", "peak_lr", "red"]
+    return pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
+
+
+def at_tuning_seed(data: Data, table: Table) -> pd.DataFrame:
+    """The problem's runs at the seed that is for tuning."""
+    runs = data.of(table)
+    return runs[runs["seed"] == TUNING_SEED]
+
+
+def _dog_error(data: Data, table: Table) -> float:
+    """DoG's test error at the tuning seed; nan where it was not run or makes too few errors."""
+    runs = at_tuning_seed(data, table)
+    dog = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+    enough = has_enough_errors(dog["error"], dog["test_examples"].astype("float64"))
+    return float(dog["error"].iloc[0]) if len(dog) and enough[0] else np.nan
+
+
+def tuned_cells(tables: list[Table]) -> pd.DataFrame:
+    """RED in percent of seed means of each task by each way of tuning, and of L-DoG.
+
+    Columns: model (with the number of tasks), optimizer (its label), how (one of `HOWS`; "" for
+    L-DoG) and red.
+    """
+    rows = []
+    for (_, _, _, model), group in models.groups(tables):
+        known = [table for table in group if table.cells["red"].notna().any()]
+        for table in known:
+            cells = table.cells[table.cells["red"].notna()]
+            is_ldog = (cells["label"] == LDOG) & (cells["row"] == DEFAULT)
+            cells = cells[cells["row"].isin(HOWS) | is_ldog]
+            how = cells["row"].where(~is_ldog, "")
+            name = f"{model}\n{plural(len(known), 'task')}"
+            named = cells.assign(model=name, optimizer=cells["label"], how=how)
+            rows.append(named.assign(red=100 * cells["red"]))
+    columns = ["model", "optimizer", "how", "red"]
+    return pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
+
+
+def by_rate(cells: pd.DataFrame) -> pd.DataFrame:
+    """Median and quartiles of RED over a model's tasks, for each learning rate.
+
+    `cells` has columns model, optimizer (its label), peak_lr (nan for L-DoG, which has one line a
+    model) and red. Returns model, optimizer, peak_lr, median, q1, q3, and `tasks`, how many cells.
+    Quartiles are interpolated linearly.
+    """
+    return summary(cells[cells["optimizer"].isin(LOOK)], ["model", "optimizer", "peak_lr"])
+
+
+def summary(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Median, quartiles and number (`tasks`) of the REDs of each group, beside its columns."""
+    frame = cells.groupby(by, dropna=False)["red"].agg(
+        median="median", q1=lambda red: red.quantile(0.25), q3=lambda red: red.quantile(0.75),
+        tasks="count",
+    )  # fmt: skip
+    return frame.reset_index()
+
+
+def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any) -> Any:
+    """Draw Figure 2: median RED by peak learning rate, quartiles shaded, a panel a model.
+
+    `frame` is as from `by_rate`, in percent; `layout` is for `panels`.
+    """
+    figure, grid = panels(list(frame["model"].unique()), **layout)
+    for model, axes in grid.items():
+        own = frame[frame["model"] == model]
+        for optimizer, (marker, line, colour) in LOOK.items():
+            part = own[own["optimizer"] == optimizer].sort_values("peak_lr")
+            if optimizer == LDOG or part.empty:
+                continue
+            axes.plot(
+                part["peak_lr"], part["median"], marker=marker, linestyle=line, color=colour,
+                markersize=4, label=optimizer,
+            )  # fmt: skip
+            axes.fill_between(
+                part["peak_lr"], part["q1"], part["q3"], color=colour, alpha=0.15, linewidth=0
+            )
+        across(axes, own.loc[own["optimizer"] == LDOG, "median"])
+        axes.set_ylim(limits)
+    label(figure, grid, "peak learning rate", "median RED, %")
+    return figure
+
+
+def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "") -> Any:
+    """Draw Figure 3: median RED with quartiles of each way of tuning, a group a model.
+
+    `frame` has columns model, optimizer, how (one of `HOWS`, or "" for L-DoG), and median, q1, q3
+    in percent.
+    """
+    from matplotlib.figure import Figure
+
+    names = sorted(frame["model"].unique())
+    pairs = set(zip(frame["optimizer"], frame["how"], strict=True))
+    bars = [(one, how) for how in (*HOWS, "") for one in LOOK if (one, how) in pairs]
+    width = 0.8 / len(bars)
+    figure = Figure(figsize=(9.2, 3.6))
+    axes = figure.add_axes((0.07, 0.12, 0.72, 0.82 if not title else 0.76))
+    for i, (optimizer, how) in enumerate(bars):
+        own = frame[(frame["optimizer"] == optimizer) & (frame["how"] == how)]
+        own = own.set_index("model").reindex(names)
+        spread = np.abs(np.array([own[end] - own["median"] for end in ("q1", "q3")]))
+        axes.bar(
+            np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width, own["median"],
+            width=width - 0.01, yerr=spread, color=LOOK[optimizer][2],
+            hatch=HATCHES.get((optimizer, how), ""), edgecolor="white",
+            label=f"{optimizer} {how}".rstrip(), error_kw={"linewidth": 0.7},
+        )  # fmt: skip
+    axes.axhline(0, color="#000000", linewidth=0.8)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylabel("median RED, % (above 0: better than DoG)")
+    axes.set_ylim(limits)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
+    if title:
+        axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
+    return figure
+
+
+@styled
+def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
+    frame = by_rate(cells)
+    columns = min(3, max(2, frame["model"].nunique()))
+    head = f"RED by learning rate, {title}: median and quartiles over tasks, seed {TUNING_SEED}"
+    layout = {"columns": columns, "width": 3.6, "height": 2.4, "title": head}
+    figure = draw_by_rate(frame, _limits(frame[["q1", "q3"]]), **layout)
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left=0.7 / width, bottom=0.55 / height, top=1 - 0.65 / height)
+    return figure
+
+
+@styled
+def _draw_our_bars(cells: pd.DataFrame, title: str) -> Any:
+    bars = summary(cells, ["model", "optimizer", "how"])
+    head = f"RED of tuned optimizers, {title}: median and quartiles over a model's tasks"
+    figure = draw_bars(bars, _limits(bars[["q1", "q3"]]), head)
+    note = f"RED of seed means, reported seeds; cut off at {FLOOR} %"
+    figure.axes[0].text(0, 1.015, note, transform=figure.axes[0].transAxes, **NOTE)
+    return figure
+
+
+def _limits(ends: pd.DataFrame) -> tuple[float, float]:
+    low, high = max(FLOOR, np.nanmin(ends)), max(0, np.nanmax(ends))
+    room = 0.1 * (high - low) + 1
+    return min(low, 0) - room, high + room
+
+
+def panels(
+    titles: list[str], columns: int, width: float = 2.3, height: float = 1.9, title: str = ""
+) -> tuple[Any, dict[str, Any]]:
+    """A grid of panels, so many inches large, with log scales of x and a line at 0, by titles."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(titles) // columns)
+    below = height * rows + 0.5
+    whole = below + (0.3 if title else 0)
+    figure = Figure(figsize=(width * columns, whole))
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure.subplots_adjust(
+        left=0.45 / columns, right=0.99, bottom=0.45 / (rows + 0.3) * (below / whole),
+        top=(1 - 0.3 / (rows + 0.3)) * (below / whole), wspace=0.25, hspace=0.4,
+    )  # fmt: skip
+    for axes in grid[len(titles) :]:
+        axes.set_visible(False)
+    for name, axes in zip(titles, grid, strict=False):
+        axes.set_xscale("log")
+        axes.set_title(name, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.minorticks_off()  # a megabyte of them, in 78 panels
+        axes.axhline(0, color="#000000", linewidth=0.8)
+    if title:
+        figure.suptitle(title, x=0.02, y=1 - 0.1 / whole, ha="left", va="top", fontsize=10)
+    return figure, dict(zip(titles, grid, strict=False))
+
+
+def across(axes: Any, red: pd.Series) -> None:
+    """Draw L-DoG's RED, of shape (1,) or none, as a line across."""
+    _, line, colour = LOOK[LDOG]
+    for height in red:
+        axes.axhline(height, color=colour, linestyle=line, linewidth=1, label=LDOG)
+
+
+def label(figure: Any, grid: dict[str, Any], x: str, y: str) -> None:
+    """Say what the axes of all panels are, and in the first one which line is whose."""
+    figure.supxlabel(x, fontsize=9)
+    figure.supylabel(f"{y} (above 0: better than DoG)", fontsize=9)
+    first = next(iter(grid.values()))
+    first.legend(fontsize=6, frameon=False, loc="lower center")

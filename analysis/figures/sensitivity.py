@@ -1,0 +1,93 @@
+"""Draws test scores by DoG's reps_rel and factor c: the paper's Figure 4, on our own runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from analysis.figures.data import VARIED, Data, names, steps, varied
+from analysis.figures.style import (
+    NOTE,
+    Label,
+    draw_means,
+    looks,
+    panel,
+    plain,
+    ring_default,
+    score,
+    styled,
+    write_labels,
+)
+from analysis.selection import DOG
+from analysis.tables import Table
+
+OPTIMIZERS = (DOG, "ldog")
+# Fewer values make no line.
+LEAST_VALUES = 3
+AXES = {
+    "reps_rel": r"initial movement reps_rel, $r_\epsilon$ (log scale)",
+    "lr": "factor c (log scale)",
+}
+# By optimizer and key: the runs of each problem that has enough of them, with `value`.
+Lines = dict[tuple[str, str], list[tuple[Table, pd.DataFrame]]]
+
+
+def make(data: Data) -> Iterator[tuple[str, Any]]:
+    """A figure for each protocol in which reps_rel or c was varied alone."""
+    for protocol, tables in data.by_protocol().items():
+        lines = gather(data, tables)
+        if lines:
+            yield f"sensitivity-{protocol}", draw(lines)
+
+
+def gather(data: Data, tables: list[Table]) -> Lines:
+    """What is drawn of the given problems, where a metric in percent can share an axis."""
+    lines: Lines = {}
+    for optimizer in OPTIMIZERS:
+        for key in VARIED:
+            for table in tables:
+                runs = varied(data.of(table), optimizer, key)
+                if table.problem.higher_is_better and runs["value"].nunique() >= LEAST_VALUES:
+                    lines.setdefault((optimizer, key), []).append((table, runs))
+    return lines
+
+
+@styled
+def draw(lines: Lines) -> Any:
+    """The figure: a row an optimizer, left by reps_rel and right by c, a line a problem."""
+    from matplotlib.figure import Figure
+
+    tables = list({one.stem: one for drawn in lines.values() for one, _ in drawn}.values())
+    named = names(tables)
+    styles = dict(zip(named, looks(len(tables)), strict=True))
+    optimizers = [one for one in OPTIMIZERS if any(one == key[0] for key in lines)]
+    height = 3.0 * len(optimizers) + 0.5
+    figure = Figure(figsize=(11, height))
+    for row, optimizer in enumerate(optimizers):
+        bottom = (3.0 * (len(optimizers) - 1 - row) + 0.5) / height
+        labels: dict[str, Label] = {}
+        axes = None
+        for column, key in enumerate(VARIED):
+            place = (0.055 + 0.365 * column, bottom, 0.325, 2.2 / height)
+            drawn = lines.get((optimizer, key), [])
+            if not drawn:
+                continue
+            axes = figure.add_axes(place, sharey=axes)
+            panel(axes, AXES[key], "test score (%)" if column == 0 else "")
+            axes.set_title(f"{drawn[0][1]['label'].iloc[0]}", loc="left", fontsize=9)
+            for table, runs in drawn:
+                problem_id = table.problem.problem_id
+                style = styles[problem_id]
+                last = draw_means(axes, runs["value"], score(table, runs["test"]), style)
+                ring_default(axes, table, runs, style)
+                labels[problem_id] = (named[problem_id], last, style)
+            if key == "lr":  # within two decades: the values themselves
+                values = sorted({value for _, runs in drawn for value in runs["value"]})
+                axes.set_xticks(values, map(plain, values))
+        write_labels(axes, list(labels.values()))
+    problem = tables[0].problem
+    title = f"DoG's two settings: {problem.protocol} v{problem.protocol_version}, {steps(tables)}"
+    figure.text(0.055, 1 - 0.2 / height, title, fontsize=10)
+    note = "a line a task and model: mean over reported seeds, bars: their range; ring: the default"
+    figure.text(0.055, 1 - 0.36 / height, note, **NOTE)
+    return figure

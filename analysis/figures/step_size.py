@@ -1,0 +1,155 @@
+"""Draws how DoG's step size forgets its start: the paper's Figures 1 and 8, on our own runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from analysis.figures.data import Data, plural, varied
+from analysis.figures.style import (
+    NOTE,
+    RING,
+    Label,
+    draw_means,
+    looks,
+    panel,
+    plain,
+    ring_default,
+    score,
+    score_label,
+    styled,
+    write_labels,
+)
+from analysis.selection import DOG, INSTANCE_TUNED, TUNING_SEED, is_grid_run
+from analysis.tables import Table, reported
+
+# Fewer starts show nothing of how the step size depends on them.
+LEAST_STARTS = 3
+SGD = "sgd"
+# Figure 8's lines, where they were logged.
+SHOWN_STEPS = [1, 10, 30, 100, 300, 1000, 3000, 10000, 30000]
+
+
+def make(data: Data) -> Iterator[tuple[str, Any]]:
+    """Both figures of each problem on which DoG was run with several reps_rel."""
+    for table in data.tables:
+        runs = data.of(table)
+        starts = varied(runs, DOG, "reps_rel")
+        curves = curves_by_start(starts, data.curves)
+        if len(curves) >= LEAST_STARTS:
+            yield f"step_size-{table.stem}", draw(table, runs, starts, curves)
+            yield f"step_size_by_start-{table.stem}", draw_by_start(table, curves)
+
+
+def curves_by_start(starts: pd.DataFrame, curves: pd.DataFrame) -> dict[float, pd.DataFrame]:
+    """The curve of each reps_rel, of the first seed that has one; sorted by reps_rel."""
+    known = starts[starts["run_id"].isin(curves["run_id"])]
+    first = known.drop_duplicates("value")
+    return {
+        value: curves[curves["run_id"] == run_id]
+        for value, run_id in zip(first["value"], first["run_id"], strict=True)
+    }
+
+
+@styled
+def draw(
+    table: Table, runs: pd.DataFrame, starts: pd.DataFrame, curves: dict[float, pd.DataFrame]
+) -> Any:
+    """Figure 1: left η_t by step for each reps_rel; right what that and SGD's rate come to."""
+    from matplotlib.figure import Figure
+
+    sgd = runs[(runs["optimizer"] == SGD) & (runs["learning_rate"] > 0) & is_grid_run(runs)]
+    best = best_rate(table, sgd)
+    figure = Figure(figsize=(10.4, 4.2))
+    left = figure.add_axes((0.075, 0.125, 0.38, 0.72))
+    panel(left, "step t (log scale)", r"step size $\eta_t$ (log scale)", log_y=True)
+    default = starts["value"][starts["opt_default"]].tolist()
+    labels = draw_steps(left, curves, default[:1])
+    if best is not None:
+        style: Any = {"color": "#D55E00", "linestyle": (0, (6, 2)), "linewidth": 1.6}
+        left.axhline(best, zorder=1, **style)
+        labels.append((f"best SGD rate: {plain(best)}", best, style))
+    write_labels(left, labels)
+    heights = [(0.575, 0.27), (0.125, 0.27)] if len(sgd) else [(0.125, 0.72)]
+    panels = [figure.add_axes((0.68, bottom, 0.305, height)) for bottom, height in heights]
+    _draw_starts(panels[0], table, starts)
+    panels[0].margins(y=0.15)
+    if len(sgd):
+        panels[1].sharey(panels[0])
+        _draw_rates(panels[1], table, sgd, best)
+    title = f"DoG by its first movement: {table.title}, {table.problem.steps} steps"
+    figure.text(0.075, 0.94, title, fontsize=10)
+    seeds = sorted(set(starts["seed"]))
+    note = f"left: seed {seeds[0]} · DoG: mean over {plural(len(seeds), 'seed')}, ring: the default"
+    if len(sgd):
+        note += f" · SGD, joined: seed {TUNING_SEED}, small: reported seeds, ring: the best rate"
+    figure.text(0.075, 0.9, note, **NOTE)
+    return figure
+
+
+def best_rate(table: Table, sgd: pd.DataFrame) -> float | None:
+    """The peak rate of SGD that validation chose at the tuning seed; None if none was tried."""
+    cells = table.cells
+    chosen = cells["setting"][(cells["optimizer"] == SGD) & (cells["row"] == INSTANCE_TUNED)]
+    rates = sgd["learning_rate"][sgd["setting"].isin(chosen)]
+    return float(rates.iloc[0]) if len(rates) else None
+
+
+def draw_steps(axes: Any, curves: dict[float, pd.DataFrame], default: list[float]) -> list[Label]:
+    """Draws η_t by step, a line a reps_rel; returns the lines' labels."""
+    labels = []
+    for (value, curve), style in zip(curves.items(), looks(len(curves), ordered=True), strict=True):
+        if value in default:
+            style = style | {"linewidth": 2.2}
+        axes.plot(curve["step"], curve["eta"], **style)
+        name = rf"$r_\epsilon$ = {plain(value)}{', default' if value in default else ''}"
+        labels.append((name, float(curve["eta"].iloc[-1]), style))
+    return labels
+
+
+def _draw_starts(axes: Any, table: Table, starts: pd.DataFrame) -> None:
+    panel(axes, r"DoG's reps_rel, $r_\epsilon$ (log scale)", score_label(table))
+    style = looks(1)[0] | {"color": "#000000"}
+    draw_means(axes, starts["value"], score(table, starts["test"]), style)
+    ring_default(axes, table, starts, style)
+
+
+def _draw_rates(axes: Any, table: Table, sgd: pd.DataFrame, best: float | None) -> None:
+    panel(axes, "SGD's peak learning rate (log scale)", score_label(table))
+    style = looks(2)[1]
+    tuning = sgd[sgd["seed"] == TUNING_SEED].sort_values("learning_rate")
+    seeds = reported(sgd)
+    axes.plot(tuning["learning_rate"], score(table, tuning["test"]), **style)
+    hollow = {"marker": "s", "markersize": 3, "linestyle": "none", "markerfacecolor": "white"}
+    axes.plot(seeds["learning_rate"], score(table, seeds["test"]), color=style["color"], **hollow)
+    chosen = tuning[tuning["learning_rate"] == best]
+    axes.plot(chosen["learning_rate"], score(table, chosen["test"]), color=style["color"], **RING)
+
+
+@styled
+def draw_by_start(table: Table, curves: dict[float, pd.DataFrame]) -> Any:
+    """Figure 8: η_t against η at the first step, a point a reps_rel, a line for each of some t."""
+    from matplotlib.figure import Figure
+
+    etas = pd.DataFrame({value: curve.set_index("step")["eta"] for value, curve in curves.items()})
+    etas = etas.dropna(axis="columns")  # a run that diverged has no later steps
+    steps = [step for step in SHOWN_STEPS if step in etas.index and step < etas.index[-1]]
+    figure = Figure(figsize=(7.4, 3.8))
+    axes = figure.add_axes((0.1, 0.125, 0.66, 0.75))
+    panel(
+        axes, r"first step size $\eta_1$ (log scale)", r"step size $\eta_t$ (log scale)", log_y=True
+    )
+    labels = []
+    starts = [value for value in curves if value in etas]
+    low, high = starts[0], starts[-1]
+    steps.append(etas.index[-1])
+    for step, style in zip(steps, looks(len(steps), ordered=True), strict=True):
+        axes.plot(etas.iloc[0], etas.loc[step], **style)
+        # Where a line begins: at the right they all meet.
+        labels.append((f"t = {step}", float(etas[low].loc[step]), style))
+    write_labels(axes, labels)
+    title = f"DoG's step size by its first: {table.title}"
+    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
+    note = f"a point a run: reps_rel from {plain(low)} to {plain(high)}, one seed"
+    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+    return figure

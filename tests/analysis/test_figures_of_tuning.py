@@ -1,0 +1,112 @@
+"""The figures of what tuning gives and costs show the records' numbers."""
+
+from pathlib import Path
+
+import made_up_records as made_up
+import numpy as np
+import pytest
+
+from analysis import curves, records, statistics, tables
+from analysis.figures import break_even, budget, red
+from analysis.figures.data import Data
+
+# By rate: validation and test accuracy of SGD.
+RATES = {0.01: (0.60, 0.58), 0.1: (0.85, 0.84), 1.0: (0.50, 0.52)}
+
+
+@pytest.fixture
+def gather(tmp_path):
+    """Writes records and returns what figures take."""
+
+    def data(*made):
+        for record in made:
+            made_up.write(tmp_path / "runs", record)
+        frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
+        return Data.gather(tables.build(frame), frame, curves.read_csv(Path("no file")))
+
+    return data
+
+
+def problem(dog=0.8, shift=0.0, **where):
+    """DoG on the tuning seed and a reported one, SGD's grid, and its best rate reported."""
+    for seed in (100, 0):
+        yield made_up.record(0.8, dog, opt="dog", seed=seed, **where)
+    for rate, (validation, test) in RATES.items():
+        settings = {} if rate == 0.01 else {"lr": rate}
+        yield made_up.record(validation, test + shift, seed=100, changed=settings, **where)
+    yield made_up.record(0.85, 0.83 + shift, seed=0, changed={"lr": 0.1}, **where)
+
+
+def lines(axes):
+    drawn = [line.get_xydata() for line in axes.lines if line.get_transform() == axes.transData]
+    return [points for points in drawn if len(points) > 1]
+
+
+def test_red_by_rate_is_the_median_over_tasks_against_dog_at_the_tuning_seed(gather):
+    tasks = {"a": 0.0, "b": 0.02, "c": 0.06}
+    data = gather(
+        *(run for task, shift in tasks.items() for run in problem(shift=shift, task=task))
+    )
+    figure = dict(red.make(data))["red_by_rate-lite"]
+    (axes,) = [axes for axes in figure.axes if axes.get_visible()]
+    assert axes.get_title() == "efficientnet_lite0, 3 tasks"
+    (sgd,) = lines(axes)
+    # Of task b, the middle one: DoG errs 0.2, SGD 0.4, 0.14 and 0.46.
+    np.testing.assert_allclose(sgd, [[0.01, -100], [0.1, 30], [1.0, -130]])
+    (shade,) = axes.collections
+    at_best = [y for x, y in shade.get_paths()[0].vertices if x == pytest.approx(0.1)]
+    # REDs 20, 30 and 50: quartiles 25 and 40.
+    assert (min(at_best), max(at_best)) == pytest.approx((25, 40))
+
+
+def test_bars_of_fine_tuning_and_of_probes_are_figures_of_their_own(gather):
+    probes = {"task": "probe_cifar", "budget": "probe"}
+    ldog = made_up.record(0.8, 0.86, opt="ldog", seed=0)
+    data = gather(*problem(), ldog, *problem(dog=0.9, **probes))
+    made = dict(red.make(data))
+    for name, heights in (("red-lite", [15, 15, 30]), ("red-lite-probe", [-70, -70])):
+        axes = made[name].axes[0]
+        drawn = {
+            str(bars.get_label()): bars.patches[0].get_height() for bars in axes.containers[1::2]
+        }
+        assert list(drawn.values()) == pytest.approx(heights)
+        assert list(drawn)[:2] == ["SGD model-tuned", "SGD instance-tuned"]
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+            "efficientnet_lite0\n1 task"
+        ]
+
+
+def test_break_even_is_the_expected_error_by_runs_and_dog_across(gather):
+    data = gather(*problem())
+    ((stem, figure),) = break_even.make(data)
+    assert stem == "break_even-cifar-efficientnet_lite0-lite"
+    (axes,) = figure.axes
+    validation, test = np.array(list(RATES.values())).T
+    expected = statistics.break_even(validation, 1 - test, [60] * 3, 0.2)
+    (sgd,) = lines(axes)
+    np.testing.assert_allclose(sgd, [[k + 1, 100 * expected.errors[k]] for k in range(3)])
+    assert sgd[2, 1] == pytest.approx(16)
+    across = [line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]]
+    assert across == pytest.approx([20])
+    texts = {text.get_text() for text in axes.texts}
+    assert {"DoG: 1 run, 60 s", "SGD: 3 runs, 3.0 min", "3 runs, 3.0 min"} <= texts
+
+
+def test_error_by_budget_is_that_of_problems_that_differ_in_steps_alone(gather):
+    data = gather(
+        *problem(dog=0.7, steps=100), *problem(dog=0.8, steps=200, eval_every=50),
+        *problem(dog=0.9, steps=400, protocol=("smoke", 1)),
+        *problem(dog=0.9, steps=400, augment="flip"),
+    )  # fmt: skip
+    ((stem, figure),) = budget.make(data)
+    assert stem == "budget-cifar-efficientnet_lite0-lite"
+    dog, sgd = (bars.lines[0].get_xydata() for bars in figure.axes[0].containers)
+    np.testing.assert_allclose(dog, [[100, 30], [200, 20]])
+    np.testing.assert_allclose(sgd, [[100, 17], [200, 17]])
+
+
+def test_without_tuning_or_without_dog_nothing_is_drawn(gather):
+    (dog, *_), (_, _, *sgd) = problem(), problem(task="movies")
+    data = gather(dog, *sgd)
+    for kind in (red, break_even, budget):
+        assert list(kind.make(data)) == []
