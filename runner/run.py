@@ -54,12 +54,14 @@ def show(record: Mapping[str, Any]) -> str:
     results, measured = record["results"], record["measured"]
     task = record["settings"]["task"]
     metric, baseline = task["metric"], task.get("baseline", "majority class")
+    form = ".4f" if task["higher_is_better"] else ".4g"  # an error may be very small
     lines = [f"{record['run_id']}: {record['status']} after {results['steps']} steps"]
     for split in ("validation", "test"):
         scores = results[split]
         lines.append(
-            f"  {split:10}  {metric} {scores['averaged']:.4f} averaged, {scores['last']:.4f} last"
-            f"  ({baseline} {scores['majority']:.4f}, {scores['examples']} examples)"
+            f"  {split:10}  {metric} {scores['averaged']:{form}} averaged, "
+            f"{scores['last']:{form}} last"
+            f"  ({baseline} {scores['majority']:{form}}, {scores['examples']} examples)"
         )
     facts = ", ".join(f"{name} = {value:.4g}" for name, value in results.get("facts", {}).items())
     lines += [f"  {facts}"] if facts else []
