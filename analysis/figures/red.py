@@ -185,7 +185,9 @@ def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
     layout = {"columns": columns, "width": 3.6, "height": 2.4, "title": head}
     figure = draw_by_rate(frame, _limits(frame[["q1", "q3"]]), **layout)
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(left=0.7 / width, bottom=0.55 / height, top=1 - 0.65 / height)
+    unit = "median RED, %\n(above 0: better than DoG)"
+    figure.supylabel(unit, x=0.25 / width, fontsize=9, ha="center")
+    figure.subplots_adjust(left=0.85 / width, bottom=0.55 / height, top=1 - 0.65 / height)
     return figure
 
 
@@ -194,7 +196,7 @@ def _draw_our_bars(cells: pd.DataFrame, title: str) -> Any:
     bars = summary(cells, ["model", "optimizer", "how"])
     head = f"RED of tuned optimizers, {title}: median and quartiles over a model's tasks"
     figure = draw_bars(bars, _limits(bars[["q1", "q3"]]), head)
-    note = f"RED of seed means, reported seeds; cut off at {FLOOR} %"
+    note = f"RED of seed means, reported seeds; cut off at −{-FLOOR} %"
     figure.axes[0].text(0, 1.015, note, transform=figure.axes[0].transAxes, **NOTE)
     return figure
 
