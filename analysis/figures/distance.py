@@ -38,8 +38,8 @@ def draw(curves: list[tuple[Table, pd.DataFrame]]) -> Any:
 
     tables = [table for table, _ in curves]
     height = max(3.8, 0.2 * len(curves) + 1)
-    figure = Figure(figsize=(8.6, height))
-    axes = figure.add_axes((0.1, 0.475 / height, 0.54, 1 - 0.95 / height))
+    figure = Figure(figsize=(9.4, height))
+    axes = figure.add_axes((0.09, 0.475 / height, 0.5, 1 - 0.95 / height))
     panel(
         axes,
         "step t (log scale)",

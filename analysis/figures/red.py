@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import models
-from analysis.figures.data import Data, best_of_each_rate, plural
+from analysis.figures.data import Data, best_of_each_rate, plural, steps
 from analysis.figures.style import ACROSS, CURVES, NOTE, styled
 from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
 from analysis.statistics import has_enough_errors
@@ -32,7 +32,7 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
     for protocol, tables in data.by_protocol().items():
         title = f"{protocol} v{tables[0].problem.protocol_version}"
         cells = tuning_cells(data, tables)
-        if not cells.empty:
+        if cells["peak_lr"].notna().any():
             yield f"red_by_rate-{protocol}", _draw_our_rates(cells, title)
         for probe, kind in ((False, "fine-tuning"), (True, "convex probes")):
             bars = tuned_cells([one for one in tables if (one.problem.budget == "probe") == probe])
@@ -44,13 +44,14 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
 def tuning_cells(data: Data, tables: list[Table]) -> pd.DataFrame:
     """RED in percent of each task, optimizer and rate at the tuning seed, against DoG there.
 
-    Columns: model (with the kind of task and the number of tasks), optimizer (its label), peak_lr
-    (nan for L-DoG) and red.
+    Columns: model (with the kind of task and the numbers of tasks and steps), optimizer (its
+    label), peak_lr (nan for L-DoG) and red.
     """
     rows = []
     for (_, _, budget, model), group in models.groups(tables):
         known = [table for table in group if np.isfinite(_dog_error(data, table))]
-        name = f"{model}, {plural(len(known), 'task')}{' (probe)' if budget == 'probe' else ''}"
+        kind = " (probe)" if budget == "probe" else ""
+        name = f"{model}{kind}, {plural(len(known), 'task')}, {steps(known)}"
         for table in known:
             runs = at_tuning_seed(data, table)
             dog = _dog_error(data, table)
@@ -81,8 +82,8 @@ def _dog_error(data: Data, table: Table) -> float:
 def tuned_cells(tables: list[Table]) -> pd.DataFrame:
     """RED in percent of seed means of each task by each way of tuning, and of L-DoG.
 
-    Columns: model (with the number of tasks), optimizer (its label), how (one of `HOWS`; "" for
-    L-DoG) and red.
+    Columns: model (with the numbers of tasks and steps), optimizer (its label), how (one of `HOWS`;
+    "" for L-DoG) and red.
     """
     rows = []
     for (_, _, _, model), group in models.groups(tables):
@@ -92,7 +93,7 @@ def tuned_cells(tables: list[Table]) -> pd.DataFrame:
             is_ldog = (cells["label"] == LDOG) & (cells["row"] == DEFAULT)
             cells = cells[cells["row"].isin(HOWS) | is_ldog]
             how = cells["row"].where(~is_ldog, "")
-            name = f"{model}\n{plural(len(known), 'task')}"
+            name = f"{model}\n{plural(len(known), 'task')}, {steps(known)}"
             named = cells.assign(model=name, optimizer=cells["label"], how=how)
             rows.append(named.assign(red=100 * cells["red"]))
     columns = ["model", "optimizer", "how", "red"]
@@ -185,7 +186,9 @@ def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
     layout = {"columns": columns, "width": 3.6, "height": 2.4, "title": head}
     figure = draw_by_rate(frame, _limits(frame[["q1", "q3"]]), **layout)
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(left=0.7 / width, bottom=0.55 / height, top=1 - 0.65 / height)
+    unit = "median RED, %\n(above 0: better than DoG)"
+    figure.supylabel(unit, x=0.25 / width, fontsize=9, ha="center")
+    figure.subplots_adjust(left=0.85 / width, bottom=0.55 / height, top=1 - 0.65 / height)
     return figure
 
 
@@ -194,7 +197,7 @@ def _draw_our_bars(cells: pd.DataFrame, title: str) -> Any:
     bars = summary(cells, ["model", "optimizer", "how"])
     head = f"RED of tuned optimizers, {title}: median and quartiles over a model's tasks"
     figure = draw_bars(bars, _limits(bars[["q1", "q3"]]), head)
-    note = f"RED of seed means, reported seeds; cut off at {FLOOR} %"
+    note = f"RED of seed means, reported seeds; cut off at −{-FLOOR} %"
     figure.axes[0].text(0, 1.015, note, transform=figure.axes[0].transAxes, **NOTE)
     return figure
 

@@ -62,13 +62,13 @@ def draw(lines: Lines) -> Any:
     styles = dict(zip(named, looks(len(tables)), strict=True))
     optimizers = [one for one in OPTIMIZERS if any(one == key[0] for key in lines)]
     height = 3.0 * len(optimizers) + 0.5
-    figure = Figure(figsize=(11, height))
+    figure = Figure(figsize=(11.8, height))
     for row, optimizer in enumerate(optimizers):
         bottom = (3.0 * (len(optimizers) - 1 - row) + 0.5) / height
         labels: dict[str, Label] = {}
         axes = None
         for column, key in enumerate(VARIED):
-            place = (0.055 + 0.365 * column, bottom, 0.325, 2.2 / height)
+            place = (0.05 + 0.34 * column, bottom, 0.305, 2.2 / height)
             drawn = lines.get((optimizer, key), [])
             if not drawn:
                 continue
@@ -87,7 +87,7 @@ def draw(lines: Lines) -> Any:
         write_labels(axes, list(labels.values()))
     problem = tables[0].problem
     title = f"DoG's two settings: {problem.protocol} v{problem.protocol_version}, {steps(tables)}"
-    figure.text(0.055, 1 - 0.2 / height, title, fontsize=10)
+    figure.text(0.05, 1 - 0.2 / height, title, fontsize=10)
     note = "a line a task and model: mean over reported seeds, bars: their range; ring: the default"
-    figure.text(0.055, 1 - 0.36 / height, note, **NOTE)
+    figure.text(0.05, 1 - 0.36 / height, note, **NOTE)
     return figure

@@ -148,7 +148,7 @@ def draw_by_start(table: Table, curves: dict[float, pd.DataFrame]) -> Any:
         # Where a line begins: at the right they all meet.
         labels.append((f"t = {step}", float(etas[low].loc[step]), style))
     write_labels(axes, labels)
-    title = f"DoG's step size by its first: {table.title}"
+    title = f"DoG's step size by its first: {table.title}, {table.problem.steps} steps"
     axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     note = f"a point a run: reps_rel from {plain(low)} to {plain(high)}, one seed"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)

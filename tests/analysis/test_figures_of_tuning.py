@@ -49,7 +49,7 @@ def test_red_by_rate_is_the_median_over_tasks_against_dog_at_the_tuning_seed(gat
     )
     figure = dict(red.make(data))["red_by_rate-lite"]
     (axes,) = [axes for axes in figure.axes if axes.get_visible()]
-    assert axes.get_title() == "efficientnet_lite0, 3 tasks"
+    assert axes.get_title() == "efficientnet_lite0, 3 tasks, 468 steps"
     (sgd,) = lines(axes)
     # Of task b, the middle one: DoG errs 0.2, SGD 0.4, 0.14 and 0.46.
     np.testing.assert_allclose(sgd, [[0.01, -100], [0.1, 30], [1.0, -130]])
@@ -72,7 +72,7 @@ def test_bars_of_fine_tuning_and_of_probes_are_figures_of_their_own(gather):
         assert list(drawn.values()) == pytest.approx(heights)
         assert list(drawn)[:2] == ["SGD model-tuned", "SGD instance-tuned"]
         assert [tick.get_text() for tick in axes.get_xticklabels()] == [
-            "efficientnet_lite0\n1 task"
+            "efficientnet_lite0\n1 task, 468 steps"
         ]
 
 
