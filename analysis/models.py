@@ -26,16 +26,8 @@ COLUMNS = [*GROUP, "optimizer", "label", "row", "tasks", "task_names"]
 COLUMNS += ["red_median", "red_q1", "red_q3", "red_mean"]
 COLUMNS += ["pairs_median", "pairs_q1", "pairs_q3", "pairs_mean"]
 COLUMNS += ["these_low", "these_high", "verdict_these", "like_low", "like_high", "verdict_like"]
-COLUMNS += [
-    "near_best",
-    "diverged",
-    "crashed",
-    "edges",
-    "break_even_runs",
-    "break_even_hours",
-    "runs",
-    "hours",
-]
+COLUMNS += ["near_best", "diverged", "crashed", "edges", "break_even_runs", "break_even_hours"]
+COLUMNS += ["runs", "hours"]
 LEFT = ["model", "kind", "optimizer", "row"]
 
 
@@ -262,9 +254,23 @@ def _caught_up(runs: float, hours: float) -> str:
     return "never" if np.isinf(runs) else f"{runs:g} runs, {text.duration(hours)}"
 
 
+def _budget(group: list[Table]) -> str:
+    """What a model was trained for on which tasks: "minilm (language): 400 steps (movies)"."""
+    tasks: dict[tuple, list[str]] = {}
+    for table in group:
+        key = (table.problem.steps, table.problem.batch_size)
+        tasks.setdefault(key, []).append(_task(table))
+    parts = [
+        f"{text.count(steps)} steps of batch size {text.count(size)} ({', '.join(names)})"
+        for (steps, size), names in tasks.items()
+    ]
+    first = group[0].problem
+    return f"{first.model} ({first.budget}): {', '.join(parts)}."
+
+
 def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
     """What was left out, and what the columns mean."""
-    notes = []
+    notes = [_budget(group) for _, group in groups(tables)]
     taken = {table.stem: table for _, group in groups(tables) for table in group}
     for table in tables:
         if table.stem not in taken:

@@ -64,7 +64,17 @@ FINAL: dict[int, tuple[str, str, dict[str, int]]] = {
 }
 
 CELL = ["model", "task", "optimizer", "rate"]
-COLUMNS = ["table", *CELL, "iterate", "protocol", "problem_id", "mean", "half_width", "seeds"]
+COLUMNS = [
+    "table",
+    *CELL,
+    "iterate",
+    "protocol",
+    "problem_id",
+    "steps",
+    "mean",
+    "half_width",
+    "seeds",
+]
 COLUMNS += ["diverged", "paper_mean", "paper_std", "difference"]
 COLUMNS += ["red", "paper_red", "departures"]
 
@@ -111,7 +121,7 @@ def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
 
     - rate: the peak learning rate, 0 for DoG and L-DoG, which are compared with default settings;
     - iterate: "chosen" by validation (Tables 4 and 5), or "last" and "averaged" (Tables 1 and 2);
-    - protocol, problem_id: of our runs. A line is of one problem, and so of one protocol;
+    - protocol, problem_id, steps: of our runs. A line is of one problem, and so of one protocol;
     - seeds: the seeds that ours is the mean of: the reported ones, or else the tuning seed;
     - red, paper_red: RED of seed means against DoG's own cell, in percent, of Tables 4 and 5
       alone; ours only where DoG with its default settings was run on the same problem;
@@ -192,6 +202,7 @@ def _line(
         **theirs,
         "protocol": f"{first['protocol']} v{first['protocol_version']}",
         "problem_id": first["problem_id"],
+        "steps": first["steps"],
         "mean": mean,
         "half_width": half_width,
         "seeds": seeds,
@@ -228,6 +239,7 @@ def display(cells: pd.DataFrame) -> pd.DataFrame:
             "learning rate": [f"{rate:g}" if rate else "none" for rate in cells["rate"]],
             "iterate": cells["iterate"],
             "protocol": cells["protocol"],
+            "steps": cells["steps"].map(text.count),
             "ours ± t": [_plus_minus(*pair) for pair in ours],
             "seeds": cells["seeds"],
             "diverged": cells["diverged"].astype(str),
