@@ -79,13 +79,13 @@ class Task(ABC):
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Any, Tensor]:
-        """Return inputs as the network takes them, and targets [B], of the given examples.
+        """Return inputs as the network takes them, and targets [B, ...], of the given examples.
 
         With a generator the inputs are augmented as the protocol says; without one they are not.
         """
 
     def forward(self, network: nn.Module, inputs: Any) -> Tensor:
-        """Return the network's outputs, logits [B, classes]."""
+        """Return the network's outputs, [B, ...]: here logits, [B, classes]."""
         return network(inputs)
 
     def features(self, backbone: nn.Module, inputs: Any) -> Tensor:
