@@ -29,7 +29,7 @@ DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain"}
 
 # What the yaml files alone may say: a record tells what it was made from by these names.
 FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
-FIXED |= {"weights", "tokenizer", "examples", "reader"}
+FIXED |= {"weights", "tokenizer", "examples", "reader", "repository", "revision", "url"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {
@@ -49,6 +49,7 @@ RANGES = {
 WHOLE = {"threads", "train.train_examples", "train.test_examples", "train.max_tokens"}
 WHOLE |= {"train.image_size", "train.validation_examples", "opt.steps"}
 TEXTS = {"data_dir", "wandb.entity", "task.data.path", "task.source.data.path"}
+TEXTS |= {"model.weights.path"}
 # What may be null although its default is not.
 NULLABLE = {"train.train_examples", "train.test_examples", "train.checkpoint"}
 CHOICES = {
@@ -139,7 +140,8 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
         if override in chosen or key.startswith("hydra"):
             continue
         parts = key.split(".")
-        if override.is_delete() or (parts[0] in GROUPS and FIXED & set(parts) and key in keys):
+        fixed = parts[0] in GROUPS and FIXED & set(parts) and key in keys - TEXTS
+        if override.is_delete() or fixed:
             raise UserError(f"{key} is not to be changed: copy a yaml of configs/ under a new name")
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")

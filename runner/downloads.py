@@ -10,14 +10,18 @@ from tasks.sources import Source, source_from
 
 
 def sources(configs: Iterable[DictConfig]) -> list[Source]:
-    """Return the archives of the data and weights of these configurations, each once."""
+    """Return the archives of the data and weights of these configurations, each once.
+
+    What comes from elsewhere than a package registry (a hub, torchvision) has none.
+    """
     needed: list[Any] = []
     for config in configs:
         if config.task.synthetic:
             continue
         data = config.task.get("data") or config.task.source.data
-        needed += [data.source] if not data.get("path") else []
-        needed += [config.model.weights.source]
+        for block in (data, config.model.get("weights")):
+            if block and "source" in block and not block.get("path"):
+                needed.append(block.source)
     return list(dict.fromkeys(source_from(configuration.to_plain(source)) for source in needed))
 
 

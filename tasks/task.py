@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.errors import UserError
+from tasks.hub import weights_fingerprints
 from tasks.metrics import METRICS
 from tasks.readers import DataSet, Examples, fingerprint
 
@@ -37,7 +38,10 @@ class Task(ABC):
     Attributes:
         splits: the examples of "train", "validation" and "test".
         classes: names of the classes, in the order of the labels.
+        origin: which copy of the data was read, where no checksum of the yaml says so.
     """
+
+    origin: str | None = None
 
     def __init__(
         self,
@@ -123,16 +127,18 @@ class Task(ABC):
                     module.eval()
 
     def fingerprints(self) -> dict[str, str]:
-        """Return a sha256 of the examples of each split, and of the pretrained weights' archive."""
+        """Return a sha256 of the examples of each split, and of the pretrained weights' file.
+
+        Where data or weights are no pinned archive, also which copy was read.
+        """
         prints = {
             name: fingerprint(examples.inputs, examples.labels)
             for name, examples in self.splits.items()
         }
-        weights = self.model.get("weights")
-        prints["weights"] = (
-            "random" if self.synthetic or not weights else weights["source"]["sha256"]
-        )
-        return prints
+        if self.origin:
+            prints["origin"] = self.origin
+        weights = None if self.synthetic else self.model.get("weights")
+        return prints | weights_fingerprints(weights, self.data_dir)
 
 
 def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examples]:
@@ -167,19 +173,11 @@ def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examp
             f"train.validation_examples={size} leaves none to train on: lower it"
         )
     return {
-        "train": _take(official, order[: train["train_examples"]]),
-        "validation": _take(validation, validation_order),
-        "test": _take(test, test_order),
+        "train": official.take(order[: train["train_examples"]]),
+        "validation": validation.take(validation_order),
+        "test": test.take(test_order),
     }
 
 
 def _shuffled(examples: Examples) -> np.ndarray:
     return np.random.RandomState(SPLIT_SEED).permutation(len(examples))
-
-
-def _take(examples: Examples, indices: np.ndarray) -> Examples:
-    if isinstance(examples.inputs, np.ndarray):
-        inputs: Any = np.ascontiguousarray(examples.inputs[np.sort(indices)])
-    else:
-        inputs = [examples.inputs[i] for i in np.sort(indices)]
-    return Examples(inputs, examples.labels[np.sort(indices)])
