@@ -25,11 +25,11 @@ GROUPS = ("task", "model", "opt", "protocol")
 # What a result depends on, and within it what merely describes or locates.
 SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
 DESCRIPTIVE = {"_target_", "label", "description", "grid", "data", "weights", "tokenizer"}
-DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain"}
+DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain", "forms", "prompt"}
 
 # What the yaml files alone may say: a record tells what it was made from by these names.
 FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
-FIXED |= {"weights", "tokenizer", "examples", "reader", "repository", "revision", "url"}
+FIXED |= {"weights", "tokenizer", "examples", "reader", "hub", "columns", "forms", "prompt"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {
@@ -48,8 +48,13 @@ RANGES = {
 }  # fmt: skip
 WHOLE = {"threads", "train.train_examples", "train.test_examples", "train.max_tokens"}
 WHOLE |= {"train.image_size", "train.validation_examples", "opt.steps"}
-TEXTS = {"data_dir", "wandb.entity", "task.data.path", "task.source.data.path"}
-TEXTS |= {"model.weights.path"}
+TEXTS = {
+    "data_dir",
+    "wandb.entity",
+    "task.data.path",
+    "task.source.data.path",
+    "model.weights.path",
+}
 # What may be null although its default is not.
 NULLABLE = {"train.train_examples", "train.test_examples", "train.checkpoint"}
 CHOICES = {
@@ -107,6 +112,7 @@ def load(overrides: Iterable[str]) -> DictConfig:
     with _hydra():
         try:
             config = compose("config", overrides)
+            _check_domain(config)  # first: tasks refer to what only models of their domain have
             OmegaConf.resolve(config)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_first_line(error)) from error
@@ -140,8 +146,8 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
         if override in chosen or key.startswith("hydra"):
             continue
         parts = key.split(".")
-        fixed = parts[0] in GROUPS and FIXED & set(parts) and key in keys - TEXTS
-        if override.is_delete() or fixed:
+        fixed = parts[0] in GROUPS and FIXED & set(parts) and parts[-1] != "path"
+        if override.is_delete() or (fixed and key in keys):
             raise UserError(f"{key} is not to be changed: copy a yaml of configs/ under a new name")
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
@@ -249,6 +255,9 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
             raise UserError(f"{key}={value}: {low}")
     if config.opt.warmup > 1:
         raise UserError(f"opt.warmup={config.opt.warmup}: must be a part of the steps, at most 1")
+
+
+def _check_domain(config: DictConfig) -> None:
     if config.model.for_domain != config.task.domain:
         raise UserError(
             f"model={config.model.name} is for {config.model.for_domain} tasks, and "

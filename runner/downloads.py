@@ -12,16 +12,15 @@ from tasks.sources import Source, source_from
 def sources(configs: Iterable[DictConfig]) -> list[Source]:
     """Return the archives of the data and weights of these configurations, each once.
 
-    What comes from elsewhere than a package registry (a hub, torchvision) has none.
+    What comes from a hub, through torchvision or by hand has none.
     """
     needed: list[Any] = []
     for config in configs:
         if config.task.synthetic:
             continue
         data = config.task.get("data") or config.task.source.data
-        for block in (data, config.model.get("weights")):
-            if block and "source" in block and not block.get("path"):
-                needed.append(block.source)
+        for block in (data, config.model.get("weights", {})):
+            needed += [block.source] if "source" in block and not block.get("path") else []
     return list(dict.fromkeys(source_from(configuration.to_plain(source)) for source in needed))
 
 

@@ -1,130 +1,142 @@
-"""Data and weights of the Hugging Face hub, or a local copy of the same files."""
+"""Data and weights of the Hugging Face hub: fetched once at a revision, or read from a copy.
+
+A `data:` or `weights:` block names its repository under `hub:`; its `path` says where a copy of the
+repository lies, laid out as on the hub. From there on both go the same way.
+"""
 
 import hashlib
-import io
-from collections.abc import Mapping, Sequence
-from functools import cache
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
+from tasks.content import content_key
 from tasks.errors import UserError
-from tasks.images import Images, rgb
+from tasks.storage import explained, locked, put_in_place, seal, sealed_facts, staging_folder
+
+Kind = Literal["dataset", "model"]
+PATH_KEYS: dict[Kind, str] = {"dataset": "task.data.path", "model": "model.weights.path"}
 
 
-def hub_file(weights: Mapping[str, Any], data_dir: Path) -> tuple[Path, str]:
-    """Return the file of a model's `weights:` block, and where it is from.
+@dataclass(frozen=True)
+class Copy:
+    """A repository's files on disk, in the hub's own layout."""
 
-    It is the user's own copy at ``path``, else ``file`` of the hub's ``repository`` at ``revision``
-    (null: the newest), which is kept under data_dir. Raises UserError if it cannot be had.
+    folder: Path
+    revision: str  # repository@commit, or "local copy"
+
+    def weights_sha256(self) -> str:
+        """sha256 of the weights; of a single file the one that the hub shows."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.glob("*.safetensors")):
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    """The copy at the block's `path`, else the fetched repository, fetched first if it is absent.
+
+    Raises UserError if files are missing there, or if the hub does not give them.
     """
-    if weights.get("path"):
-        path = Path(weights["path"]).expanduser()
-        if not path.is_file():
-            raise UserError(f"model.weights.path={path} is no file: correct it, or leave it out")
-        return path, "local copy"
-    from huggingface_hub import hf_hub_download
+    hub = block["hub"]
+    if block.get("path"):
+        copy = Copy(Path(block["path"]).expanduser(), "local copy")
+    else:
+        copy = _fetched(hub, kind, data_dir)
+    for pattern in _patterns(hub):
+        if not any(copy.folder.glob(pattern)):
+            raise UserError(f"no file {pattern} in {copy.folder}: {_remedy(hub, kind)}")
+    return copy
 
-    repository, name = weights["repository"], weights["file"]
+
+def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
+    """The parts (train, test, ...) of a data set of parquet files, each a datasets.Dataset."""
+    import datasets
+    from pyarrow import ArrowException
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, once
+    folder = copy_of(data, "dataset", data_dir).folder
+    files = {
+        part: sorted(map(str, folder.glob(pattern)))
+        for part, pattern in data["hub"]["files"].items()
+    }
     try:
-        found = hf_hub_download(
-            repository, name, revision=weights["revision"], cache_dir=data_dir / "hub"
+        return dict(
+            datasets.load_dataset(
+                "parquet", data_files=files, cache_dir=str(data_dir / "hub" / "arrow")
+            )
         )
-    except Exception as error:  # the client raises almost anything
+    except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
-            f"{name} of the hub's {repository} cannot be fetched ({first_line(error)}): go online, "
-            f"or put that file anywhere and say model.weights.path=FILE"
+            f"the parquet files in {folder} cannot be read ({reason}): "
+            f"{_remedy(data['hub'], 'dataset')}"
         ) from error
-    # The client's cache names a file's folder after the commit that it is from.
-    return Path(found), f"hf-hub:{repository}@{Path(found).parent.name}"
 
 
-def weights_fingerprints(weights: Mapping[str, Any] | None, data_dir: Path) -> dict[str, str]:
-    """Return what a record says of pretrained weights: a sha256, and where they are from."""
-    if not weights:
-        return {"weights": "random"}
-    if "source" in weights:
-        return {"weights": weights["source"]["sha256"]}
-    path, origin = hub_file(weights, data_dir)
-    return {"weights": _sha256_of_file(path, path.stat().st_mtime_ns), "weights_origin": origin}
+def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    repository, patterns = hub["repository"], _patterns(hub)
+    key = content_key([kind, repository, hub["revision"], patterns])[:16]
+    target = data_dir / "hub" / f"{repository.replace('/', '--')}-{key}"
+    with explained(data_dir):
+        if sealed_facts(target) is None:
+            with locked(target, f"fetch {repository}"):
+                if sealed_facts(target) is None:
+                    with staging_folder(target) as staging:
+                        commit = _download(hub, kind, staging / "copy")
+                        seal(staging / "copy", revision=f"{repository}@{commit}")
+                        put_in_place(staging / "copy", target)
+        return Copy(target, (sealed_facts(target) or {})["revision"])
 
 
-@cache
-def _sha256_of_file(path: Path, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
+    """Download the repository's wanted files into a folder; return the commit they are from."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+    from huggingface_hub.utils import httpx  # the library's own, whatever its name
 
-
-def image_parts(
-    data: Mapping[str, Any], data_dir: Path, parts: Sequence[str]
-) -> tuple[dict[str, tuple[Images, np.ndarray]], tuple[str, ...], str]:
-    """Return images and labels of parts of a hub data set, the classes' names and its origin.
-
-    ``data`` names the hub's ``repository`` of parquet files and its ``revision`` (null: the
-    newest), or the ``path`` of a local copy of its files. Its columns are ``image`` and ``label``.
-    Raises UserError if it cannot be had.
-    """
-    import datasets
-
-    loaded = load_hub(data, data_dir)
-    missing = [part for part in parts if part not in loaded]
-    if missing:
-        raise UserError(f"{data['repository']} has no part {missing[0]}: give a whole copy")
-    identity, origin = _identity(data, loaded[parts[0]])
-    examples = {}
-    for part in parts:
-        table = loaded[part].cast_column("image", datasets.Image(decode=False))
-        rows = _Rows(table, [identity, part])
-        labels = np.array(table["label"][:], dtype=np.int64)
-        examples[part] = Images(range(len(table)), rows, rows.describe), labels
-    return examples, tuple(loaded[parts[0]].features["label"].names), origin
-
-
-def load_hub(data: Mapping[str, Any], data_dir: Path, config: str | None = None) -> Any:
-    """Return the hub's data set, or the one in the folder data.path, as `datasets` loads it."""
-    import datasets
-
-    where = data["repository"]
-    options: dict[str, Any] = {"revision": data["revision"]}
-    if data.get("path"):
-        where, options = str(Path(data["path"]).expanduser()), {}
-        if not Path(where).is_dir():
-            raise UserError(f"task.data.path={where} is no folder: correct it, or leave it out")
+    repository = hub["repository"]
+    print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
     try:
-        return datasets.load_dataset(where, config, cache_dir=str(data_dir / "hub"), **options)
-    except Exception as error:  # the client raises almost anything
+        # It answers at once where there is no hub, and turns a branch's name into a commit.
+        commit = HfApi().repo_info(repository, repo_type=kind, revision=hub["revision"]).sha
+        snapshot_download(
+            repository,
+            repo_type=kind,
+            revision=commit,
+            local_dir=folder,
+            allow_patterns=_patterns(hub),
+        )
+    except (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        httpx.HTTPError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the data set {where} cannot be loaded ({first_line(error)}): go online, or put a "
-            f"copy of the hub's {data['repository']} anywhere and say task.data.path=FOLDER"
+            f"{repository} cannot be fetched from the hub ({reason}): check the network, or "
+            f"{_remedy(hub, kind)}"
         ) from error
+    return str(commit)
 
 
-def first_line(error: Exception) -> str:
-    """Return what an error says, as part of a line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _patterns(hub: Mapping[str, Any]) -> list[str]:
+    files = hub["files"]
+    return list(files.values() if isinstance(files, Mapping) else files)
 
 
-class _Rows:
-    """Decodes images of a table, and tells which rows of which part of which copy they are."""
-
-    def __init__(self, table: Any, identity: Any) -> None:
-        self.table, self.identity = table, identity
-
-    def __call__(self, row: int) -> np.ndarray:
-        return rgb(io.BytesIO(self.table[row]["image"]["bytes"]), f"image {row} of the data set")
-
-    def describe(self, rows: Sequence[int]) -> Any:
-        return [self.identity, list(rows)]
-
-
-def _identity(data: Mapping[str, Any], table: Any) -> tuple[Any, str]:
-    """Return what identifies a loaded copy, and its origin in words."""
-    if data.get("path"):
-        files = sorted(Path(data["path"]).expanduser().rglob("*.parquet"))
-        return [[file.name, file.stat().st_size] for file in files], "local copy"
-    # The client's cache names a data set's folder after the commit that it is from.
-    commit = Path(table.cache_files[0]["filename"]).parent.name
-    origin = f"hf-hub:{data['repository']}@{commit}"
-    return origin, origin
+def _remedy(hub: Mapping[str, Any], kind: Kind) -> str:
+    return (
+        f"copy {', '.join(_patterns(hub))} of the {kind} repository {hub['repository']} to a "
+        f"folder, laid out as on the hub, and say {PATH_KEYS[kind]}=FOLDER"
+    )

@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 
 from tasks.errors import UserError
-from tasks.hub import first_line, hub_file
+from tasks.hub import copy_of
 from tasks.readers import read_numpy_pickle
 from tasks.sources import fetch, source_from
 
@@ -46,7 +46,9 @@ def timm_hub_network(model: Config, outputs: int, data_dir: Path, synthetic: boo
         arguments = dict(model["synthetic_arch"])
         network = get_object(arguments.pop("_target_"))(**arguments)
     else:
-        path, _ = hub_file(model["weights"], data_dir)
+        weights = model["weights"]
+        (name,) = weights["hub"]["files"]
+        path = copy_of(weights, "model", data_dir).folder / name
         network = timm_from_file(model["arch"], path, model.get("arguments", {}))
     network.reset_classifier(outputs)  # as above
     return network
@@ -64,8 +66,10 @@ def timm_from_file(arch: str, path: Path, arguments: Config) -> Any:
     try:
         return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
     except Exception as error:  # what is no weights file makes the libraries raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path} does not hold the weights of {arch} ({first_line(error)}): fetch it anew"
+            f"{path} does not hold the weights of {arch} ({reason}): give a whole copy, or delete "
+            "it and run the same command again"
         ) from error
 
 

@@ -11,10 +11,12 @@ from hydra.utils import get_method
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.content import Values, fingerprint
 from tasks.errors import UserError
-from tasks.hub import weights_fingerprints
+from tasks.hub import copy_of
+from tasks.images import Images
 from tasks.metrics import METRICS
-from tasks.readers import DataSet, Examples, fingerprint
+from tasks.readers import DataSet, Examples
 
 SPLITS = ("train", "validation", "test")
 
@@ -38,7 +40,7 @@ class Task(ABC):
     Attributes:
         splits: the examples of "train", "validation" and "test".
         classes: names of the classes, in the order of the labels.
-        origin: which copy of the data was read, where no checksum of the yaml says so.
+        origin: which copy of the data was read, where neither a checksum nor a hub says so.
     """
 
     origin: str | None = None
@@ -126,19 +128,33 @@ class Task(ABC):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def fingerprints(self) -> dict[str, str]:
-        """Return a sha256 of the examples of each split, and of the pretrained weights' file.
+    def count(self, split: str) -> int:
+        """Return how many examples a split has, as people count them."""
+        return len(self.splits[split])
 
-        Where data or weights are no pinned archive, also which copy was read.
+    def content(self, split: str) -> tuple[Values | Images, ...]:
+        """Return all that tells a split's examples from others."""
+        return self.splits[split].inputs, self.splits[split].labels
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return a sha256 of the examples of each split and of the weights, and hub revisions.
+
+        The weights' is that of their archive, or of the hub's own file.
         """
-        prints = {
-            name: fingerprint(examples.inputs, examples.labels)
-            for name, examples in self.splits.items()
-        }
+        prints = {name: fingerprint(*self.content(name)) for name in SPLITS}
+        data, weights = self.task.get("data"), self.model.get("weights")
+        if self.synthetic or not weights:
+            prints["weights"] = "random"
+        elif "hub" in weights:
+            copy = copy_of(weights, "model", self.data_dir)
+            prints |= {"weights": copy.weights_sha256(), "weights_revision": copy.revision}
+        else:
+            prints["weights"] = weights["source"]["sha256"]
+        if data and "hub" in data and not self.synthetic:
+            prints["data_revision"] = copy_of(data, "dataset", self.data_dir).revision
         if self.origin:
-            prints["origin"] = self.origin
-        weights = None if self.synthetic else self.model.get("weights")
-        return prints | weights_fingerprints(weights, self.data_dir)
+            prints["data_revision"] = self.origin
+        return prints
 
 
 def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examples]:

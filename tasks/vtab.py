@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +17,8 @@ import numpy as np
 
 from tasks.content import cached_arrays, content_key, made_once
 from tasks.errors import UserError
-from tasks.hub import first_line, image_parts
-from tasks.images import Images, image_files
+from tasks.hub import copy_of, tables
+from tasks.images import Images, image_files, rgb
 from tasks.readers import DataSet, Examples, local_path
 from tasks.retinopathy import Fundus
 from tasks.storage import FULL
@@ -165,10 +166,35 @@ def distance_class(scene: Mapping[str, Any]) -> int:
 
 
 def hub_images(data: Data, data_dir: Path) -> DataSet:
-    """A hub data set with official parts, of images of any sizes."""
-    parts, classes, origin = image_parts(data, data_dir, ("train", "validation", "test"))
-    train, validation, test = (Examples(*parts[part]) for part in parts)
-    return DataSet(train, test, classes, validation, origin)
+    """A hub data set with official parts; its columns are `image`, of any sizes, and `label`."""
+    from datasets import Image
+
+    folder = copy_of(data, "dataset", data_dir).folder
+    parts, found = tables(data, data_dir), {}
+    try:
+        classes = tuple(parts["train"].features["label"].names)
+        for part, table in parts.items():
+            files = sorted(folder.glob(data["hub"]["files"][part]))
+            rows = _Rows(table.cast_column("image", Image(decode=False)), list(map(_facts, files)))
+            labels = _labels(table["label"][:])
+            found[part] = Examples(Images(range(len(labels)), rows, rows.describe), labels)
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the tables in {folder} have no images and classes as {data['hub']['repository']} "
+            f"has them ({_reason(error)}): give a whole copy"
+        ) from error
+    return DataSet(found["train"], found["test"], classes, found["validation"])
+
+
+class _Rows:
+    def __init__(self, table: Any, facts: list[Any]) -> None:
+        self.table, self.facts = table, facts
+
+    def __call__(self, row: int) -> np.ndarray:
+        return rgb(BytesIO(self.table[row]["image"]["bytes"]), f"image {row} of {self.facts}")
+
+    def describe(self, rows: Sequence[int]) -> Any:
+        return [self.facts, list(rows)]
 
 
 # From an address
@@ -256,7 +282,7 @@ def retinopathy(data: Data, data_dir: Path) -> DataSet:
         train = read_csv(folder / "trainLabels.csv")
         others = read_csv(folder / "retinopathy_solution.csv")
     except (OSError, ValueError) as error:
-        raise UserError(f"{first_line(error)}: {data['manual']} into {folder}") from error
+        raise UserError(f"{_reason(error)}: {data['manual']} into {folder}") from error
     decode = Fundus(folder, data_dir / "decoded" / "btgraham-300")
     public, private = (others[others.Usage == usage] for usage in ("Public", "Private"))
 
@@ -279,7 +305,7 @@ def imagenet(data: Data, data_dir: Path) -> DataSet:
             try:
                 ImageNet(str(folder), part)  # unpacks the archive
             except (RuntimeError, OSError) as error:
-                raise UserError(f"{data['manual']} into {folder}: {first_line(error)}") from error
+                raise UserError(f"{data['manual']} into {folder}: {_reason(error)}") from error
     classes = _folders(folder / "train")
     train, test = (_class_folders(folder, part, classes) for part in ("train", "val"))
     return DataSet(train, test, classes, origin="local copy")
@@ -312,7 +338,7 @@ def _built(data: Data, data_dir: Path, build: Callable[[Path, bool], T]) -> tupl
     except (RuntimeError, OSError, ValueError, LookupError, EOFError) as error:
         raise UserError(
             f"{root} holds no whole copy of {name} as torchvision lays it out "
-            f"({first_line(error)}): put one there, or delete it and run again"
+            f"({_reason(error)}): put one there, or delete it and run again"
         ) from error
     return built, root, "local copy" if path else f"torchvision.datasets.{name}"
 
@@ -326,7 +352,7 @@ def _download(data: Data, get: Callable[[Path], Any], folder: Path) -> None:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
         raise UserError(
-            f"{name} cannot be downloaded ({first_line(error)}): go online, or say "
+            f"{name} cannot be downloaded ({_reason(error)}): go online, or say "
             f"task.data.path=FOLDER with a copy ({data['layout']})"
         ) from error
 
@@ -350,6 +376,10 @@ def _folders(folder: Path) -> tuple[str, ...]:
 
 def _labels(values: Any) -> np.ndarray:
     return np.array(values, dtype=np.int64)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _facts(path: Path) -> list[Any]:
