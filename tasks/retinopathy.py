@@ -76,4 +76,4 @@ def _blurred(pixels: Tensor) -> Tensor:
     deviation = RADIUS / 30
     # OpenCV's own kernel for whole numbers; no wider than what can be mirrored at the edge.
     reach = min(round(3 * deviation), min(pixels.shape[1:]) - 1)
-    return functional.gaussian_blur(pixels, [2 * reach + 1], [deviation]).round()
+    return functional.gaussian_blur(pixels, 2 * reach + 1, deviation).round()

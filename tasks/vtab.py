@@ -227,7 +227,10 @@ def _dsprites_file(data: Data, data_dir: Path) -> tuple[Path, str]:
 
     path, name = local_path(data), Path(data["url"]).name
     if path is not None:
-        return (path / name if path.is_dir() else path), "local copy"
+        path = path / name if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(f"no file {path}: put it there, or leave task.data.path out to fetch")
+        return path, "local copy"
     target = data_dir / "addresses" / "dsprites"
     get = partial(download_url, data["url"])
     made_once(target, lambda folder: _download(data, get, folder), "download dSprites")
