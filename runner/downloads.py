@@ -12,14 +12,14 @@ from tasks.sources import Source, source_from
 def sources(configs: Iterable[DictConfig]) -> list[Source]:
     """Return the archives of the data and weights of these configurations, each once.
 
-    What comes from the hub has none.
+    What comes from a hub, through torchvision or by hand has none.
     """
     needed: list[Any] = []
     for config in configs:
         if config.task.synthetic or config.task.domain == "theory":  # whose data no one fetches
             continue
         data = config.task.get("data") or config.task.source.data
-        for block in (data, config.model.weights):
+        for block in (data, config.model.get("weights", {})):
             needed += [block.source] if "source" in block and not block.get("path") else []
     return list(dict.fromkeys(source_from(configuration.to_plain(source)) for source in needed))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import UserError
+from tasks.images import Images
 from tasks.storage import (
     explained,
     locked,
@@ -34,15 +35,20 @@ def sha256_of(values: Values) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(*parts: Values) -> str:
-    """sha256 of several arrays or lists of texts: their kinds, shapes and contents, in order."""
-    described = [
-        [str(part.dtype), list(part.shape), sha256_of(part)]
-        if isinstance(part, np.ndarray)
-        else ["texts", [len(part)], sha256_of(part)]
-        for part in parts
-    ]
-    return content_key(described)
+def fingerprint(*parts: Values | Images) -> str:
+    """sha256 of several arrays or lists of texts: their kinds, shapes and contents, in order.
+
+    Images that are decoded when asked for count with what identifies their files.
+    """
+    return content_key([_described(part) for part in parts])
+
+
+def _described(part: Values | Images) -> list[Any]:
+    if isinstance(part, Images):
+        return ["images", [len(part)], part.facts()]
+    if isinstance(part, np.ndarray):
+        return [str(part.dtype), list(part.shape), sha256_of(part)]
+    return ["texts", [len(part)], sha256_of(part)]
 
 
 def content_key(facts: Any) -> str:
@@ -53,28 +59,41 @@ def content_key(facts: Any) -> str:
 def cached_arrays(
     folder: Path, build: Callable[[], dict[str, np.ndarray]], purpose: str
 ) -> dict[str, np.ndarray]:
-    """The arrays kept in `folder`, mapped into memory read-only; built first if absent.
+    """The arrays kept in `folder`, mapped into memory; built first if absent.
 
     The folder's name must say all that the arrays depend on (see `content_key`). A damaged folder
     is built anew. `purpose` completes "another process has begun to ...". Raises UserError if the
     folder cannot be written.
     """
+
+    def write(target: Path) -> None:
+        for name, array in build().items():
+            np.save(target / f"{name}.npy", array)
+
+    return cached_files(folder, write, purpose)
+
+
+def cached_files(
+    folder: Path, write: Callable[[Path], None], purpose: str
+) -> dict[str, np.ndarray]:
+    """As `cached_arrays`, for arrays too large to be held: `write` makes NAME.npy in the folder."""
+    made_once(folder, write, purpose)
+    try:
+        # Copy on write: torch wants memory that may be written, the files stay as they are.
+        return {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}
+    except ValueError as error:
+        raise UserError(f"{folder} is damaged ({error}): delete it and run again") from error
+
+
+def made_once(folder: Path, write: Callable[[Path], None], purpose: str) -> None:
+    """Let `write` fill the folder, unless it is there and whole; it appears by one rename."""
     with explained(folder.parent):
         if sealed_facts(folder) is None:
             with locked(folder, purpose):
                 if sealed_facts(folder) is None:
-                    _store(folder, build())
-        try:
-            return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
-        except ValueError as error:
-            raise UserError(f"{folder} is damaged ({error}): delete it and run again") from error
-
-
-def _store(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    with staging_folder(folder) as staging:
-        finished = staging / "arrays"
-        finished.mkdir()
-        for name, array in arrays.items():
-            np.save(finished / f"{name}.npy", array)
-        seal(finished)
-        put_in_place(finished, folder)
+                    with staging_folder(folder) as staging:
+                        finished = staging / "finished"
+                        finished.mkdir()
+                        write(finished)
+                        seal(finished)
+                        put_in_place(finished, folder)

@@ -1,12 +1,16 @@
 """Convex problems: multinomial logistic regression on the frozen features of another task."""
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from hydra.utils import get_class
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tasks.content import cached_arrays, content_key
+from tasks.content import cached_files, content_key
 from tasks.readers import Examples
 from tasks.task import SPLITS, Task
 
@@ -32,32 +36,45 @@ class Probe(Task):
     def _features(self) -> dict[str, Tensor]:
         """Return the features of every split, from the cache where they are there."""
         if self.synthetic:
-            return {name: torch.from_numpy(array) for name, array in self._compute().items()}
-        folder = (
-            self.data_dir
-            / "features"
-            / content_key(
-                [FEATURES_VERSION, self.source.fingerprints()]
-                + [self.train[name] for name in ("image_size", "max_tokens", "augment")]
-                + [self.model.get(name) for name in ("arch", "mean", "std", "channels")]
-            )
-        )
-        arrays = cached_arrays(folder, self._compute, f"compute the features of {self.name}")
-        return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+            backbone = self._backbone()
+            return {
+                name: torch.cat([part for _, part in self._computed(backbone, name)])
+                for name in SPLITS
+            }
+        facts = [FEATURES_VERSION, self.source.fingerprints()]
+        facts += [self.train[name] for name in ("image_size", "max_tokens", "augment")]
+        facts += [self.model.get(name) for name in ("arch", "mean", "std", "channels")]
+        if _device().type != "cpu":  # a GPU rounds otherwise
+            facts.append(_device().type)
+        folder = self.data_dir / "features" / content_key(facts)
+        arrays = cached_files(folder, self._write, f"compute the features of {self.name}")
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    @torch.no_grad()
-    def _compute(self) -> dict[str, np.ndarray]:
+    def _write(self, folder: Path) -> None:
+        """Write the features as they come: those of a large data set are larger than memory."""
+        backbone = self._backbone()
+        for name in SPLITS:
+            array = None
+            for indices, part in self._computed(backbone, name):
+                if array is None:
+                    shape = (len(self.source.splits[name]), part.shape[1])
+                    array = np.lib.format.open_memmap(
+                        folder / f"{name}.npy", "w+", np.float32, shape
+                    )
+                array[indices.numpy()] = part.numpy()
+
+    def _backbone(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # made-up weights are the same for every run
-            backbone = self.source.backbone().eval()
-        features = {}
-        for name in SPLITS:
-            batches = torch.arange(len(self.source.splits[name])).split(128)
-            progress = tqdm(batches, f"features of {self.name}'s {name} part", disable=None)
-            inputs = (self.source.batch(name, indices)[0] for indices in progress)
-            parts = [self.source.features(backbone, batch).float() for batch in inputs]
-            features[name] = torch.cat(parts).numpy()
-        return features
+            return self.source.backbone().eval().to(_device())
+
+    @torch.no_grad()
+    def _computed(self, backbone: nn.Module, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield indices and features of a split's examples, batch by batch."""
+        batches = torch.arange(len(self.source.splits[name])).split(128)
+        for indices in tqdm(batches, f"features of {self.name}'s {name} part", disable=None):
+            inputs = _moved(self.source.batch(name, indices)[0], _device())
+            yield indices, self.source.features(backbone, inputs).float().cpu()
 
     def network(self) -> nn.Module:
         head = nn.Linear(self.features_of["train"].shape[1], len(self.classes))
@@ -73,3 +90,14 @@ class Probe(Task):
 
     def fingerprints(self) -> dict[str, str]:
         return self.source.fingerprints()
+
+
+def _device() -> torch.device:
+    """A GPU if there is one, whatever trains the probe: a large network is slow without."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _moved(inputs: Any, device: torch.device) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: tensor.to(device) for name, tensor in inputs.items()}
+    return inputs.to(device)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_object
 from torch import Tensor, nn
 
 from tasks.errors import UserError
@@ -44,6 +45,42 @@ def timm_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -
     # of training from scratch, eleven times larger here, from which fine-tuning is slow to start.
     network.reset_classifier(outputs)
     return network
+
+
+def timm_hub_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
+    """Build the timm network with the weights that the hub has under its tag ``model.arch``.
+
+    A synthetic one is made by the callable and the arguments in ``model.synthetic_arch``.
+    """
+    if synthetic:
+        arguments = dict(model["synthetic_arch"])
+        network = get_object(arguments.pop("_target_"))(**arguments)
+    else:
+        weights = model["weights"]
+        (name,) = weights["hub"]["files"]
+        path = copy_of(weights, "model", data_dir).folder / name
+        network = timm_from_file(model["arch"], path, model.get("arguments", {}))
+    network.reset_classifier(outputs)  # as above
+    return network
+
+
+def timm_from_file(arch: str, path: Path, arguments: Config) -> Any:
+    """Build timm's ``arch`` and load its weights from a file as the hub has it, by timm's code.
+
+    Raises UserError if the file holds the weights of another network.
+    """
+    import timm
+
+    # Some tags are first of all for files of other libraries (custom_load): the hub has timm's own.
+    source = {"file": str(path), "custom_load": False}
+    try:
+        return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+    except Exception as error:  # what is no weights file makes the libraries raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{path} does not hold the weights of {arch} ({reason}): give a whole copy, or delete "
+            "it and run the same command again"
+        ) from error
 
 
 def squeezenet(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:

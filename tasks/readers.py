@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from hydra.utils import get_method
 
 from tasks import cifar10 as cifar10_files
 from tasks.content import cached_arrays, content_key, fingerprint, sha256_of
 from tasks.errors import UserError
 from tasks.hub import tables
+from tasks.images import Images
 from tasks.pickles import read_numpy_pickle
 from tasks.sources import fetch, source_from
 
@@ -28,13 +30,24 @@ __all__ = ["READERS", "DataSet", "Examples", "Question", "fingerprint", "read", 
 class Examples:
     """Inputs and their classes, in the source's own order."""
 
-    # uint8 images [N, H, W, C] (may be read-only), float64 features [N, D]; or N texts, tuples of
-    # texts, or Questions
-    inputs: np.ndarray | list[Any]
+    # uint8 images [N, H, W, C] (may be read-only), Images to be decoded, float64 features [N, D];
+    # or a list of N texts, tuples of texts, or Questions
+    inputs: Any
     labels: np.ndarray  # [N]: int64 indices into DataSet.classes, or float64 values
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Examples":
+        """The examples with these indices, in the order in which they were."""
+        indices = np.sort(indices)
+        if isinstance(self.inputs, Images):
+            inputs: Any = self.inputs.take(indices)
+        elif isinstance(self.inputs, np.ndarray):
+            inputs = np.ascontiguousarray(self.inputs[indices])
+        else:
+            inputs = [self.inputs[index] for index in indices]
+        return Examples(inputs, self.labels[indices])
 
 
 class Question(NamedTuple):
@@ -54,6 +67,7 @@ class DataSet:
     test: Examples | None  # None where the source has no official test split
     classes: tuple[str, ...]
     validation: Examples | None = None  # None where the source has no official one
+    origin: str | None = None  # which copy this is, where no checksum in a yaml says so
 
 
 def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
@@ -62,10 +76,14 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     Raises UserError if it cannot be had or differs from the sizes and checksums in the block.
     """
     name = str(data.get("reader"))
-    if name not in READERS:
+    if "." in name:  # a function elsewhere
+        reader = get_method(name)
+    elif name in READERS:
+        reader = READERS[name]
+    else:
         near = get_close_matches(name, READERS, n=3) or sorted(READERS)
         raise UserError(f"there is no reader {name!r}: did you mean {' or '.join(near)}?")
-    dataset = READERS[name](data, data_dir)
+    dataset = reader(data, data_dir)
     for split, expected in data["examples"].items():
         got = len(getattr(dataset, split) or ())
         if got != expected:
@@ -80,7 +98,7 @@ def cifar10(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     version = 1  # of what is decoded: a new number makes the cached arrays anew
     source = source_from(data["source"])
     pins = {part: _plain(value) for part, value in data["sha256"].items()}
-    path = _local_path(data)
+    path = local_path(data)
     decode_copy = cifar10_files.decoder_of(path) if path else None
 
     def decode() -> dict[str, np.ndarray]:
@@ -105,7 +123,7 @@ FASHION_CLASSES = (
 
 def fashion_mnist(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     """Fashion-MNIST, uint8 [N, 28, 28, 1], from Debian or from a folder with the same files."""
-    folder = _local_path(data) or fetch(source_from(data["source"]), data_dir)
+    folder = local_path(data) or fetch(source_from(data["source"]), data_dir)
     parts: dict[str, np.ndarray] = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images = _read_idx(_find(folder, f"{prefix}-images-idx3-ubyte.gz"), dimensions=3)
@@ -250,7 +268,7 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
         return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
 
 
-def _local_path(data: Mapping[str, Any]) -> Path | None:
+def local_path(data: Mapping[str, Any]) -> Path | None:
     """The copy on disk that the user wants read instead of the fetched one, if there is one."""
     if not data.get("path"):
         return None

@@ -14,6 +14,7 @@ from torch.nn import functional
 from tasks.content import Values, fingerprint
 from tasks.errors import UserError
 from tasks.hub import copy_of
+from tasks.images import Images
 from tasks.metrics import METRICS
 from tasks.readers import DataSet, Examples
 
@@ -39,7 +40,10 @@ class Task(ABC):
     Attributes:
         splits: the examples of "train", "validation" and "test".
         classes: names of the classes, in the order of the labels.
+        origin: which copy of the data was read, where neither a checksum nor a hub says so.
     """
+
+    origin: str | None = None
 
     def __init__(
         self,
@@ -137,7 +141,7 @@ class Task(ABC):
         """Return how many examples a split has, as people count them."""
         return len(self.splits[split])
 
-    def content(self, split: str) -> tuple[Values, ...]:
+    def content(self, split: str) -> tuple[Values | Images, ...]:
         """Return all that tells a split's examples from others."""
         return self.splits[split].inputs, self.splits[split].labels
 
@@ -157,6 +161,8 @@ class Task(ABC):
             prints["weights"] = weights["source"]["sha256"]
         if data and "hub" in data and not self.synthetic:
             prints["data_revision"] = copy_of(data, "dataset", self.data_dir).revision
+        if self.origin:
+            prints["data_revision"] = self.origin
         return prints
 
 
@@ -192,19 +198,11 @@ def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examp
             f"train.validation_examples={size} leaves none to train on: lower it"
         )
     return {
-        "train": _take(official, order[: train["train_examples"]]),
-        "validation": _take(validation, validation_order),
-        "test": _take(test, test_order),
+        "train": official.take(order[: train["train_examples"]]),
+        "validation": validation.take(validation_order),
+        "test": test.take(test_order),
     }
 
 
 def _shuffled(examples: Examples) -> np.ndarray:
     return np.random.RandomState(SPLIT_SEED).permutation(len(examples))
-
-
-def _take(examples: Examples, indices: np.ndarray) -> Examples:
-    if isinstance(examples.inputs, np.ndarray):
-        inputs: Any = np.ascontiguousarray(examples.inputs[np.sort(indices)])
-    else:
-        inputs = [examples.inputs[i] for i in np.sort(indices)]
-    return Examples(inputs, examples.labels[np.sort(indices)])

@@ -1,5 +1,9 @@
-"""Image classification: uint8 images in memory, resized, augmented and normalised by the batch."""
+"""Image classification: uint8 images, decoded, resized, augmented and normalised by the batch."""
 
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -7,18 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tasks.images import Images
 from tasks.readers import DataSet, Examples, read
 from tasks.task import Task, split
 
 # Evaluation of inception-cropped training looks at the middle of the image (the paper's .875).
 CENTRE = 0.875
+CROPPED = ("crop", "natural", "natural_unflipped")
 
 
 class ImageClassification(Task):
-    """Images [N, H, W, C] of uint8 and one label each; C is 1 (grey) or 3."""
+    """Images of uint8, [N, H, W, C] or of many sizes, and one label each; C is 1 (grey) or 3."""
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
         data = self._made_up() if self.synthetic else read(self.task["data"], self.data_dir)
+        self.origin = data.origin
         return split(data, self.train, self.name), data.classes
 
     def _made_up(self) -> DataSet:
@@ -38,19 +45,24 @@ class ImageClassification(Task):
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         examples = self.splits[split]
-        images = torch.from_numpy(examples.inputs[indices.numpy()]).permute(0, 3, 1, 2)
-        if images.shape[1] == 1:
-            images = images.expand(-1, 3, -1, -1)
-        size, augment = self.train["image_size"], self.train["augment"]
-        if generator is not None and augment == "natural":
-            images = _natural(images, size, generator)
-        elif augment == "natural":
-            images = _centre(_resize(images, round(size / CENTRE)), size)
-        else:
-            images = _resize(images, size)
-            if generator is not None and augment == "flip":
-                images = _flip(images, generator)
+        groups = _groups(examples.inputs, indices.numpy())
+        with _lent(generator):
+            images = torch.cat([self._prepared(group, generator) for group in groups])
         return self._normalise(images), torch.from_numpy(examples.labels[indices.numpy()])
+
+    def _prepared(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return images [B, 3, H, W] of one size as the network's [B, 3, size, size], in 0..255."""
+        size, augment = self.train["image_size"], self.train["augment"]
+        if augment == "timm":
+            return _timm(images, size, self.model, training=generator is not None)
+        if augment in CROPPED:
+            if generator is None:
+                return _centre(_resize_shorter(images, round(size / CENTRE)), size)
+            return _each(images, _cropping(size, augment))
+        images = _resize(images, size, size)
+        if generator is None or augment == "none":
+            return images
+        return _flip(images, generator) if augment == "flip" else _each(images, _padded_crop(size))
 
     def _normalise(self, images: Tensor) -> Tensor:
         """Turn values in 0..255 into what the network was pretrained on."""
@@ -61,14 +73,47 @@ class ImageClassification(Task):
         return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def _resize(images: Tensor, size: int) -> Tensor:
+def _groups(inputs: Any, indices: np.ndarray) -> Iterator[Tensor]:
+    """Yield images [B, 3, H, W], those of one size together: all of an array, else one by one."""
+    if isinstance(inputs, Images):
+        groups: Any = (inputs[index][None] for index in indices)
+    else:
+        groups = (inputs[indices],)
+    for group in groups:
+        yield torch.from_numpy(group).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+
+
+@contextmanager
+def _lent(generator: torch.Generator | None) -> Iterator[None]:
+    """Seed the global generators by ours: torchvision and timm draw from them alone."""
+    if generator is None:
+        yield
+        return
+    before = random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(generator.initial_seed())
+        random.seed(generator.initial_seed())
+        try:
+            yield
+        finally:
+            random.setstate(before)
+
+
+def _resize(images: Tensor, height: int, width: int) -> Tensor:
     images = images.float()
-    if images.shape[-2:] == (size, size):
+    if images.shape[-2:] == (height, width):
         return images
-    shrinks = size < images.shape[-1]
+    shrinks = height < images.shape[-2] or width < images.shape[-1]
     return functional.interpolate(
-        images, (size, size), mode="bilinear", align_corners=False, antialias=shrinks
+        images, (height, width), mode="bilinear", align_corners=False, antialias=shrinks
     )
+
+
+def _resize_shorter(images: Tensor, size: int) -> Tensor:
+    """Resize so that the shorter side is `size`; the sides keep their proportion."""
+    scale = size / min(images.shape[-2:])
+    height, width = (round(side * scale) for side in images.shape[-2:])
+    return _resize(images, height, width)
 
 
 def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,22 +122,54 @@ def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _centre(images: Tensor, size: int) -> Tensor:
-    top = (images.shape[-1] - size) // 2
-    return images[..., top : top + size, top : top + size]
+    top, left = ((side - size) // 2 for side in images.shape[-2:])
+    return images[..., top : top + size, left : left + size]
 
 
-def _natural(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Inception crop, colour jitter 0.4 and flip, as the paper's natural images (appendix B)."""
+def _each(images: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """Transform each image by itself, with random numbers of its own."""
+    return torch.stack([transform(image) for image in images]).float()
+
+
+@cache
+def _cropping(size: int, augment: str) -> Callable[[Tensor], Tensor]:
+    """Inception crop; natural images' colour jitter 0.4 and flip, as the paper's appendix B."""
     from torchvision.transforms import v2
 
-    transform = v2.Compose(
-        [
-            v2.RandomResizedCrop(size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), antialias=True),
-            v2.ColorJitter(0.4, 0.4, 0.4),
-            v2.RandomHorizontalFlip(),
-        ]
+    parts: list[Any] = [
+        v2.RandomResizedCrop(size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
+    ]
+    if augment != "crop":
+        parts.append(v2.ColorJitter(0.4, 0.4, 0.4))
+    if augment != "natural_unflipped":
+        parts.append(v2.RandomHorizontalFlip())
+    return v2.Compose(parts)
+
+
+@cache
+def _padded_crop(size: int) -> Callable[[Tensor], Tensor]:
+    """Crop out of a margin of 4 black pixels, and flip, as is usual for CIFAR from scratch."""
+    from torchvision.transforms import v2
+
+    return v2.Compose([v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip()])
+
+
+def _timm(images: Tensor, size: int, model: Mapping[str, Any], training: bool) -> Tensor:
+    """Apply timm's default augmentation, or the evaluation that its network was published with."""
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    if training:
+        transform = _timm_transform(size, True, "random", None)
+    else:
+        interpolation, crop_pct = model.get("interpolation", "bilinear"), model.get("crop_pct")
+        transform = _timm_transform(size, False, interpolation, crop_pct)
+    return torch.stack([transform(to_pil_image(image)) for image in images]).float()
+
+
+@cache
+def _timm_transform(size: int, training: bool, interpolation: str, crop_pct: float | None) -> Any:
+    from timm.data import create_transform
+
+    return create_transform(
+        size, training, interpolation=interpolation, crop_pct=crop_pct, normalize=False
     )
-    # torchvision draws from the global generator alone, so lend it ours for the moment.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(generator.initial_seed())
-        return torch.stack([transform(image) for image in images]).float()
