@@ -87,7 +87,7 @@ class Sweep:
 
     def tuning(self) -> list[PlannedRun]:
         """Return every point of every grid, on the seed that is for tuning."""
-        return [cell.run(point, TUNING_SEED) for cell in self.cells for point in _points(cell.grid)]
+        return [cell.run(point, TUNING_SEED) for cell in self.cells for point in points(cell.grid)]
 
     def reporting(
         self, choices: Mapping[tuple[str, str], list[Mapping[str, Any]]]
@@ -131,7 +131,7 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
             own: Any = OmegaConf.to_container(config.opt.grid)
             grid = part.get("grids", {}).get(opt, own)
             vary = part.get("vary", {}).get(opt, {})
-            for point in [*_points(grid), *_alone(vary)]:
+            for point in [*points(grid), *_alone(vary)]:
                 configuration.check_opt(config, point)
             settings = configuration.settings_of(config)
             cells.append(Cell(config, settings, grid, vary, part["seeds"]))
@@ -142,7 +142,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _points(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+def points(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """Return every combination; of no keys at all, the one that changes nothing."""
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
