@@ -18,7 +18,7 @@ PROTOCOLS = sorted(path.stem for path in (config.CONFIGS / "protocol").glob("*.y
 LANGUAGE = [
     task
     for task in TASKS
-    if OmegaConf.load(config.CONFIGS / f"task/{task}.yaml").domain == "language"
+    if OmegaConf.load(config.CONFIGS / f"task/{task}.yaml").get("domain") == "language"
 ]
 VISION_MODELS = sorted(
     path.stem
