@@ -40,6 +40,6 @@ def everything() -> list[Source]:
 
 
 def _archives(blocks: Iterable[Any]) -> list[Source]:
-    """Return each different archive that a `data:` or `weights:` block names, once."""
-    sources = [configuration.to_plain(block.source) for block in blocks if "source" in block]
-    return list(dict.fromkeys(map(source_from, sources)))
+    """Return each different archive of a package registry that these blocks name, once."""
+    archives = [block.source for block in blocks if "registry" in block.get("source", {})]
+    return list(dict.fromkeys(source_from(configuration.to_plain(one)) for one in archives))
