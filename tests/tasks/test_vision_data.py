@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from runner import config
+from runner.order import Batches
 from runner.run import build_task
 from tasks.errors import UserError
 from tasks.images import Images
@@ -422,6 +423,41 @@ def test_a_damaged_image_is_named(tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match=r"CLEVR_val_000001\.png is no whole image"):
         task.batch("test", torch.arange(4))
+
+
+LOST = {
+    "cifar100": "cifar-100-python/test",
+    "svhn": "test_32x32.mat",
+    "dtd": "dtd/dtd/labels/val1.txt",
+    "pets": "oxford-iiit-pet/annotations/test.txt",
+    "clevr_dist": "clevr/CLEVR_v1.0/scenes/CLEVR_train_scenes.json",
+    "retinopathy": "retinopathy_solution.csv",
+}
+BROKEN = [(name, "absent") for name in LOST]
+BROKEN += [(name, "empty") for name in LOST if name not in ("cifar100", "svhn")]  # whose md5 tells
+
+
+@pytest.mark.parametrize(("name", "how"), BROKEN)
+def test_a_copy_that_lacks_a_file_is_named(name, how, tmp_path):
+    lost = tmp_path / "copy" / LOST[name]
+    counts = WRITERS[name](tmp_path / "copy")
+    lost.unlink()
+    if how == "empty":
+        lost.touch()
+    with pytest.raises(UserError) as refusal:
+        task_of(name, tmp_path / "copy", tmp_path, counts)
+    assert "\n" not in str(refusal.value)
+    if how == "absent":
+        assert str(tmp_path / "copy") in str(refusal.value)
+
+
+def test_processes_that_prepare_batches_give_the_same(tmp_path):
+    for name in ("dmlab", "dtd"):
+        counts = WRITERS[name](tmp_path / name)
+        task = task_of(name, tmp_path / name, tmp_path, counts)
+        batches = Batches(task, 3, seed=0)
+        alone, helped = (list(batches.loader(0, 2, workers)) for workers in (0, 2))
+        torch.testing.assert_close(alone, helped, rtol=0, atol=0)
 
 
 def test_photographs_of_eyes_are_prepared_once(tmp_path):

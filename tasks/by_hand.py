@@ -1,0 +1,73 @@
+"""Readers of data sets that no program may fetch: the user puts their files there.
+
+Each takes a task's `data:` block, whose `manual` says what to do, and the folder of data.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.copies import Data, folder_by_hand, folders_in, labels, reason, whole
+from tasks.errors import UserError
+from tasks.images import image_files
+from tasks.readers import DataSet, Examples
+from tasks.retinopathy import Fundus
+from tasks.tfds import cut
+
+
+def resisc45(data: Data, data_dir: Path) -> DataSet:
+    """NWPU-RESISC45; 60, 20 and 20 % in TFDS's order."""
+    folder = folder_by_hand(data, data_dir, "NWPU-RESISC45")
+    classes = folders_in(folder)
+    names = [f"{c}/{f.name}" for c in classes for f in sorted((folder / c).glob("*.jpg"))]
+    numbers = labels([classes.index(name.split("/")[0]) for name in names])
+    every = Examples(image_files(folder, names), numbers)
+    train, validation, test = cut(every, [name.replace("/", "_") for name in names], 60, 80)
+    return DataSet(train, test, classes, validation, "local copy")
+
+
+def retinopathy(data: Data, data_dir: Path) -> DataSet:
+    """Kaggle's diabetic retinopathy: its public and private tests validate and test.
+
+    Images are prepared as TFDS's btgraham-300, each once, when it is first asked for.
+    """
+    from pandas import read_csv
+
+    folder = folder_by_hand(data, data_dir, "train").parent
+    decode = Fundus(folder, data_dir / "decoded" / "btgraham-300")
+
+    def part(name: str, rows: Any) -> Examples:
+        images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows.image])
+        return Examples(images.decoded_by(decode), labels(rows.level))
+
+    with whole(folder, "Kaggle's files"):
+        train = part("train", read_csv(folder / "trainLabels.csv"))
+        others = read_csv(folder / "retinopathy_solution.csv")
+        validation, test = (part("test", others[others.Usage == u]) for u in ("Public", "Private"))
+    classes = ("none", "mild", "moderate", "severe", "proliferative")
+    return DataSet(train, test, classes, validation, "local copy")
+
+
+def imagenet(data: Data, data_dir: Path) -> DataSet:
+    """ImageNet (ILSVRC 2012); the official validation part tests, its true test part is secret."""
+    from torchvision.datasets import ImageNet
+
+    folder = folder_by_hand(data, data_dir)
+    for part in ("train", "val"):
+        if not (folder / part).is_dir():
+            try:
+                ImageNet(str(folder), part)  # unpacks the archive
+            except (RuntimeError, OSError) as error:
+                raise UserError(f"{data['manual']} into {folder}: {reason(error)}") from error
+    classes = folders_in(folder / "train")
+    train, test = (_class_folders(folder, part, classes) for part in ("train", "val"))
+    return DataSet(train, test, classes, origin="local copy")
+
+
+def _class_folders(folder: Path, part: str, classes: Sequence[str]) -> Examples:
+    names, numbers = [], []
+    for label, name in enumerate(classes):
+        files = sorted(file.name for file in (folder / part / name).glob("*.JPEG"))
+        names += [f"{part}/{name}/{file}" for file in files]
+        numbers += [label] * len(files)
+    return Examples(image_files(folder, names), labels(numbers))

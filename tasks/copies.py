@@ -1,0 +1,112 @@
+"""Copies of data sets: downloaded once through torchvision or from an address, or put there."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tasks.content import made_once
+from tasks.errors import UserError
+from tasks.images import image_files
+from tasks.readers import Examples, local_path
+from tasks.storage import FULL
+
+T = TypeVar("T")
+Data = Mapping[str, Any]
+
+
+def torchvision_copy(
+    data: Data, data_dir: Path, build: Callable[[Path, bool], T]
+) -> tuple[T, Path, str]:
+    """Return torchvision's data set, the folder that it is in, and where it is from.
+
+    `build` takes that folder and whether to download into it, which is done once. Raises UserError
+    if that fails, or if the copy at data.path is not whole.
+    """
+    path, name = local_path(data), data["torchvision"]
+    root = path or data_dir / "torchvision" / name
+    if path is None:
+        get = partial(_download, data, lambda folder: build(folder, True))
+        made_once(root, get, f"download {name}")
+    with whole(root, f"{name} as torchvision lays it out ({data['layout']})"):
+        return build(root, False), root, "local copy" if path else f"torchvision.datasets.{name}"
+
+
+def file_copy(data: Data, data_dir: Path) -> tuple[Path, str]:
+    """Return the file that is at data.url, and where it is from; data.path may be its folder."""
+    from torchvision.datasets.utils import download_url
+
+    path, name = local_path(data), Path(data["url"]).name
+    if path is not None:
+        path = path / name if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(f"no file {path}: put it there, or leave task.data.path out to fetch")
+        return path, "local copy"
+    target = data_dir / "addresses" / Path(name).stem
+    get = partial(_download, data, partial(download_url, data["url"]))
+    made_once(target, get, f"download {name}")
+    return target / name, str(data["url"])
+
+
+def folder_by_hand(data: Data, data_dir: Path, inside: str = "") -> Path:
+    """Return the folder `inside` the one that the user was asked to fill."""
+    folder = local_path(data) or data_dir / "manual" / data["reader"].rpartition(".")[2]
+    if not (folder / inside).is_dir():
+        raise UserError(f"{data['manual']} into {folder}, or say task.data.path=FOLDER")
+    return folder / inside
+
+
+@contextmanager
+def whole(where: Path, what: str) -> Iterator[None]:
+    """Turn what libraries say of a copy with missing or broken files into a UserError."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, LookupError, EOFError, AttributeError) as error:
+        raise UserError(
+            f"{where} holds no whole copy of {what} ({reason(error)}): put one there, or delete it "
+            "and run the same command again"
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, as part of a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def file_examples(root: Path, files: Sequence[Path], classes: Any) -> Examples:
+    """Return the images in files below `root`, with their labels."""
+    names = [file.relative_to(root).as_posix() for file in files]
+    return Examples(image_files(root, names), labels(classes))
+
+
+def folders_in(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in a folder, sorted."""
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+
+
+def labels(values: Any) -> np.ndarray:
+    """Return labels as all tasks have them, int64 [N]."""
+    return np.array(values, dtype=np.int64)
+
+
+def name_and_size(path: Path) -> list[Any]:
+    """Return what tells a file from that of another copy."""
+    return [path.name, path.stat().st_size]
+
+
+def _download(data: Data, get: Callable[[Path], Any], folder: Path) -> None:
+    name = data.get("torchvision") or data["url"]
+    print(f"downloading {name} (licence: {data['licence']})", file=sys.stderr)
+    try:
+        get(folder)
+    except Exception as error:  # the network's and the archives' errors are of many kinds
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        raise UserError(
+            f"{name} cannot be downloaded ({reason(error)}): go online, or say "
+            f"task.data.path=FOLDER with a copy ({data['layout']})"
+        ) from error
