@@ -1,12 +1,14 @@
 """Which examples each step sees: a pure function of the seed, so that any step can be resumed."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tasks.errors import UserError
 from tasks.task import Task
 
 
@@ -53,13 +55,45 @@ class Batches(Dataset[Any]):
         generator = torch.Generator().manual_seed(seed_for(self.seed, "augment", step))
         return self.task.batch("train", self.order.batch(step), generator)
 
-    def loader(self, first: int, last: int, workers: int) -> DataLoader[Any]:
-        """Return an iterator over the batches of steps first … last − 1."""
-        return DataLoader(
-            self,
-            batch_size=None,
-            sampler=range(first, last),
-            num_workers=workers,
-            # Without one it draws from the global generator, and a resumed run would draw twice.
-            generator=torch.Generator(),
-        )
+
+class Parts(Dataset[Any]):
+    """A split in batches, in its own order and not augmented."""
+
+    def __init__(self, task: Task, split: str, batch_size: int) -> None:
+        self.task, self.split = task, split
+        self.indices = torch.arange(len(task.splits[split])).split(batch_size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.task.batch(self.split, self.indices[number])
+
+
+def prepared(batches: Dataset[Any], numbers: Iterable[int], workers: int) -> Iterator[Any]:
+    """Yield the batches of these numbers, prepared ahead by so many processes (0: by this one)."""
+    loader = DataLoader(
+        _Messenger(batches),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        # Without one it draws from the global generator, and a resumed run would draw twice.
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+class _Messenger(Dataset[Any]):
+    """Hands over a UserError as it is: raised in a process, it would arrive as a traceback."""
+
+    def __init__(self, batches: Dataset[Any]) -> None:
+        self.batches = batches
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.batches[number]
+        except UserError as error:
+            return error

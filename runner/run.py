@@ -192,36 +192,36 @@ def _results(
 
     from runner.train import evaluate, iterates
 
-    trouble = getattr(training.optimizer, "trouble", list)  # DoG's own; others have none to tell
+    # DoG's own; other optimizers have nothing to tell.
+    trouble = getattr(training.optimizer, "trouble", list)
+    telemetry = getattr(training.optimizer, "telemetry", list)
+    networks = iterates(training)
     results: dict[str, Any] = {
         "steps": training.step,
         "train_loss": None if training.diverged else training.train_loss,
         "trouble": trouble(),
+        "test_correct": {},
     }
-    networks = iterates(training)
-    telemetry = getattr(training.optimizer, "telemetry", list)
-    if not training.diverged and (facts := task.facts(networks["last"], telemetry())):
+    for split in ("validation", "test"):
+        majority = task.majority(split)
+        scores = {"majority": majority, **dict.fromkeys(networks, majority)}
+        results[split] = {**scores, "examples": task.count(split)}
+    if training.diverged:
+        return results
+    if facts := task.facts(networks["last"], telemetry()):
         results["facts"] = facts
     for name, kept in training.best.items():
         networks[name].load_state_dict(kept["weights"])
         results.setdefault("checkpoint_steps", {})[name] = kept["step"]
-    correctness: dict[str, str] = {}
+    precision = settings["train"]["precision"]
     for split in ("validation", "test"):
-        majority = task.majority(split)
-        scores = {"majority": majority, "examples": task.count(split)}
-        for name, network in networks.items():
-            if training.diverged:
-                scores[name] = majority
-                continue
-            predictions = evaluate(
-                task, network, split, options, device, settings["train"]["precision"]
-            )
-            scores[name] = task.score(split, predictions)
+        answers = evaluate(task, networks, split, options, device, precision)
+        for name, predictions in answers.items():
+            results[split][name] = task.score(split, predictions)
             correct = task.correct(split, predictions)
             if split == "test" and correct is not None:
-                correctness[name] = np.packbits(correct).tobytes().hex()
-        results[split] = scores
-    return {**results, "test_correct": correctness}
+                results["test_correct"][name] = np.packbits(correct).tobytes().hex()
+    return results
 
 
 def _seed(seed: int) -> None:

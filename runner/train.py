@@ -21,7 +21,7 @@ from tqdm import tqdm
 from dog import PolynomialDecayAverager
 from runner import checkpoint
 from runner.errors import Stopped
-from runner.order import Batches
+from runner.order import Batches, Parts, prepared
 from runner.record import RunFolder
 from runner.schedule import factor
 from runner.tracking import Tracker
@@ -31,6 +31,8 @@ from tasks.task import Task
 CHECK_EVERY = 10
 # Steps that are logged besides every log_every-th: DoG's step size grows most at the beginning.
 EARLY = (1, 2, 3, 5, 7)
+# The part of the time that checkpoints of a large network may take.
+SAVING_SHARE = 0.05
 # What is logged of a DoG optimizer's telemetry.
 TELEMETRY = ("eta", "rbar", "G", "gradient_norm", "distance", "skipped")
 
@@ -57,8 +59,8 @@ class Training:
         """Keep an iterate's weights, on the CPU, if none had a higher gain; of equals the first."""
         if name not in self.best or gain > self.best[name]["gain"]:
             weights = iterates(self)[name].state_dict()
-            copies = {key: tensor.detach().cpu().clone() for key, tensor in weights.items()}
-            self.best[name] = {"gain": gain, "step": self.step, "weights": copies}
+            copies = {key: tensor.detach().clone() for key, tensor in weights.items()}
+            self.best[name] = _on_cpu({"gain": gain, "step": self.step, "weights": copies})
 
     _scalars = ("step", "train_loss", "diverged", "train_seconds", "sessions", "metrics_bytes")
 
@@ -86,8 +88,13 @@ class Training:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.averager.load_state_dict(state["averager"])
-        self.best = state.get("best", {})
+        self.best = {name: _on_cpu(kept) for name, kept in state.get("best", {}).items()}
         self.sessions += 1
+
+
+def _on_cpu(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of an iterate, its weights where they take no memory of a GPU."""
+    return {**kept, "weights": {key: tensor.cpu() for key, tensor in kept["weights"].items()}}
 
 
 def train(
@@ -110,7 +117,8 @@ def train(
     keeps_best, higher = budget.get("checkpoint") == "best", task.higher_is_better
     base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     batches = Batches(task, budget["batch_size"], settings["seed"])
-    saved = clock = time.monotonic()
+    clock = time.monotonic()
+    due_at = clock + options["checkpoint_seconds"]  # when the next checkpoint is
 
     task.set_training(network)
     with (
@@ -118,7 +126,7 @@ def train(
         stop_request() as stop,
         progress_bar(training, steps, options["progress"]) as bar,
     ):
-        for batch in batches.loader(training.step, steps, options["workers"]):
+        for batch in prepared(batches, range(training.step, steps), options["workers"]):
             if training.diverged:
                 break
             inputs, targets = to_device(batch, device)
@@ -152,18 +160,21 @@ def train(
             due = keeps_best if last else step % budget["eval_every"] == 0
             if due and not training.diverged:
                 line = {"step": step}
-                for name, weights in iterates(training).items():
-                    answers = evaluate(task, weights, "validation", options, device, precision)
-                    score = line[f"validation_{name}"] = task.score("validation", answers)
+                networks = iterates(training)
+                answers = evaluate(task, networks, "validation", options, device, precision)
+                for name, predictions in answers.items():
+                    score = line[f"validation_{name}"] = task.score("validation", predictions)
                     if keeps_best:
                         training.keep_if_best(name, score if higher else -score)
                 log(line)
                 tracker.log(line)
                 task.set_training(network)
-            if stop.signum or last or time.monotonic() - saved > options["checkpoint_seconds"]:
+            if stop.signum or last or time.monotonic() > due_at:
                 training.metrics_bytes = log.size()
+                began = time.monotonic()
                 checkpoint.save(folder.checkpoint, training.state_dict())
-                saved = time.monotonic()
+                cost = time.monotonic() - began
+                due_at = began + max(options["checkpoint_seconds"], cost / SAVING_SHARE)
                 if stop.signum and not last:
                     raise Stopped(stop.signum, step)
             clock = time.monotonic()
@@ -177,20 +188,23 @@ def iterates(training: Training) -> dict[str, nn.Module]:
 @torch.no_grad()
 def evaluate(
     task: Task,
-    network: nn.Module,
+    networks: Mapping[str, nn.Module],
     split: str,
     options: Mapping[str, Any],
     device: torch.device,
     precision: str,
-) -> np.ndarray:
-    """Return the predictions for all of a split, [N, ...], in the split's order."""
-    network.eval()
-    parts = []
-    for indices in torch.arange(len(task.splits[split])).split(options["eval_batch_size"]):
-        inputs, _ = to_device(task.batch(split, indices), device)
-        with autocast(device, precision):
-            parts.append(task.predict(network, inputs).cpu())
-    return torch.cat(parts).numpy()
+) -> dict[str, np.ndarray]:
+    """Return each network's predictions for all of a split, [N, ...], in the split's order."""
+    parts: dict[str, list[Tensor]] = {name: [] for name in networks}
+    for network in networks.values():
+        network.eval()
+    batches = Parts(task, split, options["eval_batch_size"])
+    for batch in prepared(batches, range(len(batches)), options["workers"]):
+        inputs, _ = to_device(batch, device)
+        for name, network in networks.items():
+            with autocast(device, precision):
+                parts[name].append(task.predict(network, inputs).cpu())
+    return {name: torch.cat(predictions).numpy() for name, predictions in parts.items()}
 
 
 def step_size(optimizer: Optimizer) -> dict[str, float]:

@@ -12,11 +12,19 @@ from runner import config
 from runner.run import run
 
 # Long enough to be hit in mid-flight; a checkpoint after every step.
-LONG = ["train.steps=60", "train.eval_every=20", "checkpoint_seconds=0.0001"]
+LONG = ["train.steps=60", "train.eval_every=10", "checkpoint_seconds=0.0001"]
 CASES = [
     ["task=cifar", "opt=dog", "model.batch_norm=train"],
     ["task=movies", "opt=adam"],
-    ["task=probe_cifar", "opt=ldog", "train.checkpoint=best"],
+    ["task=probe_cifar", "opt=ldog"],
+    # A constant rate that is far too high: the best weights are of a step before the kill.
+    [
+        "task=logistic_wine",
+        "opt=sgd",
+        "opt.lr=300",
+        "opt.schedule=constant",
+        "train.checkpoint=best",
+    ],
 ]
 
 
@@ -48,6 +56,8 @@ def test_killed_run_ends_in_the_same_record_bit_for_bit(case, command, finish, t
     assert finish(*options, f"runs_dir={disturbed}")[0] == 0
 
     assert only_record(disturbed) == only_record(undisturbed)
+    best = only_record(undisturbed)[0]["results"].get("checkpoint_steps", {})
+    assert best.get("last") == (10 if "train.checkpoint=best" in case else None)
     (record,) = disturbed.glob("*/*/record.json")
     assert json.loads(record.read_text())["measured"]["sessions"] > 1
     assert not (record.parent / "checkpoint.pt").exists()

@@ -76,6 +76,16 @@ def test_best_checkpoint_by_validation_is_what_is_tested(made_up):
     assert results["validation"]["last"] > final["validation"]["last"]
 
 
+def test_bad_data_in_a_process_that_prepares_batches_is_one_line(made_up, monkeypatch):
+    def damaged(*_):
+        raise UserError("image 3 is damaged: give a whole copy")
+
+    monkeypatch.setattr(ImageClassification, "batch", damaged)
+    with pytest.raises(UserError) as refusal:
+        running.run(made_up("task=cifar", "workers=2"))
+    assert str(refusal.value) == "image 3 is damaged: give a whole copy"
+
+
 def test_finished_run_is_not_repeated(made_up, monkeypatch):
     first = running.run(made_up("task=cifar"))
     monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
