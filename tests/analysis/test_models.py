@@ -50,7 +50,7 @@ def test_red_over_tasks_by_hand(build):
     # On these tasks the median is task b's, whatever seeds are drawn of the others.
     assert (sgd.these_low, sgd.these_high) == pytest.approx((0.25, 0.25))
     assert (sgd.like_low, sgd.like_high) == pytest.approx((-0.5, 0.5))
-    assert (sgd.verdict_these, sgd.verdict_like) == ("worse", "inconclusive")
+    assert (sgd.verdict_these, sgd.verdict_like) == ("inconclusive", "inconclusive")
     assert (sgd.runs, sgd.hours) == (3, pytest.approx(1.5))
 
 
@@ -79,7 +79,21 @@ def test_six_tasks_bear_a_verdict_on_tasks_like_them_and_five_do_not(build):
     built = build(*made)
     assert line(built).verdict_like == "better"
     assert line(built[:5]).verdict_like == "inconclusive"
-    assert line(built[:5]).verdict_these == "better"
+
+
+def test_verdicts_on_these_tasks_need_five_seeds_of_several_tasks_and_students_t_of_one(build):
+    made = []
+    for task, seeds in (("a", 5), ("b", 5), ("c", 4)):
+        for seed in range(seeds):
+            made.append(made_up.record(0.8, opt="dog", seed=seed, task=task))
+            made.append(made_up.record(0.7 + 0.01 * seed, seed=seed, task=task))
+    built = build(*made)
+    assert line(built[:2]).verdict_these == "better"
+    assert line(built).verdict_these == "inconclusive"
+    # Errors 0.27 to 0.3 beside 0.2: RED −0.425, standard deviation 0.0645, quantile 3.182.
+    alone = line(built[2:])
+    assert alone.verdict_these == "better"
+    assert alone.these_high == pytest.approx(-0.425 + 3.182 * 0.0645 / 2, abs=1e-3)
 
 
 def test_a_task_with_few_errors_of_dog_is_dropped_and_named(build):
