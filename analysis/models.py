@@ -215,7 +215,7 @@ def display(frame: pd.DataFrame) -> pd.DataFrame:
     """The lines as a reader sees them: text, in named columns."""
     signed = text.signed
     is_dog = (frame["optimizer"] == DOG) & (frame["row"] == DEFAULT)
-    quartiles = zip(frame["red_q1"], frame["red_q3"], frame["tasks"], strict=True)
+    quartiles = frame["red_q1"].map(signed) + ", " + frame["red_q3"].map(signed)
     columns = {
         "model": frame["model"],
         "kind": frame["budget"],
@@ -223,12 +223,9 @@ def display(frame: pd.DataFrame) -> pd.DataFrame:
         "row": frame["row"],
         "tasks": frame["tasks"].astype(str),
         "median RED %": frame["red_median"].map(signed).mask(is_dog, "reference"),
-        "quartiles": [
-            f"{signed(low)}, {signed(high)}" if tasks else text.NONE
-            for low, high, tasks in quartiles
-        ],
-        "mean": frame["red_mean"].map(signed),
-        "of pairs": frame["pairs_median"].map(signed),
+        "quartiles": quartiles.mask(is_dog | (frame["tasks"] == 0), text.NONE),
+        "mean": frame["red_mean"].map(signed).mask(is_dog, text.NONE),
+        "of pairs": frame["pairs_median"].map(signed).mask(is_dog, text.NONE),
         "on these tasks": _intervals(frame, "these"),
         "on tasks like these": _intervals(frame, "like"),
         "diverged": frame["diverged"].astype(str),
@@ -289,8 +286,9 @@ def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
             )
     if 0 < frame["tasks"].max() < LEAST_TASKS:
         notes.append(
-            f"Fewer than {LEAST_TASKS} tasks say little of tasks like them: 1 − 2·½ᵀ is the most "
-            "that an interval over T tasks can cover, and no verdict is drawn from it."
+            f"Fewer than {LEAST_TASKS} tasks say little of tasks like them: the whole range of RED "
+            "over T tasks holds the median of all tasks like them with probability 1 − 2·½ᵀ, with "
+            "resampled seeds little more often, so no verdict is drawn."
         )
     return [
         *notes,

@@ -68,6 +68,9 @@ def test_dog_is_the_reference_and_judged_by_nobody(build):
     dog = line(build(*reported()), "dog")
     assert dog.red_median == 0 and np.isnan([dog.these_low, dog.like_high]).all()
     assert (dog.verdict_these, dog.verdict_like) == ("", "")
+    shown = models.display(models.build(build())).set_index("optimizer").loc["DoG"]
+    assert shown["median RED %"] == "reference"
+    assert shown[["quartiles", "mean", "of pairs"]].tolist() == ["–"] * 3
 
 
 def test_six_tasks_bear_a_verdict_on_tasks_like_them_and_five_do_not(build):
