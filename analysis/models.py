@@ -92,12 +92,13 @@ def mean_errors(tables: Sequence[Table]) -> pd.DataFrame:
 def groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
     """The tables of each protocol, budget and model: of a task's variants `_first_variant`."""
 
-    def whose(table: Table) -> tuple:
-        return tuple(table.problem[name] for name in GROUP)
-
-    for key, group in groupby(sorted(tables, key=whose), whose):
+    for key, group in groupby(sorted(tables, key=_whose), _whose):
         by_task = groupby(sorted(group, key=_task), _task)
         yield key, [_first_variant(list(variants)) for _, variants in by_task]
+
+
+def _whose(table: Table) -> tuple:
+    return tuple(table.problem[name] for name in GROUP)
 
 
 def _task(table: Table) -> str:
@@ -106,10 +107,25 @@ def _task(table: Table) -> str:
 
 def _first_variant(variants: list[Table]) -> Table:
     """The problem of a task with the most reported runs; of equals, that with the most steps."""
-    return max(
-        variants,
-        key=lambda one: (one.cells["tried"].sum(), one.problem.steps, one.problem.problem_id),
-    )
+    return max(variants, key=_rank)
+
+
+def _rank(table: Table) -> tuple[int, int, str]:
+    """What decides among variants: distinct reported runs, steps, and where all is equal the id."""
+    runs = table.cells.drop_duplicates(["optimizer", "setting"])["tried"].sum()
+    return int(runs), int(table.problem.steps), table.problem.problem_id
+
+
+def _left_out(table: Table, taken: Table) -> str:
+    """Why another variant of its task is taken."""
+    reason = "alike in runs and steps, where the greater id decides"
+    for mine, other, what in zip(
+        _rank(table), _rank(taken), ("reported runs", "steps"), strict=False
+    ):
+        if mine != other:
+            reason = f"with {text.count(mine)} {what}, fewer than its {text.count(other)}"
+            break
+    return f"Left out: {table.stem}, a variant of {taken.stem} {reason}."
 
 
 def _lines(tables: Sequence[Table]) -> dict[tuple[str, str], list[Line]]:
@@ -275,10 +291,11 @@ def _budget(group: list[Table]) -> str:
 def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
     """What was left out, and what the columns mean."""
     notes = [_budget(group) for _, group in groups(tables)]
-    taken = {table.stem: table for _, group in groups(tables) for table in group}
+    taken = {(whose, _task(table)): table for whose, group in groups(tables) for table in group}
     for table in tables:
-        if table.stem not in taken:
-            notes.append(f"Left out: {table.stem}, a variant of its task with fewer runs or steps.")
+        instead = taken[_whose(table), _task(table)]
+        if instead is not table:
+            notes.append(_left_out(table, instead))
     for line in _lines([*taken.values()]).get((DOG, DEFAULT), []):
         if line.errors and np.isnan(line.cell["red"]):
             notes.append(

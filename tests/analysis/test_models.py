@@ -131,6 +131,21 @@ def test_of_a_tasks_variants_the_one_with_the_most_runs_is_taken_and_the_other_n
     assert line(built).red_median == pytest.approx(0.25)
     (left_out,) = [note for note in notes(built) if note.startswith("- Left out")]
     assert f"a-efficientnet_lite0-lite-{variant['problem_id'][:6]}" in left_out
+    assert left_out.endswith("with 2 reported runs, fewer than its 4.")
+
+
+def test_a_run_of_two_rows_counts_once_for_its_variant_and_ties_are_named(build):
+    # SGD's default is also the rate that tuning chose: two rows of the same two runs.
+    short = [made_up.record(0.5, seed=seed) for seed in (0, 1)]
+    short += [made_up.record(score, seed=100, changed=changed)
+              for score, changed in ((0.6, None), (0.5, {"lr": 0.1}))]  # fmt: skip
+    long = [made_up.record(0.5, opt="dog", seed=seed, steps=10_000) for seed in (0, 1)]
+    taken = models.build(build(*short, *long))
+    assert taken["optimizer"].tolist() == ["dog"]
+    (left_out,) = [note for note in notes(build()) if note.startswith("- Left out")]
+    assert left_out.endswith("with 468 steps, fewer than its 10,000.")
+    alike = build(made_up.record(0.5, task="a"), made_up.record(0.5, task="a", augment="flip"))
+    assert sum("where the greater id decides" in note for note in notes(alike)) == 1
 
 
 def test_divergence_crashes_edges_and_break_even_are_counted(build):
