@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import text
-from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
+from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, is_reference
 from analysis.statistics import (
     LEAST_ERRORS,
     LEAST_SEEDS,
@@ -134,15 +134,11 @@ def _lines(tables: Sequence[Table]) -> dict[tuple[str, str], list[Line]]:
     for table in tables:
         cells = table.cells.to_dict("records")
         pairs = list(zip(cells, table.errors, strict=True))
-        dog = next((errors for cell, errors in pairs if _is_dog(cell)), {})
+        dog = next((errors for cell, errors in pairs if is_reference(cell)), {})
         for cell, errors in pairs:
             key = (cell["optimizer"], cell["row"])
             lines.setdefault(key, []).append(Line(table, cell, errors, dog))
     return lines
-
-
-def _is_dog(cell: Any) -> bool:
-    return bool(cell["optimizer"] == DOG and cell["row"] == DEFAULT)
 
 
 def _compare(lines: list[Line]) -> dict[str, Any]:
@@ -158,7 +154,7 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
         verdict(*(these if sure else UNKNOWN)),
         verdict(*(like if len(known) >= LEAST_TASKS else UNKNOWN)),
     ]
-    if _is_dog(first):
+    if is_reference(first):
         these, like, verdicts = UNKNOWN, UNKNOWN, ["", ""]
     return {
         **{key: first[key] for key in ("optimizer", "label", "row")},
@@ -230,7 +226,7 @@ def files(tables: list[Table]) -> dict[str, str]:
 def display(frame: pd.DataFrame) -> pd.DataFrame:
     """The lines as a reader sees them: text, in named columns."""
     signed = text.signed
-    is_dog = (frame["optimizer"] == DOG) & (frame["row"] == DEFAULT)
+    is_dog = is_reference(frame)
     quartiles = frame["red_q1"].map(signed) + ", " + frame["red_q3"].map(signed)
     columns = {
         "model": frame["model"],

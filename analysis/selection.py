@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import error, has_enough_errors
+from analysis.statistics import error, gain, has_enough_errors
 from runner import TUNING_SEED
 
 DOG = "dog"
@@ -90,6 +90,11 @@ def newest(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def is_reference(cells: Any) -> Any:
+    """Whether a line of a table, or each of a frame, is DoG's with its default settings."""
+    return (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)
+
+
 def validation_score(frame: pd.DataFrame) -> pd.Series:
     """The better iterate's validation score of each run, in the task's metric."""
     averaged = iterate(frame) == "averaged"
@@ -98,10 +103,10 @@ def validation_score(frame: pd.DataFrame) -> pd.Series:
 
 def iterate(frame: pd.DataFrame) -> pd.Series:
     """ "last" or "averaged": the iterate of each run that is better on validation."""
-    gain = frame["validation_averaged"] - frame["validation_last"]
-    gain = gain.where(frame["higher_is_better"], -gain)
+    more = frame["validation_averaged"] - frame["validation_last"]
+    better = gain(more, frame["higher_is_better"]) >= 0
     # A tie goes to the average; a run without an average has nan here and keeps its last iterate.
-    return pd.Series(np.where(gain >= 0, "averaged", "last"), index=frame.index)
+    return pd.Series(np.where(better, "averaged", "last"), index=frame.index)
 
 
 def is_grid_run(frame: pd.DataFrame) -> pd.Series:
@@ -121,7 +126,7 @@ def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
     """The tuning runs by optimizer and problem; a crashed run has no score and no RED (nan)."""
     runs = frame[frame["seed"] == TUNING_SEED]
     runs = runs.assign(
-        score=validation_score(runs).where(runs["higher_is_better"], -validation_score(runs)),
+        score=gain(validation_score(runs), runs["higher_is_better"]),
         error=error(validation_score(runs), runs["higher_is_better"]),
     )
     runs.loc[runs["status"] == "failed", ["score", "error"]] = np.nan

@@ -55,6 +55,12 @@ def error(score: ArrayLike, higher_is_better: ArrayLike) -> np.ndarray:
     return np.where(np.asarray(higher_is_better, dtype=bool), 1 - score, score)
 
 
+def gain(score: ArrayLike, higher_is_better: ArrayLike) -> np.ndarray:
+    """What is larger where the score is better, elementwise."""
+    score = np.asarray(score, dtype=float)
+    return np.where(np.asarray(higher_is_better, dtype=bool), score, -score)
+
+
 def relative_error_difference(dog_errors: ArrayLike, errors: ArrayLike) -> float:
     """RED of seed means, our headline: (mean err_DoG − mean err_x) / mean err_DoG.
 

@@ -17,6 +17,7 @@ from analysis.selection import (
     MODEL_TUNED_MEAN,
     choose,
     is_grid_run,
+    is_reference,
     iterate,
     newest,
     validation_score,
@@ -187,7 +188,7 @@ def _trials(current: pd.DataFrame) -> dict[str, Trials]:
     runs = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
     runs = scored(runs[is_grid_run(runs)]).sort_values(["learning_rate", "setting"])
     score = validation_score(runs)
-    gain = score.where(runs["higher_is_better"], -score)
+    gain = statistics.gain(score, runs["higher_is_better"])
     trials: dict[str, Trials] = {}
     whose = zip(runs["problem_id"], runs["optimizer"], strict=True)
     numbers = zip(gain, runs["error"], runs["seconds"], strict=True)
@@ -200,7 +201,7 @@ def _break_even(
     trials: Trials, cells: pd.DataFrame, errors: list[dict[int, float]]
 ) -> dict[str, statistics.BreakEven]:
     """Each grid's break-even with DoG's reported runs; empty where DoG has no RED."""
-    is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT) & cells["red"].notna()
+    is_dog = is_reference(cells) & cells["red"].notna()
     if not is_dog.any():
         return {}
     dog_error = fmean(errors[int(is_dog.argmax())].values())

@@ -11,6 +11,7 @@ from analysis.selection import (
     LEAVE_ONE_TASK_OUT,
     MODEL_TUNED,
     MODEL_TUNED_MEAN,
+    is_reference,
 )
 from analysis.statistics import LEAST_ERRORS, BreakEven, binomial_standard_error
 from runner import TUNING_SEED
@@ -43,7 +44,7 @@ def display(cells: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
     means = [_score(value, percent) for value in cells["test"]]
     widths = [_score(value, percent) for value in cells["test_half_width"]]
     pairs = zip(means, widths, strict=True)
-    is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)
+    is_dog = is_reference(cells)
     seeds = zip(cells["seeds"], cells["tried"], strict=True)
     return pd.DataFrame(
         {
@@ -114,7 +115,7 @@ def warnings(choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
             f"No model-tuned row for {optimizer}: its choice needs a run of DoG at the tuning seed "
             f"with at least {LEAST_ERRORS} validation errors, and a rate tried on all tasks."
         )
-    dog = cells[(cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)]
+    dog = cells[is_reference(cells)]
     if dog.empty or not dog["seeds"].iloc[0]:
         notes.append("No RED: DoG with its default settings has no reported run.")
     elif dog["red"].isna().all():
