@@ -11,7 +11,6 @@ import pandas as pd
 from analysis import text
 from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, is_reference
 from analysis.statistics import (
-    LEAST_ERRORS,
     LEAST_SEEDS,
     LEAST_TASKS,
     MARGIN,
@@ -294,9 +293,8 @@ def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
             notes.append(_left_out(table, instead))
     for line in _lines([*taken.values()]).get((DOG, DEFAULT), []):
         if line.errors and np.isnan(line.cell["red"]):
-            notes.append(
-                f"Dropped: {line.table.stem}, where DoG makes fewer than {LEAST_ERRORS} errors."
-            )
+            reason = text.without_red(line.table.problem)
+            notes.append(f"Dropped: {line.table.stem}, where DoG's runs {reason}.")
     if 0 < frame["tasks"].max() < LEAST_TASKS:
         notes.append(
             f"Fewer than {LEAST_TASKS} tasks say little of tasks like them: the whole range of RED "

@@ -132,7 +132,9 @@ def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
     runs.loc[runs["status"] == "failed", ["score", "error"]] = np.nan
     reference = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
     enough = has_enough_errors(
-        reference["error"], reference["validation_examples"].astype("float64")
+        reference["error"],
+        reference["validation_examples"].astype("float64"),
+        reference["higher_is_better"],
     )
     dog_errors = reference[enough].set_index("problem_id")["error"].to_dict()
     dog_error = runs["problem_id"].map(dog_errors).astype("float64")

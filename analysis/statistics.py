@@ -84,10 +84,17 @@ def relative_error_difference_of_pairs(dog_errors: ArrayLike, errors: ArrayLike)
     return float(np.mean((dog[:, None] - other[None, :]) / dog[:, None]))
 
 
-def has_enough_errors(dog_error: ArrayLike, examples: ArrayLike) -> np.ndarray:
-    """Whether DoG errs on at least `LEAST_ERRORS` examples, elementwise; nan gives False."""
+def has_enough_errors(
+    dog_error: ArrayLike, examples: ArrayLike, higher_is_better: ArrayLike = True
+) -> np.ndarray:
+    """Whether DoG errs on at least `LEAST_ERRORS` examples, elementwise; nan gives False.
+
+    Where lower is better (a suboptimality) the error counts no examples, and any above 0 is enough.
+    """
+    dog_error = np.asarray(dog_error, dtype=float)
     # With a tolerance, because (1 − 0.99) · 1000 is a little less or more than 10.
-    return np.asarray(dog_error, float) * np.asarray(examples, float) > LEAST_ERRORS - 1e-6
+    several = dog_error * np.asarray(examples, dtype=float) > LEAST_ERRORS - 1e-6
+    return np.where(np.asarray(higher_is_better, dtype=bool), several, dog_error > 0)
 
 
 def binomial_standard_error(proportion: float, examples: int) -> float:

@@ -41,7 +41,7 @@ LEFT = ["task", "model", "protocol", "optimizer", "row"]
 
 # What a cell is made from; few columns are faster to filter.
 _RUN = ["optimizer", "label", "setting", "opt_default", "status", "test", "error", "test_last"]
-_RUN += ["seed", "test_averaged", "test_examples", "seconds"]
+_RUN += ["seed", "test_averaged", "test_examples", "seconds", "higher_is_better"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
         cells, errors = compare(runs[problem_id], chosen)
         caught_up = _break_even(trials.get(problem_id, {}), cells, errors)
         notes = [
-            *text.warnings(chosen, cells),
+            *text.warnings(problem, chosen, cells),
             *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
             *old[tuple(problem[STEM])],
             *text.explanations(problem, chosen, cells),
@@ -147,7 +147,7 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
     mean, half_width = statistics.student_t(done["test"])
     red = of_pairs = np.nan
     if dog["error"].size and statistics.has_enough_errors(
-        dog["error"].mean(), dog["test_examples"][0]
+        dog["error"].mean(), dog["test_examples"][0], dog["higher_is_better"][0]
     ):
         red = statistics.relative_error_difference(dog["error"], done["error"])
         of_pairs = statistics.relative_error_difference_of_pairs(dog["error"], done["error"])

@@ -103,7 +103,7 @@ def latex(table: pd.DataFrame, left: Sequence[str] = ()) -> str:
     return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
-def warnings(choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+def warnings(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     """What is missing in this table, and why."""
     notes = []
     tuned = choices[choices["row"] != DEFAULT]
@@ -113,18 +113,25 @@ def warnings(choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     for optimizer in sorted(set(tuned["optimizer"]) - by_model):
         notes.append(
             f"No model-tuned row for {optimizer}: its choice needs a run of DoG at the tuning seed "
-            f"with at least {LEAST_ERRORS} validation errors, and a rate tried on all tasks."
+            f"that does not {without_red(problem)} on validation, and a rate tried on all tasks."
         )
     dog = cells[is_reference(cells)]
     if dog.empty or not dog["seeds"].iloc[0]:
         notes.append("No RED: DoG with its default settings has no reported run.")
     elif dog["red"].isna().all():
-        notes.append(f"No RED: DoG makes fewer than {LEAST_ERRORS} errors on the test set.")
+        notes.append(f"No RED: DoG's runs {without_red(problem)} on the test set.")
     if (cells["seeds"] == 1).any():
         notes.append("A row of one seed has no interval.")
     if (cells["seeds"] < cells["tried"]).any():
         notes.append("Crashed runs are left out of the means, never imputed: see the seeds.")
     return notes
+
+
+def without_red(problem: pd.Series) -> str:
+    """What runs of DoG do that have no RED (`statistics.has_enough_errors`)."""
+    if problem.higher_is_better:
+        return f"make fewer than {LEAST_ERRORS} errors"
+    return f"reach a {problem.metric} of 0"
 
 
 def difference(problem: pd.Series, rival: pd.Series) -> str:

@@ -72,6 +72,12 @@ def test_ten_errors_of_dog_are_enough_and_nine_are_not():
     assert enough.tolist() == [True, False, False, False]
 
 
+def test_where_lower_is_better_any_error_of_dog_is_enough():
+    # A suboptimality of 1e-5 on 100 examples is no fraction of them.
+    enough = statistics.has_enough_errors([1e-5, 0, np.nan, 1e-5], 100, [False] * 3 + [True])
+    assert enough.tolist() == [True, False, False, False]
+
+
 def test_binomial_standard_error_by_hand():
     assert statistics.binomial_standard_error(0.8, 1600) == pytest.approx(0.01)
 

@@ -251,6 +251,16 @@ def test_where_lower_is_better_the_metric_is_shown_in_its_own_unit(frame_of):
     assert cells_of(frame).loc["default"].red == pytest.approx(0.5)
 
 
+def test_where_lower_is_better_a_small_error_of_dog_has_red_and_none_says_why(frame_of):
+    lower = {"higher_is_better": False, "examples": 100}
+    made = [made_up.record(1e-5, opt="dog", seed=seed, **lower) for seed in (0, 100)]
+    frame = frame_of(*made, made_up.record(5e-6, **lower), made_up.record(5e-6, seed=100, **lower))
+    assert cells_of(frame)["red"].tolist() == pytest.approx([0.5] * 3)
+    assert "model-tuned" in cells_of(frame).index
+    frame = frame_of(made_up.record(0.0, opt="dog", task="solved", **lower))
+    assert "No RED: DoG's runs reach a loss of 0" in notes_of(frame)
+
+
 def test_render_shows_the_wanted_problems_only(frame_of):
     frame = frame_of(made_up.record(0.8), made_up.record(0.8, task="movies"))
     made = tables.build(frame)
