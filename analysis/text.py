@@ -25,11 +25,11 @@ def heading(problem: pd.Series) -> str:
     """What the numbers of a problem's table rest on, in a line."""
     better = "higher" if problem.higher_is_better else "lower"
     sizes = {
-        "training": problem.train_examples,
-        "validation": problem.validation_examples,
-        "test": problem.test_examples,
+        "training": _setting(problem, "train_examples"),
+        "validation": count(problem.validation_examples),
+        "test": count(problem.test_examples),
     }
-    examples = ", ".join(f"{count(size)} {split}" for split, size in sizes.items())
+    examples = ", ".join(f"{size} {split}" for split, size in sizes.items())
     return (
         f"Test {problem.metric} ({better} is better) after {count(problem.steps)} steps "
         f"of batch size {count(problem.batch_size)}; {examples} examples; "
@@ -134,12 +134,18 @@ def without_red(problem: pd.Series) -> str:
     return f"reach a {problem.metric} of 0"
 
 
+def _setting(problem: pd.Series, key: str) -> str:
+    """One of `_HEADING`; a missing number of training examples means all of them."""
+    value = problem[key]
+    return "all" if key == "train_examples" and pd.isna(value) else count(value)
+
+
 def difference(problem: pd.Series, rival: pd.Series) -> str:
     """What tells apart two problems of the same task, model and protocol."""
     parts = [
-        f"{name} {count(problem[key])} here, {count(rival[key])} there"
+        f"{name} {_setting(problem, key)} here, {_setting(rival, key)} there"
         for key, name in _HEADING.items()
-        if count(problem[key]) != count(rival[key])
+        if _setting(problem, key) != _setting(rival, key)
     ]
     here, there = (set(one["problem_settings"].split("; ")) for one in (problem, rival))
     parts += [f"{text} here" for text in sorted(here - there)]
@@ -150,11 +156,12 @@ def difference(problem: pd.Series, rival: pd.Series) -> str:
 
 def explanations(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     """What the columns and rows of this table mean."""
+    diverged = "majority class" if problem.higher_is_better else "start"
     notes = [
         f"{problem.metric}: of the last or the averaged iterate, whichever is better on validation "
         "in that run; the next two columns show both.",
         "±: half width of Student's 95 % t interval over seeds; a diverged run counts as the "
-        "majority class.",
+        f"{diverged}.",
         "RED: how much smaller the mean error is than DoG's, (err_DoG − err) / err_DoG; positive "
         "is better than DoG.",
     ]

@@ -248,6 +248,7 @@ def test_where_lower_is_better_the_metric_is_shown_in_its_own_unit(frame_of):
     )
     (table,) = tables.build(frame)
     assert text.display(table.cells, table.problem)["loss"].tolist() == ["2.4", "1.2"]
+    assert "a diverged run counts as the start" in notes_of(frame)
     assert cells_of(frame).loc["default"].red == pytest.approx(0.5)
 
 
@@ -259,6 +260,14 @@ def test_where_lower_is_better_a_small_error_of_dog_has_red_and_none_says_why(fr
     assert "model-tuned" in cells_of(frame).index
     frame = frame_of(made_up.record(0.0, opt="dog", task="solved", **lower))
     assert "No RED: DoG's runs reach a loss of 0" in notes_of(frame)
+
+
+def test_without_a_number_of_training_examples_they_are_all(frame_of):
+    whole = made_up.record(0.8, opt="dog", train_examples=None)
+    (table,) = tables.build(frame_of(whole))
+    assert "; all training, 1,000 validation" in text.heading(table.problem)
+    frame = frame_of(made_up.record(0.8, opt="dog"))
+    assert "training examples all here, 5,000 there" in notes_of(frame)
 
 
 def test_render_shows_the_wanted_problems_only(frame_of):
