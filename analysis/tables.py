@@ -85,7 +85,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
             *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
             *old[tuple(problem[STEM])],
             *text.explanations(problem, chosen, cells),
-            *text.break_even(caught_up, cells),
+            *text.break_even(caught_up, chosen, cells),
         ]
         tables.append(Table(stem, problem, cells, errors, caught_up, notes))
     return tables

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.selection import (
     DEFAULT,
     DOG,
+    INSTANCE_TUNED,
     LEAVE_ONE_TASK_OUT,
     MODEL_TUNED,
     MODEL_TUNED_MEAN,
@@ -205,17 +206,23 @@ def _by_tasks(choices: pd.DataFrame | None) -> list[tuple[str, dict[str, int]]]:
     return sorted(found.items())
 
 
-def break_even(curves: dict[str, BreakEven], cells: pd.DataFrame) -> list[str]:
+def break_even(
+    curves: dict[str, BreakEven], choices: pd.DataFrame, cells: pd.DataFrame
+) -> list[str]:
     """Where tuning catches up with DoG, in runs and in time."""
+    tuned = choices[choices["row"] == INSTANCE_TUNED]
+    charged = dict(zip(tuned["optimizer"], tuned["tuning_runs"], strict=True))
     labels = dict(zip(cells["optimizer"], cells["label"], strict=True))
     parts = []
     for optimizer, curve in curves.items():
         tried = len(curve.errors)
+        crashed = charged[optimizer] - tried
+        without = f" ({crashed} of the {charged[optimizer]} tried crashed)" if crashed else ""
         if curve.runs is None:
-            parts.append(f"{labels[optimizer]} never catches up with DoG in {tried} runs")
+            parts.append(f"{labels[optimizer]} never catches up with DoG in {tried} runs{without}")
         else:
             time = duration(curve.hours[curve.runs - 1])
-            runs = f"{curve.runs} of {tried} runs, {time}"
+            runs = f"{curve.runs} of {tried} runs{without}, {time}"
             parts.append(f"{labels[optimizer]} catches up with DoG after {runs}")
     if not parts:
         return []

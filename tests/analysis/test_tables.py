@@ -136,6 +136,14 @@ def test_runs_and_hours_include_the_tuning(frame_of):
     assert cells["hours"].to_dict() == pytest.approx(hours)
 
 
+def test_break_even_says_how_many_of_the_tuning_runs_crashed(frame_of):
+    tuning = [made_up.record(score, seed=100, changed=with_rate(rate), seconds=1800)
+              for rate, score in ((0.01, 0.7), (0.1, 0.8))]  # fmt: skip
+    crash = made_up.failure(seed=100, changed={"lr": 1.0})
+    notes = notes_of(frame_of(*tuning, crash, made_up.record(0.8, opt="dog")))
+    assert "SGD catches up with DoG after 2 of 2 runs (1 of the 3 tried crashed), 60 min" in notes
+
+
 def notes_of(frame):
     return "\n".join(note for table in tables.build(frame) for note in table.notes)
 
