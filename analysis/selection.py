@@ -53,7 +53,8 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     - tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time);
     - tuning_runs_elsewhere: the runs on other tasks without which there is no such choice, where
       it uses nothing of this task;
-    - tuning_tasks: the tasks that it rests on, joined by ", ".
+    - tuning_tasks: the tasks that it rests on, joined by ", "; where they were run for other steps
+      than this one, these are named.
 
     An optimizer without a grid has the default only; so has one without tuning runs.
     """
@@ -155,22 +156,34 @@ def _tuned_rows(
     if not done:
         return
     others = [problems[problem_id] for problem_id in sorted(rivals)]
-    alike = [one for near in _one_problem_a_task(here, others) for one in rivals[near]]
+    near = _one_problem_a_task(here, others)
+    alike = [one for problem_id in near for one in rivals[problem_id]]
+    names = {problems[one]["task"]: _name(problems[one], here) for one in near}
     by_red = _best_over_tasks(alike, "red", median, done)
     if by_red is not None:
-        yield _tuned(tried, MODEL_TUNED, by_red, _tasks(alike, "red"))
+        yield _tuned(tried, MODEL_TUNED, by_red, _named(_tasks(alike, "red"), names))
         by_score = _best_over_tasks(alike, "score", fmean, done)
         if by_score not in (None, by_red):
-            yield _tuned(tried, MODEL_TUNED_MEAN, by_score, _tasks(alike, "score"))
+            yield _tuned(tried, MODEL_TUNED_MEAN, by_score, _named(_tasks(alike, "score"), names))
     tasks = [task for task in _tasks(alike, "red") if task != here["task"]]
     elsewhere = [trial for trial in alike if trial["task"] in tasks]
     unseen = _best_over_tasks(elsewhere, "red", median, {one["setting"] for one in elsewhere})
     if unseen is not None:
-        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, unseen, tasks)
+        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, unseen, _named(tasks, names))
         free = {"tuning_runs": 0, "tuning_seconds": 0.0}
         yield row | free | {"tuning_runs_elsewhere": row["tuning_runs"]}
     by_instance = _first((one["score"], one["learning_rate"], one["setting"]) for one in tried)
-    yield _tuned(tried, INSTANCE_TUNED, by_instance, [here["task"]])
+    yield _tuned(tried, INSTANCE_TUNED, by_instance, here["task"])
+
+
+def _name(problem: Problem, here: Problem) -> str:
+    """The problem's task, and its steps where the problem `here` has others."""
+    steps = problem["steps"]
+    return problem["task"] + ("" if steps == here["steps"] else f" at {steps:,} steps")
+
+
+def _named(tasks: list[str], names: dict[str, str]) -> str:
+    return ", ".join(names[task] for task in tasks)
 
 
 def _known(value: float) -> bool:
@@ -247,7 +260,7 @@ def _default(runs: pd.DataFrame) -> dict:
     }
 
 
-def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: list[str]) -> dict:
+def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: str) -> dict:
     chosen = next(trial for trial in tried if trial["setting"] == setting)
     rates = [trial["learning_rate"] for trial in tried if _known(trial["score"])]
     return {
@@ -258,5 +271,5 @@ def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: list[str]) 
         "tuning_runs": len(tried),
         "tuning_seconds": sum(one["seconds"] for one in tried if _known(one["seconds"])),
         "tuning_runs_elsewhere": 0,
-        "tuning_tasks": ", ".join(tasks),
+        "tuning_tasks": tasks,
     }
