@@ -63,6 +63,14 @@ def test_red_is_of_each_sides_own_dog(frame_of):
     assert cells["DoG"]["red"] == 0
 
 
+def test_below_ten_errors_of_our_dog_there_is_no_red_and_the_tuning_seed_is_explained(frame_of):
+    dog = made_up.record(1 - 9 / 2000, opt="dog", **PAPER)
+    frame = frame_of(dog, made_up.record(0.9, changed={"lr": 0.1}, seed=100, **PAPER))
+    assert np.isnan([cell["red"] for cell in cells_of(frame)]).all()
+    notes = published.files(frame)["published.md"]
+    assert "alone is compared with DoG's mean over its reported seeds" in notes
+
+
 def test_departures_from_the_papers_budget_are_named(frame_of):
     small = made_up.record(0.5, opt="dog", **CIFAR | {"steps": 468}, batch_size=32)
     (cell,) = cells_of(frame_of(small))
