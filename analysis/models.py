@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from analysis import text
-from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
+from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, is_reference
 from analysis.statistics import (
-    LEAST_ERRORS,
+    LEAST_SEEDS,
     LEAST_TASKS,
     MARGIN,
+    RESAMPLES,
     UNKNOWN,
-    bootstrap_intervals,
+    intervals_over_tasks,
     performance_profile,
     verdict,
 )
@@ -53,8 +54,9 @@ def build(tables: Iterable[Table]) -> pd.DataFrame:
     - these_low, these_high: the 95 % interval of red_median "on these tasks", like_low and
       like_high: "on tasks like these"; nan where unknown (`statistics.Intervals`);
     - verdict_these, verdict_like: what the interval says of DoG against the optimizer
-      (`statistics.verdict`); "" for DoG itself. Over fewer than `LEAST_TASKS` tasks verdict_like is
-      always inconclusive;
+      (`statistics.verdict`); "" for DoG itself. verdict_these is always inconclusive over several
+      tasks of which one has fewer than `LEAST_SEEDS` seeds of either side, and verdict_like over
+      fewer than `LEAST_TASKS` tasks;
     - near_best: the part of all the group's tasks on which the mean error is at most 1 + `MARGIN`
       times the smallest of any line (`statistics.performance_profile`);
     - diverged, crashed: reported runs; edges: tasks whose rate is at the edge of the grid;
@@ -89,12 +91,13 @@ def mean_errors(tables: Sequence[Table]) -> pd.DataFrame:
 def groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
     """The tables of each protocol, budget and model: of a task's variants `_first_variant`."""
 
-    def whose(table: Table) -> tuple:
-        return tuple(table.problem[name] for name in GROUP)
-
-    for key, group in groupby(sorted(tables, key=whose), whose):
+    for key, group in groupby(sorted(tables, key=_whose), _whose):
         by_task = groupby(sorted(group, key=_task), _task)
         yield key, [_first_variant(list(variants)) for _, variants in by_task]
+
+
+def _whose(table: Table) -> tuple:
+    return tuple(table.problem[name] for name in GROUP)
 
 
 def _task(table: Table) -> str:
@@ -103,10 +106,25 @@ def _task(table: Table) -> str:
 
 def _first_variant(variants: list[Table]) -> Table:
     """The problem of a task with the most reported runs; of equals, that with the most steps."""
-    return max(
-        variants,
-        key=lambda one: (one.cells["tried"].sum(), one.problem.steps, one.problem.problem_id),
-    )
+    return max(variants, key=_rank)
+
+
+def _rank(table: Table) -> tuple[int, int, str]:
+    """What decides among variants: distinct reported runs, steps, and where all is equal the id."""
+    runs = table.cells.drop_duplicates(["optimizer", "setting"])["tried"].sum()
+    return int(runs), int(table.problem.steps), table.problem.problem_id
+
+
+def _left_out(table: Table, taken: Table) -> str:
+    """Why another variant of its task is taken."""
+    reason = "alike in runs and steps, where the greater id decides"
+    for mine, other, what in zip(
+        _rank(table), _rank(taken), ("reported runs", "steps"), strict=False
+    ):
+        if mine != other:
+            reason = f"with {text.count(mine)} {what}, fewer than its {text.count(other)}"
+            break
+    return f"Left out: {table.stem}, a variant of {taken.stem} {reason}."
 
 
 def _lines(tables: Sequence[Table]) -> dict[tuple[str, str], list[Line]]:
@@ -115,15 +133,11 @@ def _lines(tables: Sequence[Table]) -> dict[tuple[str, str], list[Line]]:
     for table in tables:
         cells = table.cells.to_dict("records")
         pairs = list(zip(cells, table.errors, strict=True))
-        dog = next((errors for cell, errors in pairs if _is_dog(cell)), {})
+        dog = next((errors for cell, errors in pairs if is_reference(cell)), {})
         for cell, errors in pairs:
             key = (cell["optimizer"], cell["row"])
             lines.setdefault(key, []).append(Line(table, cell, errors, dog))
     return lines
-
-
-def _is_dog(cell: Any) -> bool:
-    return bool(cell["optimizer"] == DOG and cell["row"] == DEFAULT)
 
 
 def _compare(lines: list[Line]) -> dict[str, Any]:
@@ -131,11 +145,15 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
     first = lines[0].cell
     known = [line for line in lines if np.isfinite(line.cell["red"])]
     by_seed = [_by_seed(line) for line in known]
-    intervals = bootstrap_intervals([dog for dog, _ in by_seed], [other for _, other in by_seed])
+    intervals = intervals_over_tasks([dog for dog, _ in by_seed], [other for _, other in by_seed])
     these, like = intervals.on_these_tasks, intervals.on_tasks_like_these
-    of_all = like if len(known) >= LEAST_TASKS else UNKNOWN
-    verdicts: list[str] = [verdict(*these), verdict(*of_all)]
-    if _is_dog(first):
+    seeds = min((len(side) for one in known for side in (one.errors, one.dog_errors)), default=0)
+    sure = len(known) == 1 or seeds >= LEAST_SEEDS
+    verdicts: list[str] = [
+        verdict(*(these if sure else UNKNOWN)),
+        verdict(*(like if len(known) >= LEAST_TASKS else UNKNOWN)),
+    ]
+    if is_reference(first):
         these, like, verdicts = UNKNOWN, UNKNOWN, ["", ""]
     return {
         **{key: first[key] for key in ("optimizer", "label", "row")},
@@ -207,8 +225,8 @@ def files(tables: list[Table]) -> dict[str, str]:
 def display(frame: pd.DataFrame) -> pd.DataFrame:
     """The lines as a reader sees them: text, in named columns."""
     signed = text.signed
-    is_dog = (frame["optimizer"] == DOG) & (frame["row"] == DEFAULT)
-    quartiles = zip(frame["red_q1"], frame["red_q3"], frame["tasks"], strict=True)
+    is_dog = is_reference(frame)
+    quartiles = frame["red_q1"].map(signed) + ", " + frame["red_q3"].map(signed)
     columns = {
         "model": frame["model"],
         "kind": frame["budget"],
@@ -216,12 +234,9 @@ def display(frame: pd.DataFrame) -> pd.DataFrame:
         "row": frame["row"],
         "tasks": frame["tasks"].astype(str),
         "median RED %": frame["red_median"].map(signed).mask(is_dog, "reference"),
-        "quartiles": [
-            f"{signed(low)}, {signed(high)}" if tasks else text.NONE
-            for low, high, tasks in quartiles
-        ],
-        "mean": frame["red_mean"].map(signed),
-        "of pairs": frame["pairs_median"].map(signed),
+        "quartiles": quartiles.mask(is_dog | (frame["tasks"] == 0), text.NONE),
+        "mean": frame["red_mean"].map(signed).mask(is_dog, text.NONE),
+        "of pairs": frame["pairs_median"].map(signed).mask(is_dog, text.NONE),
         "on these tasks": _intervals(frame, "these"),
         "on tasks like these": _intervals(frame, "like"),
         "diverged": frame["diverged"].astype(str),
@@ -271,27 +286,30 @@ def _budget(group: list[Table]) -> str:
 def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
     """What was left out, and what the columns mean."""
     notes = [_budget(group) for _, group in groups(tables)]
-    taken = {table.stem: table for _, group in groups(tables) for table in group}
+    taken = {(whose, _task(table)): table for whose, group in groups(tables) for table in group}
     for table in tables:
-        if table.stem not in taken:
-            notes.append(f"Left out: {table.stem}, a variant of its task with fewer runs or steps.")
+        instead = taken[_whose(table), _task(table)]
+        if instead is not table:
+            notes.append(_left_out(table, instead))
     for line in _lines([*taken.values()]).get((DOG, DEFAULT), []):
         if line.errors and np.isnan(line.cell["red"]):
-            notes.append(
-                f"Dropped: {line.table.stem}, where DoG makes fewer than {LEAST_ERRORS} errors."
-            )
+            reason = text.without_red(line.table.problem)
+            notes.append(f"Dropped: {line.table.stem}, where DoG's runs {reason}.")
     if 0 < frame["tasks"].max() < LEAST_TASKS:
         notes.append(
-            f"Fewer than {LEAST_TASKS} tasks say little of tasks like them: 1 − 2·½ᵀ is the most "
-            "that an interval over T tasks can cover, and no verdict is drawn from it."
+            f"Fewer than {LEAST_TASKS} tasks say little of tasks like them: the whole range of RED "
+            "over T tasks holds the median of all tasks like them with probability 1 − 2·½ᵀ, with "
+            "resampled seeds little more often, so no verdict is drawn."
         )
     return [
         *notes,
         "RED: how much smaller the mean error is than DoG's on a task, (err_DoG − err) / err_DoG; "
         "positive is better than DoG. The median, quartiles and mean are over the tasks; of pairs: "
         "the median of RED as published, averaged over all pairs of seeds.",
-        "95 % intervals of the median by 10,000 resamples: on these tasks (resampled: seeds; with "
-        "5 of them it covers 84 to 90 %), on tasks like these (resampled: tasks, then seeds).",
+        "95 % intervals of the median. On these tasks: of one task Student's t of RED over seeds; "
+        f"of several by {RESAMPLES:,} resamples of the seeds, which cover 86 to 91 % with 5 seeds "
+        f"and 78 to 86 % with 3, so that fewer than {LEAST_SEEDS} bear no verdict. On tasks like "
+        "these: resampled are tasks, then seeds.",
         f"After the interval its verdict: DoG is better (RED below 0), non-inferior (below "
         f"{100 * MARGIN:g} %, the margin fixed before any run: close to the rival), worse (above 0 "
         "and not below the margin), or it is inconclusive.",

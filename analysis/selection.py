@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import error, has_enough_errors
+from analysis.statistics import error, gain, has_enough_errors
 from runner import TUNING_SEED
 
 DOG = "dog"
@@ -53,7 +53,8 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     - tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time);
     - tuning_runs_elsewhere: the runs on other tasks without which there is no such choice, where
       it uses nothing of this task;
-    - tuning_tasks: the tasks that it rests on, joined by ", ".
+    - tuning_tasks: the tasks that it rests on, joined by ", "; where they were run for other steps
+      than this one, these are named.
 
     An optimizer without a grid has the default only; so has one without tuning runs.
     """
@@ -90,6 +91,11 @@ def newest(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def is_reference(cells: Any) -> Any:
+    """Whether a line of a table, or each of a frame, is DoG's with its default settings."""
+    return (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)
+
+
 def validation_score(frame: pd.DataFrame) -> pd.Series:
     """The better iterate's validation score of each run, in the task's metric."""
     averaged = iterate(frame) == "averaged"
@@ -98,10 +104,10 @@ def validation_score(frame: pd.DataFrame) -> pd.Series:
 
 def iterate(frame: pd.DataFrame) -> pd.Series:
     """ "last" or "averaged": the iterate of each run that is better on validation."""
-    gain = frame["validation_averaged"] - frame["validation_last"]
-    gain = gain.where(frame["higher_is_better"], -gain)
+    more = frame["validation_averaged"] - frame["validation_last"]
+    better = gain(more, frame["higher_is_better"]) >= 0
     # A tie goes to the average; a run without an average has nan here and keeps its last iterate.
-    return pd.Series(np.where(gain >= 0, "averaged", "last"), index=frame.index)
+    return pd.Series(np.where(better, "averaged", "last"), index=frame.index)
 
 
 def is_grid_run(frame: pd.DataFrame) -> pd.Series:
@@ -121,13 +127,15 @@ def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
     """The tuning runs by optimizer and problem; a crashed run has no score and no RED (nan)."""
     runs = frame[frame["seed"] == TUNING_SEED]
     runs = runs.assign(
-        score=validation_score(runs).where(runs["higher_is_better"], -validation_score(runs)),
+        score=gain(validation_score(runs), runs["higher_is_better"]),
         error=error(validation_score(runs), runs["higher_is_better"]),
     )
     runs.loc[runs["status"] == "failed", ["score", "error"]] = np.nan
     reference = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
     enough = has_enough_errors(
-        reference["error"], reference["validation_examples"].astype("float64")
+        reference["error"],
+        reference["validation_examples"].astype("float64"),
+        reference["higher_is_better"],
     )
     dog_errors = reference[enough].set_index("problem_id")["error"].to_dict()
     dog_error = runs["problem_id"].map(dog_errors).astype("float64")
@@ -148,22 +156,34 @@ def _tuned_rows(
     if not done:
         return
     others = [problems[problem_id] for problem_id in sorted(rivals)]
-    alike = [one for near in _one_problem_a_task(here, others) for one in rivals[near]]
+    near = _one_problem_a_task(here, others)
+    alike = [one for problem_id in near for one in rivals[problem_id]]
+    names = {problems[one]["task"]: _name(problems[one], here) for one in near}
     by_red = _best_over_tasks(alike, "red", median, done)
     if by_red is not None:
-        yield _tuned(tried, MODEL_TUNED, by_red, _tasks(alike, "red"))
+        yield _tuned(tried, MODEL_TUNED, by_red, _named(_tasks(alike, "red"), names))
         by_score = _best_over_tasks(alike, "score", fmean, done)
         if by_score not in (None, by_red):
-            yield _tuned(tried, MODEL_TUNED_MEAN, by_score, _tasks(alike, "score"))
+            yield _tuned(tried, MODEL_TUNED_MEAN, by_score, _named(_tasks(alike, "score"), names))
     tasks = [task for task in _tasks(alike, "red") if task != here["task"]]
     elsewhere = [trial for trial in alike if trial["task"] in tasks]
     unseen = _best_over_tasks(elsewhere, "red", median, {one["setting"] for one in elsewhere})
     if unseen is not None:
-        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, unseen, tasks)
+        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, unseen, _named(tasks, names))
         free = {"tuning_runs": 0, "tuning_seconds": 0.0}
         yield row | free | {"tuning_runs_elsewhere": row["tuning_runs"]}
     by_instance = _first((one["score"], one["learning_rate"], one["setting"]) for one in tried)
-    yield _tuned(tried, INSTANCE_TUNED, by_instance, [here["task"]])
+    yield _tuned(tried, INSTANCE_TUNED, by_instance, here["task"])
+
+
+def _name(problem: Problem, here: Problem) -> str:
+    """The problem's task, and its steps where the problem `here` has others."""
+    steps = problem["steps"]
+    return problem["task"] + ("" if steps == here["steps"] else f" at {steps:,} steps")
+
+
+def _named(tasks: list[str], names: dict[str, str]) -> str:
+    return ", ".join(names[task] for task in tasks)
 
 
 def _known(value: float) -> bool:
@@ -240,7 +260,7 @@ def _default(runs: pd.DataFrame) -> dict:
     }
 
 
-def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: list[str]) -> dict:
+def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: str) -> dict:
     chosen = next(trial for trial in tried if trial["setting"] == setting)
     rates = [trial["learning_rate"] for trial in tried if _known(trial["score"])]
     return {
@@ -251,5 +271,5 @@ def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: list[str]) 
         "tuning_runs": len(tried),
         "tuning_seconds": sum(one["seconds"] for one in tried if _known(one["seconds"])),
         "tuning_runs_elsewhere": 0,
-        "tuning_tasks": ", ".join(tasks),
+        "tuning_tasks": tasks,
     }

@@ -17,6 +17,7 @@ from analysis.selection import (
     MODEL_TUNED_MEAN,
     choose,
     is_grid_run,
+    is_reference,
     iterate,
     newest,
     validation_score,
@@ -40,7 +41,7 @@ LEFT = ["task", "model", "protocol", "optimizer", "row"]
 
 # What a cell is made from; few columns are faster to filter.
 _RUN = ["optimizer", "label", "setting", "opt_default", "status", "test", "error", "test_last"]
-_RUN += ["seed", "test_averaged", "test_examples", "seconds"]
+_RUN += ["seed", "test_averaged", "test_examples", "seconds", "higher_is_better"]
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,11 @@ def build(frame: pd.DataFrame) -> list[Table]:
         cells, errors = compare(runs[problem_id], chosen)
         caught_up = _break_even(trials.get(problem_id, {}), cells, errors)
         notes = [
-            *text.warnings(chosen, cells),
+            *text.warnings(problem, chosen, cells),
             *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
             *old[tuple(problem[STEM])],
             *text.explanations(problem, chosen, cells),
-            *text.break_even(caught_up, cells),
+            *text.break_even(caught_up, chosen, cells),
         ]
         tables.append(Table(stem, problem, cells, errors, caught_up, notes))
     return tables
@@ -146,7 +147,7 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
     mean, half_width = statistics.student_t(done["test"])
     red = of_pairs = np.nan
     if dog["error"].size and statistics.has_enough_errors(
-        dog["error"].mean(), dog["test_examples"][0]
+        dog["error"].mean(), dog["test_examples"][0], dog["higher_is_better"][0]
     ):
         red = statistics.relative_error_difference(dog["error"], done["error"])
         of_pairs = statistics.relative_error_difference_of_pairs(dog["error"], done["error"])
@@ -187,7 +188,7 @@ def _trials(current: pd.DataFrame) -> dict[str, Trials]:
     runs = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
     runs = scored(runs[is_grid_run(runs)]).sort_values(["learning_rate", "setting"])
     score = validation_score(runs)
-    gain = score.where(runs["higher_is_better"], -score)
+    gain = statistics.gain(score, runs["higher_is_better"])
     trials: dict[str, Trials] = {}
     whose = zip(runs["problem_id"], runs["optimizer"], strict=True)
     numbers = zip(gain, runs["error"], runs["seconds"], strict=True)
@@ -200,7 +201,7 @@ def _break_even(
     trials: Trials, cells: pd.DataFrame, errors: list[dict[int, float]]
 ) -> dict[str, statistics.BreakEven]:
     """Each grid's break-even with DoG's reported runs; empty where DoG has no RED."""
-    is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT) & cells["red"].notna()
+    is_dog = is_reference(cells) & cells["red"].notna()
     if not is_dog.any():
         return {}
     dog_error = fmean(errors[int(is_dog.argmax())].values())

@@ -8,9 +8,11 @@ import pandas as pd
 from analysis.selection import (
     DEFAULT,
     DOG,
+    INSTANCE_TUNED,
     LEAVE_ONE_TASK_OUT,
     MODEL_TUNED,
     MODEL_TUNED_MEAN,
+    is_reference,
 )
 from analysis.statistics import LEAST_ERRORS, BreakEven, binomial_standard_error
 from runner import TUNING_SEED
@@ -24,11 +26,11 @@ def heading(problem: pd.Series) -> str:
     """What the numbers of a problem's table rest on, in a line."""
     better = "higher" if problem.higher_is_better else "lower"
     sizes = {
-        "training": problem.train_examples,
-        "validation": problem.validation_examples,
-        "test": problem.test_examples,
+        "training": _setting(problem, "train_examples"),
+        "validation": count(problem.validation_examples),
+        "test": count(problem.test_examples),
     }
-    examples = ", ".join(f"{count(size)} {split}" for split, size in sizes.items())
+    examples = ", ".join(f"{size} {split}" for split, size in sizes.items())
     return (
         f"Test {problem.metric} ({better} is better) after {count(problem.steps)} steps "
         f"of batch size {count(problem.batch_size)}; {examples} examples; "
@@ -43,7 +45,7 @@ def display(cells: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
     means = [_score(value, percent) for value in cells["test"]]
     widths = [_score(value, percent) for value in cells["test_half_width"]]
     pairs = zip(means, widths, strict=True)
-    is_dog = (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)
+    is_dog = is_reference(cells)
     seeds = zip(cells["seeds"], cells["tried"], strict=True)
     return pd.DataFrame(
         {
@@ -102,7 +104,7 @@ def latex(table: pd.DataFrame, left: Sequence[str] = ()) -> str:
     return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
-def warnings(choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+def warnings(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     """What is missing in this table, and why."""
     notes = []
     tuned = choices[choices["row"] != DEFAULT]
@@ -112,13 +114,13 @@ def warnings(choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     for optimizer in sorted(set(tuned["optimizer"]) - by_model):
         notes.append(
             f"No model-tuned row for {optimizer}: its choice needs a run of DoG at the tuning seed "
-            f"with at least {LEAST_ERRORS} validation errors, and a rate tried on all tasks."
+            f"that does not {without_red(problem)} on validation, and a rate tried on all tasks."
         )
-    dog = cells[(cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)]
+    dog = cells[is_reference(cells)]
     if dog.empty or not dog["seeds"].iloc[0]:
         notes.append("No RED: DoG with its default settings has no reported run.")
     elif dog["red"].isna().all():
-        notes.append(f"No RED: DoG makes fewer than {LEAST_ERRORS} errors on the test set.")
+        notes.append(f"No RED: DoG's runs {without_red(problem)} on the test set.")
     if (cells["seeds"] == 1).any():
         notes.append("A row of one seed has no interval.")
     if (cells["seeds"] < cells["tried"]).any():
@@ -126,12 +128,25 @@ def warnings(choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     return notes
 
 
+def without_red(problem: pd.Series) -> str:
+    """What runs of DoG do that have no RED (`statistics.has_enough_errors`)."""
+    if problem.higher_is_better:
+        return f"make fewer than {LEAST_ERRORS} errors"
+    return f"reach a {problem.metric} of 0"
+
+
+def _setting(problem: pd.Series, key: str) -> str:
+    """One of `_HEADING`; a missing number of training examples means all of them."""
+    value = problem[key]
+    return "all" if key == "train_examples" and pd.isna(value) else count(value)
+
+
 def difference(problem: pd.Series, rival: pd.Series) -> str:
     """What tells apart two problems of the same task, model and protocol."""
     parts = [
-        f"{name} {count(problem[key])} here, {count(rival[key])} there"
+        f"{name} {_setting(problem, key)} here, {_setting(rival, key)} there"
         for key, name in _HEADING.items()
-        if count(problem[key]) != count(rival[key])
+        if _setting(problem, key) != _setting(rival, key)
     ]
     here, there = (set(one["problem_settings"].split("; ")) for one in (problem, rival))
     parts += [f"{text} here" for text in sorted(here - there)]
@@ -142,11 +157,12 @@ def difference(problem: pd.Series, rival: pd.Series) -> str:
 
 def explanations(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     """What the columns and rows of this table mean."""
+    diverged = "majority class" if problem.higher_is_better else "start"
     notes = [
         f"{problem.metric}: of the last or the averaged iterate, whichever is better on validation "
         "in that run; the next two columns show both.",
         "±: half width of Student's 95 % t interval over seeds; a diverged run counts as the "
-        "majority class.",
+        f"{diverged}.",
         "RED: how much smaller the mean error is than DoG's, (err_DoG − err) / err_DoG; positive "
         "is better than DoG.",
     ]
@@ -190,17 +206,23 @@ def _by_tasks(choices: pd.DataFrame | None) -> list[tuple[str, dict[str, int]]]:
     return sorted(found.items())
 
 
-def break_even(curves: dict[str, BreakEven], cells: pd.DataFrame) -> list[str]:
+def break_even(
+    curves: dict[str, BreakEven], choices: pd.DataFrame, cells: pd.DataFrame
+) -> list[str]:
     """Where tuning catches up with DoG, in runs and in time."""
+    tuned = choices[choices["row"] == INSTANCE_TUNED]
+    charged = dict(zip(tuned["optimizer"], tuned["tuning_runs"], strict=True))
     labels = dict(zip(cells["optimizer"], cells["label"], strict=True))
     parts = []
     for optimizer, curve in curves.items():
         tried = len(curve.errors)
+        crashed = charged[optimizer] - tried
+        without = f" ({crashed} of the {charged[optimizer]} tried crashed)" if crashed else ""
         if curve.runs is None:
-            parts.append(f"{labels[optimizer]} never catches up with DoG in {tried} runs")
+            parts.append(f"{labels[optimizer]} never catches up with DoG in {tried} runs{without}")
         else:
             time = duration(curve.hours[curve.runs - 1])
-            runs = f"{curve.runs} of {tried} runs, {time}"
+            runs = f"{curve.runs} of {tried} runs{without}, {time}"
             parts.append(f"{labels[optimizer]} catches up with DoG after {runs}")
     if not parts:
         return []

@@ -50,7 +50,7 @@ def test_red_over_tasks_by_hand(build):
     # On these tasks the median is task b's, whatever seeds are drawn of the others.
     assert (sgd.these_low, sgd.these_high) == pytest.approx((0.25, 0.25))
     assert (sgd.like_low, sgd.like_high) == pytest.approx((-0.5, 0.5))
-    assert (sgd.verdict_these, sgd.verdict_like) == ("worse", "inconclusive")
+    assert (sgd.verdict_these, sgd.verdict_like) == ("inconclusive", "inconclusive")
     assert (sgd.runs, sgd.hours) == (3, pytest.approx(1.5))
 
 
@@ -68,6 +68,9 @@ def test_dog_is_the_reference_and_judged_by_nobody(build):
     dog = line(build(*reported()), "dog")
     assert dog.red_median == 0 and np.isnan([dog.these_low, dog.like_high]).all()
     assert (dog.verdict_these, dog.verdict_like) == ("", "")
+    shown = models.display(models.build(build())).set_index("optimizer").loc["DoG"]
+    assert shown["median RED %"] == "reference"
+    assert shown[["quartiles", "mean", "of pairs"]].tolist() == ["–"] * 3
 
 
 def test_six_tasks_bear_a_verdict_on_tasks_like_them_and_five_do_not(build):
@@ -79,7 +82,21 @@ def test_six_tasks_bear_a_verdict_on_tasks_like_them_and_five_do_not(build):
     built = build(*made)
     assert line(built).verdict_like == "better"
     assert line(built[:5]).verdict_like == "inconclusive"
-    assert line(built[:5]).verdict_these == "better"
+
+
+def test_verdicts_on_these_tasks_need_five_seeds_of_several_tasks_and_students_t_of_one(build):
+    made = []
+    for task, seeds in (("a", 5), ("b", 5), ("c", 4)):
+        for seed in range(seeds):
+            made.append(made_up.record(0.8, opt="dog", seed=seed, task=task))
+            made.append(made_up.record(0.7 + 0.01 * seed, seed=seed, task=task))
+    built = build(*made)
+    assert line(built[:2]).verdict_these == "better"
+    assert line(built).verdict_these == "inconclusive"
+    # Errors 0.27 to 0.3 beside 0.2: RED −0.425, standard deviation 0.0645, quantile 3.182.
+    alone = line(built[2:])
+    assert alone.verdict_these == "better"
+    assert alone.these_high == pytest.approx(-0.425 + 3.182 * 0.0645 / 2, abs=1e-3)
 
 
 def test_a_task_with_few_errors_of_dog_is_dropped_and_named(build):
@@ -114,6 +131,21 @@ def test_of_a_tasks_variants_the_one_with_the_most_runs_is_taken_and_the_other_n
     assert line(built).red_median == pytest.approx(0.25)
     (left_out,) = [note for note in notes(built) if note.startswith("- Left out")]
     assert f"a-efficientnet_lite0-lite-{variant['problem_id'][:6]}" in left_out
+    assert left_out.endswith("with 2 reported runs, fewer than its 4.")
+
+
+def test_a_run_of_two_rows_counts_once_for_its_variant_and_ties_are_named(build):
+    # SGD's default is also the rate that tuning chose: two rows of the same two runs.
+    short = [made_up.record(0.5, seed=seed) for seed in (0, 1)]
+    short += [made_up.record(score, seed=100, changed=changed)
+              for score, changed in ((0.6, None), (0.5, {"lr": 0.1}))]  # fmt: skip
+    long = [made_up.record(0.5, opt="dog", seed=seed, steps=10_000) for seed in (0, 1)]
+    taken = models.build(build(*short, *long))
+    assert taken["optimizer"].tolist() == ["dog"]
+    (left_out,) = [note for note in notes(build()) if note.startswith("- Left out")]
+    assert left_out.endswith("with 468 steps, fewer than its 10,000.")
+    alike = build(made_up.record(0.5, task="a"), made_up.record(0.5, task="a", augment="flip"))
+    assert sum("where the greater id decides" in note for note in notes(alike)) == 1
 
 
 def test_divergence_crashes_edges_and_break_even_are_counted(build):

@@ -1,12 +1,16 @@
 """Our records stand beside the paper's numbers where, and only where, the same cell exists."""
 
+from pathlib import Path
+
 import made_up_records as made_up
 import numpy as np
 import pytest
+import yaml
 
 from analysis import published, records, tables
 
 PAPER = {"protocol": ("paper", 1), "task": "rte", "model": "roberta_base", "steps": 10_000}
+PROTOCOL = Path(__file__).parents[2] / "configs" / "protocol" / "paper.yaml"
 CIFAR = {"protocol": ("paper", 1), "task": "cifar100", "model": "vit_b32", "steps": 20_000}
 
 
@@ -20,12 +24,19 @@ def frame_of(tmp_path):
     return collect
 
 
+def dog_as_in_the_paper(score, **choices):
+    """A run of DoG on a language task with the paper's first movement."""
+    made = made_up.record(score, opt="dog", **choices)
+    made["settings"]["opt"]["reps_rel"] = 1e-6
+    return made
+
+
 def cells_of(frame):
     return published.build(frame).to_dict("records")
 
 
 def test_the_same_cell_of_table_4_by_hand(frame_of):
-    made = [made_up.record(score, opt="dog", seed=seed, **PAPER)
+    made = [dog_as_in_the_paper(score, seed=seed, **PAPER)
             for seed, score in enumerate((0.76, 0.78, 0.80))]  # fmt: skip
     (cell,) = cells_of(frame_of(*made))
     assert (cell["table"], cell["model"], cell["task"]) == (4, "RoBERTa-b", "RTE")
@@ -63,6 +74,14 @@ def test_red_is_of_each_sides_own_dog(frame_of):
     assert cells["DoG"]["red"] == 0
 
 
+def test_below_ten_errors_of_our_dog_there_is_no_red_and_the_tuning_seed_is_explained(frame_of):
+    dog = made_up.record(1 - 9 / 2000, opt="dog", **PAPER)
+    frame = frame_of(dog, made_up.record(0.9, changed={"lr": 0.1}, seed=100, **PAPER))
+    assert np.isnan([cell["red"] for cell in cells_of(frame)]).all()
+    notes = published.files(frame)["published.md"]
+    assert "alone is compared with DoG's mean over its reported seeds" in notes
+
+
 def test_departures_from_the_papers_budget_are_named(frame_of):
     small = made_up.record(0.5, opt="dog", **CIFAR | {"steps": 468}, batch_size=32)
     (cell,) = cells_of(frame_of(small))
@@ -72,11 +91,38 @@ def test_departures_from_the_papers_budget_are_named(frame_of):
     )
 
 
+def test_batch_norm_augmentation_first_movement_and_protocol_are_departures(frame_of):
+    where = CIFAR | {"model": "resnet50", "augment": "natural", "batch_size": 128}
+    where |= {"train_examples": 45_000, "protocol": ("lite", 1)}
+    made = [made_up.record(0.5, opt="ldog", batch_norm=mode, **where | other)
+            for mode, other in (("train", {}), ("frozen", {}), ("train", {"augment": "flip"}),
+                                ("train", {"max_tokens": 8, "precision": "bf16"}))]  # fmt: skip
+    made[0]["settings"]["opt"]["reps_rel"] = 1e-6
+    sizes = "validation examples 1,000, paper 5,000; test examples 2,000, paper 10,000"
+    assert {cell["departures"].replace(f"; {sizes}", "") for cell in cells_of(frame_of(*made))} == {
+        "protocol lite; first movement 1e-06, paper 0.0001",
+        "protocol lite; batch norm frozen, paper train",
+        "protocol lite; augmentation flip, paper natural",
+        "protocol lite; train.max_tokens=8; train.precision=bf16",
+    }
+
+
+def test_the_papers_augmentation_and_first_movement_are_those_of_our_protocol():
+    protocol = yaml.safe_load(PROTOCOL.read_text())
+    for name, task in published.TASKS.items():
+        domain = "language" if name in published.LANGUAGE else "vision"
+        ours = protocol[domain] | protocol["tasks"].get(name, {})
+        reps_rel = {key: float(value) for key, value in ours["reps_rel"].items()}
+        theirs = published.FIRST_MOVEMENTS[task]
+        assert reps_rel == {"dog": theirs["DoG"], "ldog": theirs["L-DoG"]}, name
+        assert ours["augment"] == published.AUGMENTS.get(task, "none"), name
+
+
 def test_another_metric_is_named_and_not_subtracted(frame_of):
     made = made_up.record(0.5, opt="dog", **PAPER | {"task": "cola", "steps": 1000})
     (cell,) = cells_of(frame_of(made))
     assert np.isnan(cell["difference"]) and "metric accuracy, paper Matthews" in cell["departures"]
-    right = made_up.record(0.6, opt="dog", **PAPER | {"task": "cola", "steps": 1000})
+    right = dog_as_in_the_paper(0.6, **PAPER | {"task": "cola", "steps": 1000})
     right["settings"]["task"]["metric"] = "matthews"
     (cell,) = cells_of(frame_of(right))
     assert cell["departures"] == "" and cell["difference"] == pytest.approx(60 - cell["paper_mean"])
@@ -99,7 +145,7 @@ def test_tables_1_and_2_have_both_iterates(frame_of):
     assert (last["iterate"], averaged["iterate"]) == ("last", "averaged")
     assert (last["paper_mean"], averaged["paper_mean"]) == (85.2, 96.4)
     assert averaged["difference"] == pytest.approx(95 - 96.4)
-    assert last["departures"] == ""
+    assert last["departures"] == ("steps 468, paper 78,125; training examples 5,000, paper 50,000")
 
 
 def test_every_cell_of_the_paper_has_a_name_of_ours():

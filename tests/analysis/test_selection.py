@@ -44,6 +44,20 @@ def test_an_optimizer_without_a_grid_has_its_default_alone(frame_of):
     assert chosen["default"]["overrides"] == {} and chosen["default"]["tuning_runs"] == 0
 
 
+def test_a_choice_that_rests_on_a_task_of_other_steps_names_them(frame_of):
+    frame = frame_of(
+        trial(None, 0.8, opt="dog"),
+        trial(None, 0.8, opt="dog", task="movies", steps=1250),
+        *grid({0.01: 0.7, 0.1: 0.8}),
+        *grid({0.01: 0.9, 0.1: 0.85}, task="movies", steps=1250),
+    )
+    cifar, movies = choices_of(frame), choices_of(frame, task="movies")
+    assert cifar["model-tuned"]["tuning_tasks"] == "cifar, movies at 1,250 steps"
+    assert cifar["leave-one-task-out"]["tuning_tasks"] == "movies at 1,250 steps"
+    assert movies["model-tuned"]["tuning_tasks"] == "cifar at 468 steps, movies"
+    assert movies["instance-tuned"]["tuning_tasks"] == "movies"
+
+
 def test_instance_tuned_is_best_on_the_task_and_model_tuned_best_over_tasks(frame_of):
     # Errors of DoG .2 on both; RED on cifar: −.5, 0, .5; on movies: .5, .25, −1.
     frame = frame_of(

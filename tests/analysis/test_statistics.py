@@ -72,6 +72,12 @@ def test_ten_errors_of_dog_are_enough_and_nine_are_not():
     assert enough.tolist() == [True, False, False, False]
 
 
+def test_where_lower_is_better_any_error_of_dog_is_enough():
+    # A suboptimality of 1e-5 on 100 examples is no fraction of them.
+    enough = statistics.has_enough_errors([1e-5, 0, np.nan, 1e-5], 100, [False] * 3 + [True])
+    assert enough.tolist() == [True, False, False, False]
+
+
 def test_binomial_standard_error_by_hand():
     assert statistics.binomial_standard_error(0.8, 1600) == pytest.approx(0.01)
 
@@ -81,56 +87,84 @@ def test_the_doctests_hold():
     assert tried and not failed
 
 
+def test_student_t_of_red_by_hand():
+    # r = 0.75; x − r·d is ±0.05 over d̄ = 0.2: standard error 0.05, t quantile 12.7062.
+    dog, other = [0.1, 0.3], [0.125, 0.175]
+    low, high = statistics.student_t_of_red(dog, other)
+    assert (low, high) == pytest.approx((0.25 - 0.25 * 12.7062, 0.25 + 0.25 * 12.7062), abs=1e-4)
+    # In each seed the other errs half as much as DoG: sure, whatever DoG's spread.
+    assert statistics.student_t_of_red([0.1, 0.2, 0.4], [0.05, 0.1, 0.2]) == (0.5, 0.5)
+
+
+def test_student_t_of_red_of_other_seeds_is_welchs():
+    # r = 1, variances of the means (0.02 / 2 and 0.02 / 2), so 2 degrees of freedom: t is 4.3027.
+    dog, other = [0.1, 0.3, np.nan, np.nan], [np.nan, np.nan, 0.1, 0.3]
+    low, high = statistics.student_t_of_red(dog, other)
+    half_width = 4.3027 * np.sqrt(0.02) / 0.2
+    assert (low, high) == pytest.approx((-half_width, half_width), abs=1e-3)
+    assert np.isnan(statistics.student_t_of_red([0.1, 0.3], [0.2, np.nan])).all()
+
+
 def test_paired_seeds_are_resampled_together():
     # In each seed the other errs half as much as DoG: whatever seeds are drawn, RED is a half.
     dog, other = [0.1, 0.2, 0.4], [0.05, 0.1, 0.2]
-    intervals = statistics.bootstrap_intervals([dog], [other])
+    intervals = statistics.intervals_over_tasks([dog] * 2, [other] * 2)
     assert intervals.on_these_tasks == pytest.approx((0.5, 0.5))
-    assert np.isnan(intervals.on_tasks_like_these).all()
     # A seed that one side lacks makes them independent: then means of other seeds are compared.
-    apart = statistics.bootstrap_intervals([[*dog, 0.2]], [[*other, np.nan]])
-    assert apart.on_these_tasks[0] < 0.2 and apart.on_these_tasks[1] > 0.6
+    apart = statistics.intervals_over_tasks([[*dog, 0.2]] * 2, [[*other, np.nan]] * 2)
+    assert apart.on_these_tasks[0] < 0.3 and apart.on_these_tasks[1] > 0.6
 
 
 def test_both_intervals_of_two_tasks_by_hand():
     # RED 0 or 0.2 on the first task (seeds of DoG alike), 0.5 on the second.
     dog, other = [[0.5, 0.5], [0.4, 0.4]], [[0.5, 0.4], [0.2, 0.2]]
-    intervals = statistics.bootstrap_intervals(dog, other, aggregate="mean")
+    intervals = statistics.intervals_over_tasks(dog, other)
     assert intervals.estimate == pytest.approx((0.1 + 0.5) / 2)
     assert intervals.on_these_tasks == pytest.approx(((0 + 0.5) / 2, (0.2 + 0.5) / 2))
     # The first task twice, with the worse seed each time, in 1 of 4 · 16; the second in 1 of 4.
     assert intervals.on_tasks_like_these == pytest.approx((0.05, 0.5))
+    # Of one task the interval is Student's.
+    one = statistics.intervals_over_tasks(dog[:1], other[:1])
+    assert one.on_these_tasks == statistics.student_t_of_red(dog[0], other[0])
+    assert np.isnan(one.on_tasks_like_these).all()
 
 
 def test_the_intervals_are_the_same_every_time_and_unknown_without_seeds_or_tasks():
     dog, other = [[0.2, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.2, 0.2]]
-    first, second = (statistics.bootstrap_intervals(dog, other) for _ in range(2))
+    first, second = (statistics.intervals_over_tasks(dog, other) for _ in range(2))
     assert first == second
-    one_seed = statistics.bootstrap_intervals([[0.2], [0.1]], [[0.1], [0.1]])
+    one_seed = statistics.intervals_over_tasks([[0.2], [0.1]], [[0.1], [0.1]])
     assert one_seed.estimate == pytest.approx(0.25)
     assert np.isnan(one_seed.on_these_tasks).all()
     assert one_seed.on_tasks_like_these == pytest.approx((0, 0.5))
-    perfect_seed = statistics.bootstrap_intervals([[0.0, 0.2]] * 2, [[0.1, 0.1]] * 2)
+    perfect_seed = statistics.intervals_over_tasks([[0.0, 0.2]] * 2, [[0.1, 0.1]] * 2)
     assert perfect_seed.estimate == 0 and np.isnan(perfect_seed[1:]).all()
-    assert np.isnan(statistics.bootstrap_intervals([], []).estimate)
-    assert np.isnan(statistics.bootstrap_intervals([[0.1]], [[np.nan]]).estimate)
+    assert np.isnan(statistics.intervals_over_tasks([], []).estimate)
+    assert np.isnan(statistics.intervals_over_tasks([[0.1]], [[np.nan]]).estimate)
 
 
 @pytest.mark.parametrize(
-    ("tasks", "these", "like_these"),
-    [(1, 0.84, 0), (3, 0.88, 0.75), (20, 0.89, 0.94)],
+    ("tasks", "seeds", "these", "like_these"),
+    [
+        (1, 2, 0.95, 0),
+        (1, 3, 0.95, 0),
+        (1, 5, 0.95, 0),
+        (2, 3, 0.81, 0.7),
+        (3, 5, 0.86, 0.84),
+        (12, 5, 0.91, 0.95),
+    ],
 )
-def test_what_the_intervals_over_tasks_cover(tasks, these, like_these):
-    # Measured at 5 seeds, for a promise of 0.95: resampling 5 seeds covers 0.84 to 0.9, resampling
-    # many tasks what it promises, three tasks far too little, and of one there is no interval.
+def test_what_the_intervals_of_the_median_cover(tasks, seeds, these, like_these):
+    # For a promise of 0.95: Student's t on one task, at any number of seeds; resampling 5 seeds a
+    # little less, 3 far too little; resampling many tasks, and of one there is no interval.
     generator = np.random.default_rng(0)
-    cells, covered = 400, np.zeros(2)
+    cells, covered = 500, np.zeros(2)
     for _ in range(cells):
         red = generator.normal(0, 0.1, size=tasks)
-        dog = generator.normal(0.2, 0.01, size=(tasks, 5))
-        other = 0.2 * (1 - red)[:, None] + generator.normal(0, 0.01, size=(tasks, 5))
-        intervals = statistics.bootstrap_intervals(list(dog), list(other), "mean", resamples=500)
-        for place, truth in enumerate((red.mean(), 0)):
+        dog = generator.normal(0.2, 0.01, size=(tasks, seeds))
+        other = 0.2 * (1 - red)[:, None] + generator.normal(0, 0.01, size=(tasks, seeds))
+        intervals = statistics.intervals_over_tasks(list(dog), list(other), resamples=500)
+        for place, truth in enumerate((np.median(red), 0)):
             low, high = intervals[1 + place]
             covered[place] += low <= truth <= high
     assert covered / cells == pytest.approx([these, like_these], abs=0.04)

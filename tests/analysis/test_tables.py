@@ -136,6 +136,14 @@ def test_runs_and_hours_include_the_tuning(frame_of):
     assert cells["hours"].to_dict() == pytest.approx(hours)
 
 
+def test_break_even_says_how_many_of_the_tuning_runs_crashed(frame_of):
+    tuning = [made_up.record(score, seed=100, changed=with_rate(rate), seconds=1800)
+              for rate, score in ((0.01, 0.7), (0.1, 0.8))]  # fmt: skip
+    crash = made_up.failure(seed=100, changed={"lr": 1.0})
+    notes = notes_of(frame_of(*tuning, crash, made_up.record(0.8, opt="dog")))
+    assert "SGD catches up with DoG after 2 of 2 runs (1 of the 3 tried crashed), 60 min" in notes
+
+
 def notes_of(frame):
     return "\n".join(note for table in tables.build(frame) for note in table.notes)
 
@@ -248,7 +256,26 @@ def test_where_lower_is_better_the_metric_is_shown_in_its_own_unit(frame_of):
     )
     (table,) = tables.build(frame)
     assert text.display(table.cells, table.problem)["loss"].tolist() == ["2.4", "1.2"]
+    assert "a diverged run counts as the start" in notes_of(frame)
     assert cells_of(frame).loc["default"].red == pytest.approx(0.5)
+
+
+def test_where_lower_is_better_a_small_error_of_dog_has_red_and_none_says_why(frame_of):
+    lower = {"higher_is_better": False, "examples": 100}
+    made = [made_up.record(1e-5, opt="dog", seed=seed, **lower) for seed in (0, 100)]
+    frame = frame_of(*made, made_up.record(5e-6, **lower), made_up.record(5e-6, seed=100, **lower))
+    assert cells_of(frame)["red"].tolist() == pytest.approx([0.5] * 3)
+    assert "model-tuned" in cells_of(frame).index
+    frame = frame_of(made_up.record(0.0, opt="dog", task="solved", **lower))
+    assert "No RED: DoG's runs reach a loss of 0" in notes_of(frame)
+
+
+def test_without_a_number_of_training_examples_they_are_all(frame_of):
+    whole = made_up.record(0.8, opt="dog", train_examples=None)
+    (table,) = tables.build(frame_of(whole))
+    assert "; all training, 1,000 validation" in text.heading(table.problem)
+    frame = frame_of(made_up.record(0.8, opt="dog"))
+    assert "training examples all here, 5,000 there" in notes_of(frame)
 
 
 def test_render_shows_the_wanted_problems_only(frame_of):
