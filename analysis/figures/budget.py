@@ -17,7 +17,7 @@ from analysis.figures.style import (
 )
 from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
 from analysis.statistics import error
-from analysis.tables import Table
+from analysis.tables import RANK, Table
 
 LINES: dict[tuple[str, str], Any] = {(DOG, DEFAULT): ("X", "-", "#000000")}
 LINES |= dict(zip([("sgd", INSTANCE_TUNED), ("adam", INSTANCE_TUNED)], CURVES, strict=False))
@@ -32,7 +32,10 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
         key = (problem.task, problem.model, problem.protocol, str(sorted(others.items())))
         groups.setdefault(key, []).append(table)
     groups = {key: tables for key, tables in groups.items() if len(tables) > 1}
-    drawn = [(f"budget-{'-'.join(key[:3])}", tables[0]) for key, tables in groups.items()]
+    drawn = [
+        (f"budget-{'-'.join(key[:3])}", max(tables, key=lambda one: one.problem[RANK].tolist()))
+        for key, tables in groups.items()
+    ]
     for stem, tables in zip(stems(drawn), groups.values(), strict=True):
         yield stem, draw(tables)
 

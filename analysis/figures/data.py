@@ -1,14 +1,13 @@
 """What figures are drawn from: tables, the runs behind them, and their curves."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analysis.selection import newest, validation_score
-from analysis.tables import Table, scored
+from analysis.tables import RANK, Table, file_stems, scored
 from runner import TUNING_SEED
 
 # What is drawn of a run; few columns are faster to filter.
@@ -109,9 +108,6 @@ def steps(tables: list[Table]) -> str:
 
 
 def stems(drawn: list[tuple[str, Table]]) -> list[str]:
-    """The names of files: those given, with the problem's id where several would be the same."""
-    counts = Counter(name for name, _ in drawn)
-    return [
-        name if counts[name] == 1 else f"{name}-{table.problem.problem_id[:6]}"
-        for name, table in drawn
-    ]
+    """The names of figures' files, with the problem's id where `file_stems` tells them apart."""
+    problems = pd.DataFrame([table.problem for _, table in drawn], columns=RANK)
+    return file_stems([name for name, _ in drawn], problems)
