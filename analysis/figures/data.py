@@ -78,7 +78,8 @@ def settings(table: Table) -> dict[str, str]:
     own = {f"train.{key}": str(problem[key]) for key in ("steps", "batch_size", "train_examples")}
     parts = (text.partition("=") for text in problem.problem_settings.split("; ") if text)
     own |= {key: value for key, _, value in parts}
-    own.pop("train.eval_every", None)  # changes what is looked at, not what is trained
+    if own.get("train.checkpoint") != "best":  # there it is what chooses the result
+        own.pop("train.eval_every", None)
     return own
 
 

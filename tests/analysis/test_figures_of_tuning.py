@@ -105,6 +105,15 @@ def test_error_by_budget_is_that_of_problems_that_differ_in_steps_alone(gather):
     np.testing.assert_allclose(sgd, [[100, 17], [200, 17]])
 
 
+def test_how_often_is_evaluated_tells_budgets_apart_only_where_the_best_checkpoint_counts(gather):
+    for checkpoint, figures in (("last", 1), ("best", 0)):
+        chosen = {"task": checkpoint, "checkpoint": checkpoint}
+        data = gather(
+            *problem(steps=100, eval_every=50, **chosen), *problem(steps=200, eval_every=10, **chosen)
+        )
+        assert sum(checkpoint in stem for stem, _ in budget.make(data)) == figures
+
+
 def test_without_tuning_or_without_dog_nothing_is_drawn(gather):
     (dog, *_), (_, _, *sgd) = problem(), problem(task="movies")
     data = gather(dog, *sgd)
