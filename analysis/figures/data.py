@@ -104,8 +104,10 @@ def names(tables: list[Table]) -> dict[str, str]:
 
 def steps(tables: list[Table]) -> str:
     """The numbers of steps of some problems, in words."""
-    numbers = sorted({int(table.problem.steps) for table in tables})
-    return f"{' or '.join(map(str, numbers))} steps"
+    numbers = [f"{number:,}" for number in sorted({int(one.problem.steps) for one in tables})]
+    if len(numbers) > 2:
+        return f"{numbers[0]} to {numbers[-1]} steps"
+    return f"{' or '.join(numbers)} steps"
 
 
 def stems(drawn: list[tuple[str, Table]]) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from analysis import curves, figures, records, tables
 from analysis.figures import batch_norm, distance, sensitivity, step_size
-from analysis.figures.data import Data, names
+from analysis.figures.data import Data, names, steps
 
 STARTS = [1e-6, 1e-4, 1e-2]
 # Test accuracy by reps_rel, and by c.
@@ -182,3 +182,11 @@ def test_problems_of_one_name_are_told_apart_by_what_differs(gather):
         "cifar · efficientnet_lite0, batch_norm frozen, steps 468",
         "cifar · efficientnet_lite0, batch_norm train, steps 99",
     ]
+
+
+def test_many_numbers_of_steps_are_a_range(gather):
+    made = [made_up.record(0.5, opt="dog", steps=number) for number in (1000, 468, 184218)]
+    counted = gather(*((record, None) for record in made)).tables
+    assert steps(counted) == "468 to 184,218 steps"
+    two = [table for table in counted if table.problem.steps < 2000]
+    assert steps(two) == "468 or 1,000 steps"
