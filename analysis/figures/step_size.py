@@ -38,7 +38,9 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
         curves = curves_by_start(starts, data.curves)
         if len(curves) >= LEAST_STARTS:
             yield f"step_size-{table.stem}", draw(table, runs, starts, curves)
-            yield f"step_size_by_start-{table.stem}", draw_by_start(table, curves)
+            etas = etas_by_start(curves)
+            if etas.shape[1] >= LEAST_STARTS:
+                yield f"step_size_by_start-{table.stem}", draw_by_start(table, etas)
 
 
 def curves_by_start(starts: pd.DataFrame, curves: pd.DataFrame) -> dict[float, pd.DataFrame]:
@@ -126,25 +128,32 @@ def _draw_rates(axes: Any, table: Table, sgd: pd.DataFrame, best: float | None) 
     axes.plot(chosen["learning_rate"], score(table, chosen["test"]), color=style["color"], **RING)
 
 
+def etas_by_start(curves: dict[float, pd.DataFrame]) -> pd.DataFrame:
+    """η_t of each reps_rel (columns) at each step (index) that is drawn: 1, some later, the last.
+
+    Without runs that ended early, which have no last step, and without steps that not all logged.
+    """
+    etas = pd.DataFrame({value: curve.set_index("step")["eta"] for value, curve in curves.items()})
+    last = etas.index.max()
+    shown = [step for step in SHOWN_STEPS if step < last]
+    etas = etas.reindex([*shown, last])
+    return etas.loc[:, etas.loc[[1, last]].notna().all()].dropna()
+
+
 @styled
-def draw_by_start(table: Table, curves: dict[float, pd.DataFrame]) -> Any:
+def draw_by_start(table: Table, etas: pd.DataFrame) -> Any:
     """Figure 8: η_t against η at the first step, a point a reps_rel, a line for each of some t."""
     from matplotlib.figure import Figure
 
-    etas = pd.DataFrame({value: curve.set_index("step")["eta"] for value, curve in curves.items()})
-    etas = etas.dropna(axis="columns")  # a run that diverged has no later steps
-    steps = [step for step in SHOWN_STEPS if step in etas.index and step < etas.index[-1]]
     figure = Figure(figsize=(7.4, 3.8))
     axes = figure.add_axes((0.1, 0.125, 0.66, 0.75))
     panel(
         axes, r"first step size $\eta_1$ (log scale)", r"step size $\eta_t$ (log scale)", log_y=True
     )
     labels = []
-    starts = [value for value in curves if value in etas]
-    low, high = starts[0], starts[-1]
-    steps.append(etas.index[-1])
-    for step, style in zip(steps, looks(len(steps), ordered=True), strict=True):
-        axes.plot(etas.iloc[0], etas.loc[step], **style)
+    low, high = etas.columns[0], etas.columns[-1]
+    for step, style in zip(etas.index, looks(len(etas), ordered=True), strict=True):
+        axes.plot(etas.loc[1], etas.loc[step], **style)
         # Where a line begins: at the right they all meet.
         labels.append((f"t = {step}", float(etas[low].loc[step]), style))
     write_labels(axes, labels)

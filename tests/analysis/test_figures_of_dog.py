@@ -90,6 +90,26 @@ def test_later_step_sizes_by_the_first(gather):
     assert {text.get_text() for text in axes.texts} >= {"t = 1", "t = 10", "t = 100"}
 
 
+def test_a_start_that_diverged_or_logged_other_steps_takes_no_other_away(gather):
+    others = made_up.record(0.5, 0.8, opt="dog", changed={"reps_rel": 1e-3}, seed=0)
+    diverged = made_up.record(
+        0.5, 0.1, opt="dog", changed={"reps_rel": 1e-1}, seed=0, status="diverged"
+    )
+    data = gather(
+        *by_start(), (others, {1: 1e-3, 10: 1e-2, 20: 0.1, 100: 0.2}),
+        (diverged, {1: 0.1, 10: 9.0, 11: 99.0}),
+    )  # fmt: skip
+    stem = "step_size_by_start-cifar-efficientnet_lite0-lite"
+    (axes,) = dict(step_size.make(data))[stem].axes
+    tenth = lines(axes)[1]
+    np.testing.assert_allclose(tenth, [[s, 10 * s] for s in sorted([*STARTS, 1e-3])])
+    (first, *_), *rest = by_start()
+    data = gather((first | {"status": "diverged"}, {1: 1e-6, 5: 9.0}), *rest, (others, None))
+    left = data.curves[data.curves["run_id"] != others["run_id"]]
+    few = Data(data.tables, data.runs, left)
+    assert list(dict(step_size.make(few))) == ["step_size-cifar-efficientnet_lite0-lite"]
+
+
 def test_sensitivity_has_a_row_an_optimizer_and_a_line_a_problem(gather):
     movies = {"task": "movies", "model": "minilm"}
     both = made_up.record(0.5, 0.99, opt="dog", seed=0, changed={"lr": 2.0, "reps_rel": 1e-6})
