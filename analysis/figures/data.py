@@ -1,6 +1,7 @@
 """What figures are drawn from: tables, the runs behind them, and their curves."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,13 +52,29 @@ class Data:
 def varied(runs: pd.DataFrame, optimizer: str, key: str) -> pd.DataFrame:
     """The reported runs of `optimizer` whose settings are the defaults but for `key`.
 
-    Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed.
+    Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed: of the
+    seeds that all values have, so that their means can be compared; without such seeds all.
     """
     value = runs[VARIED[key]]
     alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
     chosen = (runs["optimizer"] == optimizer) & (runs["seed"] < TUNING_SEED) & (value > 0)
     own = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
-    return own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
+    own = own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
+    shared = own[own["seed"].isin(shared_seeds(own))]
+    return own if shared.empty else shared
+
+
+def shared_seeds(runs: pd.DataFrame) -> list[int]:
+    """The seeds that all values of `varied` runs have, sorted."""
+    values = runs.groupby("seed")["value"].nunique()
+    return sorted(values.index[values == runs["value"].nunique()])
+
+
+def seeds_in_words(lines: Iterable[pd.DataFrame]) -> str:
+    """Which seeds the means of each line of `varied` runs are over."""
+    if all(shared_seeds(runs) for runs in lines):
+        return "the reported seeds that all its points have"
+    return "each point's own reported seeds"
 
 
 def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.figures.data import Data, plural, varied
+from analysis.figures.data import Data, plural, shared_seeds, varied
 from analysis.figures.style import (
     NOTE,
     RING,
@@ -35,27 +36,38 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
     for table in data.tables:
         runs = data.of(table)
         starts = varied(runs, DOG, "reps_rel")
-        curves = curves_by_start(starts, data.curves)
+        seed, curves = curves_by_start(starts, data.curves)
         if len(curves) >= LEAST_STARTS:
-            yield f"step_size-{table.stem}", draw(table, runs, starts, curves)
+            yield f"step_size-{table.stem}", draw(table, runs, starts, curves, seed)
             etas = etas_by_start(curves)
             if etas.shape[1] >= LEAST_STARTS:
                 yield f"step_size_by_start-{table.stem}", draw_by_start(table, etas)
 
 
-def curves_by_start(starts: pd.DataFrame, curves: pd.DataFrame) -> dict[float, pd.DataFrame]:
-    """The curve of each reps_rel, of the first seed that has one; sorted by reps_rel."""
+def curves_by_start(
+    starts: pd.DataFrame, curves: pd.DataFrame
+) -> tuple[int, dict[float, pd.DataFrame]]:
+    """The seed with the most curves, and its curve of each reps_rel, sorted by reps_rel.
+
+    Of seeds with equally many the smallest is taken; a step size that overflowed is left out.
+    """
+    curves = curves[np.isfinite(curves["eta"])]
     known = starts[starts["run_id"].isin(curves["run_id"])]
-    first = known.drop_duplicates("value")
-    return {
+    seed = known["seed"].mode().min()
+    own = known[known["seed"] == seed]
+    return seed, {
         value: curves[curves["run_id"] == run_id]
-        for value, run_id in zip(first["value"], first["run_id"], strict=True)
+        for value, run_id in zip(own["value"], own["run_id"], strict=True)
     }
 
 
 @styled
 def draw(
-    table: Table, runs: pd.DataFrame, starts: pd.DataFrame, curves: dict[float, pd.DataFrame]
+    table: Table,
+    runs: pd.DataFrame,
+    starts: pd.DataFrame,
+    curves: dict[float, pd.DataFrame],
+    seed: int,
 ) -> Any:
     """Figure 1: left η_t by step for each reps_rel; right what that and SGD's rate come to."""
     from matplotlib.figure import Figure
@@ -81,8 +93,9 @@ def draw(
         _draw_rates(panels[1], table, sgd, best)
     title = f"DoG by its first movement: {table.title}, {table.problem.steps} steps"
     figure.text(0.075, 0.94, title, fontsize=10)
-    seeds = sorted(set(starts["seed"]))
-    note = f"left: seed {seeds[0]} · DoG: mean over {plural(len(seeds), 'seed')}, ring: the default"
+    shared = shared_seeds(starts)
+    seeds = plural(len(shared), "seed") if shared else "each point's own"
+    note = f"left: seed {seed} · DoG: mean over {seeds}, ring: the default"
     if len(sgd):
         note += f" · SGD, joined: seed {TUNING_SEED}, small: reported seeds, ring: the best rate"
     figure.text(0.075, 0.9, note, **NOTE)

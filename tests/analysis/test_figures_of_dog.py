@@ -110,6 +110,27 @@ def test_a_start_that_diverged_or_logged_other_steps_takes_no_other_away(gather)
     assert list(dict(step_size.make(few))) == ["step_size-cifar-efficientnet_lite0-lite"]
 
 
+def test_a_line_is_over_the_seeds_that_all_its_points_have_and_says_so(gather):
+    # Seed 0 has no curve; of seed 2 there is the default alone.
+    made = [(record, None) for record, _ in by_start()]
+    for seed, shift in ((1, 0.02), (2, 0.15)):
+        for start in STARTS if seed == 1 else [1e-4]:
+            settings, score = changed(reps_rel=start), BY_START[start] + shift
+            record = made_up.record(0.5, score, opt="dog", changed=settings, seed=seed)
+            made.append((record, {1: start, 100: seed}))
+    data = gather(*made)
+    figure = dict(step_size.make(data))["step_size-cifar-efficientnet_lite0-lite"]
+    left, starts = figure.axes
+    assert "left: seed 1 · DoG: mean over 2 seeds" in figure.texts[1].get_text()
+    assert [points[-1, 1] for points in lines(left)] == [1, 1, 1]
+    ((_, several),) = sensitivity.make(data)
+    for axes in (starts, several.axes[0]):
+        np.testing.assert_allclose(lines(axes)[0], [[s, 100 * BY_START[s] + 1] for s in STARTS])
+        (ring,) = [line.get_ydata() for line in axes.lines if line.get_markersize() == 10]
+        assert ring == pytest.approx([81])
+    assert "seeds that all its points have" in several.texts[1].get_text()
+
+
 def test_sensitivity_has_a_row_an_optimizer_and_a_line_a_problem(gather):
     movies = {"task": "movies", "model": "minilm"}
     both = made_up.record(0.5, 0.99, opt="dog", seed=0, changed={"lr": 2.0, "reps_rel": 1e-6})
