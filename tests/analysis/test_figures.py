@@ -100,3 +100,4 @@ def test_labels_keep_their_distance_and_move_no_more_than_needed():
 def test_labels_stay_beside_the_axes():
     spread = style.spread(np.array([0.99, 1.0, 0.98, 0.0, 0.01]), 0.1)
     assert np.sort(spread) == pytest.approx([0, 0.1, 0.8, 0.9, 1])
+    assert style.spread(np.array([]), 0.1).shape == (0,)

@@ -105,6 +105,15 @@ def test_error_by_budget_is_that_of_problems_that_differ_in_steps_alone(gather):
     np.testing.assert_allclose(sgd, [[100, 17], [200, 17]])
 
 
+def test_a_budget_figure_needs_a_line_with_two_points(gather):
+    other = [made_up.record(0.8, opt="adam", seed=0, steps=steps) for steps in (100, 200)]
+    assert list(budget.make(gather(*other))) == []
+    assert list(budget.make(gather(*problem(steps=100)))) == []
+    dog = made_up.record(0.8, opt="dog", seed=0, steps=200)
+    ((_, figure),) = budget.make(gather(dog))
+    assert {text.get_text() for text in figure.axes[0].texts} >= {"DoG, default"}
+
+
 def test_how_often_is_evaluated_tells_budgets_apart_only_where_the_best_checkpoint_counts(gather):
     for checkpoint, figures in (("last", 1), ("best", 0)):
         chosen = {"task": checkpoint, "checkpoint": checkpoint}
