@@ -70,7 +70,9 @@ def build(frame: pd.DataFrame) -> list[Table]:
     trials = _trials(current)
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")
     problems = problems.sort_values([*STEM, "problem_id"])
-    problems = problems.assign(runs=problems["problem_id"].map(current["problem_id"].value_counts()))
+    problems = problems.assign(
+        runs=problems["problem_id"].map(current["problem_id"].value_counts())
+    )
     names = ["-".join(problem) for problem in zip(*(problems[part] for part in STEM), strict=True)]
     old = {name: text.left_out(group) for name, group in frame.groupby(STEM)}
     tables = []
