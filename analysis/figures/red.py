@@ -45,24 +45,31 @@ def tuning_cells(data: Data, tables: list[Table]) -> pd.DataFrame:
     """RED in percent of each task, optimizer and rate at the tuning seed, against DoG there.
 
     Columns: model (with the kind of task and the numbers of tasks and steps), optimizer (its
-    label), peak_lr (nan for L-DoG) and red.
+    label), peak_lr (nan for L-DoG) and red. What was not run on all of a model's tasks is left out:
+    medians over different tasks cannot be compared.
     """
-    rows = []
+    parts = []
     for (_, _, budget, model), group in models.groups(tables):
         known = [table for table in group if np.isfinite(_dog_error(data, table))]
+        if not known:
+            continue
         kind = " (probe)" if budget == "probe" else ""
         name = f"{model}{kind}, {plural(len(known), 'task')}, {steps(known)}"
-        for table in known:
-            runs = at_tuning_seed(data, table)
-            dog = _dog_error(data, table)
-            grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
-            grid = grid.assign(peak_lr=grid["learning_rate"])
-            ldog = runs[(runs["optimizer"] == LDOG) & runs["opt_default"]].assign(peak_lr=np.nan)
-            both = pd.concat([grid, ldog]) if len(ldog) else grid
-            red = 100 * (dog - both["error"]) / dog
-            rows.append(both.assign(model=name, optimizer=both["label"], red=red))
+        cells = pd.concat(_tuning_cells(data, table) for table in known).assign(model=name)
+        tried = cells.groupby(["optimizer", "peak_lr"], dropna=False)["red"].transform("size")
+        parts.append(cells[tried == len(known)])
     columns = ["model", "optimizer", "peak_lr", "red"]
-    return pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _tuning_cells(data: Data, table: Table) -> pd.DataFrame:
+    runs = at_tuning_seed(data, table)
+    dog = _dog_error(data, table)
+    grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
+    grid = grid.assign(peak_lr=grid["learning_rate"])
+    ldog = runs[(runs["optimizer"] == LDOG) & runs["opt_default"]].assign(peak_lr=np.nan)
+    both = pd.concat([grid, ldog]) if len(ldog) else grid
+    return both.assign(optimizer=both["label"], red=100 * (dog - both["error"]) / dog)
 
 
 def at_tuning_seed(data: Data, table: Table) -> pd.DataFrame:

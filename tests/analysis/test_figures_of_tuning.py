@@ -76,6 +76,19 @@ def test_bars_of_fine_tuning_and_of_probes_are_figures_of_their_own(gather):
         ]
 
 
+def test_a_rate_that_was_not_tried_on_all_tasks_has_no_red(gather):
+    alone = made_up.record(0.9, 0.9, seed=100, changed={"lr": 10.0}, task="a")
+    crashed = made_up.failure(seed=100, changed={"lr": 1.0}, task="b")
+    kept = [run for run in problem(task="b") if run["run_id"] != crashed["run_id"]]
+    ldog = made_up.record(0.8, 0.86, opt="ldog", seed=100, task="a")
+    figure = dict(red.make(gather(*problem(task="a"), alone, *kept, crashed, ldog)))
+    (axes,) = [one for one in figure["red_by_rate-lite"].axes if one.get_visible()]
+    assert axes.get_title() == "efficientnet_lite0, 2 tasks, 468 steps"
+    (sgd,) = lines(axes)
+    assert sgd[:, 0].tolist() == [0.01, 0.1]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["SGD"]
+
+
 def test_an_added_optimizer_and_a_renamed_ldog_are_drawn(gather):
     added = [run for run in problem() if run["settings"]["opt"]["name"] == "sgd"]
     for run in added:
