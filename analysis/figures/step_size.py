@@ -164,7 +164,7 @@ def draw_by_start(table: Table, etas: pd.DataFrame) -> Any:
         axes, r"first step size $\eta_1$ (log scale)", r"step size $\eta_t$ (log scale)", log_y=True
     )
     labels = []
-    low, high = etas.columns[0], etas.columns[-1]
+    low, high = float(etas.columns[0]), float(etas.columns[-1])
     for step, style in zip(etas.index, looks(len(etas), ordered=True), strict=True):
         axes.plot(etas.loc[1], etas.loc[step], **style)
         # Where a line begins: at the right they all meet.
