@@ -34,12 +34,15 @@ def collect(runs_dir: Path, csv_path: Path, frame: pd.DataFrame) -> pd.DataFrame
     `frame` is what `records.collect` returns: only its runs that have a result are read, and of
     these only those with telemetry (a learning rate's schedule is known without a curve). Returns
     one row a point, sorted, with `COLUMNS` and numbers of `DIGITS` significant digits; `csv_path`
-    is brought up to date. A local run replaces its points of the file.
+    is brought up to date. A local run with a record replaces its points of the file.
     """
     done = frame[frame["status"] != "failed"]
     rows = []
     for task, run_id in zip(done["task"], done["run_id"], strict=True):
-        path = runs_dir / task / run_id / "metrics.jsonl"
+        folder = runs_dir / task / run_id
+        path = folder / "metrics.jsonl"
+        if not (folder / "record.json").exists():
+            continue  # no result is from here: at most a part of a run that was finished elsewhere
         try:
             rows += [{"run_id": run_id, **point} for point in _points(path)]
         except FileNotFoundError:
@@ -63,7 +66,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
     try:
-        frame = pd.read_csv(path, dtype=COLUMNS, float_precision="round_trip")
+        frame = pd.read_csv(path, dtype=COLUMNS)
         return frame[list(COLUMNS)]
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]

@@ -8,8 +8,6 @@ import pandas as pd
 
 from analysis import text
 from analysis.figures.red import (
-    LDOG,
-    LOOK,
     TUNED,
     across,
     by_rate,
@@ -19,12 +17,13 @@ from analysis.figures.red import (
     panels,
     summary,
 )
-from analysis.figures.style import svg
+from analysis.figures.style import CURVES, svg
 from analysis.records import write_if_changed
 from analysis.statistics import relative_error_difference
 
 MADE_BY = "made by scripts/paper_tables.py of dog-bench, do not edit"
 HOWS = ("model_tuned", "instance_tuned")
+LDOG = "L-DoG"
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -53,7 +52,7 @@ def tuned(cells: pd.DataFrame) -> pd.DataFrame:
     `model_tuned`: the one rate with the largest median RED over the model's tasks, among those
     that were tried on all of them; `instance_tuned`: on each task the rate with the best mean.
     """
-    parts = [cells[cells["optimizer"] == "L-DoG"].assign(row="L-DoG")]
+    parts = [cells[cells["optimizer"] == LDOG].assign(row=LDOG)]
     for (model, optimizer), group in cells[cells["optimizer"].isin(TUNED)].groupby(
         ["model", "optimizer"]
     ):
@@ -70,21 +69,20 @@ def bars(cells: pd.DataFrame) -> pd.DataFrame:
     """Return Figure 3: the median RED in percent of each way of tuning, a row a model."""
     columns = [f"{optimizer}_{how}" for optimizer in TUNED for how in HOWS]
     medians = tuned(cells).pivot_table(index="model", columns="row", values="red", aggfunc="median")
-    return medians[[*columns, "L-DoG"]].reset_index().rename_axis(columns=None)
+    return medians[[*columns, LDOG]].reset_index().rename_axis(columns=None)
 
 
 def write(source: Path, tables: Path, figures: Path) -> list[Path]:
     """Write Tables 1, 2, 4, 5 and Figures 2, 3, 7; the same source gives the same bytes."""
     cells = read_cells(source / "tables_4_5.csv")
+    rates = by_rate(cells[cells["optimizer"] != "DoG"])
     files = {
-        tables / "paper_figure_2.csv": _csv(by_rate(cells).drop(columns="tasks")),
+        tables / "paper_figure_2.csv": _csv(rates.drop(columns="tasks")),
         tables / "paper_figure_3.csv": _csv(bars(cells)),
         tables / "paper_figure_7.csv": _csv(
             cells[["model", "task", "optimizer", "peak_lr", "red"]]
         ),
-        figures / "paper_figure_2.svg": svg(
-            draw_by_rate(by_rate(cells), (-50, 22), columns=4), MADE_BY
-        ),
+        figures / "paper_figure_2.svg": svg(draw_by_rate(rates, (-50, 22), columns=4), MADE_BY),
         figures / "paper_figure_3.svg": svg(_draw_bars(cells), MADE_BY),
         figures / "paper_figure_7.svg": svg(draw_cells(cells), MADE_BY),
     }
@@ -156,14 +154,13 @@ def draw_cells(cells: pd.DataFrame) -> Any:
     figure, grid = panels([f"{model}, {task}" for model, task in pairs], columns=8)
     for (model, task), axes in zip(pairs, grid.values(), strict=True):
         own = cells[(cells["model"] == model) & (cells["task"] == task)]
-        for optimizer in TUNED:
-            marker, line, colour = LOOK[optimizer]
+        for optimizer, (marker, line, colour) in zip(TUNED, CURVES, strict=False):
             part = own[own["optimizer"] == optimizer].sort_values("peak_lr")
             axes.plot(
                 part["peak_lr"], part["red"], marker=marker, linestyle=line, color=colour,
                 markersize=2.5, linewidth=0.9, label=optimizer,
             )  # fmt: skip
-        across(axes, own.loc[own["optimizer"] == LDOG, "red"])
+        across(axes, own[own["optimizer"] == LDOG].set_index("optimizer")["red"])
         axes.set_ylim(-60, 40)
     label(figure, grid, "peak learning rate", "RED, %")
     return figure

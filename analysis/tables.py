@@ -37,6 +37,8 @@ CELLS += ["averaged", "red", "red_of_pairs", "seeds", "tried", "diverged", "runs
 
 STEM = ["task", "model", "protocol"]
 LEFT = ["task", "model", "protocol", "optimizer", "row"]
+# Which of the variants of a problem comes first: the one with the largest of these.
+RANK = ["runs", "steps", "problem_id"]
 
 
 # What a cell is made from; few columns are faster to filter.
@@ -48,8 +50,8 @@ _RUN += ["seed", "test_averaged", "test_examples", "seconds", "higher_is_better"
 class Table:
     """One problem's comparison."""
 
-    stem: str  # <task>-<model>-<protocol>: the name of its files
-    problem: pd.Series  # the columns of records.csv that all its runs share
+    stem: str  # <task>-<model>-<protocol>: the name of its files, as from `file_stems`
+    problem: pd.Series  # the columns of records.csv that all its runs share, and `runs`: how many
     cells: pd.DataFrame  # CELLS, a line for each optimizer and row
     errors: list[dict[int, float]]  # of each line, the reported runs' test errors by seed
     break_even: dict[str, statistics.BreakEven]  # of each optimizer with a grid, against DoG
@@ -69,14 +71,17 @@ def build(frame: pd.DataFrame) -> list[Table]:
     trials = _trials(current)
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")
     problems = problems.sort_values([*STEM, "problem_id"])
+    problems = problems.assign(
+        runs=problems["problem_id"].map(current["problem_id"].value_counts())
+    )
     names = ["-".join(problem) for problem in zip(*(problems[part] for part in STEM), strict=True)]
     old = {name: text.left_out(group) for name, group in frame.groupby(STEM)}
     tables = []
-    for name, (_, problem) in zip(names, problems.iterrows(), strict=True):
+    stems = file_stems(names, problems)
+    for name, stem, (_, problem) in zip(names, stems, problems.iterrows(), strict=True):
         problem_id = problem.problem_id
         rivals = problems[[other == name for other in names]]
         rivals = rivals[rivals["problem_id"] != problem_id]
-        stem = name + (f"-{problem_id[:6]}" if len(rivals) else "")
         chosen = choices[problem_id]
         cells, errors = compare(runs[problem_id], chosen)
         caught_up = _break_even(trials.get(problem_id, {}), cells, errors)
@@ -89,6 +94,20 @@ def build(frame: pd.DataFrame) -> list[Table]:
         ]
         tables.append(Table(stem, problem, cells, errors, caught_up, notes))
     return tables
+
+
+def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
+    """The names of the problems' files: those given, and an id where several would be the same.
+
+    `problems` has the columns `RANK`. Of problems of one name that with the most runs keeps it, so
+    that links to it stay right when a variant is run; of equals, that with the most steps.
+    """
+    ranked = problems[RANK].assign(name=names).sort_values(RANK)
+    first = set(ranked.drop_duplicates("name", keep="last")["problem_id"])
+    return [
+        name if problem_id in first else f"{name}-{problem_id[:6]}"
+        for name, problem_id in zip(names, problems["problem_id"], strict=True)
+    ]
 
 
 def scored(runs: pd.DataFrame) -> pd.DataFrame:

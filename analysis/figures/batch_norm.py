@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import Data, settings, stems, varied
+from analysis.figures.data import Data, seeds_in_words, settings, stems, varied
 from analysis.figures.style import (
     NOTE,
     draw_means,
@@ -87,6 +87,7 @@ def draw(lines: list[Line]) -> Any:
     what = f"{problem.task} · {problem.protocol} v{problem.protocol_version}"
     title = f"DoG and batch normalization: {what}, {problem.steps} steps"
     axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
-    note = "mean over reported seeds, bars: their range; ring: the default"
+    seeds = seeds_in_words(runs for _, _, runs in lines)
+    note = f"a line: mean over {seeds}, bars: their range; ring: the default"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
     return figure

@@ -17,24 +17,39 @@ from analysis.figures.style import (
 )
 from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
 from analysis.statistics import error
-from analysis.tables import Table
+from analysis.tables import RANK, Table
 
 LINES: dict[tuple[str, str], Any] = {(DOG, DEFAULT): ("X", "-", "#000000")}
 LINES |= dict(zip([("sgd", INSTANCE_TUNED), ("adam", INSTANCE_TUNED)], CURVES, strict=False))
 
 
 def make(data: Data) -> Iterator[tuple[str, Any]]:
-    """A figure for each problem that was run with several numbers of steps."""
+    """A figure for each problem of which a line was run with several numbers of steps."""
     groups: dict[tuple, list[Table]] = {}
     for table in data.tables:
         others = {**settings(table), "train.steps": ""}
         problem = table.problem
         key = (problem.task, problem.model, problem.protocol, str(sorted(others.items())))
         groups.setdefault(key, []).append(table)
-    groups = {key: tables for key, tables in groups.items() if len(tables) > 1}
-    drawn = [(f"budget-{'-'.join(key[:3])}", tables[0]) for key, tables in groups.items()]
+    groups = {key: tables for key, tables in groups.items() if _has_a_line(tables)}
+    drawn = [
+        (f"budget-{'-'.join(key[:3])}", max(tables, key=lambda one: one.problem[RANK].tolist()))
+        for key, tables in groups.items()
+    ]
     for stem, tables in zip(stems(drawn), groups.values(), strict=True):
         yield stem, draw(tables)
+
+
+def _has_a_line(tables: list[Table]) -> bool:
+    points = pd.concat(_points(table) for table in tables)
+    return points.groupby(["optimizer", "row"]).size().max() > 1
+
+
+def _points(table: Table) -> pd.DataFrame:
+    """The cells of a table that are drawn, at most one of each line."""
+    cells = table.cells.assign(steps=table.problem.steps)
+    drawn = pd.MultiIndex.from_frame(cells[["optimizer", "row"]]).isin([*LINES])
+    return cells[drawn & cells["test"].notna()]
 
 
 @styled
@@ -46,8 +61,7 @@ def draw(tables: list[Table]) -> Any:
     axes = figure.add_axes((0.1, 0.125, 0.64, 0.75))
     unit, scale = error_unit(tables[0])
     panel(axes, "steps (log scale), each budget a run of its own", unit, log_y=True)
-    cells = pd.concat(table.cells.assign(steps=table.problem.steps) for table in tables)
-    cells = cells[cells["test"].notna()].sort_values("steps")
+    cells = pd.concat(_points(table) for table in tables).sort_values("steps")
     labels = []
     for (optimizer, row), (marker, dashes, colour) in LINES.items():
         own = cells[(cells["optimizer"] == optimizer) & (cells["row"] == row)]

@@ -1,14 +1,14 @@
 """What figures are drawn from: tables, the runs behind them, and their curves."""
 
 import json
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analysis.selection import newest, validation_score
-from analysis.tables import Table, scored
+from analysis.tables import RANK, Table, file_stems, scored
 from runner import TUNING_SEED
 
 # What is drawn of a run; few columns are faster to filter.
@@ -52,13 +52,29 @@ class Data:
 def varied(runs: pd.DataFrame, optimizer: str, key: str) -> pd.DataFrame:
     """The reported runs of `optimizer` whose settings are the defaults but for `key`.
 
-    Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed.
+    Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed: of the
+    seeds that all values have, so that their means can be compared; without such seeds all.
     """
     value = runs[VARIED[key]]
     alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
     chosen = (runs["optimizer"] == optimizer) & (runs["seed"] < TUNING_SEED) & (value > 0)
     own = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
-    return own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
+    own = own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
+    shared = own[own["seed"].isin(shared_seeds(own))]
+    return own if shared.empty else shared
+
+
+def shared_seeds(runs: pd.DataFrame) -> list[int]:
+    """The seeds that all values of `varied` runs have, sorted."""
+    values = runs.groupby("seed")["value"].nunique()
+    return sorted(values.index[values == runs["value"].nunique()])
+
+
+def seeds_in_words(lines: Iterable[pd.DataFrame]) -> str:
+    """Which seeds the means of each line of `varied` runs are over."""
+    if all(shared_seeds(runs) for runs in lines):
+        return "the reported seeds that all its points have"
+    return "each point's own reported seeds"
 
 
 def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +95,8 @@ def settings(table: Table) -> dict[str, str]:
     own = {f"train.{key}": str(problem[key]) for key in ("steps", "batch_size", "train_examples")}
     parts = (text.partition("=") for text in problem.problem_settings.split("; ") if text)
     own |= {key: value for key, _, value in parts}
-    own.pop("train.eval_every", None)  # changes what is looked at, not what is trained
+    if own.get("train.checkpoint") != "best":  # there it is what chooses the result
+        own.pop("train.eval_every", None)
     return own
 
 
@@ -104,14 +121,13 @@ def names(tables: list[Table]) -> dict[str, str]:
 
 def steps(tables: list[Table]) -> str:
     """The numbers of steps of some problems, in words."""
-    numbers = sorted({int(table.problem.steps) for table in tables})
-    return f"{' or '.join(map(str, numbers))} steps"
+    numbers = [f"{number:,}" for number in sorted({int(one.problem.steps) for one in tables})]
+    if len(numbers) > 2:
+        return f"{numbers[0]} to {numbers[-1]} steps"
+    return f"{' or '.join(numbers)} steps"
 
 
 def stems(drawn: list[tuple[str, Table]]) -> list[str]:
-    """The names of files: those given, with the problem's id where several would be the same."""
-    counts = Counter(name for name, _ in drawn)
-    return [
-        name if counts[name] == 1 else f"{name}-{table.problem.problem_id[:6]}"
-        for name, table in drawn
-    ]
+    """The names of figures' files, with the problem's id where `file_stems` tells them apart."""
+    problems = pd.DataFrame([table.problem for _, table in drawn], columns=RANK)
+    return file_stems([name for name, _ in drawn], problems)

@@ -53,13 +53,11 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
 
 @styled
 def draw(table: Table, runs: pd.DataFrame) -> Any:
-    """The figure of a problem's runs, or None where no learning rate was tried."""
+    """The figure of a problem's runs; None where no rate was tried or no error is above 0."""
     _, scale = error_unit(table)
-    # A perfect score has no place on a log axis: it is drawn as half an error.
-    least = 0.5 / runs["test_examples"].astype("float64")
-    runs = runs.assign(error=runs["error"].clip(lower=least) * scale)
+    runs = runs.assign(error=_drawable(runs) * scale)
     curves, lines = _curves(runs), _lines(runs)
-    if not curves:
+    if not curves or not (runs["error"] > 0).all():
         return None
     from matplotlib.figure import Figure
 
@@ -76,6 +74,18 @@ def draw(table: Table, runs: pd.DataFrame) -> Any:
     _finish(axes, table)
     write_labels(axes, labels)
     return figure
+
+
+def _drawable(runs: pd.DataFrame) -> pd.Series:
+    """The errors, those with no place on a log axis as half the smallest that could be there.
+
+    That is half an error of one example or, of a metric with any value, half the smallest above 0.
+    """
+    errors = runs["error"]
+    least = (1 / runs["test_examples"].astype("float64")).where(
+        runs["higher_is_better"], errors[errors > 0].min()
+    )
+    return errors.clip(lower=0.5 * least)
 
 
 def _curves(runs: pd.DataFrame) -> list[Curve]:

@@ -1,6 +1,7 @@
 """Draws RED over a model's tasks: the paper's Figures 2, 3, 5, from our runs and from its own."""
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,15 @@ from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, MODEL_TUNED, TUNING
 from analysis.statistics import has_enough_errors
 from analysis.tables import Table
 
+# The paper's tuned optimizers, by label: what is drawn first.
 TUNED = ("SGD", "Adam")
-LDOG = "L-DoG"
+LDOG = "ldog"
 HOWS = (MODEL_TUNED, INSTANCE_TUNED)
-# Marker, line and colour of each optimizer.
-LOOK = dict(zip([*TUNED, "SGD momentum", "AdamW"], CURVES, strict=False))
-LOOK[LDOG] = ("", *ACROSS["ldog"])
-# Bars that a print in black and white tells apart.
-HATCHES = {("SGD", MODEL_TUNED): "//", ("Adam", MODEL_TUNED): "xx", ("Adam", INSTANCE_TUNED): ".."}
-HATCHES |= {("SGD momentum", how): hatch for how, hatch in zip(HOWS, ("||", "--"), strict=True)}
-HATCHES |= {("AdamW", how): hatch for how, hatch in zip(HOWS, ("oo", "++"), strict=True)}
+# Of each optimizer's bar, by its way of tuning: a print in black and white tells them apart.
+HATCHES = {
+    MODEL_TUNED: ["//", "xx", "||", "oo", "\\\\", "OO"],
+    INSTANCE_TUNED: ["", "..", "--", "++", "**", "/."],
+}
 # A RED in percent below this says no more than that it is bad, and would hide the rest.
 FLOOR = -100
 
@@ -45,24 +45,31 @@ def tuning_cells(data: Data, tables: list[Table]) -> pd.DataFrame:
     """RED in percent of each task, optimizer and rate at the tuning seed, against DoG there.
 
     Columns: model (with the kind of task and the numbers of tasks and steps), optimizer (its
-    label), peak_lr (nan for L-DoG) and red.
+    label), peak_lr (nan for L-DoG) and red. What was not run on all of a model's tasks is left out:
+    medians over different tasks cannot be compared.
     """
-    rows = []
+    parts = []
     for (_, _, budget, model), group in models.groups(tables):
         known = [table for table in group if np.isfinite(_dog_error(data, table))]
+        if not known:
+            continue
         kind = " (probe)" if budget == "probe" else ""
         name = f"{model}{kind}, {plural(len(known), 'task')}, {steps(known)}"
-        for table in known:
-            runs = at_tuning_seed(data, table)
-            dog = _dog_error(data, table)
-            grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
-            grid = grid.assign(peak_lr=grid["learning_rate"])
-            ldog = runs[(runs["label"] == LDOG) & runs["opt_default"]].assign(peak_lr=np.nan)
-            both = pd.concat([grid, ldog]) if len(ldog) else grid
-            red = 100 * (dog - both["error"]) / dog
-            rows.append(both.assign(model=name, optimizer=both["label"], red=red))
+        cells = pd.concat(_tuning_cells(data, table) for table in known).assign(model=name)
+        tried = cells.groupby(["optimizer", "peak_lr"], dropna=False)["red"].transform("size")
+        parts.append(cells[tried == len(known)])
     columns = ["model", "optimizer", "peak_lr", "red"]
-    return pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _tuning_cells(data: Data, table: Table) -> pd.DataFrame:
+    runs = at_tuning_seed(data, table)
+    dog = _dog_error(data, table)
+    grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
+    grid = grid.assign(peak_lr=grid["learning_rate"])
+    ldog = runs[(runs["optimizer"] == LDOG) & runs["opt_default"]].assign(peak_lr=np.nan)
+    both = pd.concat([grid, ldog]) if len(ldog) else grid
+    return both.assign(optimizer=both["label"], red=100 * (dog - both["error"]) / dog)
 
 
 def at_tuning_seed(data: Data, table: Table) -> pd.DataFrame:
@@ -90,7 +97,7 @@ def tuned_cells(tables: list[Table]) -> pd.DataFrame:
         known = [table for table in group if table.cells["red"].notna().any()]
         for table in known:
             cells = table.cells[table.cells["red"].notna()]
-            is_ldog = (cells["label"] == LDOG) & (cells["row"] == DEFAULT)
+            is_ldog = (cells["optimizer"] == LDOG) & (cells["row"] == DEFAULT)
             cells = cells[cells["row"].isin(HOWS) | is_ldog]
             how = cells["row"].where(~is_ldog, "")
             name = f"{model}\n{plural(len(known), 'task')}, {steps(known)}"
@@ -107,7 +114,13 @@ def by_rate(cells: pd.DataFrame) -> pd.DataFrame:
     model) and red. Returns model, optimizer, peak_lr, median, q1, q3, and `tasks`, how many cells.
     Quartiles are interpolated linearly.
     """
-    return summary(cells[cells["optimizer"].isin(LOOK)], ["model", "optimizer", "peak_lr"])
+    return summary(cells, ["model", "optimizer", "peak_lr"])
+
+
+def tuned_optimizers(labels: pd.Series) -> list[str]:
+    """The different labels of optimizers in the order of their looks: the paper's first."""
+    present = set(labels)
+    return [*(one for one in TUNED if one in present), *sorted(present - {*TUNED})]
 
 
 def summary(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -125,11 +138,13 @@ def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any
     `frame` is as from `by_rate`, in percent; `layout` is for `panels`.
     """
     figure, grid = panels(list(frame["model"].unique()), **layout)
+    tuned, ldog = frame[frame["peak_lr"].notna()], frame[frame["peak_lr"].isna()]
+    optimizers = tuned_optimizers(tuned["optimizer"])
     for model, axes in grid.items():
-        own = frame[frame["model"] == model]
-        for optimizer, (marker, line, colour) in LOOK.items():
+        own = tuned[tuned["model"] == model]
+        for optimizer, (marker, line, colour) in zip(optimizers, cycle(CURVES), strict=False):
             part = own[own["optimizer"] == optimizer].sort_values("peak_lr")
-            if optimizer == LDOG or part.empty:
+            if part.empty:
                 continue
             axes.plot(
                 part["peak_lr"], part["median"], marker=marker, linestyle=line, color=colour,
@@ -138,7 +153,7 @@ def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any
             axes.fill_between(
                 part["peak_lr"], part["q1"], part["q3"], color=colour, alpha=0.15, linewidth=0
             )
-        across(axes, own.loc[own["optimizer"] == LDOG, "median"])
+        across(axes, ldog[ldog["model"] == model].set_index("optimizer")["median"])
         axes.set_ylim(limits)
     label(figure, grid, "peak learning rate", "median RED, %")
     return figure
@@ -154,18 +169,27 @@ def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "")
 
     names = sorted(frame["model"].unique())
     pairs = set(zip(frame["optimizer"], frame["how"], strict=True))
-    bars = [(one, how) for how in (*HOWS, "") for one in LOOK if (one, how) in pairs]
+    optimizers = tuned_optimizers(frame["optimizer"][frame["how"] != ""])
+    # Colour and hatch of each bar, in order.
+    bars = {
+        (optimizer, how): (colour, hatch)
+        for how in HOWS
+        for optimizer, (*_, colour), hatch in zip(
+            optimizers, cycle(CURVES), cycle(HATCHES[how]), strict=False
+        )
+        if (optimizer, how) in pairs
+    }
+    bars |= {pair: (ACROSS[LDOG][1], "") for pair in sorted(pairs) if pair[1] == ""}
     width = 0.8 / len(bars)
     figure = Figure(figsize=(9.2, 3.6))
     axes = figure.add_axes((0.07, 0.12, 0.72, 0.82 if not title else 0.76))
-    for i, (optimizer, how) in enumerate(bars):
+    for i, ((optimizer, how), (colour, hatch)) in enumerate(bars.items()):
         own = frame[(frame["optimizer"] == optimizer) & (frame["how"] == how)]
         own = own.set_index("model").reindex(names)
         spread = np.abs(np.array([own[end] - own["median"] for end in ("q1", "q3")]))
         axes.bar(
             np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width, own["median"],
-            width=width - 0.01, yerr=spread, color=LOOK[optimizer][2],
-            hatch=HATCHES.get((optimizer, how), ""), edgecolor="white",
+            width=width - 0.01, yerr=spread, color=colour, hatch=hatch, edgecolor="white",
             label=f"{optimizer} {how}".rstrip(), error_kw={"linewidth": 0.7},
         )  # fmt: skip
     axes.axhline(0, color="#000000", linewidth=0.8)
@@ -237,15 +261,19 @@ def panels(
 
 
 def across(axes: Any, red: pd.Series) -> None:
-    """Draw L-DoG's RED, of shape (1,) or none, as a line across."""
-    _, line, colour = LOOK[LDOG]
-    for height in red:
-        axes.axhline(height, color=colour, linestyle=line, linewidth=1, label=LDOG)
+    """Draw L-DoG's RED, of shape (1,) or none and indexed by its label, as a line across."""
+    line, colour = ACROSS[LDOG]
+    for name, height in red.items():
+        axes.axhline(height, color=colour, linestyle=line, linewidth=1, label=name)
 
 
 def label(figure: Any, grid: dict[str, Any], x: str, y: str) -> None:
-    """Say what the axes of all panels are, and in the first one which line is whose."""
+    """Say what the axes of all panels are, and in the first one whose their lines are."""
     figure.supxlabel(x, fontsize=9)
     figure.supylabel(f"{y} (above 0: better than DoG)", fontsize=9)
+    lines: dict[str, Any] = {}
+    for axes in grid.values():
+        for line, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            lines.setdefault(name, line)
     first = next(iter(grid.values()))
-    first.legend(fontsize=6, frameon=False, loc="lower center")
+    first.legend(lines.values(), lines.keys(), fontsize=6, frameon=False, loc="lower center")

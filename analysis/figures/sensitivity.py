@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import VARIED, Data, names, steps, varied
+from analysis.figures.data import VARIED, Data, names, seeds_in_words, steps, varied
 from analysis.figures.style import (
     NOTE,
     Label,
@@ -88,6 +88,7 @@ def draw(lines: Lines) -> Any:
     problem = tables[0].problem
     title = f"DoG's two settings: {problem.protocol} v{problem.protocol_version}, {steps(tables)}"
     figure.text(0.05, 1 - 0.2 / height, title, fontsize=10)
-    note = "a line a task and model: mean over reported seeds, bars: their range; ring: the default"
+    seeds = seeds_in_words(runs for drawn in lines.values() for _, runs in drawn)
+    note = f"a line a task and model: mean over {seeds}, bars: their range; ring: the default"
     figure.text(0.05, 1 - 0.36 / height, note, **NOTE)
     return figure

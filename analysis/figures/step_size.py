@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.figures.data import Data, plural, varied
+from analysis.figures.data import Data, plural, shared_seeds, varied
 from analysis.figures.style import (
     NOTE,
     RING,
@@ -35,25 +36,38 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
     for table in data.tables:
         runs = data.of(table)
         starts = varied(runs, DOG, "reps_rel")
-        curves = curves_by_start(starts, data.curves)
+        seed, curves = curves_by_start(starts, data.curves)
         if len(curves) >= LEAST_STARTS:
-            yield f"step_size-{table.stem}", draw(table, runs, starts, curves)
-            yield f"step_size_by_start-{table.stem}", draw_by_start(table, curves)
+            yield f"step_size-{table.stem}", draw(table, runs, starts, curves, seed)
+            etas = etas_by_start(curves)
+            if etas.shape[1] >= LEAST_STARTS:
+                yield f"step_size_by_start-{table.stem}", draw_by_start(table, etas)
 
 
-def curves_by_start(starts: pd.DataFrame, curves: pd.DataFrame) -> dict[float, pd.DataFrame]:
-    """The curve of each reps_rel, of the first seed that has one; sorted by reps_rel."""
+def curves_by_start(
+    starts: pd.DataFrame, curves: pd.DataFrame
+) -> tuple[int, dict[float, pd.DataFrame]]:
+    """The seed with the most curves, and its curve of each reps_rel, sorted by reps_rel.
+
+    Of seeds with equally many the smallest is taken; a step size that overflowed is left out.
+    """
+    curves = curves[np.isfinite(curves["eta"])]
     known = starts[starts["run_id"].isin(curves["run_id"])]
-    first = known.drop_duplicates("value")
-    return {
+    seed = known["seed"].mode().min()
+    own = known[known["seed"] == seed]
+    return seed, {
         value: curves[curves["run_id"] == run_id]
-        for value, run_id in zip(first["value"], first["run_id"], strict=True)
+        for value, run_id in zip(own["value"], own["run_id"], strict=True)
     }
 
 
 @styled
 def draw(
-    table: Table, runs: pd.DataFrame, starts: pd.DataFrame, curves: dict[float, pd.DataFrame]
+    table: Table,
+    runs: pd.DataFrame,
+    starts: pd.DataFrame,
+    curves: dict[float, pd.DataFrame],
+    seed: int,
 ) -> Any:
     """Figure 1: left η_t by step for each reps_rel; right what that and SGD's rate come to."""
     from matplotlib.figure import Figure
@@ -79,8 +93,9 @@ def draw(
         _draw_rates(panels[1], table, sgd, best)
     title = f"DoG by its first movement: {table.title}, {table.problem.steps} steps"
     figure.text(0.075, 0.94, title, fontsize=10)
-    seeds = sorted(set(starts["seed"]))
-    note = f"left: seed {seeds[0]} · DoG: mean over {plural(len(seeds), 'seed')}, ring: the default"
+    shared = shared_seeds(starts)
+    seeds = plural(len(shared), "seed") if shared else "each point's own"
+    note = f"left: seed {seed} · DoG: mean over {seeds}, ring: the default"
     if len(sgd):
         note += f" · SGD, joined: seed {TUNING_SEED}, small: reported seeds, ring: the best rate"
     figure.text(0.075, 0.9, note, **NOTE)
@@ -126,25 +141,32 @@ def _draw_rates(axes: Any, table: Table, sgd: pd.DataFrame, best: float | None) 
     axes.plot(chosen["learning_rate"], score(table, chosen["test"]), color=style["color"], **RING)
 
 
+def etas_by_start(curves: dict[float, pd.DataFrame]) -> pd.DataFrame:
+    """η_t of each reps_rel (columns) at each step (index) that is drawn: 1, some later, the last.
+
+    Without runs that ended early, which have no last step, and without steps that not all logged.
+    """
+    etas = pd.DataFrame({value: curve.set_index("step")["eta"] for value, curve in curves.items()})
+    last = etas.index.max()
+    shown = [step for step in SHOWN_STEPS if step < last]
+    etas = etas.reindex([*shown, last])
+    return etas.loc[:, etas.loc[[1, last]].notna().all()].dropna()
+
+
 @styled
-def draw_by_start(table: Table, curves: dict[float, pd.DataFrame]) -> Any:
+def draw_by_start(table: Table, etas: pd.DataFrame) -> Any:
     """Figure 8: η_t against η at the first step, a point a reps_rel, a line for each of some t."""
     from matplotlib.figure import Figure
 
-    etas = pd.DataFrame({value: curve.set_index("step")["eta"] for value, curve in curves.items()})
-    etas = etas.dropna(axis="columns")  # a run that diverged has no later steps
-    steps = [step for step in SHOWN_STEPS if step in etas.index and step < etas.index[-1]]
     figure = Figure(figsize=(7.4, 3.8))
     axes = figure.add_axes((0.1, 0.125, 0.66, 0.75))
     panel(
         axes, r"first step size $\eta_1$ (log scale)", r"step size $\eta_t$ (log scale)", log_y=True
     )
     labels = []
-    starts = [value for value in curves if value in etas]
-    low, high = starts[0], starts[-1]
-    steps.append(etas.index[-1])
-    for step, style in zip(steps, looks(len(steps), ordered=True), strict=True):
-        axes.plot(etas.iloc[0], etas.loc[step], **style)
+    low, high = float(etas.columns[0]), float(etas.columns[-1])
+    for step, style in zip(etas.index, looks(len(etas), ordered=True), strict=True):
+        axes.plot(etas.loc[1], etas.loc[step], **style)
         # Where a line begins: at the right they all meet.
         labels.append((f"t = {step}", float(etas[low].loc[step]), style))
     write_labels(axes, labels)

@@ -198,7 +198,7 @@ def spread(heights: np.ndarray, gap: float) -> np.ndarray:
             last, count = blocks.pop()
             mean, size = (mean * size + last * count) / (size + count), size + count
         blocks.append((mean, size))
-    flat = np.concatenate([np.full(size, mean) for mean, size in blocks])
+    flat = np.array([mean for mean, size in blocks for _ in range(size)])
     flat = flat.clip(0, max(0, 1 - gap * (len(heights) - 1)))
     result = np.empty(len(heights))
     result[order] = flat + gap * np.arange(len(heights))

@@ -61,6 +61,7 @@ def test_only_runs_with_a_result_and_telemetry_have_curves(tmp_path, collect):
     assert points["step"].tolist() == [1, 2, 3] and math.isnan(points["loss"].iloc[2])
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_file_is_merged_read_back_exactly_and_the_same_every_time(tmp_path, collect):
     csv = tmp_path / "curves.csv"
     for seed in (1, 0):
@@ -79,6 +80,15 @@ def test_the_file_is_merged_read_back_exactly_and_the_same_every_time(tmp_path, 
     again = collect()
     assert len(again) == 4 and again["eta"].max() == 9.0
     assert again["run_id"].is_monotonic_increasing
+
+
+def test_a_run_that_did_not_end_here_leaves_the_points_of_the_finished_one(tmp_path, collect):
+    run = made_up.record(0.8, opt="dog")
+    folder = made_up.write_with_curve(tmp_path / "runs", run, {1: 0.1, 2: 0.2})
+    whole = collect()
+    (folder / "record.json").rename(folder / "failure.json")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0, "eta": 9.0, "rbar": 9.0}\n')
+    pd.testing.assert_frame_equal(collect(), whole, check_exact=True)
 
 
 def test_damage_is_said(tmp_path, collect, caplog):

@@ -76,6 +76,19 @@ def test_an_error_of_nothing_can_be_drawn(frame):
     assert errors[0] == pytest.approx(100 * 0.5 / 2000)
 
 
+def test_a_suboptimality_is_drawn_as_it_is_and_one_of_nothing_below_all_others(frame):
+    small = frame.assign(metric="suboptimality", higher_is_better=False)
+    small[["test_last", "test_averaged"]] = 1e-6
+    nothing = (small["optimizer"] == "sgd") & (small["learning_rate"] == 0.1)
+    small.loc[nothing, ["test_last", "test_averaged"]] = 0.0
+    drawn = [line.get_ydata() for line in drawn_rates(small).axes[0].lines]
+    (curve,) = [errors for errors in drawn if len(errors) == 3 and np.ptp(errors) > 0]
+    np.testing.assert_allclose(curve, [1e-6, 5e-7, 1e-6])
+    (table,) = tables.build(small)
+    none = small.assign(test_last=0.0, test_averaged=0.0)
+    assert list(rates.make(Data.gather([table], none, NO_CURVES))) == []
+
+
 def test_labels_keep_their_distance_and_move_no_more_than_needed():
     heights = np.array([0.5, 0.1, 0.52, 0.9, 0.51])
     spread = style.spread(heights, 0.1)
@@ -87,3 +100,4 @@ def test_labels_keep_their_distance_and_move_no_more_than_needed():
 def test_labels_stay_beside_the_axes():
     spread = style.spread(np.array([0.99, 1.0, 0.98, 0.0, 0.01]), 0.1)
     assert np.sort(spread) == pytest.approx([0, 0.1, 0.8, 0.9, 1])
+    assert style.spread(np.array([]), 0.1).shape == (0,)

@@ -6,7 +6,7 @@ import pytest
 
 from analysis import curves, figures, records, tables
 from analysis.figures import batch_norm, distance, sensitivity, step_size
-from analysis.figures.data import Data, names
+from analysis.figures.data import Data, names, steps
 
 STARTS = [1e-6, 1e-4, 1e-2]
 # Test accuracy by reps_rel, and by c.
@@ -88,6 +88,47 @@ def test_later_step_sizes_by_the_first(gather):
     np.testing.assert_allclose(tenth, [[s, 10 * s] for s in STARTS])
     np.testing.assert_allclose(last, [[s, 0.1 + s] for s in STARTS])
     assert {text.get_text() for text in axes.texts} >= {"t = 1", "t = 10", "t = 100"}
+
+
+def test_a_start_that_diverged_or_logged_other_steps_takes_no_other_away(gather):
+    others = made_up.record(0.5, 0.8, opt="dog", changed={"reps_rel": 1e-3}, seed=0)
+    diverged = made_up.record(
+        0.5, 0.1, opt="dog", changed={"reps_rel": 1e-1}, seed=0, status="diverged"
+    )
+    data = gather(
+        *by_start(), (others, {1: 1e-3, 10: 1e-2, 20: 0.1, 100: 0.2}),
+        (diverged, {1: 0.1, 10: 9.0, 11: 99.0}),
+    )  # fmt: skip
+    stem = "step_size_by_start-cifar-efficientnet_lite0-lite"
+    (axes,) = dict(step_size.make(data))[stem].axes
+    tenth = lines(axes)[1]
+    np.testing.assert_allclose(tenth, [[s, 10 * s] for s in sorted([*STARTS, 1e-3])])
+    (first, *_), *rest = by_start()
+    data = gather((first | {"status": "diverged"}, {1: 1e-6, 5: 9.0}), *rest, (others, None))
+    left = data.curves[data.curves["run_id"] != others["run_id"]]
+    few = Data(data.tables, data.runs, left)
+    assert list(dict(step_size.make(few))) == ["step_size-cifar-efficientnet_lite0-lite"]
+
+
+def test_a_line_is_over_the_seeds_that_all_its_points_have_and_says_so(gather):
+    # Seed 0 has no curve; of seed 2 there is the default alone.
+    made = [(record, None) for record, _ in by_start()]
+    for seed, shift in ((1, 0.02), (2, 0.15)):
+        for start in STARTS if seed == 1 else [1e-4]:
+            settings, score = changed(reps_rel=start), BY_START[start] + shift
+            record = made_up.record(0.5, score, opt="dog", changed=settings, seed=seed)
+            made.append((record, {1: start, 100: seed}))
+    data = gather(*made)
+    figure = dict(step_size.make(data))["step_size-cifar-efficientnet_lite0-lite"]
+    left, starts = figure.axes
+    assert "left: seed 1 · DoG: mean over 2 seeds" in figure.texts[1].get_text()
+    assert [points[-1, 1] for points in lines(left)] == [1, 1, 1]
+    ((_, several),) = sensitivity.make(data)
+    for axes in (starts, several.axes[0]):
+        np.testing.assert_allclose(lines(axes)[0], [[s, 100 * BY_START[s] + 1] for s in STARTS])
+        (ring,) = [line.get_ydata() for line in axes.lines if line.get_markersize() == 10]
+        assert ring == pytest.approx([81])
+    assert "seeds that all its points have" in several.texts[1].get_text()
 
 
 def test_sensitivity_has_a_row_an_optimizer_and_a_line_a_problem(gather):
@@ -182,3 +223,11 @@ def test_problems_of_one_name_are_told_apart_by_what_differs(gather):
         "cifar · efficientnet_lite0, batch_norm frozen, steps 468",
         "cifar · efficientnet_lite0, batch_norm train, steps 99",
     ]
+
+
+def test_many_numbers_of_steps_are_a_range(gather):
+    made = [made_up.record(0.5, opt="dog", steps=number) for number in (1000, 468, 184218)]
+    counted = gather(*((record, None) for record in made)).tables
+    assert steps(counted) == "468 to 184,218 steps"
+    two = [table for table in counted if table.problem.steps < 2000]
+    assert steps(two) == "468 or 1,000 steps"

@@ -76,6 +76,42 @@ def test_bars_of_fine_tuning_and_of_probes_are_figures_of_their_own(gather):
         ]
 
 
+def test_a_rate_that_was_not_tried_on_all_tasks_has_no_red(gather):
+    alone = made_up.record(0.9, 0.9, seed=100, changed={"lr": 10.0}, task="a")
+    crashed = made_up.failure(seed=100, changed={"lr": 1.0}, task="b")
+    kept = [run for run in problem(task="b") if run["run_id"] != crashed["run_id"]]
+    ldog = made_up.record(0.8, 0.86, opt="ldog", seed=100, task="a")
+    figure = dict(red.make(gather(*problem(task="a"), alone, *kept, crashed, ldog)))
+    (axes,) = [one for one in figure["red_by_rate-lite"].axes if one.get_visible()]
+    assert axes.get_title() == "efficientnet_lite0, 2 tasks, 468 steps"
+    (sgd,) = lines(axes)
+    assert sgd[:, 0].tolist() == [0.01, 0.1]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["SGD"]
+
+
+def test_an_added_optimizer_and_a_renamed_ldog_are_drawn(gather):
+    added = [run for run in problem() if run["settings"]["opt"]["name"] == "sgd"]
+    for run in added:
+        run["settings"]["opt"]["name"], run["opt_label"] = "lion", "Lion"
+        run["run_id"] += "-lion"
+    ldog = [made_up.record(0.8, 0.86, opt="ldog", seed=seed) for seed in (100, 0)]
+    ldog = [run | {"opt_label": "Layer-wise DoG"} for run in ldog]
+    # The first panel lacks both.
+    made = dict(red.make(gather(*problem(model="a"), *problem(), *added, *ldog)))
+    first, axes = (one for one in made["red_by_rate-lite"].axes if one.get_visible())
+    sgd, lion = (line for line in axes.lines if len(line.get_xdata()) == 3)
+    np.testing.assert_allclose(lion.get_xydata(), sgd.get_xydata())
+    assert lion.get_color() != sgd.get_color()
+    legend = [text.get_text() for text in first.get_legend().get_texts()]
+    assert legend == ["SGD", "Lion", "Layer-wise DoG"]
+    bars = made["red-lite"].axes[0].containers[1::2]
+    assert [str(bar.get_label()) for bar in bars] == [
+        "SGD model-tuned", "Lion model-tuned", "SGD instance-tuned", "Lion instance-tuned",
+        "Layer-wise DoG",
+    ]  # fmt: skip
+    assert len({(bar[0].get_facecolor(), bar[0].get_hatch()) for bar in bars}) == 5
+
+
 def test_break_even_is_the_expected_error_by_runs_and_dog_across(gather):
     data = gather(*problem())
     ((stem, figure),) = break_even.make(data)
@@ -103,6 +139,25 @@ def test_error_by_budget_is_that_of_problems_that_differ_in_steps_alone(gather):
     dog, sgd = (bars.lines[0].get_xydata() for bars in figure.axes[0].containers)
     np.testing.assert_allclose(dog, [[100, 30], [200, 20]])
     np.testing.assert_allclose(sgd, [[100, 17], [200, 17]])
+
+
+def test_a_budget_figure_needs_a_line_with_two_points(gather):
+    other = [made_up.record(0.8, opt="adam", seed=0, steps=steps) for steps in (100, 200)]
+    assert list(budget.make(gather(*other))) == []
+    assert list(budget.make(gather(*problem(steps=100)))) == []
+    dog = made_up.record(0.8, opt="dog", seed=0, steps=200)
+    ((_, figure),) = budget.make(gather(dog))
+    assert {text.get_text() for text in figure.axes[0].texts} >= {"DoG, default"}
+
+
+def test_how_often_is_evaluated_tells_budgets_apart_only_where_the_best_checkpoint_counts(gather):
+    for checkpoint, figures in (("last", 1), ("best", 0)):
+        chosen = {"task": checkpoint, "checkpoint": checkpoint}
+        data = gather(
+            *problem(steps=100, eval_every=50, **chosen),
+            *problem(steps=200, eval_every=10, **chosen),
+        )
+        assert sum(checkpoint in stem for stem, _ in budget.make(data)) == figures
 
 
 def test_without_tuning_or_without_dog_nothing_is_drawn(gather):

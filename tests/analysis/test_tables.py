@@ -188,16 +188,28 @@ def test_problems_of_one_name_are_kept_apart_and_their_difference_is_named(frame
         made_up.record(0.4, opt="dog", task="movies"),
     )
     made = tables.build(frame)
-    stems = [table.stem for table in made]
     ids = sorted(frame["problem_id"][frame["task"] == "cifar"].unique())
-    base = "efficientnet_lite0-lite"
-    assert stems == [*(f"cifar-{base}-{one[:6]}" for one in ids), f"movies-{base}"]
     assert [len(table.cells) for table in made] == [1, 1, 1]
     (note,) = [
         note for note in made[0].notes if note.startswith(f"Not compared with problem {ids[1][:6]}")
     ]
     assert "steps" in note and "train.augment=flip" in note
     assert not any("Not compared" in note for note in made[2].notes)
+
+
+def test_of_problems_of_one_name_that_with_the_most_runs_keeps_it(frame_of):
+    shorter, longer = ({"opt": "dog", "steps": steps} for steps in (100, 1000))
+    made = [made_up.record(0.4, **where) for where in (shorter, longer)]
+
+    def stems(*more):
+        built = tables.build(frame_of(*made, *more))
+        return {int(table.problem.steps): table.stem for table in built}
+
+    base = "cifar-efficientnet_lite0-lite"
+    shorter_id, longer_id = (one["problem_id"][:6] for one in made)
+    assert stems() == {100: f"{base}-{shorter_id}", 1000: base}
+    more = made_up.record(0.4, seed=1, **shorter)
+    assert stems(more) == {100: base, 1000: f"{base}-{longer_id}"}
 
 
 def test_older_versions_are_left_out_and_named(frame_of, tmp_path):
