@@ -85,7 +85,7 @@ def relative_error_difference_of_pairs(dog_errors: ArrayLike, errors: ArrayLike)
 
 
 def has_enough_errors(
-    dog_error: ArrayLike, examples: ArrayLike, higher_is_better: ArrayLike = True
+    dog_error: ArrayLike, examples: ArrayLike, higher_is_better: ArrayLike
 ) -> np.ndarray:
     """Whether DoG errs on at least `LEAST_ERRORS` examples, elementwise; nan gives False.
 

@@ -19,7 +19,7 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.selection import DEFAULT, DOG
+from analysis.selection import DOG, is_reference
 from analysis.tables import Table
 
 
@@ -42,7 +42,7 @@ def draw(table: Table) -> Any:
     panel(axes, "learning rates tried, k", f"expected {unit}", log_x=False, log_y=True)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     cells = table.cells
-    position = int(((cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)).argmax())
+    position = int(is_reference(cells).argmax())
     dog = scale * fmean(table.errors[position].values())
     dashes, colour = ACROSS[DOG]
     style: Any = {"color": colour, "linestyle": dashes, "linewidth": 1.6}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.selection import newest, validation_score
+from analysis.statistics import gain
 from analysis.tables import RANK, Table, file_stems, scored
 from runner import TUNING_SEED
 
@@ -79,9 +80,8 @@ def seeds_in_words(lines: Iterable[pd.DataFrame]) -> str:
 
 def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:
     """One run of each optimizer and learning rate: where a grid has other keys, validation's."""
-    score = validation_score(runs)
-    gain = score.where(runs["higher_is_better"], -score)
-    return runs.loc[gain.groupby([runs["optimizer"], runs["learning_rate"]]).idxmax()]
+    gains = pd.Series(gain(validation_score(runs), runs["higher_is_better"]), index=runs.index)
+    return runs.loc[gains.groupby([runs["optimizer"], runs["learning_rate"]]).idxmax()]
 
 
 def plural(number: int, thing: str) -> str:

@@ -82,7 +82,8 @@ def _dog_error(data: Data, table: Table) -> float:
     """DoG's test error at the tuning seed; nan where it was not run or makes too few errors."""
     runs = at_tuning_seed(data, table)
     dog = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
-    enough = has_enough_errors(dog["error"], dog["test_examples"].astype("float64"))
+    examples = dog["test_examples"].astype("float64")
+    enough = has_enough_errors(dog["error"], examples, dog["higher_is_better"])
     return float(dog["error"].iloc[0]) if len(dog) and enough[0] else np.nan
 
 
