@@ -68,7 +68,7 @@ def test_relative_error_differences_are_unknown_without_errors_or_seeds():
 
 
 def test_ten_errors_of_dog_are_enough_and_nine_are_not():
-    enough = statistics.has_enough_errors([1 - 0.99, 0.0099, 0.009, np.nan], 1000)
+    enough = statistics.has_enough_errors([1 - 0.99, 0.0099, 0.009, np.nan], 1000, True)
     assert enough.tolist() == [True, False, False, False]
 
 
