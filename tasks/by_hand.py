@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.copies import Data, folder_by_hand, folders_in, labels, reason, whole
-from tasks.errors import UserError
+from tasks.copies import Data, folder_by_hand, folders_in, labels, whole
+from tasks.errors import UserError, reason
 from tasks.images import image_files
 from tasks.readers import DataSet, Examples
 from tasks.retinopathy import Fundus

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tasks.content import made_once
-from tasks.errors import UserError
+from tasks.errors import UserError, reason
 from tasks.images import image_files
 from tasks.readers import Examples, local_path
-from tasks.storage import FULL
+from tasks.storage import fetching
 
 T = TypeVar("T")
 Data = Mapping[str, Any]
@@ -72,11 +72,6 @@ def whole(where: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def reason(error: Exception) -> str:
-    """Return what an error says, as part of a line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def file_examples(root: Path, files: Sequence[Path], classes: Any) -> Examples:
     """Return the images in files below `root`, with their labels."""
     names = [file.relative_to(root).as_posix() for file in files]
@@ -101,12 +96,6 @@ def name_and_size(path: Path) -> list[Any]:
 def _download(data: Data, get: Callable[[Path], Any], folder: Path) -> None:
     name = data.get("torchvision") or data["url"]
     print(f"downloading {name} (licence: {data['licence']})", file=sys.stderr)
-    try:
+    remedy = f"check the network, or say task.data.path=FOLDER with a copy ({data['layout']})"
+    with fetching(name, remedy):
         get(folder)
-    except Exception as error:  # the network's and the archives' errors are of many kinds
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise
-        raise UserError(
-            f"{name} cannot be downloaded ({reason(error)}): go online, or say "
-            f"task.data.path=FOLDER with a copy ({data['layout']})"
-        ) from error

@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.content import content_key
-from tasks.errors import UserError
-from tasks.storage import explained, locked, put_in_place, seal, sealed_facts, staging_folder
+from tasks.errors import UserError, reason
+from tasks.storage import (
+    explained,
+    fetching,
+    locked,
+    put_in_place,
+    seal,
+    sealed_facts,
+    staging_folder,
+)
 
 Kind = Literal["dataset", "model"]
 PATH_KEYS: dict[Kind, str] = {"dataset": "task.data.path", "model": "model.weights.path"}
@@ -47,9 +55,7 @@ def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
         copy = Copy(Path(block["path"]).expanduser(), "local copy")
     else:
         copy = _fetched(hub, kind, data_dir)
-    for pattern in _patterns(hub):
-        if not any(copy.folder.glob(pattern)):
-            raise UserError(f"no file {pattern} in {copy.folder}: {_remedy(hub, kind)}")
+    _check(copy.folder, str(copy.folder), hub, kind)
     return copy
 
 
@@ -72,9 +78,8 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
             )
         )
     except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
-            f"the parquet files in {folder} cannot be read ({reason}): "
+            f"the parquet files in {folder} cannot be read ({reason(error.__cause__ or error)}): "
             f"{_remedy(data['hub'], 'dataset')}"
         ) from error
 
@@ -88,8 +93,9 @@ def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
             with locked(target, f"fetch {repository}"):
                 if sealed_facts(target) is None:
                     with staging_folder(target) as staging:
-                        commit = _download(hub, kind, staging / "copy")
-                        seal(staging / "copy", revision=f"{repository}@{commit}")
+                        revision = f"{repository}@{_download(hub, kind, staging / 'copy')}"
+                        _check(staging / "copy", revision, hub, kind)
+                        seal(staging / "copy", revision=revision)
                         put_in_place(staging / "copy", target)
         return Copy(target, (sealed_facts(target) or {})["revision"])
 
@@ -97,16 +103,10 @@ def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
 def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
     """Download the repository's wanted files into a folder; return the commit they are from."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
-    from huggingface_hub.utils import httpx  # the library's own, whatever its name
 
     repository = hub["repository"]
     print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
-    try:
+    with fetching(f"the hub's {repository}", f"check the network, or {_remedy(hub, kind)}"):
         # It answers at once where there is no hub, and turns a branch's name into a commit.
         commit = HfApi().repo_info(repository, repo_type=kind, revision=hub["revision"]).sha
         snapshot_download(
@@ -116,18 +116,13 @@ def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
             local_dir=folder,
             allow_patterns=_patterns(hub),
         )
-    except (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        httpx.HTTPError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{repository} cannot be fetched from the hub ({reason}): check the network, or "
-            f"{_remedy(hub, kind)}"
-        ) from error
     return str(commit)
+
+
+def _check(folder: Path, where: str, hub: Mapping[str, Any], kind: Kind) -> None:
+    for pattern in _patterns(hub):
+        if not any(folder.glob(pattern)):
+            raise UserError(f"no file {pattern} in {where}: {_remedy(hub, kind)}")
 
 
 def _patterns(hub: Mapping[str, Any]) -> list[str]:

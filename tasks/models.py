@@ -14,7 +14,7 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor, nn
 
-from tasks.errors import UserError
+from tasks.errors import UserError, reason
 from tasks.hub import copy_of
 from tasks.readers import read_numpy_pickle
 from tasks.sources import fetch, source_from
@@ -76,9 +76,8 @@ def timm_from_file(arch: str, path: Path, arguments: Config) -> Any:
     try:
         return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
     except Exception as error:  # what is no weights file makes the libraries raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path} does not hold the weights of {arch} ({reason}): give a whole copy, or delete "
+            f"{path} does not hold the weights of {arch} ({reason(error)}): give a whole copy, or delete "
             "it and run the same command again"
         ) from error
 
@@ -162,9 +161,8 @@ def _copy_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{folder} holds no network that can be loaded ({reason}): give a whole copy, or "
+            f"{folder} holds no network that can be loaded ({reason(error)}): give a whole copy, or "
             f"delete it and run the same command again"
         ) from error
 

@@ -299,6 +299,32 @@ def test_interrupted_fetch_leaves_nothing_and_is_done_again(load, hub, monkeypat
     assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError(), "RuntimeError"), (OSError("no route\nat all"), "no route")],
+    ids=["of the hub's own client, without a word", "of the network"],
+)
+def test_whatever_stops_a_fetch_says_what_to_copy_where(load, hub, monkeypatch, error, said):
+    def broken(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    with pytest.raises(UserError, match=rf"fetched \({said}\): .*task\.data\.path=") as refusal:
+        build_task(load("cola", "roberta_base", **{"task.data.path": None}))
+    one_line(refusal)
+
+
+def test_commit_without_the_wanted_files_is_not_kept(load, hub, monkeypatch, tmp_path):
+    data = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            huggingface_hub, "snapshot_download", lambda *_, local_dir, **__: local_dir.mkdir()
+        )
+        with pytest.raises(UserError, match=r"no file cola/train-\*\.parquet in nyu-mll/glue@ccc"):
+            copy_of(data, "dataset", tmp_path / "data")
+    assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
+
+
 def test_folder_without_the_files_says_which_are_missing(load, tmp_path):
     for key, file in (("task.data.path", "cola/train"), ("model.weights.path", "config.json")):
         with pytest.raises(UserError, match=rf"no file {file}.* in {tmp_path}/none: copy .*{key}="):
