@@ -361,6 +361,47 @@ def test_damaged_weights_are_said(copies, load, tmp_path):
     one_line(error)
 
 
+def without(name):
+    return lambda tensors: {key: t for key, t in tensors.items() if not key.startswith(name)}
+
+
+def cut_short(tensors):
+    name = "roberta.embeddings.word_embeddings.weight"
+    return tensors | {name: tensors[name][:-1].clone()}
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [
+        (
+            without("roberta.encoder.layer.0.output"),
+            "4 .*: .*encoder.layer.0.output.LayerNorm.bias",
+        ),
+        (without("roberta."), "21 .*: .*embeddings.LayerNorm.bias"),
+        (cut_short, "1 .*: .*embeddings.word_embeddings.weight"),
+    ],
+    ids=["a layer is missing", "all are", "another size"],
+)
+@pytest.mark.parametrize("build", ["network", "backbone"])
+def test_weights_that_are_not_all_there_are_refused(copies, load, tmp_path, change, lost, build):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(copies / "roberta_base", tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    task = build_task(load("cola", "roberta_base", **{"model.weights.path": f"{tmp_path}/model"}))
+    with pytest.raises(UserError, match=rf"no network that can be loaded \({lost}") as error:
+        getattr(task, build)()
+    one_line(error)
+
+
+def test_another_kind_of_network_is_refused(copies, load):
+    wrong = {"model.weights.path": f"{copies}/t5_base"}
+    with pytest.raises(UserError, match="its kind is t5, that of roberta_base is another") as error:
+        build_task(load("cola", "roberta_base", **wrong)).network()
+    one_line(error)
+
+
 def test_several_files_of_one_part_are_read_in_order(copies, tmp_path):
     from datasets import Dataset
 
