@@ -7,6 +7,7 @@ yamls promise are replaced; all else is what reads the originals.
 import csv
 import hashlib
 import json
+import os
 import pickle
 import urllib.request
 from pathlib import Path
@@ -23,6 +24,7 @@ from runner.run import build_task
 from tasks.errors import UserError
 from tasks.images import Images
 from tasks.readers import Examples, read
+from tasks.retinopathy import Fundus, prepared
 from tasks.tfds import cut, stored_order
 from tasks.vision import ImageClassification
 from tasks.vtab import distance_class, orientation_class
@@ -465,15 +467,26 @@ def test_photographs_of_eyes_are_prepared_once(tmp_path):
     task = task_of("retinopathy", tmp_path / "copy", tmp_path, counts)
     first = task.batch("train", torch.arange(4))[0]
     made = sorted((tmp_path / "d/decoded/btgraham-300/train").iterdir())
-    assert [file.name for file in made] == [f"{i}_left.jpeg" for i in range(4)]
+    assert [file.name.split(".")[0] for file in made] == [f"{i}_left" for i in range(4)]
     times = [file.stat().st_mtime_ns for file in made]
     assert torch.equal(task.batch("train", torch.arange(4))[0], first)
     assert [file.stat().st_mtime_ns for file in made] == times
 
 
-def test_an_eye_gets_the_radius_300_and_grey_surroundings():
-    from tasks.retinopathy import prepared
+def test_a_photograph_of_another_copy_is_prepared_anew_and_all_may_read_it(tmp_path):
+    decode = Fundus(tmp_path / "copy", tmp_path / "prepared")
+    for height in (20, 40):
+        picture(tmp_path / "copy/train/1_left.jpeg", height, 30)
+        original = np.array(Image.open(tmp_path / "copy/train/1_left.jpeg"))
+        expected = prepared(original)
+        assert decode("train/1_left.jpeg").shape == expected.shape
+    umask = os.umask(0o022)
+    os.umask(umask)
+    for file in (tmp_path / "prepared/train").iterdir():
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask
 
+
+def test_an_eye_gets_the_radius_300_and_grey_surroundings():
     rows, columns = np.mgrid[:400, :600]
     inside = (rows - 200) ** 2 + (columns - 300) ** 2 < 150**2
     image = np.where(inside[..., None], 120, 0).astype(np.uint8).repeat(3, axis=2)
