@@ -88,7 +88,8 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
         got = len(getattr(dataset, split) or ())
         if got != expected:
             raise UserError(
-                f"{name}: the yaml promises {expected} {split} examples, there are {got}"
+                f"{name}: the yaml promises {expected} {split} examples, there are {got}: give a "
+                "whole copy with task.data.path=FOLDER"
             )
     return dataset
 

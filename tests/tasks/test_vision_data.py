@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +256,7 @@ def test_a_copy_that_is_smaller_than_the_original_is_refused(name, tmp_path):
     WRITERS[name](tmp_path / "copy")
     with pytest.raises(UserError, match=r"promises \d+ train examples") as refusal:
         task_of(name, tmp_path / "copy", tmp_path)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(refusal.value) and "give a whole copy" in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -272,6 +273,35 @@ def test_what_cannot_be_fetched_says_what_to_put_where(name, tmp_path):
     with pytest.raises(UserError, match=r"get .* into .*, or say task\.data\.path=FOLDER") as said:
         build_task(config.load([f"task={name}", f"data_dir={tmp_path}"]))
     assert str(tmp_path / "manual" / name) in str(said.value)
+
+
+def test_imagenet_is_unpacked_whole_or_not_at_all(tmp_path, monkeypatch):
+    from torchvision.datasets import imagenet
+
+    def unpack(part, stops, root):
+        assert (Path(root) / "ILSVRC2012_img.tar").read_text() == "archive"
+        picture(Path(root) / part / "n01" / f"{part}.JPEG")
+        if stops:
+            raise KeyboardInterrupt
+
+    def archives(stops):
+        monkeypatch.setattr(imagenet, "parse_devkit_archive", lambda root: None)
+        monkeypatch.setattr(imagenet, "load_meta_file", lambda root: ({"n01": ("cat",)}, []))
+        for part in ("train", "val"):
+            stand_in = partial(unpack, part, stops == part)
+            monkeypatch.setattr(imagenet, f"parse_{part}_archive", stand_in)
+
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "ILSVRC2012_img.tar").write_text("archive")
+    for part in ("train", "val"):
+        archives(stops=part)
+        with pytest.raises(KeyboardInterrupt):
+            task_of("imagenet", copy, tmp_path, (1, 1, 1))
+        assert not (copy / part).exists() and not list(copy.glob(".staging-*"))
+    archives(stops=None)
+    assert len(task_of("imagenet", copy, tmp_path, (1, 1, 1)).splits["test"]) == 1
+    assert (copy / "ILSVRC2012_img.tar").read_text() == "archive"
 
 
 @pytest.mark.parametrize("name", ["cifar100", "dsprites_ori"])
