@@ -11,6 +11,7 @@ import numpy as np
 
 from tasks.content import made_once
 from tasks.errors import UserError, reason
+from tasks.hub import path_key
 from tasks.images import image_files
 from tasks.readers import Examples, local_path
 from tasks.storage import fetching
@@ -44,7 +45,7 @@ def file_copy(data: Data, data_dir: Path) -> tuple[Path, str]:
     if path is not None:
         path = path / name if path.is_dir() else path
         if not path.is_file():
-            raise UserError(f"no file {path}: put it there, or leave task.data.path out to fetch")
+            raise UserError(f"no file {path}: put it there, or leave {path_key(data)} out to fetch")
         return path, "local copy"
     target = data_dir / "addresses" / Path(name).stem
     get = partial(_download, data, partial(download_url, data["url"]))
@@ -56,7 +57,7 @@ def folder_by_hand(data: Data, data_dir: Path, inside: str = "") -> Path:
     """Return the folder `inside` the one that the user was asked to fill."""
     folder = local_path(data) or data_dir / "manual" / data["reader"].rpartition(".")[2]
     if not (folder / inside).is_dir():
-        raise UserError(f"{data['manual']} into {folder}, or say task.data.path=FOLDER")
+        raise UserError(f"{data['manual']} into {folder}, or say {path_key(data)}=FOLDER")
     return folder / inside
 
 
@@ -96,6 +97,6 @@ def name_and_size(path: Path) -> list[Any]:
 def _download(data: Data, get: Callable[[Path], Any], folder: Path) -> None:
     name = data.get("torchvision") or data["url"]
     print(f"downloading {name} (licence: {data['licence']})", file=sys.stderr)
-    remedy = f"check the network, or say task.data.path=FOLDER with a copy ({data['layout']})"
+    remedy = f"check the network, or say {path_key(data)}=FOLDER with a copy ({data['layout']})"
     with fetching(name, remedy):
         get(folder)

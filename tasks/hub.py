@@ -25,7 +25,6 @@ from tasks.storage import (
 )
 
 Kind = Literal["dataset", "model"]
-PATH_KEYS: dict[Kind, str] = {"dataset": "task.data.path", "model": "model.weights.path"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,12 @@ class Copy:
         return digest.hexdigest()
 
 
+def path_key(block: Mapping[str, Any], kind: Kind = "dataset") -> str:
+    """The key by which the user gives a copy: a probe's data block brings its own."""
+    default = "task.data.path" if kind == "dataset" else "model.weights.path"
+    return str(block.get("path_key", default))
+
+
 def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
     """The copy at the block's `path`, else the fetched repository, fetched first if it is absent.
 
@@ -54,8 +59,8 @@ def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
     if block.get("path"):
         copy = Copy(Path(block["path"]).expanduser(), "local copy")
     else:
-        copy = _fetched(hub, kind, data_dir)
-    _check(copy.folder, str(copy.folder), hub, kind)
+        copy = _fetched(block, kind, data_dir)
+    _check(copy.folder, str(copy.folder), block, kind)
     return copy
 
 
@@ -80,11 +85,12 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
     except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
         raise UserError(
             f"the parquet files in {folder} cannot be read ({reason(error.__cause__ or error)}): "
-            f"{_remedy(data['hub'], 'dataset')}"
+            f"{_remedy(data, 'dataset')}"
         ) from error
 
 
-def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    hub = block["hub"]
     repository, patterns = hub["repository"], _patterns(hub)
     key = content_key([kind, repository, hub["revision"], patterns])[:16]
     target = data_dir / "hub" / f"{repository.replace('/', '--')}-{key}"
@@ -93,20 +99,21 @@ def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
             with locked(target, f"fetch {repository}"):
                 if sealed_facts(target) is None:
                     with staging_folder(target) as staging:
-                        revision = f"{repository}@{_download(hub, kind, staging / 'copy')}"
-                        _check(staging / "copy", revision, hub, kind)
+                        revision = f"{repository}@{_download(block, kind, staging / 'copy')}"
+                        _check(staging / "copy", revision, block, kind)
                         seal(staging / "copy", revision=revision)
                         put_in_place(staging / "copy", target)
         return Copy(target, (sealed_facts(target) or {})["revision"])
 
 
-def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
+def _download(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
     """Download the repository's wanted files into a folder; return the commit they are from."""
     from huggingface_hub import HfApi, snapshot_download
 
+    hub = block["hub"]
     repository = hub["repository"]
     print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
-    with fetching(f"the hub's {repository}", f"check the network, or {_remedy(hub, kind)}"):
+    with fetching(f"the hub's {repository}", f"check the network, or {_remedy(block, kind)}"):
         # It answers at once where there is no hub, and turns a branch's name into a commit.
         commit = HfApi().repo_info(repository, repo_type=kind, revision=hub["revision"]).sha
         snapshot_download(
@@ -119,10 +126,10 @@ def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
     return str(commit)
 
 
-def _check(folder: Path, where: str, hub: Mapping[str, Any], kind: Kind) -> None:
-    for pattern in _patterns(hub):
+def _check(folder: Path, where: str, block: Mapping[str, Any], kind: Kind) -> None:
+    for pattern in _patterns(block["hub"]):
         if not any(folder.glob(pattern)):
-            raise UserError(f"no file {pattern} in {where}: {_remedy(hub, kind)}")
+            raise UserError(f"no file {pattern} in {where}: {_remedy(block, kind)}")
 
 
 def _patterns(hub: Mapping[str, Any]) -> list[str]:
@@ -130,8 +137,9 @@ def _patterns(hub: Mapping[str, Any]) -> list[str]:
     return list(files.values() if isinstance(files, Mapping) else files)
 
 
-def _remedy(hub: Mapping[str, Any], kind: Kind) -> str:
+def _remedy(block: Mapping[str, Any], kind: Kind) -> str:
+    hub = block["hub"]
     return (
         f"copy {', '.join(_patterns(hub))} of the {kind} repository {hub['repository']} to a "
-        f"folder, laid out as on the hub, and say {PATH_KEYS[kind]}=FOLDER"
+        f"folder, laid out as on the hub, and say {path_key(block, kind)}=FOLDER"
     )

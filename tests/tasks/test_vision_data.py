@@ -275,6 +275,14 @@ def test_what_cannot_be_fetched_says_what_to_put_where(name, tmp_path):
     assert str(tmp_path / "manual" / name) in str(said.value)
 
 
+@pytest.mark.parametrize("name", ["cifar100", "dmlab", "dsprites_ori", "resisc45"])
+def test_a_probe_names_its_own_key(name, tmp_path):
+    copy = f"task.source.data.path={tmp_path}/none"
+    with pytest.raises(UserError, match=r"task\.source\.data\.path") as said:
+        build_task(config.load([f"task=probe_{name}", copy, f"data_dir={tmp_path}"]))
+    assert "task.data.path" not in str(said.value)
+
+
 def test_imagenet_is_unpacked_whole_or_not_at_all(tmp_path, monkeypatch):
     from torchvision.datasets import imagenet
 
