@@ -38,13 +38,13 @@ def retinopathy(data: Data, data_dir: Path) -> DataSet:
     decode = Fundus(folder, data_dir / "decoded" / "btgraham-300")
 
     def part(name: str, rows: Any) -> Examples:
-        images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows.image])
-        return Examples(images.decoded_by(decode), labels(rows.level))
+        images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows["image"]])
+        return Examples(images.decoded_by(decode), labels(rows["level"]))
 
-    with whole(folder, "Kaggle's files"):
+    with whole(data, folder, "Kaggle's files"):
         train = part("train", read_csv(folder / "trainLabels.csv"))
         others = read_csv(folder / "retinopathy_solution.csv")
-        validation, test = (part("test", others[others.Usage == u]) for u in ("Public", "Private"))
+        validation, test = (part("test", others[others["Usage"] == u]) for u in ("Public", "Private"))
     classes = ("none", "mild", "moderate", "severe", "proliferative")
     return DataSet(train, test, classes, validation, "local copy")
 

@@ -1,11 +1,14 @@
 """Copies of data sets: downloaded once through torchvision or from an address, or put there."""
 
+import errno
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -14,9 +17,12 @@ from tasks.errors import UserError, reason
 from tasks.hub import path_key
 from tasks.images import image_files
 from tasks.readers import Examples, local_path
-from tasks.storage import fetching
+from tasks.storage import explained, fetching
 
 T = TypeVar("T")
+# What the libraries raise for files that are broken, and the system's numbers for absent ones.
+BROKEN = (RuntimeError, OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 Data = Mapping[str, Any]
 
 
@@ -33,7 +39,7 @@ def torchvision_copy(
     if path is None:
         get = partial(_download, data, lambda folder: build(folder, True))
         made_once(root, get, f"download {name}")
-    with whole(root, f"{name} as torchvision lays it out ({data['layout']})"):
+    with whole(data, root, f"{name} as torchvision lays it out ({data['layout']})"):
         return build(root, False), root, "local copy" if path else f"torchvision.datasets.{name}"
 
 
@@ -62,15 +68,22 @@ def folder_by_hand(data: Data, data_dir: Path, inside: str = "") -> Path:
 
 
 @contextmanager
-def whole(where: Path, what: str) -> Iterator[None]:
-    """Turn what libraries say of a copy with missing or broken files into a UserError."""
-    try:
-        yield
-    except (RuntimeError, OSError, ValueError, LookupError, EOFError, AttributeError) as error:
-        raise UserError(
-            f"{where} holds no whole copy of {what} ({reason(error)}): put one there, or delete it "
-            "and run the same command again"
-        ) from error
+def whole(data: Data, where: Path, what: str) -> Iterator[None]:
+    """Turn what libraries say of a copy with missing or broken files into a UserError.
+
+    What was fetched may be deleted; what the user has put there is for the user to mend.
+    """
+    own = data.get("path") or "manual" in data
+    remedy = "give a whole copy" if own else "delete it and run the same command again"
+    with explained(where):
+        try:
+            yield
+        except BROKEN as error:
+            if isinstance(error, OSError) and error.errno not in (None, *ABSENT):
+                raise  # no fault of the copy: a file that may not be read
+            raise UserError(
+                f"{where} holds no whole copy of {what} ({reason(error)}): {remedy}"
+            ) from error
 
 
 def file_examples(root: Path, files: Sequence[Path], classes: Any) -> Examples:

@@ -5,6 +5,7 @@ yamls promise are replaced; all else is what reads the originals.
 """
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -16,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from omegaconf import OmegaConf
 from PIL import Image
 
 from runner import config
 from runner.order import Batches
 from runner.run import build_task
+from tasks.copies import whole
 from tasks.errors import UserError
 from tasks.images import Images
 from tasks.readers import Examples, read
@@ -254,7 +257,7 @@ def test_a_local_copy_is_read_split_and_trained_on(name, tmp_path):
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_copy_that_is_smaller_than_the_original_is_refused(name, tmp_path):
     WRITERS[name](tmp_path / "copy")
-    with pytest.raises(UserError, match=r"promises \d+ train examples") as refusal:
+    with pytest.raises(UserError, match=r"promises \d+ (train examples|images)") as refusal:
         task_of(name, tmp_path / "copy", tmp_path)
     assert "\n" not in str(refusal.value) and "give a whole copy" in str(refusal.value)
 
@@ -463,6 +466,40 @@ def test_a_damaged_image_is_named(tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match=r"CLEVR_val_000001\.png is no whole image"):
         task.batch("test", torch.arange(4))
+
+
+@pytest.mark.parametrize("end", [0.5, 0.98], ids=["half", "nearly all"])
+def test_sprites_cut_short_are_refused_and_fetched_anew(end, tmp_path, monkeypatch):
+    counts = write_dsprites_ori(tmp_path / "whole")
+    (file,) = (tmp_path / "whole").iterdir()
+    content = file.read_bytes()
+
+    def download(url, folder):
+        (Path(folder) / file.name).write_bytes(given.pop())
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url", download)
+    given = [content, content[: int(end * len(content))]]
+    with pytest.raises(UserError, match=r"no whole copy of dSprites .*: delete it") as said:
+        task_of("dsprites_ori", "null", tmp_path, counts)
+    assert "\n" not in str(said.value)
+    (damaged,) = (tmp_path / "d").rglob("*.npz")
+    assert str(damaged) in str(said.value)
+    damaged.unlink()
+    assert len(task_of("dsprites_ori", "null", tmp_path, counts).splits["train"]) == 64
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_only_what_was_fetched_may_be_deleted(own, tmp_path):
+    data = {"path": tmp_path if own else None}
+    with pytest.raises(UserError) as broken, whole(data, tmp_path, "DTD"):
+        raise ValueError("no number")
+    assert str(broken.value).endswith("copy" if own else "run the same command again")
+    assert ("delete" in str(broken.value)) != own
+    with pytest.raises(UserError) as refused, whole(data, tmp_path, "DTD"):
+        raise PermissionError(errno.EACCES, "Permission denied", "some/file")
+    assert "some/file" in str(refused.value) and "delete" not in str(refused.value)
+    with pytest.raises(AttributeError), whole(data, tmp_path, "DTD"):  # a fault of the program
+        raise AttributeError("no such attribute")
 
 
 LOST = {
