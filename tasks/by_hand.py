@@ -44,7 +44,9 @@ def retinopathy(data: Data, data_dir: Path) -> DataSet:
     with whole(data, folder, "Kaggle's files"):
         train = part("train", read_csv(folder / "trainLabels.csv"))
         others = read_csv(folder / "retinopathy_solution.csv")
-        validation, test = (part("test", others[others["Usage"] == u]) for u in ("Public", "Private"))
+        validation, test = (
+            part("test", others[others["Usage"] == u]) for u in ("Public", "Private")
+        )
     classes = ("none", "mild", "moderate", "severe", "proliferative")
     return DataSet(train, test, classes, validation, "local copy")
 

@@ -33,11 +33,13 @@ class Copy:
 
     folder: Path
     revision: str  # repository@commit, or "local copy"
+    patterns: tuple[str, ...]  # of the files that are wanted
 
     def weights_sha256(self) -> str:
         """sha256 of the weights; of a single file the one that the hub shows."""
         digest = hashlib.sha256()
-        for path in sorted(self.folder.glob("*.safetensors")):
+        wanted = [pattern for pattern in self.patterns if pattern.endswith(".safetensors")]
+        for path in sorted({path for pattern in wanted for path in self.folder.glob(pattern)}):
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
@@ -55,9 +57,9 @@ def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
 
     Raises UserError if files are missing there, or if the hub does not give them.
     """
-    hub = block["hub"]
     if block.get("path"):
-        copy = Copy(Path(block["path"]).expanduser(), "local copy")
+        folder = Path(block["path"]).expanduser()
+        copy = Copy(folder, "local copy", tuple(_patterns(block["hub"])))
     else:
         copy = _fetched(block, kind, data_dir)
     _check(copy.folder, str(copy.folder), block, kind)
@@ -103,7 +105,7 @@ def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
                         _check(staging / "copy", revision, block, kind)
                         seal(staging / "copy", revision=revision)
                         put_in_place(staging / "copy", target)
-        return Copy(target, (sealed_facts(target) or {})["revision"])
+        return Copy(target, (sealed_facts(target) or {})["revision"], tuple(patterns))
 
 
 def _download(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:

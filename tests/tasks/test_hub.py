@@ -361,6 +361,28 @@ def test_damaged_weights_are_said(copies, load, tmp_path):
     one_line(error)
 
 
+def test_only_the_weights_that_are_loaded_count(copies, load, tmp_path):
+    shutil.copytree(copies / "roberta_base", tmp_path / "model")
+    same = {"model.weights.path": f"{tmp_path}/model"}
+    before = build_task(load("cola", "roberta_base", **same)).fingerprints()
+    (tmp_path / "model" / "adapter.safetensors").write_bytes(b"of no use here")
+    assert build_task(load("cola", "roberta_base", **same)).fingerprints() == before
+
+
+def test_classes_without_names_are_refused(copies, load, tmp_path):
+    from datasets import Dataset
+
+    shutil.copytree(copies / "glue", tmp_path / "glue")
+    for split, count in SIZES.items():
+        rows = {"sentence": ["the cat"] * count, "label": [i % 2 for i in range(count)]}
+        file = tmp_path / "glue" / "cola" / f"{split}-00000-of-00001.parquet"
+        Dataset.from_dict(rows).to_parquet(file)
+    copy = {"task.data.path": f"{tmp_path}/glue"}
+    with pytest.raises(UserError, match="promises 2 classes, the data name 0: .*data.path") as said:
+        build_task(load("cola", "roberta_base", **copy))
+    one_line(said)
+
+
 def without(name):
     return lambda tensors: {key: t for key, t in tensors.items() if not key.startswith(name)}
 
