@@ -77,8 +77,8 @@ def timm_from_file(arch: str, path: Path, arguments: Config) -> Any:
         return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
     except Exception as error:  # what is no weights file makes the libraries raise anything
         raise UserError(
-            f"{path} does not hold the weights of {arch} ({reason(error)}): give a whole copy, or delete "
-            "it and run the same command again"
+            f"{path} does not hold the weights of {arch} ({reason(error)}): give a whole copy, "
+            "or delete it and run the same command again"
         ) from error
 
 
@@ -187,8 +187,8 @@ def _copy_explained(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"{folder} holds no network that can be loaded ({reason(error)}): give a whole copy, or "
-            f"delete it and run the same command again"
+            f"{folder} holds no network that can be loaded ({reason(error)}): give a whole copy, "
+            "or delete it and run the same command again"
         ) from error
 
 
