@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.copies import Data, folder_by_hand, folders_in, labels, reason, whole
-from tasks.errors import UserError
+from tasks.copies import Data, folder_by_hand, folders_in, labels, whole
+from tasks.errors import UserError, reason
 from tasks.images import image_files
 from tasks.readers import DataSet, Examples
 from tasks.retinopathy import Fundus
+from tasks.storage import explained, locked, put_in_place, staging_folder
 from tasks.tfds import cut
 
 
@@ -37,31 +38,47 @@ def retinopathy(data: Data, data_dir: Path) -> DataSet:
     decode = Fundus(folder, data_dir / "decoded" / "btgraham-300")
 
     def part(name: str, rows: Any) -> Examples:
-        images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows.image])
-        return Examples(images.decoded_by(decode), labels(rows.level))
+        images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows["image"]])
+        return Examples(images.decoded_by(decode), labels(rows["level"]))
 
-    with whole(folder, "Kaggle's files"):
+    with whole(data, folder, "Kaggle's files"):
         train = part("train", read_csv(folder / "trainLabels.csv"))
         others = read_csv(folder / "retinopathy_solution.csv")
-        validation, test = (part("test", others[others.Usage == u]) for u in ("Public", "Private"))
+        validation, test = (
+            part("test", others[others["Usage"] == u]) for u in ("Public", "Private")
+        )
     classes = ("none", "mild", "moderate", "severe", "proliferative")
     return DataSet(train, test, classes, validation, "local copy")
 
 
 def imagenet(data: Data, data_dir: Path) -> DataSet:
     """ImageNet (ILSVRC 2012); the official validation part tests, its true test part is secret."""
-    from torchvision.datasets import ImageNet
-
     folder = folder_by_hand(data, data_dir)
     for part in ("train", "val"):
         if not (folder / part).is_dir():
-            try:
-                ImageNet(str(folder), part)  # unpacks the archive
-            except (RuntimeError, OSError) as error:
-                raise UserError(f"{data['manual']} into {folder}: {reason(error)}") from error
+            _unpack_imagenet(folder, part, data["manual"])
     classes = folders_in(folder / "train")
     train, test = (_class_folders(folder, part, classes) for part in ("train", "val"))
     return DataSet(train, test, classes, origin="local copy")
+
+
+def _unpack_imagenet(folder: Path, part: str, manual: str) -> None:
+    """Unpack the part's archive; its folder appears by one rename: what is there is whole."""
+    from torchvision.datasets import ImageNet
+
+    target = folder / part
+    with explained(folder), locked(target, f"unpack ImageNet's {part}"):
+        if target.is_dir():
+            return
+        with staging_folder(target) as staging:
+            for archive in folder.glob("ILSVRC2012_*"):
+                (staging / archive.name).symlink_to(archive.resolve())
+            try:
+                ImageNet(str(staging), part)  # unpacks the archive
+            except RuntimeError as error:
+                said = reason(error).replace(str(staging), str(folder))
+                raise UserError(f"{manual} into {folder}: {said}") from error
+            put_in_place(staging / part, target)
 
 
 def _class_folders(folder: Path, part: str, classes: Sequence[str]) -> Examples:

@@ -26,7 +26,8 @@ class Probe(Task):
     """
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
-        source = {**self.task["source"], "synthetic": self.synthetic}
+        data = {**self.task["source"]["data"], "path_key": "task.source.data.path"}
+        source = {**self.task["source"], "data": data, "synthetic": self.synthetic}
         self.source: Task = get_class(source["_target_"])(
             source, self.model, self.train, self.data_dir
         )

@@ -1,21 +1,28 @@
 """Copies of data sets: downloaded once through torchvision or from an address, or put there."""
 
+import errno
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 
 from tasks.content import made_once
-from tasks.errors import UserError
+from tasks.errors import UserError, reason
+from tasks.hub import path_key
 from tasks.images import image_files
 from tasks.readers import Examples, local_path
-from tasks.storage import FULL
+from tasks.storage import explained, fetching
 
 T = TypeVar("T")
+# What the libraries raise for files that are broken, and the system's numbers for absent ones.
+BROKEN = (RuntimeError, OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 Data = Mapping[str, Any]
 
 
@@ -32,7 +39,7 @@ def torchvision_copy(
     if path is None:
         get = partial(_download, data, lambda folder: build(folder, True))
         made_once(root, get, f"download {name}")
-    with whole(root, f"{name} as torchvision lays it out ({data['layout']})"):
+    with whole(data, root, f"{name} as torchvision lays it out ({data['layout']})"):
         return build(root, False), root, "local copy" if path else f"torchvision.datasets.{name}"
 
 
@@ -44,7 +51,7 @@ def file_copy(data: Data, data_dir: Path) -> tuple[Path, str]:
     if path is not None:
         path = path / name if path.is_dir() else path
         if not path.is_file():
-            raise UserError(f"no file {path}: put it there, or leave task.data.path out to fetch")
+            raise UserError(f"no file {path}: put it there, or leave {path_key(data)} out to fetch")
         return path, "local copy"
     target = data_dir / "addresses" / Path(name).stem
     get = partial(_download, data, partial(download_url, data["url"]))
@@ -56,25 +63,27 @@ def folder_by_hand(data: Data, data_dir: Path, inside: str = "") -> Path:
     """Return the folder `inside` the one that the user was asked to fill."""
     folder = local_path(data) or data_dir / "manual" / data["reader"].rpartition(".")[2]
     if not (folder / inside).is_dir():
-        raise UserError(f"{data['manual']} into {folder}, or say task.data.path=FOLDER")
+        raise UserError(f"{data['manual']} into {folder}, or say {path_key(data)}=FOLDER")
     return folder / inside
 
 
 @contextmanager
-def whole(where: Path, what: str) -> Iterator[None]:
-    """Turn what libraries say of a copy with missing or broken files into a UserError."""
-    try:
-        yield
-    except (RuntimeError, OSError, ValueError, LookupError, EOFError, AttributeError) as error:
-        raise UserError(
-            f"{where} holds no whole copy of {what} ({reason(error)}): put one there, or delete it "
-            "and run the same command again"
-        ) from error
+def whole(data: Data, where: Path, what: str) -> Iterator[None]:
+    """Turn what libraries say of a copy with missing or broken files into a UserError.
 
-
-def reason(error: Exception) -> str:
-    """Return what an error says, as part of a line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    What was fetched may be deleted; what the user has put there is for the user to mend.
+    """
+    own = data.get("path") or "manual" in data
+    remedy = "give a whole copy" if own else "delete it and run the same command again"
+    with explained(where):
+        try:
+            yield
+        except BROKEN as error:
+            if isinstance(error, OSError) and error.errno not in (None, *ABSENT):
+                raise  # no fault of the copy: a file that may not be read
+            raise UserError(
+                f"{where} holds no whole copy of {what} ({reason(error)}): {remedy}"
+            ) from error
 
 
 def file_examples(root: Path, files: Sequence[Path], classes: Any) -> Examples:
@@ -101,12 +110,6 @@ def name_and_size(path: Path) -> list[Any]:
 def _download(data: Data, get: Callable[[Path], Any], folder: Path) -> None:
     name = data.get("torchvision") or data["url"]
     print(f"downloading {name} (licence: {data['licence']})", file=sys.stderr)
-    try:
+    remedy = f"check the network, or say {path_key(data)}=FOLDER with a copy ({data['layout']})"
+    with fetching(name, remedy):
         get(folder)
-    except Exception as error:  # the network's and the archives' errors are of many kinds
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise
-        raise UserError(
-            f"{name} cannot be downloaded ({reason(error)}): go online, or say "
-            f"task.data.path=FOLDER with a copy ({data['layout']})"
-        ) from error

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, as part of a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.content import content_key
-from tasks.errors import UserError
-from tasks.storage import explained, locked, put_in_place, seal, sealed_facts, staging_folder
+from tasks.errors import UserError, reason
+from tasks.storage import (
+    explained,
+    fetching,
+    locked,
+    put_in_place,
+    seal,
+    sealed_facts,
+    staging_folder,
+)
 
 Kind = Literal["dataset", "model"]
-PATH_KEYS: dict[Kind, str] = {"dataset": "task.data.path", "model": "model.weights.path"}
 
 
 @dataclass(frozen=True)
@@ -26,15 +33,23 @@ class Copy:
 
     folder: Path
     revision: str  # repository@commit, or "local copy"
+    patterns: tuple[str, ...]  # of the files that are wanted
 
     def weights_sha256(self) -> str:
         """sha256 of the weights; of a single file the one that the hub shows."""
         digest = hashlib.sha256()
-        for path in sorted(self.folder.glob("*.safetensors")):
+        wanted = [pattern for pattern in self.patterns if pattern.endswith(".safetensors")]
+        for path in sorted({path for pattern in wanted for path in self.folder.glob(pattern)}):
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
         return digest.hexdigest()
+
+
+def path_key(block: Mapping[str, Any], kind: Kind = "dataset") -> str:
+    """The key by which the user gives a copy: a probe's data block brings its own."""
+    default = "task.data.path" if kind == "dataset" else "model.weights.path"
+    return str(block.get("path_key", default))
 
 
 def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
@@ -42,14 +57,12 @@ def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
 
     Raises UserError if files are missing there, or if the hub does not give them.
     """
-    hub = block["hub"]
     if block.get("path"):
-        copy = Copy(Path(block["path"]).expanduser(), "local copy")
+        folder = Path(block["path"]).expanduser()
+        copy = Copy(folder, "local copy", tuple(_patterns(block["hub"])))
     else:
-        copy = _fetched(hub, kind, data_dir)
-    for pattern in _patterns(hub):
-        if not any(copy.folder.glob(pattern)):
-            raise UserError(f"no file {pattern} in {copy.folder}: {_remedy(hub, kind)}")
+        copy = _fetched(block, kind, data_dir)
+    _check(copy.folder, str(copy.folder), block, kind)
     return copy
 
 
@@ -72,14 +85,14 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
             )
         )
     except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
-            f"the parquet files in {folder} cannot be read ({reason}): "
-            f"{_remedy(data['hub'], 'dataset')}"
+            f"the parquet files in {folder} cannot be read ({reason(error.__cause__ or error)}): "
+            f"{_remedy(data, 'dataset')}"
         ) from error
 
 
-def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    hub = block["hub"]
     repository, patterns = hub["repository"], _patterns(hub)
     key = content_key([kind, repository, hub["revision"], patterns])[:16]
     target = data_dir / "hub" / f"{repository.replace('/', '--')}-{key}"
@@ -88,25 +101,21 @@ def _fetched(hub: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
             with locked(target, f"fetch {repository}"):
                 if sealed_facts(target) is None:
                     with staging_folder(target) as staging:
-                        commit = _download(hub, kind, staging / "copy")
-                        seal(staging / "copy", revision=f"{repository}@{commit}")
+                        revision = f"{repository}@{_download(block, kind, staging / 'copy')}"
+                        _check(staging / "copy", revision, block, kind)
+                        seal(staging / "copy", revision=revision)
                         put_in_place(staging / "copy", target)
-        return Copy(target, (sealed_facts(target) or {})["revision"])
+        return Copy(target, (sealed_facts(target) or {})["revision"], tuple(patterns))
 
 
-def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
+def _download(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
     """Download the repository's wanted files into a folder; return the commit they are from."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
-    from huggingface_hub.utils import httpx  # the library's own, whatever its name
 
+    hub = block["hub"]
     repository = hub["repository"]
     print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
-    try:
+    with fetching(f"the hub's {repository}", f"check the network, or {_remedy(block, kind)}"):
         # It answers at once where there is no hub, and turns a branch's name into a commit.
         commit = HfApi().repo_info(repository, repo_type=kind, revision=hub["revision"]).sha
         snapshot_download(
@@ -116,18 +125,13 @@ def _download(hub: Mapping[str, Any], kind: Kind, folder: Path) -> str:
             local_dir=folder,
             allow_patterns=_patterns(hub),
         )
-    except (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        httpx.HTTPError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{repository} cannot be fetched from the hub ({reason}): check the network, or "
-            f"{_remedy(hub, kind)}"
-        ) from error
     return str(commit)
+
+
+def _check(folder: Path, where: str, block: Mapping[str, Any], kind: Kind) -> None:
+    for pattern in _patterns(block["hub"]):
+        if not any(folder.glob(pattern)):
+            raise UserError(f"no file {pattern} in {where}: {_remedy(block, kind)}")
 
 
 def _patterns(hub: Mapping[str, Any]) -> list[str]:
@@ -135,8 +139,9 @@ def _patterns(hub: Mapping[str, Any]) -> list[str]:
     return list(files.values() if isinstance(files, Mapping) else files)
 
 
-def _remedy(hub: Mapping[str, Any], kind: Kind) -> str:
+def _remedy(block: Mapping[str, Any], kind: Kind) -> str:
+    hub = block["hub"]
     return (
         f"copy {', '.join(_patterns(hub))} of the {kind} repository {hub['repository']} to a "
-        f"folder, laid out as on the hub, and say {PATH_KEYS[kind]}=FOLDER"
+        f"folder, laid out as on the hub, and say {path_key(block, kind)}=FOLDER"
     )

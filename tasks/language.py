@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.content import Values
+from tasks.errors import UserError
+from tasks.hub import path_key
 from tasks.readers import DataSet, Examples, read
 from tasks.task import Task, split
 
@@ -30,6 +32,12 @@ class TextTask(Task):
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
         data = self.made_up() if self.synthetic else read(self.task["data"], self.data_dir)
+        promised, got = self.task.get("classes", 0), len(data.classes)
+        if got != promised:
+            raise UserError(
+                f"{self.name}: the yaml promises {promised} classes, the data name {got}: give a "
+                f"copy whose labels have names with {path_key(self.task['data'])}=FOLDER"
+            )
         self.tokenizer = get_method(self.model["tokenizer"])(
             self.model, self.data_dir, self.synthetic
         )

@@ -14,7 +14,7 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor, nn
 
-from tasks.errors import UserError
+from tasks.errors import UserError, reason
 from tasks.hub import copy_of
 from tasks.readers import read_numpy_pickle
 from tasks.sources import fetch, source_from
@@ -76,10 +76,9 @@ def timm_from_file(arch: str, path: Path, arguments: Config) -> Any:
     try:
         return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
     except Exception as error:  # what is no weights file makes the libraries raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path} does not hold the weights of {arch} ({reason}): give a whole copy, or delete "
-            "it and run the same command again"
+            f"{path} does not hold the weights of {arch} ({reason(error)}): give a whole copy, "
+            "or delete it and run the same command again"
         ) from error
 
 
@@ -107,11 +106,14 @@ def transformers_network(
     synthetic: bool,
     head: str = "SequenceClassification",
 ) -> nn.Module:
-    """Build a transformers network: with a head (AutoModelFor...), or the bare encoder."""
+    """Build a transformers network: with a head (AutoModelFor...), or the bare encoder.
+
+    Raises UserError if the folder holds another kind of network, or not all of its weights.
+    """
     import transformers
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # a new head is what we want, no reason for a warning
+    logging.set_verbosity_error()  # what is missing is looked at below
     logging.disable_progress_bar()
     auto: Any = getattr(transformers, f"AutoModelFor{head if outputs else 'TextEncoding'}")
     labels: dict[str, Any] = {"num_labels": outputs} if outputs else {}
@@ -123,10 +125,32 @@ def transformers_network(
     else:
         folder = _weights(model, data_dir)
         with _copy_explained(folder):
-            network = auto.from_pretrained(folder, dtype=torch.float32, **labels)
+            kind = transformers.AutoConfig.from_pretrained(folder).model_type
+            if kind != model["synthetic_arch"]:
+                raise ValueError(f"its kind is {kind}, that of {model['name']} is another")
+            network, report = auto.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # the library's error would not say which
+                **labels,
+            )
+            bad = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+            lost = sorted(name for name in bad if not _is_new(network, name))
+            if lost:
+                raise ValueError(
+                    f"{len(lost)} of its weights are missing or of another size: {lost[0]}, ..."
+                )
     if model["freeze_embeddings"]:
         network.get_input_embeddings().requires_grad_(False)
     return network
+
+
+def _is_new(network: Any, name: str) -> bool:
+    """Return whether a tensor belongs to the head, or to a pooler, which no features go through."""
+    if network.base_model is network:
+        return name.startswith("pooler.")
+    return not name.startswith(f"{network.base_model_prefix}.")
 
 
 def transformers_tokenizer(model: Config, data_dir: Path, synthetic: bool) -> Any:
@@ -161,11 +185,10 @@ def _copy_explained(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"{folder} holds no network that can be loaded ({reason}): give a whole copy, or "
-            f"delete it and run the same command again"
+            f"{folder} holds no network that can be loaded ({reason(error)}): give a whole copy, "
+            "or delete it and run the same command again"
         ) from error
 
 

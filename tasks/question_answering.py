@@ -127,7 +127,8 @@ class Spans(QuestionAnswering):
         """Return a question's beginning of so many tokens; a few of SQuAD's begin with spaces."""
         text = question.strip()
         ends = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return text[: ends["offset_mapping"][:longest][-1][1]]
+        kept = ends["offset_mapping"][:longest]
+        return text[: kept[-1][1]] if kept else ""
 
     def network(self) -> nn.Module:
         return self._build(2)

@@ -18,7 +18,7 @@ from hydra.utils import get_method
 from tasks import cifar10 as cifar10_files
 from tasks.content import cached_arrays, content_key, fingerprint, sha256_of
 from tasks.errors import UserError
-from tasks.hub import tables
+from tasks.hub import path_key, tables
 from tasks.images import Images
 from tasks.pickles import read_numpy_pickle
 from tasks.sources import fetch, source_from
@@ -88,7 +88,8 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
         got = len(getattr(dataset, split) or ())
         if got != expected:
             raise UserError(
-                f"{name}: the yaml promises {expected} {split} examples, there are {got}"
+                f"{name}: the yaml promises {expected} {split} examples, there are {got}: give a "
+                f"whole copy with {path_key(data)}=FOLDER"
             )
     return dataset
 
@@ -275,7 +276,7 @@ def local_path(data: Mapping[str, Any]) -> Path | None:
     path = Path(data["path"]).expanduser()
     if not path.exists():
         raise UserError(
-            f"task.data.path={path} does not exist: correct it, or leave it out to fetch"
+            f"{path_key(data)}={path} does not exist: correct it, or leave it out to fetch"
         )
     return path
 

@@ -5,31 +5,38 @@ is beyond 90 % of the radius becomes grey. TFDS does so with OpenCV, this with t
 rounds otherwise in places: images differ by a level or two from TFDS's.
 """
 
-import os
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.content import content_key
 from tasks.images import rgb
+from tasks.storage import explained
 
+VERSION = 1  # of what is prepared: a new number makes the images anew
 RADIUS = 300  # of the eye, in pixels
 KEPT = 0.9  # part of the radius
 QUALITY = 72  # of the JPEG
 
 
 class Fundus:
-    """Decodes a photograph; it is prepared and written to `prepared` when first asked for."""
+    """Decodes a photograph; it is prepared and written to `prepared` when first asked for.
+
+    An original of another size, as another copy may have, is prepared anew.
+    """
 
     def __init__(self, originals: Path, prepared: Path) -> None:
         self.originals, self.prepared = originals, prepared
 
     def __call__(self, name: str) -> np.ndarray:
-        path = self.prepared / name
-        if not path.is_file():
-            self._prepare(name, path)
+        with explained(self.prepared):
+            key = content_key([VERSION, name, (self.originals / name).stat().st_size])[:16]
+            path = (self.prepared / name).with_suffix(f".{key}.jpeg")
+            if not path.is_file():
+                self._prepare(name, path)
         return rgb(path, str(path))
 
     def _prepare(self, name: str, path: Path) -> None:
@@ -38,10 +45,10 @@ class Fundus:
         image = prepared(rgb(self.originals / name, str(self.originals / name)))
         path.parent.mkdir(parents=True, exist_ok=True)
         # Several processes may be at it: each writes its own file, and the last rename stays.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".jpeg")
-        with os.fdopen(handle, "wb") as file:
-            Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
-        Path(temporary).replace(path)
+        with TemporaryDirectory(dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            Image.fromarray(image).save(written, "JPEG", quality=QUALITY)
+            written.replace(path)
 
 
 def prepared(image: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tasks.errors import UserError
+from tasks.errors import UserError, reason
 
 SEAL = ".sealed.json"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -39,6 +39,17 @@ def explained(folder: Path) -> Iterator[None]:
             f"({error.filename or folder}): make it readable and writable, or choose another place "
             "with data_dir=... or DOG_BENCH_DATA"
         ) from error
+
+
+@contextmanager
+def fetching(name: str, remedy: str) -> Iterator[None]:
+    """Turn whatever keeps data from being fetched into a UserError, except for a full disk."""
+    try:
+        yield
+    except Exception as error:  # the network's and the archives' errors are of many kinds
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        raise UserError(f"{name} cannot be fetched ({reason(error)}): {remedy}") from error
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def clevr_dist(data: Data, data_dir: Path) -> DataSet:
         data, data_dir, lambda root, get: CLEVRClassification(root, "val", download=get)
     )
     folder = root / "clevr" / "CLEVR_v1.0"
-    with whole(folder, "CLEVR"):
+    with whole(data, folder, "CLEVR"):
         (official, names), (test, _) = (_clevr_part(folder, part) for part in ("train", "val"))
     train, validation = cut(official, names, 90)
     classes = tuple(f"{low:g} to {high:g}" for low, high in pairwise(DISTANCES))
@@ -175,12 +175,15 @@ def distance_class(scene: Mapping[str, Any]) -> int:
 
 def hub_images(data: Data, data_dir: Path) -> DataSet:
     """A hub data set with official parts; its columns are `image`, of any sizes, and `label`."""
-    from datasets import Image
+    from datasets import ClassLabel, Image
 
     folder = copy_of(data, "dataset", data_dir).folder
     parts, found = tables(data, data_dir), {}
-    with whole(folder, f"{data['hub']['repository']} with images and classes"):
-        classes = tuple(parts["train"].features["label"].names)
+    with whole(data, folder, f"{data['hub']['repository']} with images and classes"):
+        label = parts["train"].features["label"]
+        if not isinstance(label, ClassLabel):
+            raise ValueError("its labels have no names")
+        classes = tuple(label.names)
         for part, table in parts.items():
             files = sorted(folder.glob(data["hub"]["files"][part]))
             table = table.cast_column("image", Image(decode=False))
@@ -211,7 +214,7 @@ def dsprites_ori(data: Data, data_dir: Path) -> DataSet:
     """dSprites, a sprite's orientation; 80, 10 and 10 % in TFDS's order."""
     path, origin = file_copy(data, data_dir)
     folder = data_dir / "decoded" / f"dsprites-{content_key([1, *name_and_size(path)])[:16]}"
-    arrays = cached_arrays(folder, partial(_unpacked_sprites, path), "unpack dSprites")
+    arrays = cached_arrays(folder, partial(_unpacked_sprites, data, path), "unpack dSprites")
     sprites = _Sprites(arrays["bits"], name_and_size(path))
     every = Examples(
         Images(range(len(arrays["bits"])), sprites, sprites.describe),
@@ -226,10 +229,13 @@ def orientation_class(orientation: np.ndarray) -> np.ndarray:
     return labels(orientation * ORIENTATION_CLASSES // ORIENTATIONS)
 
 
-def _unpacked_sprites(path: Path) -> dict[str, np.ndarray]:
+def _unpacked_sprites(data: Data, path: Path) -> dict[str, np.ndarray]:
     """Eight pixels to a byte: 0.4 GB in place of 3."""
-    with whole(path, "dSprites"), np.load(path) as arrays:
+    promised = sum(data["examples"].values())
+    with whole(data, path, "dSprites"), np.load(path) as arrays:
         images, classes = arrays["imgs"], arrays["latents_classes"]
+        if images.shape != (promised, 64, 64) or classes.shape != (promised, 6):
+            raise ValueError(f"the yaml promises {promised} images, there are {len(images)}")
     bits = np.packbits(images.reshape(len(images), -1), axis=1)
     return {"bits": bits, "orientation": classes[:, 3].astype(np.int64)}
 

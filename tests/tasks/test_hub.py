@@ -299,6 +299,32 @@ def test_interrupted_fetch_leaves_nothing_and_is_done_again(load, hub, monkeypat
     assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError(), "RuntimeError"), (OSError("no route\nat all"), "no route")],
+    ids=["of the hub's own client, without a word", "of the network"],
+)
+def test_whatever_stops_a_fetch_says_what_to_copy_where(load, hub, monkeypatch, error, said):
+    def broken(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    with pytest.raises(UserError, match=rf"fetched \({said}\): .*task\.data\.path=") as refusal:
+        build_task(load("cola", "roberta_base", **{"task.data.path": None}))
+    one_line(refusal)
+
+
+def test_commit_without_the_wanted_files_is_not_kept(load, hub, monkeypatch, tmp_path):
+    data = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            huggingface_hub, "snapshot_download", lambda *_, local_dir, **__: local_dir.mkdir()
+        )
+        with pytest.raises(UserError, match=r"no file cola/train-\*\.parquet in nyu-mll/glue@ccc"):
+            copy_of(data, "dataset", tmp_path / "data")
+    assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
+
+
 def test_folder_without_the_files_says_which_are_missing(load, tmp_path):
     for key, file in (("task.data.path", "cola/train"), ("model.weights.path", "config.json")):
         with pytest.raises(UserError, match=rf"no file {file}.* in {tmp_path}/none: copy .*{key}="):
@@ -332,6 +358,69 @@ def test_damaged_weights_are_said(copies, load, tmp_path):
     broken = {"model.weights.path": f"{tmp_path}/model"}
     with pytest.raises(UserError, match="holds no network that can be loaded") as error:
         build_task(load("cola", "roberta_base", **broken)).network()
+    one_line(error)
+
+
+def test_only_the_weights_that_are_loaded_count(copies, load, tmp_path):
+    shutil.copytree(copies / "roberta_base", tmp_path / "model")
+    same = {"model.weights.path": f"{tmp_path}/model"}
+    before = build_task(load("cola", "roberta_base", **same)).fingerprints()
+    (tmp_path / "model" / "adapter.safetensors").write_bytes(b"of no use here")
+    assert build_task(load("cola", "roberta_base", **same)).fingerprints() == before
+
+
+def test_classes_without_names_are_refused(copies, load, tmp_path):
+    from datasets import Dataset
+
+    shutil.copytree(copies / "glue", tmp_path / "glue")
+    for split, count in SIZES.items():
+        rows = {"sentence": ["the cat"] * count, "label": [i % 2 for i in range(count)]}
+        file = tmp_path / "glue" / "cola" / f"{split}-00000-of-00001.parquet"
+        Dataset.from_dict(rows).to_parquet(file)
+    copy = {"task.data.path": f"{tmp_path}/glue"}
+    with pytest.raises(UserError, match=r"promises 2 classes, the data name 0: .*\.path") as said:
+        build_task(load("cola", "roberta_base", **copy))
+    one_line(said)
+
+
+def without(name):
+    return lambda tensors: {key: t for key, t in tensors.items() if not key.startswith(name)}
+
+
+def cut_short(tensors):
+    name = "roberta.embeddings.word_embeddings.weight"
+    return tensors | {name: tensors[name][:-1].clone()}
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [
+        (
+            without("roberta.encoder.layer.0.output"),
+            "4 .*: .*encoder.layer.0.output.LayerNorm.bias",
+        ),
+        (without("roberta."), "21 .*: .*embeddings.LayerNorm.bias"),
+        (cut_short, "1 .*: .*embeddings.word_embeddings.weight"),
+    ],
+    ids=["a layer is missing", "all are", "another size"],
+)
+@pytest.mark.parametrize("build", ["network", "backbone"])
+def test_weights_that_are_not_all_there_are_refused(copies, load, tmp_path, change, lost, build):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(copies / "roberta_base", tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    task = build_task(load("cola", "roberta_base", **{"model.weights.path": f"{tmp_path}/model"}))
+    with pytest.raises(UserError, match=rf"no network that can be loaded \({lost}") as error:
+        getattr(task, build)()
+    one_line(error)
+
+
+def test_another_kind_of_network_is_refused(copies, load):
+    wrong = {"model.weights.path": f"{copies}/t5_base"}
+    with pytest.raises(UserError, match="its kind is t5, that of roberta_base is another") as error:
+        build_task(load("cola", "roberta_base", **wrong)).network()
     one_line(error)
 
 

@@ -52,6 +52,11 @@ def test_spaces_around_an_answer_do_not_hide_it(task):
     assert windows(task, spaced).labels.tolist() == [[5, 5], [0, 0]]
 
 
+def test_blank_question_has_windows_all_the_same(task):
+    found = windows(task, question(3, 4, text="  "))
+    assert found.labels[0].tolist() == [4, 5]  # after two end marks
+
+
 def test_long_question_is_cut_and_leaves_room_for_the_context(task):
     found = windows(task, question(3, 4, text=" ".join(WORDS)))
     # 5 words of the question, 2 end marks: 9 words a window, 4 further on each time.

@@ -5,24 +5,30 @@ yamls promise are replaced; all else is what reads the originals.
 """
 
 import csv
-import hashlib
+import errno
 import json
+import os
 import pickle
+import re
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from omegaconf import OmegaConf
 from PIL import Image
 
 from runner import config
 from runner.order import Batches
 from runner.run import build_task
+from tasks.copies import whole
 from tasks.errors import UserError
 from tasks.images import Images
 from tasks.readers import Examples, read
+from tasks.retinopathy import Fundus, prepared
 from tasks.tfds import cut, stored_order
 from tasks.vision import ImageClassification
 from tasks.vtab import distance_class, orientation_class
@@ -179,7 +185,8 @@ def write_hub(root: Path) -> tuple[int, int, int]:
     (root / "data").mkdir(parents=True)
     features = Features({"image": ImageFeature(), "label": ClassLabel(names=["a", "b"])})
     for part, count in (("train", 6), ("validation", 3), ("test", 4)):
-        images = [Image.fromarray(pixels(10 + i, 12, 3)) for i in range(count)]
+        images = [picture(root / "originals" / f"{part}{i}.png", 10 + i, 12) for i in range(count)]
+        images = [Image.fromarray(image) for image in images]
         rows = {"image": images, "label": [i % 2 for i in range(count)]}
         table = Dataset.from_dict(rows, features=features)
         table.to_parquet(root / "data" / f"{part}-00000-of-00001.parquet")
@@ -251,18 +258,20 @@ def test_a_local_copy_is_read_split_and_trained_on(name, tmp_path):
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_copy_that_is_smaller_than_the_original_is_refused(name, tmp_path):
     WRITERS[name](tmp_path / "copy")
-    with pytest.raises(UserError, match=r"promises \d+ train examples") as refusal:
+    with pytest.raises(UserError, match=r"promises \d+ (train examples|images)") as refusal:
         task_of(name, tmp_path / "copy", tmp_path)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(refusal.value) and "give a whole copy" in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_an_empty_folder_is_answered_with_what_to_put_there(name, tmp_path):
     (tmp_path / "copy").mkdir()
-    with pytest.raises(UserError, match=r"put|get|copy") as refusal:
+    with pytest.raises(UserError) as refusal:
         task_of(name, tmp_path / "copy", tmp_path)
     assert "\n" not in str(refusal.value)
     assert str(tmp_path / "copy") in str(refusal.value)
+    advice = str(refusal.value).replace(str(tmp_path), "")
+    assert re.search(r"give a whole copy|put it there|^get .* into|copy .* to a folder", advice)
 
 
 @pytest.mark.parametrize("name", ["resisc45", "retinopathy", "imagenet"])
@@ -270,6 +279,43 @@ def test_what_cannot_be_fetched_says_what_to_put_where(name, tmp_path):
     with pytest.raises(UserError, match=r"get .* into .*, or say task\.data\.path=FOLDER") as said:
         build_task(config.load([f"task={name}", f"data_dir={tmp_path}"]))
     assert str(tmp_path / "manual" / name) in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["cifar100", "dmlab", "dsprites_ori", "resisc45"])
+def test_a_probe_names_its_own_key(name, tmp_path):
+    copy = f"task.source.data.path={tmp_path}/none"
+    with pytest.raises(UserError, match=r"task\.source\.data\.path") as said:
+        build_task(config.load([f"task=probe_{name}", copy, f"data_dir={tmp_path}"]))
+    assert "task.data.path" not in str(said.value)
+
+
+def test_imagenet_is_unpacked_whole_or_not_at_all(tmp_path, monkeypatch):
+    from torchvision.datasets import imagenet
+
+    def unpack(part, stops, root):
+        assert (Path(root) / "ILSVRC2012_img.tar").read_text() == "archive"
+        picture(Path(root) / part / "n01" / f"{part}.JPEG")
+        if stops:
+            raise KeyboardInterrupt
+
+    def archives(stops):
+        monkeypatch.setattr(imagenet, "parse_devkit_archive", lambda root: None)
+        monkeypatch.setattr(imagenet, "load_meta_file", lambda root: ({"n01": ("cat",)}, []))
+        for part in ("train", "val"):
+            stand_in = partial(unpack, part, stops == part)
+            monkeypatch.setattr(imagenet, f"parse_{part}_archive", stand_in)
+
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "ILSVRC2012_img.tar").write_text("archive")
+    for part in ("train", "val"):
+        archives(stops=part)
+        with pytest.raises(KeyboardInterrupt):
+            task_of("imagenet", copy, tmp_path, (1, 1, 1))
+        assert not (copy / part).exists() and not list(copy.glob(".staging-*"))
+    archives(stops=None)
+    assert len(task_of("imagenet", copy, tmp_path, (1, 1, 1)).splits["test"]) == 1
+    assert (copy / "ILSVRC2012_img.tar").read_text() == "archive"
 
 
 @pytest.mark.parametrize("name", ["cifar100", "dsprites_ori"])
@@ -322,9 +368,10 @@ def test_augmentation_is_that_of_the_papers_group(row):
 
 
 def test_the_order_is_by_md5_of_the_parts_name_and_the_key():
-    keys = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-    digests = {key: hashlib.md5(f"train{key}".encode()).hexdigest() for key in keys}
-    assert [keys[i] for i in stored_order(keys)] == sorted(keys, key=digests.get)
+    # printf traina.jpg | md5sum: c9008f..., trainb.jpg: 0f91c7..., trainc.jpg: 2fb774...
+    assert stored_order(["a.jpg", "b.jpg", "c.jpg"]).tolist() == [1, 2, 0]
+    # train0: 9318f9..., train1: bc4e69..., train2: ec322a..., train3: b0c1c5...
+    assert stored_order(range(4)).tolist() == [0, 3, 1, 2]
     assert stored_order(range(50)).tolist() == stored_order(map(str, range(50))).tolist()
     assert stored_order(range(50)).tolist() != stored_order(range(50), "test").tolist()
 
@@ -381,7 +428,9 @@ def test_hub_images_come_out_as_they_went_in(tmp_path):
     task = task_of("dmlab", tmp_path / "copy", tmp_path, counts, "model=wrn28_10")
     images = task.splits["train"].inputs
     assert isinstance(images, Images)
-    assert [image.shape for image in images] == [(10 + i, 12, 3) for i in range(6)]
+    for index, image in enumerate(images):
+        original = Image.open(tmp_path / f"copy/originals/train{index}.png")
+        np.testing.assert_array_equal(image, np.array(original))
     assert task.fingerprints()["data_revision"] == "local copy"
 
 
@@ -425,6 +474,40 @@ def test_a_damaged_image_is_named(tmp_path):
         task.batch("test", torch.arange(4))
 
 
+@pytest.mark.parametrize("end", [0.5, 0.98], ids=["half", "nearly all"])
+def test_sprites_cut_short_are_refused_and_fetched_anew(end, tmp_path, monkeypatch):
+    counts = write_dsprites_ori(tmp_path / "whole")
+    (file,) = (tmp_path / "whole").iterdir()
+    content = file.read_bytes()
+
+    def download(url, folder):
+        (Path(folder) / file.name).write_bytes(given.pop())
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url", download)
+    given = [content, content[: int(end * len(content))]]
+    with pytest.raises(UserError, match=r"no whole copy of dSprites .*: delete it") as said:
+        task_of("dsprites_ori", "null", tmp_path, counts)
+    assert "\n" not in str(said.value)
+    (damaged,) = (tmp_path / "d").rglob("*.npz")
+    assert str(damaged) in str(said.value)
+    damaged.unlink()
+    assert len(task_of("dsprites_ori", "null", tmp_path, counts).splits["train"]) == 64
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_only_what_was_fetched_may_be_deleted(own, tmp_path):
+    data = {"path": tmp_path if own else None}
+    with pytest.raises(UserError) as broken, whole(data, tmp_path, "DTD"):
+        raise ValueError("no number")
+    assert str(broken.value).endswith("copy" if own else "run the same command again")
+    assert ("delete" in str(broken.value)) != own
+    with pytest.raises(UserError) as refused, whole(data, tmp_path, "DTD"):
+        raise PermissionError(errno.EACCES, "Permission denied", "some/file")
+    assert "some/file" in str(refused.value) and "delete" not in str(refused.value)
+    with pytest.raises(AttributeError), whole(data, tmp_path, "DTD"):  # a fault of the program
+        raise AttributeError("no such attribute")
+
+
 LOST = {
     "cifar100": "cifar-100-python/test",
     "svhn": "test_32x32.mat",
@@ -465,15 +548,26 @@ def test_photographs_of_eyes_are_prepared_once(tmp_path):
     task = task_of("retinopathy", tmp_path / "copy", tmp_path, counts)
     first = task.batch("train", torch.arange(4))[0]
     made = sorted((tmp_path / "d/decoded/btgraham-300/train").iterdir())
-    assert [file.name for file in made] == [f"{i}_left.jpeg" for i in range(4)]
+    assert [file.name.split(".")[0] for file in made] == [f"{i}_left" for i in range(4)]
     times = [file.stat().st_mtime_ns for file in made]
     assert torch.equal(task.batch("train", torch.arange(4))[0], first)
     assert [file.stat().st_mtime_ns for file in made] == times
 
 
-def test_an_eye_gets_the_radius_300_and_grey_surroundings():
-    from tasks.retinopathy import prepared
+def test_a_photograph_of_another_copy_is_prepared_anew_and_all_may_read_it(tmp_path):
+    decode = Fundus(tmp_path / "copy", tmp_path / "prepared")
+    for height in (20, 40):
+        picture(tmp_path / "copy/train/1_left.jpeg", height, 30)
+        original = np.array(Image.open(tmp_path / "copy/train/1_left.jpeg"))
+        expected = prepared(original)
+        assert decode("train/1_left.jpeg").shape == expected.shape
+    umask = os.umask(0o022)
+    os.umask(umask)
+    for file in (tmp_path / "prepared/train").iterdir():
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask
 
+
+def test_an_eye_gets_the_radius_300_and_grey_surroundings():
     rows, columns = np.mgrid[:400, :600]
     inside = (rows - 200) ** 2 + (columns - 300) ** 2 < 150**2
     image = np.where(inside[..., None], 120, 0).astype(np.uint8).repeat(3, axis=2)
@@ -501,12 +595,21 @@ class Pictures(ImageClassification):
         return dict.fromkeys(("train", "validation", "test"), examples), ("one",)
 
 
-def augmented(augment, training=True, lazy=True, size=32, seed=0):
+class Orange(Pictures):
+    """Eight images of one colour, which no crop and no flip changes."""
+
+    def load(self):
+        image = np.broadcast_to(np.array([200, 120, 40], dtype=np.uint8), self.shape)
+        examples = Examples(np.stack([image] * 8), np.zeros(8, dtype=np.int64))
+        return dict.fromkeys(("train", "validation", "test"), examples), ("one",)
+
+
+def augmented(augment, training=True, lazy=True, size=32, seed=0, kind=Pictures):
     """The batch in 0..255, [8, 3, size, size]."""
     model = {"channels": "rgb", "mean": [0.0] * 3, "std": [1.0] * 3}
     task = {"name": "x", "metric": "accuracy", "higher_is_better": True, "synthetic": False}
     train = {"image_size": size, "augment": augment}
-    problem = Pictures({**task, "lazy": lazy}, model, train, Path())
+    problem = kind({**task, "lazy": lazy}, model, train, Path())
     generator = torch.Generator().manual_seed(seed) if training else None
     return problem.batch("train", torch.arange(8), generator)[0]
 
@@ -553,11 +656,17 @@ def test_evaluation_looks_at_all_of_an_image_or_at_its_middle(augment):
         assert pytest.approx(float(whole), rel=0.05) == 0.875 * 0.75 * 255
 
 
-def test_colours_are_jittered_in_natural_images_alone():
-    grey = {name: augmented(name).std() for name in ("crop", "natural")}
-    assert grey["crop"] != grey["natural"]
-    crop = augmented("crop")
-    assert torch.equal(crop[:, 0], crop[:, 1])  # grey stays grey, brightness stays in its range
+@pytest.mark.parametrize("augment", ["none", "flip", "crop", "natural", "natural_unflipped"])
+def test_colours_are_jittered_in_natural_images_alone(augment):
+    images = augmented(augment, lazy=False, kind=Orange)
+    orange = torch.tensor([200.0, 120, 40]).view(3, 1, 1)
+    as_it_was = [torch.allclose(image, orange.expand_as(image), atol=1) for image in images]
+    if augment in ("natural", "natural_unflipped"):
+        shares = images[:, :, 0, 0] / images[:, :1, 0, 0]
+        assert not any(as_it_was)
+        assert len(torch.unique(shares.round(decimals=2), dim=0)) == 8  # more than brightness
+    else:
+        assert all(as_it_was)
 
 
 def test_a_padded_crop_moves_by_four_pixels_at_most():
