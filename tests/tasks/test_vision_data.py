@@ -21,8 +21,7 @@ import torchvision
 from omegaconf import OmegaConf
 from PIL import Image
 
-from runner import config
-from runner.order import Batches, prepared
+from runner import config, order
 from runner.run import build_task
 from tasks.copies import whole
 from tasks.errors import UserError
@@ -538,8 +537,8 @@ def test_processes_that_prepare_batches_give_the_same(tmp_path):
     for name in ("dmlab", "dtd"):
         counts = WRITERS[name](tmp_path / name)
         task = task_of(name, tmp_path / name, tmp_path, counts)
-        batches = Batches(task, 3, seed=0)
-        alone, helped = (list(prepared(batches, range(2), workers)) for workers in (0, 2))
+        batches = order.Batches(task, 3, seed=0)
+        alone, helped = (list(order.prepared(batches, range(2), workers)) for workers in (0, 2))
         torch.testing.assert_close(alone, helped, rtol=0, atol=0)
 
 
