@@ -72,8 +72,8 @@ def draw(lines: list[Line]) -> Any:
     """Figure 9: DoG's test score by reps_rel, a line each way to normalize."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.2, 3.8))
-    axes = figure.add_axes((0.08, 0.125, 0.6, 0.75))
+    figure = Figure(figsize=(9.6, 3.8))
+    axes = figure.add_axes((0.07, 0.125, 0.52, 0.75))
     panel(
         axes, r"DoG's initial movement reps_rel, $r_\epsilon$ (log scale)", score_label(lines[0][1])
     )
