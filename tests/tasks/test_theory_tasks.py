@@ -150,4 +150,4 @@ def test_theory_sweep_has_all_theory_tasks():
     sweep = OmegaConf.load(config.CONFIGS / "sweep" / "theory.yaml")
     swept = {task for part in sweep.parts for task in part.tasks}
     paths = (config.CONFIGS / "task").glob("*.yaml")
-    assert swept == {p.stem for p in paths if OmegaConf.load(p).domain == "theory"}
+    assert swept == {p.stem for p in paths if OmegaConf.load(p).get("domain") == "theory"}
