@@ -239,9 +239,9 @@ def write(
         markdown(_spoken(total.reset_index()), ["sweep"]),
         _LEGEND,
         "## By network",
-        markdown(_spoken(table), ["sweep", "model"]),
+        markdown(_spoken(table[table["examples_millions"] > 0]), ["sweep", "model"]),
         "## A training step",
-        markdown(_spoken(networks.round(1)), ["model"]),
+        markdown(_spoken(networks), ["model"]),
         "",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +250,17 @@ def write(
 
 
 def _spoken(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.rename(columns=lambda name: name.replace("_", " "))
+    """Return a table as people read it: words in the heading, three digits or whole numbers."""
+    shown = frame.map(lambda value: f"{value:.3g}" if _is_small(value) else _whole(value))
+    return shown.rename(columns=lambda name: name.replace("_", " "))
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, float) and value < 100
+
+
+def _whole(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:,.0f}"
 
 
 def _machine(device: torch.device) -> str:
