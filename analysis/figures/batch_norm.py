@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis.figures.data import Data, seeds_in_words, settings, stems, varied
 from analysis.figures.style import (
-    NOTE,
     draw_means,
+    head,
     looks,
     panel,
     ring_default,
@@ -86,8 +86,7 @@ def draw(lines: list[Line]) -> Any:
     problem = lines[0][1].problem
     what = f"{problem.task} · {problem.protocol} v{problem.protocol_version}"
     title = f"DoG and batch normalization: {what}, {problem.steps} steps"
-    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     seeds = seeds_in_words(runs for _, _, runs in lines)
     note = f"a line: mean over {seeds}, bars: their range; ring: the default"
-    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+    head(axes, title, note)
     return figure

@@ -11,10 +11,10 @@ from analysis.figures.data import Data, plural
 from analysis.figures.style import (
     ACROSS,
     CURVES,
-    NOTE,
     RING,
     error_locator,
     error_unit,
+    head,
     panel,
     styled,
     write_labels,
@@ -68,7 +68,6 @@ def draw(table: Table) -> Any:
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
     title = f"What tuning costs: {table.title}, {table.problem.steps} steps"
-    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     note = "of k rates of the grid, drawn at random, the best on validation · ring: as good as DoG"
-    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+    head(axes, title, note)
     return figure

@@ -8,9 +8,9 @@ import pandas as pd
 from analysis.figures.data import Data, settings, stems
 from analysis.figures.style import (
     CURVES,
-    NOTE,
     error_locator,
     error_unit,
+    head,
     panel,
     styled,
     write_labels,
@@ -77,7 +77,6 @@ def draw(tables: list[Table]) -> Any:
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
     title = f"{tables[0].title}: error against training budget"
-    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     note = "mean over reported seeds, bars: 95 % t interval; rates tuned for each budget"
-    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+    head(axes, title, note)
     return figure

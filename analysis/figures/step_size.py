@@ -12,6 +12,7 @@ from analysis.figures.style import (
     RING,
     Label,
     draw_means,
+    head,
     looks,
     panel,
     plain,
@@ -171,7 +172,6 @@ def draw_by_start(table: Table, etas: pd.DataFrame) -> Any:
         labels.append((f"t = {step}", float(etas[low].loc[step]), style))
     write_labels(axes, labels)
     title = f"DoG's step size by its first: {table.title}, {table.problem.steps} steps"
-    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
     note = f"a point a run: reps_rel from {plain(low)} to {plain(high)}, one seed"
-    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+    head(axes, title, note)
     return figure

@@ -114,6 +114,12 @@ def panel(axes: Any, x: str, y: str, log_x: bool = True, log_y: bool = False) ->
     axes.set_ylabel(y)
 
 
+def head(axes: Any, title: str, note: str) -> None:
+    """Writes a title above the axes, and the small print between."""
+    axes.set_title(title, loc="left", fontsize=10, y=1, pad=17)
+    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+
+
 def score(table: Table, values: Any) -> Any:
     """Scores in the unit in which they are drawn: percent, or the metric's own."""
     return 100 * values if table.problem.higher_is_better else values
