@@ -5,6 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from analysis import records
+
 GRIDS: dict[str, dict[str, list[float]]] = {
     "dog": {},
     "ldog": {},
@@ -127,3 +131,10 @@ def write_with_curve(runs_dir: Path, record: dict[str, Any], points: dict[int, f
     lines.insert(1, {"step": min(points), "validation_last": 0.5})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+def collected(folder: Path, *made: dict[str, Any]) -> pd.DataFrame:
+    """Write records below a folder and return the frame that tables are made from."""
+    for one in made:
+        write(folder / "runs", one)
+    return records.collect(folder / "runs", folder / "records.csv")

@@ -1,5 +1,6 @@
 """Our records stand beside the paper's numbers where, and only where, the same cell exists."""
 
+from functools import partial
 from pathlib import Path
 
 import made_up_records as made_up
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis import published, records, tables
+from analysis import published, tables
 
 PAPER = {"protocol": ("paper", 1), "task": "rte", "model": "roberta_base", "steps": 10_000}
 PROTOCOL = Path(__file__).parents[2] / "configs" / "protocol" / "paper.yaml"
@@ -16,12 +17,7 @@ CIFAR = {"protocol": ("paper", 1), "task": "cifar100", "model": "vit_b32", "step
 
 @pytest.fixture
 def frame_of(tmp_path):
-    def collect(*made):
-        for record in made:
-            made_up.write(tmp_path / "runs", record)
-        return records.collect(tmp_path / "runs", tmp_path / "records.csv")
-
-    return collect
+    return partial(made_up.collected, tmp_path)
 
 
 def dog_as_in_the_paper(score, **choices):

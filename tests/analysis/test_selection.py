@@ -1,23 +1,20 @@
 """Tuned settings are chosen by the protocol's rules, from validation scores alone."""
 
+from functools import partial
+
 import made_up_records as made_up
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import records, selection
+from analysis import selection
 
 TUNED = ["model-tuned", "instance-tuned"]
 
 
 @pytest.fixture
 def frame_of(tmp_path):
-    def collect(*made):
-        for record in made:
-            made_up.write(tmp_path / "runs", record)
-        return records.collect(tmp_path / "runs", tmp_path / "records.csv")
-
-    return collect
+    return partial(made_up.collected, tmp_path)
 
 
 def trial(rate, validation, opt="sgd", **choices):
@@ -77,8 +74,8 @@ def test_instance_tuned_is_best_on_the_task_and_model_tuned_best_over_tasks(fram
         assert chosen["model-tuned"]["tuning_tasks"] == "cifar, movies"
 
 
-def test_model_tuned_is_the_median_of_relative_differences_not_a_mean_of_scores(frame_of):
-    # Three tasks; 0.1 is a little better on two of them and far worse on the third.
+def three_tasks():
+    """0.1 is a little better on two tasks, and far worse on the third."""
     made = []
     for task, scores in {
         "a": {0.1: 0.81, 1.0: 0.80},
@@ -86,7 +83,11 @@ def test_model_tuned_is_the_median_of_relative_differences_not_a_mean_of_scores(
         "c": {0.1: 0.20, 1.0: 0.90},
     }.items():
         made += [trial(None, 0.8, opt="dog", task=task), *grid(scores, task=task)]
-    assert choices_of(frame_of(*made), task="c")["model-tuned"]["setting"] == "lr=0.1"
+    return made
+
+
+def test_model_tuned_is_the_median_of_relative_differences_not_a_mean_of_scores(frame_of):
+    assert choices_of(frame_of(*three_tasks()), task="c")["model-tuned"]["setting"] == "lr=0.1"
 
 
 @pytest.mark.parametrize(
@@ -183,15 +184,7 @@ def test_one_task_alone_cannot_be_left_out(frame_of):
 
 
 def test_the_papers_other_rule_is_the_best_mean_score_and_shown_where_it_differs(frame_of):
-    # 0.1 is a little better on two tasks, 1 far better on the third.
-    made = []
-    for task, scores in {
-        "a": {0.1: 0.81, 1.0: 0.80},
-        "b": {0.1: 0.81, 1.0: 0.80},
-        "c": {0.1: 0.20, 1.0: 0.90},
-    }.items():
-        made += [trial(None, 0.8, opt="dog", task=task), *grid(scores, task=task)]
-    chosen = choices_of(frame_of(*made), task="a")
+    chosen = choices_of(frame_of(*three_tasks()), task="a")
     assert chosen["model-tuned"]["setting"] == "lr=0.1"
     assert chosen["model-tuned (mean)"]["setting"] == "lr=1"
     assert chosen["model-tuned (mean)"]["tuning_runs"] == 2

@@ -5,6 +5,7 @@ the difference before committing it.
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 import made_up_records as made_up
@@ -12,19 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import records, report, statistics, tables, text
+from analysis import report, statistics, tables, text
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
 def frame_of(tmp_path):
-    def collect(*made):
-        for record in made:
-            made_up.write(tmp_path / "runs", record)
-        return records.collect(tmp_path / "runs", tmp_path / "records.csv")
-
-    return collect
+    return partial(made_up.collected, tmp_path)
 
 
 def with_rate(rate, opt="sgd"):
