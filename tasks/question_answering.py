@@ -1,6 +1,7 @@
 """Questions on a text, answered by a part of it: SQuAD, with a head that marks start and end."""
 
 import json
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -44,9 +45,9 @@ class QuestionAnswering(TextTask):
 
         return DataSet(examples(96), examples(64), ())
 
+    @abstractmethod
     def answers(self, split: str, predictions: np.ndarray) -> list[str]:
         """Return a text for each question of the split, from all its predictions."""
-        raise NotImplementedError
 
     def score(self, split: str, predictions: np.ndarray) -> float:
         return self._score(split, self.answers(split, predictions))
