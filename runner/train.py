@@ -25,7 +25,7 @@ from runner.order import Batches, Parts, prepared
 from runner.record import RunFolder
 from runner.schedule import factor
 from runner.tracking import Tracker
-from tasks.task import Task
+from tasks.task import Task, to_device
 
 # Steps between looks at whether the loss is still finite: a look makes a GPU wait.
 CHECK_EVERY = 10
@@ -234,15 +234,6 @@ def shown(line: Mapping[str, float]) -> dict[str, str]:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context in which the network runs in the given precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Move the tensors of a nest of tuples and dicts."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {name: to_device(value, device) for name, value in batch.items()}
-    return tuple(to_device(value, device) for value in batch)
 
 
 class MetricsLog:

@@ -1,8 +1,7 @@
 """Convex problems: multinomial logistic regression on the frozen features of another task."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from tasks.content import cached_files, content_key
 from tasks.readers import Examples
-from tasks.task import SPLITS, Task
+from tasks.task import SPLITS, Task, to_device
 
 # Raised when the way features are computed changes, so that old ones are not found.
 FEATURES_VERSION = 1
@@ -74,7 +73,7 @@ class Probe(Task):
         """Yield indices and features of a split's examples, batch by batch."""
         batches = torch.arange(len(self.source.splits[name])).split(128)
         for indices in tqdm(batches, f"features of {self.name}'s {name} part", disable=None):
-            inputs = _moved(self.source.batch(name, indices)[0], _device())
+            inputs = to_device(self.source.batch(name, indices)[0], _device())
             yield indices, self.source.features(backbone, inputs).float().cpu()
 
     def network(self) -> nn.Module:
@@ -96,9 +95,3 @@ class Probe(Task):
 def _device() -> torch.device:
     """A GPU if there is one, whatever trains the probe: a large network is slow without."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _moved(inputs: Any, device: torch.device) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: tensor.to(device) for name, tensor in inputs.items()}
-    return inputs.to(device)

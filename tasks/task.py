@@ -166,6 +166,15 @@ class Task(ABC):
         return prints
 
 
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Move the tensors of a nest of tuples and dicts."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    return tuple(to_device(value, device) for value in batch)
+
+
 def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examples]:
     """Divide a data set into train, validation and test, the same way every time.
 
