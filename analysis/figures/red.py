@@ -91,10 +91,12 @@ def tuned_cells(tables: list[Table]) -> pd.DataFrame:
     """RED in percent of seed means of each task by each way of tuning, and of L-DoG.
 
     Columns: model (with the numbers of tasks and steps), optimizer (its label), how (one of `HOWS`;
-    "" for L-DoG) and red.
+    "" for L-DoG) and red. A way of tuning that lacks some of a model's tasks is left out: its
+    median would be over other tasks than that of its neighbours.
     """
     rows = []
     for (_, _, _, model), group in models.groups(tables):
+        own = []
         known = [table for table in group if table.cells["red"].notna().any()]
         for table in known:
             cells = table.cells[table.cells["red"].notna()]
@@ -103,7 +105,11 @@ def tuned_cells(tables: list[Table]) -> pd.DataFrame:
             how = cells["row"].where(~is_ldog, "")
             name = f"{model}\n{plural(len(known), 'task')}, {steps(known)}"
             named = cells.assign(model=name, optimizer=cells["label"], how=how)
-            rows.append(named.assign(red=100 * cells["red"]))
+            own.append(named.assign(red=100 * cells["red"]))
+        if own:
+            every = pd.concat(own)
+            tasks = every.groupby(["optimizer", "how"])["red"].transform("size")
+            rows.append(every[tasks == len(known)])
     columns = ["model", "optimizer", "how", "red"]
     return pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
 

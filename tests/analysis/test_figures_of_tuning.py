@@ -89,6 +89,13 @@ def test_a_rate_that_was_not_tried_on_all_tasks_has_no_red(gather):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["SGD"]
 
 
+def test_a_bar_is_over_all_of_a_models_tasks_or_not_drawn(gather):
+    ldog = [made_up.record(0.8, 0.86, opt="ldog", seed=seed, task="a") for seed in (100, 0)]
+    data = gather(*problem(task="a"), *problem(task="b"), *ldog)
+    assert set(red.tuned_cells(data.tables)["optimizer"]) == {"SGD"}
+    assert set(red.tuned_cells(data.tables[:1])["optimizer"]) == {"SGD", "L-DoG"}
+
+
 def test_an_added_optimizer_and_a_renamed_ldog_are_drawn(gather):
     added = [run for run in problem() if run["settings"]["opt"]["name"] == "sgd"]
     for run in added:
