@@ -9,20 +9,10 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from contextlib import contextmanager
 
 from runner.plan import PlannedRun
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a planned run ended."""
-
-    run: PlannedRun
-    status: str  # finished | diverged | failed | busy | stopped
-    detail: str  # the score, or what went wrong
-    seconds: float
+from runner.worker import Outcome, work
 
 
 def run_all(runs: Iterable[PlannedRun], jobs: int, threads: int) -> Iterator[Outcome]:
@@ -71,7 +61,8 @@ def _slot(
             break
         began = time.monotonic()
         try:
-            status, detail = pool.submit(_train, run).result()
+            (outcome,) = pool.submit(work, (run,), threads).result()
+            status, detail = outcome.status, outcome.detail
         except BrokenProcessPool:
             if stop.is_set():
                 status, detail = "stopped", "between two checkpoints"
@@ -107,32 +98,6 @@ def _follow_driver() -> None:
     while True:  # the first signal lets a run save its state, the next ends the process
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(2)
-
-
-def _train(run: PlannedRun) -> tuple[str, str]:
-    """Train one run inside a worker; what it prints goes to its log."""
-    import torch
-
-    from runner import cli
-    from runner.errors import Busy, Crash, Stopped
-    from runner.run import run as train
-    from tasks.errors import UserError
-
-    # Anew for each run: one that was resumed may have taken the number of its checkpoint.
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    try:
-        run.folder.make()
-        with run.folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
-            record = train(run.config)
-    except (UserError, Crash) as error:
-        return "failed", cli.one_line(error)
-    except Busy as error:
-        return "busy", cli.one_line(error)
-    except (Stopped, KeyboardInterrupt) as error:
-        return "stopped", cli.one_line(error)
-    scores, metric = record["results"]["validation"], record["settings"]["task"]["metric"]
-    # Validation, not test: who watches a sweep chooses.
-    return record["status"], f"validation {metric} {max(scores['last'], scores['averaged']):.3f}"
 
 
 @contextmanager

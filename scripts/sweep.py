@@ -17,8 +17,9 @@ from analysis import report
 from runner import cli, plan
 from runner.downloads import sources
 from runner.plan import PlannedRun, Sweep
-from runner.pool import Outcome, run_all
+from runner.pool import run_all
 from runner.run import data_dir
+from runner.worker import Outcome
 from tasks.errors import UserError
 from tasks.sources import fetch
 
