@@ -13,7 +13,7 @@ from runner.record import put_aside, write_atomically
 from tasks.errors import UserError
 
 # Raised when what a checkpoint holds changes.
-FORMAT = 2
+FORMAT = 3
 
 _DIGEST = hashlib.sha256().digest_size
 

@@ -4,8 +4,9 @@ import logging
 import random
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,38 @@ from tasks.storage import FULL
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from runner.train import Training
     from tasks.task import Task
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do: its configuration, what its result depends on, its name and its folder."""
+
+    config: DictConfig
+    settings: dict[str, Any]
+    identity: str
+    folder: RunFolder
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "Job":
+        """Return the job that a composed configuration describes."""
+        settings = configuration.settings_of(config)
+        identity = configuration.run_id(settings)
+        folder = RunFolder(configuration.runs_dir(config), settings, identity)
+        return cls(config, settings, identity, folder)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a record tells of how its run came about."""
+
+    started: datetime
+    description: dict[str, Any]  # code, packages, hardware, and what tables need to know
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -38,15 +66,13 @@ def run(config: DictConfig) -> dict[str, Any]:
         Busy: if another process is at it.
         Crash: for anything else.
     """
-    settings = configuration.settings_of(config)
-    identity = configuration.run_id(settings)
-    folder = RunFolder(configuration.runs_dir(config), settings, identity)
-    record = folder.read_record()
+    job = Job.of(config)
+    record = job.folder.read_record()
     if record is not None:
         return record
-    folder.make()
-    with _explained(folder, config, settings, identity), _only_process(folder, identity):
-        return folder.read_record() or _train(config, settings, identity, folder)
+    job.folder.make()
+    with explained(job), only_process(job):
+        return job.folder.read_record() or _train(job)
 
 
 def show(record: Mapping[str, Any]) -> str:
@@ -73,65 +99,109 @@ def show(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _train(
-    config: DictConfig, settings: dict[str, Any], identity: str, folder: RunFolder
-) -> dict[str, Any]:
+def _train(job: Job) -> dict[str, Any]:
     """Do the run's work, now that it is known to be ours and not yet done."""
+    device = set_up(job.config)
+    start = origin(job, device)
+    task = build_task(job.config)
+    return finish(job, start, task, begin(job, task, device), device)
+
+
+def set_up(config: DictConfig) -> "torch.device":
+    """Prepare this process for training, and return the device."""
     # Torch takes seconds to import: only when there is something to train.
     import torch
 
-    from runner import checkpoint, environment
-    from runner.tracking import tracker
-    from runner.train import Training, train
+    from runner import environment
 
-    options = configuration.to_plain(config)
-    started = datetime.now(UTC)
     device = _device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
     environment.reset_peak_memory(device)
-    # Now, not at the end: the checkout may change while the run trains.
-    origin = {**description(config, settings), **environment.describe(device)}
+    return device
 
-    task = build_task(config)
+
+def origin(job: Job, device: "torch.device") -> Origin:
+    """Note how a run comes about: now, not at the end, for the checkout may change meanwhile."""
+    from runner import environment
+
+    facts = {**description(job.config, job.settings), **environment.describe(device)}
+    return Origin(datetime.now(UTC), facts)
+
+
+def begin(job: Job, task: "Task", device: "torch.device") -> "Training":
+    """Return the run's state before its first step, or as its checkpoint has it."""
+    import torch
+
+    from dog import PolynomialDecayAverager
+    from runner import checkpoint
+    from runner.train import Training
+
     clock = time.monotonic()  # data and features are had once for many runs: not this one's time
-    _seed(settings["seed"])
+    _seed(job.settings["seed"])
     network = task.network().to(device)
-    training = Training(network, *_optimizer(settings, config, network), began=clock)
-    saved = checkpoint.load(folder.checkpoint, device)
+    averager = PolynomialDecayAverager(network, job.settings["train"]["averaging_gamma"])
+    training = Training(network, optimizer(job, network), averager, began=clock)
+    saved = checkpoint.load(job.folder.checkpoint, device)
     if saved is not None:
         training.load_state_dict(saved)
-        if not config.threads:  # sums come out the same only with as many threads
+        if not job.config.threads:  # sums come out the same only with as many threads
             torch.set_num_threads(saved["threads"])
         logger.info("going on from step %d", training.step)
+    job.folder.failure.unlink(missing_ok=True)
+    return training
 
-    folder.failure.unlink(missing_ok=True)
-    with tracker(config.wandb, settings, identity, folder.path) as mirror:
-        train(training, task, settings, options, folder, mirror, device)
-        results = _results(training, task, settings, options, device)
-        mirror.summarise(results)
+
+def finish(
+    job: Job, start: Origin, task: "Task", training: "Training", device: "torch.device"
+) -> dict[str, Any]:
+    """Train from where the run is to its end, and write its record."""
+    from runner.tracking import tracker
+    from runner.train import train
+
+    settings, options = job.settings, configuration.to_plain(job.config)
+    with tracker(job.config.wandb, settings, job.identity, job.folder.path) as mirror:
+        train(training, task, settings, options, job.folder, mirror, device)
+        (found,) = results(task, [training], options, device)
+        mirror.summarise(found)
+    return write_record(job, start, task, training, found, device)
+
+
+def write_record(
+    job: Job,
+    start: Origin,
+    task: "Task",
+    training: "Training",
+    found: dict[str, Any],
+    device: "torch.device",
+) -> dict[str, Any]:
+    """Write the record of a run that is at its end, and return it."""
+    import torch
+
+    from runner import environment
+
+    examples = training.step * job.settings["train"]["batch_size"]
     record = {
         "schema": SCHEMA,
-        "run_id": identity,
+        "run_id": job.identity,
         "status": "diverged" if training.diverged else "finished",
-        "results": results,
+        "results": found,
         "fingerprints": task.fingerprints(),
-        **origin,
+        **start.description,
         "measured": {
-            "started": started.isoformat(timespec="seconds"),
+            "started": start.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(training.seconds, 3),
             "train_seconds": round(training.train_seconds, 3),
-            "examples_per_second": round(
-                training.step * settings["train"]["batch_size"] / training.train_seconds, 2
-            ),
+            "examples_per_second": round(examples / training.train_seconds, 2),
             "peak_memory_bytes": environment.peak_memory(device),
             "sessions": training.sessions,
             "threads": torch.get_num_threads(),
+            "replicas": training.replicas,
         },
     }
-    write_json(folder.record, record)
-    folder.checkpoint.unlink(missing_ok=True)
+    write_json(job.folder.record, record)
+    job.folder.checkpoint.unlink(missing_ok=True)
     return record
 
 
@@ -164,39 +234,63 @@ def data_dir(config: DictConfig) -> Path:
     return chosen.resolve()
 
 
-def _optimizer(settings: Mapping[str, Any], config: DictConfig, network: Any) -> tuple[Any, Any]:
-    """Build the optimizer and the averager; its yaml holds arguments among a few keys of ours."""
+def optimizer(job: Job, network: "nn.Module") -> "torch.optim.Optimizer":
+    """Build the run's optimizer; its yaml holds the class's arguments among a few keys of ours."""
     from hydra.utils import get_class
 
-    from dog import PolynomialDecayAverager
-
+    opt = job.settings["opt"]
     ours = {"name", "schedule", "warmup", "clip_norm"}
-    arguments = {name: value for name, value in settings["opt"].items() if name not in ours}
+    arguments = {name: value for name, value in opt.items() if name not in ours}
     parameters = [p for p in network.parameters() if p.requires_grad]
     try:
-        optimizer = get_class(config.opt._target_)(parameters, **arguments)
+        return get_class(job.config.opt._target_)(parameters, **arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"opt={settings['opt']['name']}: {error}") from error
-    return optimizer, PolynomialDecayAverager(network, settings["train"]["averaging_gamma"])
+        raise UserError(f"opt={opt['name']}: {error}") from error
 
 
-def _results(
-    training: "Training",
+def results(
     task: "Task",
-    settings: Mapping[str, Any],
+    trainings: "Sequence[Training]",
     options: Mapping[str, Any],
     device: "torch.device",
-) -> dict[str, Any]:
-    """Score both iterates on validation and test; divergence scores as the majority class."""
+) -> list[dict[str, Any]]:
+    """Score both iterates of each run on validation and test, all runs in one pass over the data.
+
+    Divergence scores as the majority class. The iterates' weights are the best by validation
+    afterwards, where the protocol says so.
+    """
     import numpy as np
 
     from runner.train import evaluate, iterates
+
+    found = [_before_evaluation(task, training) for training in trainings]
+    networks: dict[tuple[int, str], nn.Module] = {}
+    for i, training in enumerate(trainings):
+        if training.diverged:
+            continue
+        for name, network in iterates(training).items():
+            if name in training.best:
+                network.load_state_dict(training.best[name]["weights"])
+            networks[i, name] = network
+    for split in ("validation", "test") if networks else ():
+        answers = evaluate(task, networks, split, options, device, task.train["precision"])
+        for (i, name), predictions in answers.items():
+            found[i][split][name] = task.score(split, predictions)
+            correct = task.correct(split, predictions)
+            if split == "test" and correct is not None:
+                found[i]["test_correct"][name] = np.packbits(correct).tobytes().hex()
+    return found
+
+
+def _before_evaluation(task: "Task", training: "Training") -> dict[str, Any]:
+    """Return the part of a run's results that needs no pass over the data."""
+    from runner.train import iterates
 
     # DoG's own; other optimizers have nothing to tell.
     trouble = getattr(training.optimizer, "trouble", list)
     telemetry = getattr(training.optimizer, "telemetry", list)
     networks = iterates(training)
-    results: dict[str, Any] = {
+    found: dict[str, Any] = {
         "steps": training.step,
         "train_loss": None if training.diverged else training.train_loss,
         "trouble": trouble(),
@@ -205,23 +299,14 @@ def _results(
     for split in ("validation", "test"):
         majority = task.majority(split)
         scores = {"majority": majority, **dict.fromkeys(networks, majority)}
-        results[split] = {**scores, "examples": task.count(split)}
+        found[split] = {**scores, "examples": task.count(split)}
     if training.diverged:
-        return results
+        return found
     if facts := task.facts(networks["last"], telemetry()):
-        results["facts"] = facts
-    for name, kept in training.best.items():
-        networks[name].load_state_dict(kept["weights"])
-        results.setdefault("checkpoint_steps", {})[name] = kept["step"]
-    precision = settings["train"]["precision"]
-    for split in ("validation", "test"):
-        answers = evaluate(task, networks, split, options, device, precision)
-        for name, predictions in answers.items():
-            results[split][name] = task.score(split, predictions)
-            correct = task.correct(split, predictions)
-            if split == "test" and correct is not None:
-                results["test_correct"][name] = np.packbits(correct).tobytes().hex()
-    return results
+        found["facts"] = facts
+    if training.best:
+        found["checkpoint_steps"] = {name: kept["step"] for name, kept in training.best.items()}
+    return found
 
 
 def _seed(seed: int) -> None:
@@ -245,13 +330,15 @@ def _device(name: str) -> "torch.device":
 
 
 @contextmanager
-def _only_process(folder: RunFolder, identity: str) -> Iterator[None]:
+def only_process(job: Job) -> Iterator[None]:
     """Hold the run's lock, which the operating system frees when its owner dies."""
-    lock = FileLock(folder.lock)
+    lock = FileLock(job.folder.lock)
     try:
         lock.acquire(timeout=0.5)  # whoever asks for the status holds it for a moment
     except Timeout as error:
-        raise Busy(f"{identity} is being trained by another process; nothing to do here") from error
+        raise Busy(
+            f"{job.identity} is being trained by another process; nothing to do here"
+        ) from error
     try:
         yield
     finally:
@@ -259,10 +346,9 @@ def _only_process(folder: RunFolder, identity: str) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(
-    folder: RunFolder, config: DictConfig, settings: Mapping[str, Any], identity: str
-) -> Iterator[None]:
+def explained(job: Job) -> Iterator[None]:
     """Turn a full disk into a line of advice, and a crash into failure.json and log.txt."""
+    folder = job.folder
     try:
         yield
     except UserError:
@@ -280,6 +366,6 @@ def _explained(
         with folder.log.open("a") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)
-        failure = {"run_id": identity, "error": summary, "log": folder.log.name}
-        write_json(folder.failure, failure | description(config, settings))
+        failure = {"run_id": job.identity, "error": summary, "log": folder.log.name}
+        write_json(folder.failure, failure | description(job.config, job.settings))
         raise Crash(f"the run crashed: {summary} (see {folder.log})") from error

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from runner.record import RunFolder
 from runner.schedule import factor
 from runner.tracking import Tracker
 from tasks.task import Task, to_device
+
+Name = TypeVar("Name")
 
 # Steps between looks at whether the loss is still finite: a look makes a GPU wait.
 CHECK_EVERY = 10
@@ -51,6 +53,7 @@ class Training:
     train_seconds: float = 0.0  # of the steps alone, in all sessions
     sessions: int = 1  # how often the run was started
     metrics_bytes: int = 0  # length of metrics.jsonl
+    replicas: int = 1  # how many runs trained together, at most
     # Of each iterate the weights, gain and step of its best validation, where the protocol asks.
     best: dict[str, dict[str, Any]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)  # when this session did
@@ -62,7 +65,15 @@ class Training:
             copies = {key: tensor.detach().clone() for key, tensor in weights.items()}
             self.best[name] = _on_cpu({"gain": gain, "step": self.step, "weights": copies})
 
-    _scalars = ("step", "train_loss", "diverged", "train_seconds", "sessions", "metrics_bytes")
+    _scalars = (
+        "step",
+        "train_loss",
+        "diverged",
+        "train_seconds",
+        "sessions",
+        "metrics_bytes",
+        "replicas",
+    )
 
     @property
     def seconds(self) -> float:
@@ -188,14 +199,14 @@ def iterates(training: Training) -> dict[str, nn.Module]:
 @torch.no_grad()
 def evaluate(
     task: Task,
-    networks: Mapping[str, nn.Module],
+    networks: Mapping[Name, nn.Module],
     split: str,
     options: Mapping[str, Any],
     device: torch.device,
     precision: str,
-) -> dict[str, np.ndarray]:
+) -> dict[Name, np.ndarray]:
     """Return each network's predictions for all of a split, [N, ...], in the split's order."""
-    parts: dict[str, list[Tensor]] = {name: [] for name in networks}
+    parts: dict[Name, list[Tensor]] = {name: [] for name in networks}
     for network in networks.values():
         network.eval()
     batches = Parts(task, split, options["eval_batch_size"])
