@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -25,12 +26,13 @@ GROUPS = ("task", "model", "opt", "protocol")
 # What a result depends on, and within it what merely describes or locates.
 SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
 DESCRIPTIVE = {"_target_", "label", "description", "grid", "data", "weights", "tokenizer"}
+DESCRIPTIVE |= {"replicas", "independent_groups"}
 DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain", "forms", "prompt"}
 
 # What the yaml files alone may say: a record tells what it was made from by these names.
 FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
 FIXED |= {"weights", "tokenizer", "examples", "reader", "hub", "columns", "forms", "prompt"}
-FIXED |= {"prescribes", "baseline"}
+FIXED |= {"prescribes", "baseline", "replicas", "independent_groups"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {
@@ -193,15 +195,22 @@ def runs_dir(config: DictConfig) -> Path:
 
 def opt_changes(config: DictConfig) -> dict[str, Any]:
     """Return the optimizer's settings that are not its yaml's defaults."""
-    with _hydra():
-        default = compose("config", _group_choices(config))
-        default.task.synthetic = config.task.synthetic
-        OmegaConf.resolve(default)
+    default = _default_opt(tuple(_group_choices(config)), config.task.synthetic)
     return {
         str(name): value
         for name, value in config.opt.items()
-        if name not in DESCRIPTIVE and value != default.opt.get(name)
+        if name not in DESCRIPTIVE and value != default.get(name)
     }
+
+
+@functools.cache
+def _default_opt(choices: tuple[str, ...], synthetic: bool) -> DictConfig:
+    """Return the optimizer's configuration as these choices alone make it."""
+    with _hydra():
+        default = compose("config", list(choices))
+        default.task.synthetic = synthetic
+        OmegaConf.resolve(default)
+    return default.opt
 
 
 def check_opt(config: DictConfig, changes: Mapping[str, Any]) -> None:

@@ -1,10 +1,12 @@
 """The one place that knows wandb: a mirror of what metrics.jsonl and record.json hold."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runner.record import RunFolder
 from tasks.errors import UserError
 
 
@@ -70,3 +72,23 @@ def tracker(
         run.finish(exit_code=1)
         raise
     run.finish()
+
+
+def mirror(
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    run_id: str,
+    folder: RunFolder,
+    results: Mapping[str, Any],
+) -> None:
+    """Show a run that was trained among others: its metrics.jsonl, and its results.
+
+    Raises:
+        UserError: as :func:`tracker`.
+    """
+    if options["mode"] == "disabled":
+        return
+    with tracker(options, settings, run_id, folder.path) as mirrored:
+        for line in folder.metrics.read_text().splitlines():
+            mirrored.log(json.loads(line))
+        mirrored.summarise(results)

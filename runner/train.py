@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
@@ -75,6 +75,11 @@ class Training:
         "replicas",
     )
 
+    def charge(self, seconds: float) -> None:
+        """Take so many seconds, its share of what was done for several, for this session's."""
+        self.earlier_seconds += seconds
+        self.began = time.monotonic()
+
     @property
     def seconds(self) -> float:
         """All the time that the run took so far, evaluation included."""
@@ -125,7 +130,7 @@ def train(
     network, optimizer, averager = training.network, training.optimizer, training.averager
     budget, opt = settings["train"], settings["opt"]
     steps, precision = budget["steps"], budget["precision"]
-    keeps_best, higher = budget.get("checkpoint") == "best", task.higher_is_better
+    keeps_best = budget.get("checkpoint") == "best"
     base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     batches = Batches(task, budget["batch_size"], settings["seed"])
     clock = time.monotonic()
@@ -155,7 +160,7 @@ def train(
             training.step += 1
 
             step, last = training.step, training.step == steps
-            logged = last or step % options["log_every"] == 0 or step in EARLY
+            logged = is_logged(step, steps, options["log_every"])
             if logged or step % CHECK_EVERY == 0:
                 training.train_loss = loss.item()
                 training.diverged = not math.isfinite(training.train_loss)
@@ -170,13 +175,7 @@ def train(
             # The last step's scores are those of the result, unless an earlier step may beat them.
             due = keeps_best if last else step % budget["eval_every"] == 0
             if due and not training.diverged:
-                line = {"step": step}
-                networks = iterates(training)
-                answers = evaluate(task, networks, "validation", options, device, precision)
-                for name, predictions in answers.items():
-                    score = line[f"validation_{name}"] = task.score("validation", predictions)
-                    if keeps_best:
-                        training.keep_if_best(name, score if higher else -score)
+                (line,) = validate([training], task, options, device)
                 log(line)
                 tracker.log(line)
                 task.set_training(network)
@@ -189,6 +188,32 @@ def train(
                 if stop.signum and not last:
                     raise Stopped(stop.signum, step)
             clock = time.monotonic()
+
+
+def is_logged(step: int, steps: int, log_every: int) -> bool:
+    """Return whether a step has a line in metrics.jsonl."""
+    return step == steps or step % log_every == 0 or step in EARLY
+
+
+def validate(
+    trainings: Sequence[Training], task: Task, options: Mapping[str, Any], device: torch.device
+) -> list[dict[str, float]]:
+    """Return each run's log line with the validation scores of its iterates.
+
+    Iterates that are their run's best so far are kept, where the protocol asks.
+    """
+    networks = {
+        (i, name): network
+        for i, training in enumerate(trainings)
+        for name, network in iterates(training).items()
+    }
+    answers = evaluate(task, networks, "validation", options, device, task.train["precision"])
+    lines: list[dict[str, float]] = [{"step": training.step} for training in trainings]
+    for (i, name), predictions in answers.items():
+        score = lines[i][f"validation_{name}"] = task.score("validation", predictions)
+        if task.train.get("checkpoint") == "best":
+            trainings[i].keep_if_best(name, score if task.higher_is_better else -score)
+    return lines
 
 
 def iterates(training: Training) -> dict[str, nn.Module]:
@@ -219,14 +244,18 @@ def evaluate(
 
 
 def step_size(optimizer: Optimizer) -> dict[str, float]:
-    """Return what is to be logged of an optimizer: DoG's own numbers, or the learning rate.
-
-    Where several sets of tensors have a step size each, the median, and η's range.
-    """
+    """Return what is to be logged of an optimizer: DoG's own numbers, or the learning rate."""
     telemetry = getattr(optimizer, "telemetry", None)
     if telemetry is None:
         return {"lr": optimizer.param_groups[0]["lr"]}
-    blocks = telemetry()
+    return step_size_of(telemetry())
+
+
+def step_size_of(blocks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return what is to be logged of a DoG optimizer's telemetry.
+
+    Where several sets of tensors have a step size each, the median, and η's range.
+    """
     if not blocks:  # no parameter has had a gradient yet
         return {}
     numbers = {name: median(block[name] for block in blocks) for name in TELEMETRY}

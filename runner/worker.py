@@ -1,13 +1,15 @@
 """What a worker does, wherever it runs: train a group of planned runs and tell how each ended."""
 
 import time
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from runner.plan import PlannedRun
 
-# Runs that one process trains, together where they can be.
+# Runs that one process trains: one, or several as replicas.
 Group = tuple[PlannedRun, ...]
 
 
@@ -21,44 +23,83 @@ class Outcome:
     seconds: float
 
 
-def work(group: Sequence[PlannedRun], threads: int) -> list[Outcome]:
+def work(group: Group, threads: int) -> list[Outcome]:
     """Train the runs of a group with so many CPU threads, and return an outcome for each.
 
-    A run that fails is an outcome, not an exception. After SIGTERM what was begun is saved and
-    `stopped`, and what was not begun is `stopped`, too.
+    Several are trained together, as replicas; what cannot be is trained alone. A run that fails is
+    an outcome, not an exception. After SIGTERM what was begun is saved, and what has no record is
+    `stopped`.
     """
     import torch
 
-    outcomes: list[Outcome] = []
+    torch.set_num_threads(threads)
+    outcomes = _together(group) if len(group) > 1 else []
+    done = {outcome.run.run_id for outcome in outcomes}
     for run in group:
+        if run.run_id in done:
+            continue
         if outcomes and outcomes[-1].status == "stopped":
             outcomes.append(Outcome(run, "stopped", "not begun", 0.0))
             continue
         # Anew for each run: one that was resumed may have taken the number of its checkpoint.
         torch.set_num_threads(threads)
-        began = time.monotonic()
-        status, detail = _train(run)
-        outcomes.append(Outcome(run, status, detail, time.monotonic() - began))
+        outcomes.append(_alone(run))
     return outcomes
 
 
-def _train(run: PlannedRun) -> tuple[str, str]:
-    """Train one run; what it prints goes to its log."""
-    from runner import cli
+def _together(group: Group) -> list[Outcome]:
+    """Train runs as replicas; return the outcomes of those that came to an end so."""
+    from runner.replicas import run_together
+    from tasks.errors import UserError
+
+    ends: dict[int, Mapping[str, Any] | BaseException] = {}
+    began = time.monotonic()
+    with suppress(UserError), _logged(group[0]):  # alone, each will say what is wrong
+        try:
+            ends |= run_together([run.config for run in group])
+        except KeyboardInterrupt as error:
+            ends = dict.fromkeys(range(len(group)), error) | ends
+        except Exception:  # no single run's fault; which it comes from will show, and is not lost
+            traceback.print_exc()
+    share = (time.monotonic() - began) / len(group)
+    return [Outcome(group[place], *_told(end), share) for place, end in ends.items()]
+
+
+def _alone(run: PlannedRun) -> Outcome:
     from runner.errors import Busy, Crash, Stopped
     from runner.run import run as train
     from tasks.errors import UserError
 
+    began = time.monotonic()
+    end: Mapping[str, Any] | BaseException
     try:
-        run.folder.make()
-        with run.folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
-            record = train(run.config)
-    except (UserError, Crash) as error:
-        return "failed", cli.one_line(error)
-    except Busy as error:
-        return "busy", cli.one_line(error)
-    except (Stopped, KeyboardInterrupt) as error:
-        return "stopped", cli.one_line(error)
-    scores, metric = record["results"]["validation"], record["settings"]["task"]["metric"]
+        with _logged(run):
+            end = train(run.config)
+    except (UserError, Busy, Stopped, Crash, KeyboardInterrupt) as error:
+        end = error
+    return Outcome(run, *_told(end), time.monotonic() - began)
+
+
+@contextmanager
+def _logged(run: PlannedRun) -> Iterator[None]:
+    """Let what is printed go to the run's log."""
+    run.folder.make()
+    with run.folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        yield
+
+
+def _told(end: Mapping[str, Any] | BaseException) -> tuple[str, str]:
+    """Return the status and detail of a record, or of what there is in place of one."""
+    from runner import cli
+    from runner.errors import Busy, Stopped
+
+    match end:
+        case Busy():
+            return "busy", cli.one_line(end)
+        case Stopped() | KeyboardInterrupt():
+            return "stopped", cli.one_line(end)
+        case BaseException():
+            return "failed", cli.one_line(end)
+    scores, metric = end["results"]["validation"], end["settings"]["task"]["metric"]
     # Validation, not test: who watches a sweep chooses.
-    return record["status"], f"validation {metric} {max(scores['last'], scores['averaged']):.3f}"
+    return end["status"], f"validation {metric} {max(scores['last'], scores['averaged']):.3f}"

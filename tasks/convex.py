@@ -85,7 +85,8 @@ class Probe(Task):
     def forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
         # Weight first: twice as fast for few classes, and summed in the same order for the weights
         # of one network as for those of many in one product (runner/replicas.py).
-        return torch.mm(network.weight, inputs.t()).t() + network.bias
+        weight, bias = network.parameters()
+        return torch.mm(weight, inputs.t()).t() + bias
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
