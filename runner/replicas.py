@@ -72,7 +72,7 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
     What is raised is no single run's fault: each may then be tried alone, and goes on from its
     checkpoint.
     """
-    device = set_up(configs[0])
+    device, facts = set_up(configs[0])
     threads = torch.get_num_threads()
     with ExitStack() as locks:
         jobs: dict[int, Job] = {}
@@ -93,13 +93,14 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
         if not jobs:
             return
         task = build_task(configs[0])
+        facts["fingerprints"] = task.fingerprints()
         # Together is what is at the same step, and had as many threads.
         parts: dict[tuple[int, int], list[Replica]] = {}
         for place, job in jobs.items():
             torch.set_num_threads(threads)
             try:
                 with explained(job):
-                    replica = Replica(place, job, begin(job, task, device), origin(job, device))
+                    replica = Replica(place, job, begin(job, task, device), origin(job, facts))
             except (UserError, Crash) as error:
                 yield place, error
                 continue
@@ -140,7 +141,7 @@ def _recorded(
         job, training = replica.job, replica.training
         mirror(job.config.wandb, job.settings, job.identity, job.folder, its)
         training.charge(share)
-        yield replica.place, write_record(job, replica.origin, task, training, its, device)
+        yield replica.place, write_record(job, replica.origin, training, its, device)
 
 
 def _train(

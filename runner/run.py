@@ -54,7 +54,7 @@ class Origin:
     """What a record tells of how its run came about."""
 
     started: datetime
-    description: dict[str, Any]  # code, packages, hardware, and what tables need to know
+    description: dict[str, Any]  # code, packages, hardware, data, and what tables need to know
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -101,14 +101,17 @@ def show(record: Mapping[str, Any]) -> str:
 
 def _train(job: Job) -> dict[str, Any]:
     """Do the run's work, now that it is known to be ours and not yet done."""
-    device = set_up(job.config)
-    start = origin(job, device)
+    device, facts = set_up(job.config)
     task = build_task(job.config)
+    start = origin(job, facts | {"fingerprints": task.fingerprints()})
     return finish(job, start, task, begin(job, task, device), device)
 
 
-def set_up(config: DictConfig) -> "torch.device":
-    """Prepare this process for training, and return the device."""
+def set_up(config: DictConfig) -> tuple["torch.device", dict[str, Any]]:
+    """Prepare this process for training; return the device, and what it trains with.
+
+    The code that trains is that of now: the checkout may change before the end.
+    """
     # Torch takes seconds to import: only when there is something to train.
     import torch
 
@@ -118,15 +121,12 @@ def set_up(config: DictConfig) -> "torch.device":
     if config.threads:
         torch.set_num_threads(config.threads)
     environment.reset_peak_memory(device)
-    return device
+    return device, environment.describe(device)
 
 
-def origin(job: Job, device: "torch.device") -> Origin:
-    """Note how a run comes about: now, not at the end, for the checkout may change meanwhile."""
-    from runner import environment
-
-    facts = {**description(job.config, job.settings), **environment.describe(device)}
-    return Origin(datetime.now(UTC), facts)
+def origin(job: Job, facts: Mapping[str, Any]) -> Origin:
+    """Note that a run starts now: what it is, and the facts of its code, machine and data."""
+    return Origin(datetime.now(UTC), {**description(job.config, job.settings), **facts})
 
 
 def begin(job: Job, task: "Task", device: "torch.device") -> "Training":
@@ -164,13 +164,12 @@ def finish(
         train(training, task, settings, options, job.folder, mirror, device)
         (found,) = results(task, [training], options, device)
         mirror.summarise(found)
-    return write_record(job, start, task, training, found, device)
+    return write_record(job, start, training, found, device)
 
 
 def write_record(
     job: Job,
     start: Origin,
-    task: "Task",
     training: "Training",
     found: dict[str, Any],
     device: "torch.device",
@@ -186,7 +185,6 @@ def write_record(
         "run_id": job.identity,
         "status": "diverged" if training.diverged else "finished",
         "results": found,
-        "fingerprints": task.fingerprints(),
         **start.description,
         "measured": {
             "started": start.started.isoformat(timespec="seconds"),
