@@ -1,0 +1,191 @@
+"""Replicas: runs trained together give the records that they give alone."""
+
+import json
+import signal
+
+import pytest
+import torch
+from conftest import QUIET
+
+from runner import config, plan
+from runner.replicas import Together
+from runner.run import Job, begin, build_task, only_process
+from runner.stack import Stack, sharing
+from runner.worker import work
+
+DOG = {"dog": {"reps_rel": [1e-4, 1e-2]}, "ldog": {"weight_decay": [0.0, 0.01]}}
+GRIDS = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "sgd_momentum": {"lr": [0.1]}, **DOG}
+STEPS = ["train.steps=40", "train.eval_every=15", "checkpoint_seconds=1000"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in a worker; sums come out otherwise with more."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def planned(folder, *overrides, task="probe_cifar", seeds=(0, 1), grids=GRIDS):
+    """Every point of the grids on every seed."""
+    keys = [*QUIET, *STEPS, *overrides, f"runs_dir={folder}"]
+    runs = []
+    for opt, grid in grids.items():
+        composed = config.load([f"task={task}", f"opt={opt}", *keys])
+        cell = plan.Cell(composed, config.settings_of(composed), grid, {}, list(seeds))
+        runs += [cell.run(point, seed) for seed in seeds for point in plan.points(grid)]
+    return runs
+
+
+def alone(runs):
+    return [outcome for run in runs for outcome in work((run,), 1)]
+
+
+def ends(runs):
+    """What is left of each run, without what differs between two equal runs."""
+    found = {}
+    for run in runs:
+        record = json.loads(run.folder.record.read_text())
+        lines = [json.loads(line) for line in run.folder.metrics.read_text().splitlines()]
+        # The mean of a batch's losses is summed in another order; its gradient is not.
+        losses = [line.pop("loss") for line in lines if "loss" in line]
+        losses.append(record["results"].pop("train_loss"))
+        for name in ("measured", "code"):
+            record.pop(name)
+        found[run.run_id] = record, lines, losses
+    return found
+
+
+def assert_equal(runs, others):
+    these, those = ends(runs), ends(others)
+    assert these.keys() == those.keys()
+    for name in these:
+        (record, lines, losses), (its_record, its_lines, its_losses) = these[name], those[name]
+        assert record == its_record, name
+        assert lines == its_lines, name
+        assert losses[:-1] == pytest.approx(its_losses[:-1], rel=1e-6, nan_ok=True), name
+        assert (losses[-1] is None) == (record["status"] == "diverged")
+
+
+@pytest.mark.parametrize(
+    ("task", "grids", "overrides"),
+    [
+        ("probe_cifar", GRIDS | {"adamw": {}, "tdog": {"lipschitz": [0.0, 1.0]}}, []),
+        ("probe_cifar", GRIDS, ["train.checkpoint=best", "opt.clip_norm=0.5"]),
+        ("probe_newsgroups", GRIDS, ["train.batch_size=48"]),  # summed otherwise from 16 classes on
+        ("logistic_wine", {"dog": {}, "sgd": {"lr": [0.1, 1.0]}}, []),
+        ("divergence_example", {"dog": {}, "ldog": {}}, ["task.dimension=40"]),
+    ],
+)
+def test_each_has_the_record_that_it_has_alone(task, grids, overrides, tmp_path):
+    together = planned(tmp_path / "together", *overrides, task=task, grids=grids)
+    assert {outcome.status for outcome in work(tuple(together), 1)} == {"finished"}
+    separate = planned(tmp_path / "alone", *overrides, task=task, grids=grids)
+    alone(separate)
+    assert_equal(together, separate)
+    counts = {json.loads(run.folder.record.read_text())["measured"]["replicas"] for run in together}
+    assert counts == {len(together)}
+
+
+@pytest.mark.parametrize("opt", [{"sgd": {"lr": [1e38]}}, {"dog": {"init_eta": [1e38]}}])
+def test_one_that_diverges_leaves_the_others_alone(opt, tmp_path):
+    grids = {"sgd": {"lr": [0.1]}, "adam": {"lr": [0.01]}, "ldog": {}}
+    grids = {name: {**grids.get(name, {}), **opt.get(name, {})} for name in {**grids, **opt}}
+    grids["sgd"] = {"lr": [0.1, *opt.get("sgd", {}).get("lr", [])]}
+    together, separate = (planned(tmp_path / name, grids=grids) for name in ("together", "alone"))
+    outcomes = work(tuple(together), 1)
+    assert [outcome.status for outcome in outcomes].count("finished") >= len(grids)
+    alone(separate)
+    assert_equal(together, separate)
+
+
+class Interrupted:
+    """Sends this process a signal after a step."""
+
+    def __init__(self, monkeypatch, step):
+        update = Together.update
+
+        def interrupted(together, steps):
+            update(together, steps)
+            if together.replicas[0].training.step == step:
+                signal.raise_signal(signal.SIGTERM)
+
+        monkeypatch.setattr(Together, "update", interrupted)
+
+
+def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(tmp_path, monkeypatch):
+    runs, undisturbed = (planned(tmp_path / name) for name in ("stopped", "undisturbed"))
+    with monkeypatch.context() as patch:
+        Interrupted(patch, step=17)
+        assert {outcome.status for outcome in work(tuple(runs), 1)} == {"stopped"}
+    assert all(run.folder.checkpoint.exists() for run in runs)
+    alone(runs[:2])
+    runs[2].folder.checkpoint.unlink()  # this one has to start anew
+    with monkeypatch.context() as patch:
+        Interrupted(patch, step=30)
+        work(tuple(runs[1:]), 1)
+    assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
+    alone(undisturbed)
+    assert_equal(runs, undisturbed)
+    assert not list(tmp_path.glob("stopped/*/*/checkpoint.pt"))
+
+
+def test_one_that_another_process_has_is_left_to_it(tmp_path):
+    runs = planned(tmp_path, grids={"sgd": {"lr": [0.1, 1.0]}})
+    with only_process(Job.of(runs[0].config)):
+        outcomes = work(tuple(runs), 1)
+    statuses = {outcome.run.run_id: outcome.status for outcome in outcomes}
+    assert statuses.pop(runs[0].run_id) == "busy"
+    assert set(statuses.values()) == {"finished"}
+
+
+def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch):
+    runs, undisturbed = (planned(tmp_path / name) for name in ("faulty", "undisturbed"))
+
+    def broken(*arguments):
+        raise RuntimeError("out of memory, perhaps")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Together, "update", broken)
+        assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
+    assert "out of memory, perhaps" in runs[0].folder.log.read_text()
+    alone(undisturbed)
+    assert_equal(runs, undisturbed)
+
+
+def test_optimizer_is_shared_only_where_its_groups_do_not_touch_each_other(tmp_path):
+    def key(*words):
+        composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}", *words])
+        job = Job.of(composed)
+        task = build_task(composed)
+        return sharing(job, begin(job, task, torch.device("cpu")))
+
+    assert key("opt=sgd") == key("opt=sgd", "opt.lr=3", "seed=2")
+    assert key("opt=sgd") != key("opt=adam")
+    # What a T-DoG promises for is the whole object's.
+    assert key("opt=tdog") == key("opt=tdog", "opt.reps_rel=0.1")
+    assert key("opt=tdog") != key("opt=tdog", "opt.delta=0.1")
+
+
+def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
+    composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}"])
+    task, job = build_task(composed), Job.of(composed)
+    stack = Stack(
+        task, [begin(job, task, torch.device("cpu")) for _ in range(3)], torch.device("cpu")
+    )
+    generator = torch.Generator().manual_seed(0)
+    for network in stack.networks:
+        for p in network.parameters():
+            p.data.normal_(generator=generator)
+    inputs, targets = task.batch("train", torch.arange(8))
+    stack._backward_at_once(inputs, targets)
+    together = [p.grad.clone() for n in stack.networks for p in n.parameters()]
+    stack._backward_one_by_one(inputs, targets)
+    separate = [p.grad.clone() for n in stack.networks for p in n.parameters()]
+    for one, other in zip(together, separate, strict=True):
+        torch.testing.assert_close(one, other)
+    same = all(map(torch.equal, together, separate))
+    assert stack._agree(inputs, targets) == same
+    stack.networks[1].weight.data[0, 0] += 1.0  # a view of the stack, so both ways see it
+    stack._backward_at_once(inputs, targets)
+    assert not torch.equal(stack.networks[1].weight.grad, together[2])
