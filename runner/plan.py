@@ -1,8 +1,9 @@
 """A sweep as an explicit list of runs: first those that tune, then those that are reported."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ SWEEPS = configuration.CONFIGS / "sweep"
 # Keys of a part whose values are lists of settings by optimizer and key, and all that may lack.
 BY_OPTIMIZER = ("grids", "vary")
 OPTIONAL = ("overrides", *BY_OPTIMIZER)
+# Of runs that train together: as few as a second process is worth, as many as one takes.
+FEWEST, LARGEST = 8, 128
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,36 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
             settings = configuration.settings_of(config)
             cells.append(Cell(config, settings, grid, vary, part["seeds"]))
     return Sweep(cells)
+
+
+def grouped(
+    runs: Iterable[PlannedRun], slots: int, largest: int = LARGEST
+) -> list[tuple[PlannedRun, ...]]:
+    """Return the runs in groups, each for one worker at a time, of which there are so many.
+
+    Runs of one small problem make a group: they train together, as replicas. Others are alone.
+    """
+    groups: list[tuple[PlannedRun, ...]] = []
+    replicas: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        if largest > 1 and run.base.task.get("replicas"):
+            replicas.setdefault(run.problem_id, []).append(run)
+        else:
+            groups.append((run,))
+    for together in replicas.values():
+        number = max(min(slots, len(together) // FEWEST), math.ceil(len(together) / largest), 1)
+        # Neighbours have the same seed and so the same batches; where a seed is divided, each
+        # part has every optimizer.
+        places: dict[int, int] = {}
+        keys = {}
+        for run in together:
+            seed = run.changes["seed"]
+            places[seed] = places.get(seed, -1) + 1
+            keys[run.run_id] = (seed, places[seed] % number)
+        together.sort(key=lambda run: keys[run.run_id])
+        bounds = [len(together) * i // number for i in range(number + 1)]
+        groups += [tuple(together[low:high]) for low, high in pairwise(bounds)]
+    return groups
 
 
 def _shown(value: Any) -> str:

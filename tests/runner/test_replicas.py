@@ -189,3 +189,32 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
     stack.networks[1].weight.data[0, 0] += 1.0  # a view of the stack, so both ways see it
     stack._backward_at_once(inputs, targets)
     assert not torch.equal(stack.networks[1].weight.grad, together[2])
+
+
+def test_groups_are_as_many_as_workers_and_share_batches(tmp_path):
+    runs = planned(
+        tmp_path, seeds=range(4), grids={"sgd": {"lr": [0.1, 1.0]}, "adam": {}, "dog": {}}
+    )
+    groups = plan.grouped(runs, slots=2)
+    assert [len(group) for group in groups] == [8, 8]
+    assert [{run.changes["seed"] for run in group} for group in groups] == [{0, 1}, {2, 3}]
+    (only,) = plan.grouped(runs[:15], slots=8)  # too few for a second process
+    assert {run.run_id for run in only} == {run.run_id for run in runs[:15]}
+    assert max(len(group) for group in plan.grouped(runs, slots=2, largest=3)) == 3
+    assert plan.grouped(runs, slots=2, largest=1) == [(run,) for run in runs]
+
+
+def test_divided_seed_leaves_each_part_every_optimizer(tmp_path):
+    runs = planned(
+        tmp_path,
+        seeds=[100],
+        grids={"sgd": {"lr": list(range(1, 11))}, "adam": {"lr": list(range(1, 11))}},
+    )
+    for group in plan.grouped(runs, slots=2):
+        optimizers = [run.base.opt.name for run in group]
+        assert optimizers.count("sgd") == optimizers.count("adam") == 5
+
+
+def test_other_tasks_train_alone(tmp_path):
+    runs = planned(tmp_path, task="cifar", grids={"sgd": {"lr": [0.1, 1.0]}})
+    assert plan.grouped(runs, slots=2) == [(run,) for run in runs]
