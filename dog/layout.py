@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
 from types import ModuleType
 from typing import Any
@@ -41,7 +41,7 @@ class Layout:
         self,
         members: list[tuple[dict[str, Any], Tensor]],
         states: list[dict[str, Tensor]],
-        keys: list[Hashable],
+        keys: Sequence[Hashable],
         processes: Processes,
         average_first: bool,
     ) -> None:
@@ -195,7 +195,7 @@ class Layout:
         """Return the rows' numbers by name, [R] each."""
         return dict(zip(SCALARS, self.scalars, strict=True))
 
-    def option(self, name: str) -> float | Tensor | None:
+    def option(self, name: str) -> Any:
         """Return an option of the groups: one for all rows or, where groups differ, float64 [R].
 
         There, 0 stands for None. What has changed since the step before is filled in, which does
