@@ -57,7 +57,7 @@ def advance(
     present: Tensor,
     *,
     lr: float | Tensor,
-    init_eta: float | None,
+    init_eta: float | Tensor | None,
     shrink: Tensor | None = None,
     dampening: Dampening | None = None,
 ) -> Tensor:
@@ -69,8 +69,8 @@ def advance(
         distance2: ‖x_t − x_0‖² of each row, [R].
         finite: whether the step is taken at all, bool, 0-dim; if not, it counts as skipped.
         present: whether a row has a gradient, bool [R]; the others keep their numbers.
-        lr: the factor c.
-        init_eta: η_0 itself, or None.
+        lr: the factor c, of all rows or of each, [R].
+        init_eta: η_0 itself, of all rows or of each, [R]; 0 or None: what r_ε gives.
         shrink: factor that ``max_grad_norm`` has for the gradient, 0-dim; G takes the
             shortened gradient.
         dampening: T-DoG's G'_t in place of G_t.
@@ -85,7 +85,7 @@ def advance(
     eta = torch.where(under > 0, lr * rbar / under.sqrt(), 0.0)
     first = old["step"] == 0
     if init_eta is not None:
-        eta = torch.where(first, init_eta, eta)
+        eta = torch.where(first & (init_eta > 0), init_eta, eta)
     early = old["step"] < EARLY_STEPS
     new = {
         "step": old["step"] + 1,

@@ -1,7 +1,9 @@
-"""A param group as the step sees it: lists of tensors, and the row of numbers each belongs to."""
+"""The param groups as a step sees them: one list of tensors, and the row each belongs to."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import groupby
 from types import ModuleType
 from typing import Any
 
@@ -19,51 +21,57 @@ Bundles = list[tuple[ModuleType, Bundle]]
 IMPLEMENTATIONS = {"reference": reference, "foreach": foreach, "fused": fused}
 
 
-@dataclass
-class Rows:
-    """The sets of tensors that share a step size, and their numbers.
-
-    Attributes:
-        group: the param group whose reps_rel, lr, eps and init_eta count.
-        scalars: float64 [len(SCALARS), R].
-    """
-
-    group: dict[str, Any]
-    scalars: Tensor
-
-    def named(self) -> dict[str, Tensor]:
-        """Return the numbers by name, [R] each."""
-        return dict(zip(SCALARS, self.scalars, strict=True))
-
-
 class Layout:
-    """The parameters of a group that take part, and how far each is from its start.
+    """The parameters that take part, how far each is from its start, and the numbers of each row.
+
+    All param groups take a step together, so that many cost little more than one.
 
     Args:
-        group: the param group.
-        params: the parameters that have state, in the group's order.
-        states: the state of each.
-        rows: where their numbers are: in one row, or in one for each parameter.
+        members: the parameters that have state, each with its group, in the groups' order.
+        states: the state of each; its scalars become a view of its row's.
+        keys: for each parameter a key that it shares with those, its neighbours, of the same row.
         processes: those that the parameters are spread over.
         average_first: whether the averages take x_t rather than x_{t+1}.
+
+    Attributes:
+        scalars: the numbers of the rows, float64 [len(SCALARS), R].
     """
 
     def __init__(
         self,
-        group: dict[str, Any],
-        params: list[Tensor],
+        members: list[tuple[dict[str, Any], Tensor]],
         states: list[dict[str, Tensor]],
-        rows: Rows,
+        keys: Sequence[Hashable],
         processes: Processes,
         average_first: bool,
     ) -> None:
-        self.group, self.params, self.states, self.rows = group, params, states, rows
+        self.members, self.states = members, states
+        self.params = params = [p for _, p in members]
         self.average_first = average_first
-        self.home = rows.scalars.device
-        self.by_tensor = rows.scalars.shape[1] == len(params)
+        self.home = local(params[0]).device if params else torch.device("cpu")
+        sizes = Counter(keys)
+        rows = {key: row for row, key in enumerate(sizes)}
+        self.row_of = [rows[key] for key in keys]
+        self.by_tensor = len(rows) == len(params)
+        self.scalars = self._zeros(len(SCALARS), len(rows))
+        for row, state in zip(self.row_of, states, strict=True):  # of a row they are kept once
+            state["scalars"] = self.scalars[:, row].copy_(state["scalars"])
+        # The parameters' places by the size of their row, and where the rows are in that order.
+        self._places_by_size = {
+            size: [i for i, key in enumerate(keys) if sizes[key] == size]
+            for size in sorted(set(sizes.values()))
+        }
+        by_size = sorted(range(len(rows)), key=list(sizes.values()).__getitem__)
+        self._order = sorted(range(len(rows)), key=by_size.__getitem__)
+        # The groups, each with its rows, and their options where these differ.
+        self._groups: list[tuple[dict[str, Any], slice]] = []
+        for _, run in groupby(zip(members, self.row_of, strict=True), lambda each: id(each[0][0])):
+            own = list(run)
+            self._groups.append((own[0][0][0], slice(own[0][1], own[-1][1] + 1)))
+        self._options: dict[str, tuple[list[Any], Tensor]] = {}
         # ‖x_t − x_0‖² of the part of each parameter that lies here, and what it was measured on:
         # a parameter that was changed since has another stamp.
-        self.distance2 = torch.zeros(len(params), dtype=torch.float64, device=self.home)
+        self.distance2 = self._zeros(len(params))
         self.stamps: list[Any] = [None] * len(params)
         # Bundles that need only the gradients of a step, by the parameters that have one.
         self._frames: dict[tuple, Bundles] = {}
@@ -79,13 +87,13 @@ class Layout:
         places = [i for i, p in enumerate(self.params) if p.grad is not None]
         if not self._plain or not _match([self.params[i] for i in places]):
             return self._bundled(places, implementation, with_gradients=True)
-        key = implementation, *places
+        key = implementation, self._decays(), *places
         if key not in self._frames:
             _make_room(self._frames)
             self._frames[key] = self._bundled(places, implementation, with_gradients=True)
         frames = self._frames[key]
         for _, bundle in frames:  # all but the gradients is as it was in the step before
-            bundle.weight_decay = self.group["weight_decay"]
+            bundle.weight_decay = self.members[bundle.index[0]][0]["weight_decay"]
             bundle.grads = [self.params[i].grad for i in bundle.index]  # type: ignore[misc]
         return frames
 
@@ -103,7 +111,22 @@ class Layout:
         values = torch.stack([gradient2, self.distance2, self._flag(places)])
         if self._counted is not None:
             values = values * self._counted
-        return values if self.by_tensor else values.sum(dim=1, keepdim=True)
+        return self._summed(values)
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """Sum the parameters' numbers, [k, n], over the rows, [k, R].
+
+        Rows of one size are summed by one call, in which each has the bits that it has alone.
+        """
+        if self.by_tensor:
+            return values
+        if len(self._places_by_size) == 1:
+            return values.view(len(values), len(self._order), -1).sum(dim=2)
+        parts = [
+            values.index_select(1, self._index(places)).view(len(values), -1, size).sum(dim=2)
+            for size, places in self._places_by_size.items()
+        ]
+        return torch.cat(parts, dim=1).index_select(1, self._index(self._order))
 
     def measure(self, implementation: str) -> None:
         """Measure the distance of the parameters that were changed since it was."""
@@ -124,6 +147,7 @@ class Layout:
         grad_scale: Tensor | None,
     ) -> None:
         """Make the step; η and the average's weight are given for each row, [R]."""
+        known = []
         for kernels, bundle in bundles:
             device = bundle.params[0].device
             measured = kernels.update(
@@ -135,10 +159,11 @@ class Layout:
             )
             if measured is not None:
                 self._put(bundle.index, measured, self.distance2)
-                self.mark(bundle.index)
+                known += bundle.index
             else:
                 self.forget(bundle.index)
             bundle.grads = []  # so that zero_grad() frees them
+        self.mark(known)  # after all: views of one tensor are stamped by every write to it
         if average_weight is not None:
             self._average_idle(bundles, average_weight, take)
 
@@ -166,6 +191,34 @@ class Layout:
         for i in places:
             self.stamps[i] = None
 
+    def numbers(self) -> dict[str, Tensor]:
+        """Return the rows' numbers by name, [R] each."""
+        return dict(zip(SCALARS, self.scalars, strict=True))
+
+    def option(self, name: str) -> Any:
+        """Return an option of the groups: one for all rows or, where groups differ, float64 [R].
+
+        There, 0 stands for None. What has changed since the step before is filled in, which does
+        not wait for the device, and in place: a CUDA graph knows the address.
+        """
+        values = [group[name] for group, _ in self._groups]
+        if len(values) == 1 or len(set(values)) == 1:
+            return values[0]
+        if name not in self._options:
+            self._options[name] = [math.nan] * len(values), self._zeros(len(self._order))
+        known, numbers = self._options[name]
+        for i, (value, (_, rows)) in enumerate(zip(values, self._groups, strict=True)):
+            if isinstance(value, Tensor) or value != known[i]:
+                numbers[rows].fill_(0.0 if value is None else value)
+                known[i] = value
+        return numbers
+
+    def _decays(self) -> tuple[int, ...]:
+        """Return a number for each group, the same where the weight decay is."""
+        numbers: dict[float, int] = {}
+        decays = (group["weight_decay"] for group, _ in self._groups)
+        return tuple(numbers.setdefault(decay, len(numbers)) for decay in decays)
+
     def _stamps(self) -> list[Any]:
         """Return what changes when parameters are written to; a compiled step cannot look at it."""
         if torch.compiler.is_compiling():
@@ -176,7 +229,7 @@ class Layout:
     def _bundled(self, places: list[int], implementation: str, with_gradients: bool) -> Bundles:
         bundles: dict[Any, tuple[ModuleType, Bundle]] = {}
         for i in places:
-            p, state = self.params[i], self.states[i]
+            (group, p), state = self.members[i], self.states[i]
             x, x0 = local(p), local(state["x0"])
             if x.shape != x0.shape or x.dtype != self._dtypes[i]:
                 raise RuntimeError(
@@ -187,14 +240,11 @@ class Layout:
             average = local(state["average"]) if "average" in state else None
             rest = local(state["compensation"]) if "compensation" in state else None
             kernels = _kernels(implementation, x, gradient, x0, average)
-            key = (x.device, x.dtype, kernels)
+            decay = group["weight_decay"]
+            key = (x.device, x.dtype, kernels, decay)
             if key not in bundles:
-                bundles[key] = (
-                    kernels,
-                    Bundle(
-                        weight_decay=self.group["weight_decay"], average_first=self.average_first
-                    ),
-                )
+                bundle = Bundle(weight_decay=decay, average_first=self.average_first)
+                bundles[key] = kernels, bundle
             bundles[key][1].add(i, x, gradient, x0, average, rest)
         return list(bundles.values())
 
@@ -208,10 +258,13 @@ class Layout:
 
     def _spread(self, values: Tensor, bundle: Bundle) -> Tensor:
         """Return for each parameter of a bundle the number of its row."""
-        values = values.to(bundle.params[0].device, non_blocking=True)
-        if not self.by_tensor:
-            return values.expand(len(bundle.params))
-        return values if len(values) == len(bundle.params) else values[self._index(bundle.index)]
+        count = len(bundle.params)
+        if len(values) > 1 and not (self.by_tensor and len(values) == count):
+            values = values[self._index([self.row_of[i] for i in bundle.index])]
+        return values.to(bundle.params[0].device, non_blocking=True).expand(count)
+
+    def _zeros(self, *sizes: int) -> Tensor:
+        return torch.zeros(sizes, dtype=torch.float64, device=self.home)
 
     # Making these waits for the device, so they are kept.
 

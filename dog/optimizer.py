@@ -21,7 +21,7 @@ from dog import storage
 from dog.averaging import Averaging, float_buffers, recomputed_batch_norm
 from dog.distributed import Processes, let_go_of_gathered, local
 from dog.equations import SCALARS, Dampening, advance, first_row, troubles
-from dog.layout import IMPLEMENTATIONS, Layout, Rows
+from dog.layout import IMPLEMENTATIONS, Layout
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class DoG(Optimizer):
         self.process_group = process_group
         self.implementation = implementation
         self._averages_are_in = False
-        self._layouts: list[Layout] | None = None
+        self._layout: Layout | None = None
         self._bound_groups: list[tuple[int, int]] = []
         if self.scope not in SCOPES:
             raise ValueError(f"scope must be one of {', '.join(SCOPES)}; got {scope!r}")
@@ -167,7 +167,7 @@ class DoG(Optimizer):
             param_group = {**param_group, "reps_rel": 0.0}
         self._refuse_within_averaged("add_param_group()")
         super().add_param_group({**param_group, "scope": self.scope})  # so that it is saved
-        self._layouts = None
+        self._layout = None
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -181,23 +181,21 @@ class DoG(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._refuse_within_averaged("step()")
-        layouts = self._started()
-        if not layouts:
+        layout = self._started()
+        if not layout.params:
             return loss
         grad_scale: Tensor | None = getattr(self, "grad_scale", None)
         found_inf: Tensor | None = getattr(self, "found_inf", None)
 
         # ‖g_t‖² and ‖x_t − x_0‖² of each row. The gradients are read once; the distances were
         # measured when the weights were written.
-        bundles = [layout.bundles(self.implementation) for layout in layouts]
-        norms = [
-            layout.norms(own, self.implementation, grad_scale)
-            for layout, own in zip(layouts, bundles, strict=True)
-        ]
-        sums = self._summed(layouts, norms)
+        bundles = layout.bundles(self.implementation)
+        norms = layout.norms(bundles, self.implementation, grad_scale)
+        sums = self._processes.sum(norms)
+        gradient2, distance2, present = sums[0], sums[1], sums[2] > 0
 
         # A step is taken by all rows or, where a gradient is not finite, by none.
-        total = torch.cat([values[:2] for values in sums], dim=1).sum(dim=1)
+        total = sums[:2].sum(dim=1)
         finite = total.isfinite().all()
         if found_inf is not None:
             finite = finite & (found_inf.to(finite.device) == 0)
@@ -206,49 +204,30 @@ class DoG(Optimizer):
             shrink = (self.max_grad_norm / (total[0].sqrt() + 1e-6)).clamp(max=1)
 
         # η_t of each row, from the paper's equations.
-        etas: dict[int, Tensor] = {}
-        for rows, (gradient2, distance2, present) in zip(self._rows(), sums, strict=True):
-            eta = advance(
-                rows.scalars,
-                gradient2,
-                distance2,
-                finite,
-                present > 0,
-                lr=rows.group["lr"],
-                init_eta=rows.group["init_eta"],
-                shrink=shrink,
-                dampening=self._dampening(),
-            )
-            etas[id(rows)] = eta if shrink is None else eta * shrink
-        present = torch.cat([values[2] for values in sums]) > 0
+        eta = advance(
+            layout.scalars,
+            gradient2,
+            distance2,
+            finite,
+            present,
+            lr=layout.option("lr"),
+            init_eta=layout.option("init_eta"),
+            shrink=shrink,
+            dampening=self._dampening(),
+        )
+        if shrink is not None:
+            eta = eta * shrink
         take = finite & present.any()
-        weights = self._average_weights(sums)
+        weight = self._average_weight(layout, present)
 
         # x_{t+1}, its average and its distance from the start in one pass.
-        for layout, own in zip(layouts, bundles, strict=True):
-            key = id(layout.rows)
-            layout.update(own, etas[key], weights.get(key), take, grad_scale)
-        self._average_buffers(take, weights)
+        layout.update(bundles, eta, weight, take, grad_scale)
+        self._average_buffers(take, weight)
         return loss
 
     def _dampening(self) -> Dampening | None:
         """Return what stands for G in the step size's denominator; None: G."""
         return None
-
-    def _rows(self) -> list[Rows]:
-        """Return all rows, each once, in the order of the groups."""
-        return list({id(layout.rows): layout.rows for layout in self._layouts or ()}.values())
-
-    def _summed(self, layouts: list[Layout], norms: list[Tensor]) -> list[Tensor]:
-        """Return the numbers of each of :meth:`_rows`, [3, R], summed over all processes."""
-        sums: dict[int, Tensor] = {}
-        for layout, values in zip(layouts, norms, strict=True):
-            key = id(layout.rows)
-            sums[key] = sums[key] + values if key in sums else values
-        if self._processes:
-            packed = self._processes.sum(torch.cat(list(sums.values()), dim=1))
-            return list(packed.split([values.shape[1] for values in sums.values()], dim=1))
-        return list(sums.values())
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -258,9 +237,9 @@ class DoG(Optimizer):
         ``p.data`` and, in a CUDA graph or a compiled step, at all: call this then.
         """
         self._refuse_within_averaged("refresh()")
-        for layout in self._bound():
-            layout.forget(range(len(layout.params)))
-            layout.measure(self.implementation)
+        layout = self._bound()
+        layout.forget(range(len(layout.params)))
+        layout.measure(self.implementation)
 
     # What a step needs of the parameters ----------------------------------------------------------
 
@@ -270,8 +249,8 @@ class DoG(Optimizer):
                 f"{what} within averaged(): the weights are averages; leave it first"
             )
 
-    def _started(self) -> list[Layout]:
-        """Return the layouts, after giving state to parameters that have none yet.
+    def _started(self) -> Layout:
+        """Return the layout, after giving state to parameters that have none yet.
 
         x_0 is all that is being trained: a parameter's first gradient may come later.
         """
@@ -287,7 +266,7 @@ class DoG(Optimizer):
         return self._bound()
 
     def _start(self, new: list[tuple[dict[str, Any], Tensor]]) -> None:
-        self._layouts = None
+        self._layout = None
         processes = self._processes = Processes(self._all_params(), self.process_group)
         params = [p for _, p in new]
         home = local(params[0]).device
@@ -321,7 +300,7 @@ class DoG(Optimizer):
         if (narrow if self.compensate is None else self.compensate) and "compensation" not in state:
             state["compensation"] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
-    def _row_of(self, group: dict[str, Any], p: Tensor) -> Any:
+    def _row_of(self, group: dict[str, Any], p: Tensor) -> int | None:
         """Return a key that is the same for parameters that share a step size."""
         if self.scope == "global":
             return None
@@ -342,53 +321,36 @@ class DoG(Optimizer):
             if self.scope == "global" and _differ(self.param_groups, name):
                 raise ValueError(f'scope="global" has one step size: the groups differ in {name}')
 
-    def _bound(self) -> list[Layout]:
-        """Return the layouts, made anew after state or groups have come or gone."""
+    def _bound(self) -> Layout:
+        """Return the layout, made anew after state or groups have come or gone."""
         groups = [(id(group), len(group["params"])) for group in self.param_groups]
-        if self._layouts is None or groups != self._bound_groups:
+        if self._layout is None or groups != self._bound_groups:
             self._bound_groups = groups
             # What is made here has to outlast the inference that somebody may be about.
             with torch.inference_mode(False), torch.no_grad():
-                self._layouts = self._bind()
-        return self._layouts
+                self._layout = self._bind()
+        return self._layout
 
-    def _bind(self) -> list[Layout]:
+    def _bind(self) -> Layout:
         self._processes = Processes(self._all_params(), self.process_group)
-        layouts: list[Layout] = []
-        shared: Rows | None = None
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p in self.state]
-            if not params:
-                continue
-            if self.scope != "global" or shared is None:
-                columns = params if self.scope == "tensor" else params[:1]
-                numbers = [self.state[p]["scalars"] for p in columns]
-                home = local(params[0]).device
-                shared = Rows(group, torch.stack([n.to(home) for n in numbers], dim=1))
-            for i, p in enumerate(params):  # the numbers of a row are kept once
-                place = i if self.scope == "tensor" else 0
-                self.state[p]["scalars"] = shared.scalars[:, place]
-            states = [self.state[p] for p in params]
-            first = self.averaging is not None and self.averaging.of_start
-            layouts.append(Layout(group, params, states, shared, self._processes, first))
-        return layouts
+        members = list(self._stateful())
+        states = [self.state[p] for _, p in members]
+        keys = [self._row_of(group, p) for group, p in members]
+        first = self.averaging is not None and self.averaging.of_start
+        return Layout(members, states, keys, self._processes, first)
 
     # Averages -------------------------------------------------------------------------------------
 
-    def _average_weights(self, sums: list[Tensor]) -> dict[int, Tensor]:
-        """Return what share the weights of this step get in the averages, [R], by rows."""
+    def _average_weight(self, layout: Layout, present: Tensor) -> Tensor | None:
+        """Return what share the weights of this step get in the averages of each row, [R]."""
         if self.averaging is None:
-            return {}
+            return None
         # One clock for all, so that a tensor that has no gradient any more is averaged, too.
-        clock = torch.cat([rows.named()["step"] for rows in self._rows()]).max()
-        weights = {}
-        for rows, (_, _, present) in zip(self._rows(), sums, strict=True):
-            numbers = rows.named()
-            numbers["step"] = clock.expand_as(numbers["step"])
-            weight = self.averaging.weight(numbers).double()
-            # Weights that are a row's own stand still where it does.
-            weights[id(rows)] = weight * (present > 0) if self.averaging.of_start else weight
-        return weights
+        numbers = layout.numbers()
+        numbers["step"] = numbers["step"].max().expand_as(numbers["step"])
+        weight = self.averaging.weight(numbers).double()
+        # Weights that are a row's own stand still where it does.
+        return weight * present if self.averaging.of_start else weight
 
     def _averages_buffers(self) -> bool:
         return self.averaging is not None and self.averaging.batch_norm == "paper"
@@ -404,10 +366,10 @@ class DoG(Optimizer):
                 b.float() if b.dtype in storage.NARROW else b for b in buffers
             ]
 
-    def _average_buffers(self, take: Tensor, weights: dict[int, Tensor]) -> None:
-        if not self._averages_buffers() or self.averaging is None:
+    def _average_buffers(self, take: Tensor, weight: Tensor | None) -> None:
+        if not self._averages_buffers() or self.averaging is None or weight is None:
             return
-        w = torch.cat(list(weights.values())).max()
+        w = weight.max()
         averages = self.param_groups[0]["averaged_buffers"]
         buffers = float_buffers(self.averaging.model)
         for i, (average, buffer) in enumerate(zip(averages, buffers, strict=True)):
@@ -436,15 +398,15 @@ class DoG(Optimizer):
         recompute = self.averaging.batch_norm == "recompute"
         if recompute and batches is None:
             raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
+        layout = self._bound()
         pairs = [
             (local(p), local(state["average"]))
-            for layout in self._bound()
             for p, state in zip(layout.params, layout.states, strict=True)
         ]
         buffers = self.param_groups[0].get("averaged_buffers")
         if buffers and self._averages_buffers():
             pairs += zip(float_buffers(self.averaging.model), buffers, strict=True)
-        unchanged = [(layout, layout.unchanged()) for layout in self._bound()]
+        unchanged = layout.unchanged()
         before = [(weights, weights.detach().clone()) for weights, _ in pairs]
         self._averages_are_in = True
         try:
@@ -461,8 +423,7 @@ class DoG(Optimizer):
                 for weights, values in before:
                     weights.copy_(values)
             let_go_of_gathered(self.averaging.model)
-            for layout, places in unchanged:
-                layout.mark(places)
+            layout.mark(unchanged)
             self._averages_are_in = False
 
     # Telemetry ------------------------------------------------------------------------------------
@@ -477,8 +438,7 @@ class DoG(Optimizer):
         because a gradient was not finite). Empty before the first step. Reading waits for the
         device; the step itself does not.
         """
-        self._bound()
-        columns = [column for rows in self._rows() for column in rows.scalars.t().tolist()]
+        columns = self._bound().scalars.t().tolist()
         numbers = [dict(zip(SCALARS, column, strict=True)) for column in columns]
         whole = ("step", "skipped")
         return [
@@ -542,7 +502,7 @@ class DoG(Optimizer):
         finally:
             self._optimizer_load_state_dict_pre_hooks = hooks[0]
             self._optimizer_load_state_dict_post_hooks = hooks[1]
-        self._layouts = None
+        self._layout = None
         for group in self.param_groups:
             group["scope"] = self.scope
         processes = Processes(self._all_params(), self.process_group)
@@ -568,7 +528,7 @@ class DoG(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._averages_are_in = False
-        self._layouts = None
+        self._layout = None
 
 
 def _check(options: dict[str, Any]) -> None:
