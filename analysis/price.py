@@ -129,12 +129,17 @@ class Earlier:
 
     def __init__(self, frame: pd.DataFrame, machine: Machine) -> None:
         done = frame[(frame["status"] == "finished") & (frame["seconds"] > 0)]
+        examples = (done["steps"] * done["batch_size"]).astype("float64")
+        done = done.assign(
+            example=[_example(text) for text in done["problem_settings"]],
+            seconds_an_example=done["seconds"] / examples,
+        )
         same = done["gpu"].mask(done["gpu"] == "", done["cpu"]) == machine.processor
         alike = same & (done["threads"] == machine.threads).fillna(False).astype(bool)
-        self._parts = {
-            "this processor": done[alike],
-            "this processor, other threads": done[same & ~alike],
-            "another processor": done[~same],
+        self._medians = {
+            "this processor": _Medians(done[alike]),
+            "this processor, other threads": _Medians(done[same & ~alike]),
+            "another processor": _Medians(done[~same]),
         }
         self._found: dict[tuple[str, str], tuple[float, str] | None] = {}
 
@@ -149,18 +154,27 @@ class Earlier:
         """Yield the estimates that there are, the best first."""
         settings = configuration.settings_of(run.base)
         examples = settings["train"]["steps"] * settings["train"]["batch_size"]
-        for where, part in self._parts.items():
-            problem = part[part["problem_id"] == run.problem_id]
-            own = problem[problem["optimizer"] == run.optimizer]
-            for some, what in ((own, "same runs"), (problem, "same problem")):
-                if len(some):
-                    yield float(some["seconds"].median()), f"{what}, {where}"
-            near = part[(part["task"] == run.task) & (part["model"] == settings["model"]["name"])]
-            size = _example(records.problem_text(settings))
-            near = near[[_example(text) == size for text in near["problem_settings"]]]
-            if len(near):
-                trained = (near["steps"] * near["batch_size"]).astype("float64")
-                yield float((near["seconds"] / trained).median()) * examples, f"by steps, {where}"
+        kind = (run.task, settings["model"]["name"], _example(records.problem_text(settings)))
+        for where, median in self._medians.items():
+            if (run.problem_id, run.optimizer) in median.own:
+                yield median.own[run.problem_id, run.optimizer], f"same runs, {where}"
+            if run.problem_id in median.problem:
+                yield median.problem[run.problem_id], f"other optimizers, {where}"
+            if kind in median.example:
+                yield median.example[kind] * examples, f"other protocols, by steps, {where}"
+
+
+class _Medians:
+    """The median times of some runs, by what they have in common."""
+
+    def __init__(self, runs: pd.DataFrame) -> None:
+        self.own = _median(runs, ["problem_id", "optimizer"], "seconds")
+        self.problem = _median(runs, "problem_id", "seconds")
+        self.example = _median(runs, ["task", "model", "example"], "seconds_an_example")
+
+
+def _median(runs: pd.DataFrame, by: str | list[str], column: str) -> dict[Any, float]:
+    return runs.groupby(by)[column].median().dropna().to_dict()
 
 
 def price(
@@ -268,9 +282,9 @@ def _with_committed(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else frame
 
 
-def _example(problem_settings: str) -> set[str]:
+def _example(problem_settings: str) -> str:
     """The settings on which the time of an example depends."""
-    return {part for part in problem_settings.split("; ") if part.startswith(_EXAMPLE)}
+    return "; ".join(part for part in problem_settings.split("; ") if part.startswith(_EXAMPLE))
 
 
 def _bytes(to_do: Sequence[PlannedRun], frame: pd.DataFrame) -> tuple[int, int]:

@@ -51,7 +51,7 @@ def _headline(stage: Stage) -> str:
 def _totals(price: Price) -> Iterator[str]:
     """The lines that are about the whole sweep."""
     least, most = price.in_the_end
-    unknown = f" and {price.unknown} runs of unknown time" if price.unknown else ""
+    unknown = f" ({price.unknown} runs without an estimate)" if price.unknown else ""
     where = f"{price.machine.slots} at once on {price.machine.processor}"
     yield f"to do: {price.to_do} runs{_in_the_end(least, most)}"
     yield f"time: {time(price)}{unknown}, {where}{'' if least == most else ', as chosen so far'}"
