@@ -100,12 +100,16 @@ class Progress:
             parts.append(f"about {duration(left)} left")
         return ", ".join([*parts, *self.watch.reached()])
 
+    def refresh(self) -> None:
+        """Show what is known now."""
+        with self._changes:
+            self._flush()
+            self._look()
+            self._show()
+
     def _tick(self) -> None:
         while not self._over.wait(TOGETHER):
-            with self._changes:
-                self._flush()
-                self._look()
-                self._show()
+            self.refresh()
 
     def _look(self) -> None:
         began = time.monotonic()
@@ -177,7 +181,8 @@ class Watch:
         last: dict[str, tuple[int, int]] = {}
         for one, step in self.steps.items():
             run = self.pending[one]
-            last[run.task] = min(last.get(run.task, (step, 0)), (step, run.steps))
+            here = (step, run.steps)
+            last[run.task] = min(last.get(run.task, here), here)
         return [f"{task} step {step}/{steps}" for task, (step, steps) in sorted(last.items())]
 
     def _to_do(self, run: PlannedRun) -> float:
@@ -211,13 +216,13 @@ def lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
             yield line(some[0])
             continue
         seconds = sum(outcome.seconds for outcome in some)
-        text = f"{status:9} {task}: {len(some)} runs ({seconds:.0f} s)"
+        text = f"{status:9} {task}: {len(some)} runs ({duration(seconds)})"
         yield f"{text}, best {_best(some)}" if status == "finished" else text
 
 
 def line(outcome: Outcome) -> str:
     """Return what to say of one run."""
-    return f"{outcome.status:9} {outcome.run.label}: {outcome.detail} ({outcome.seconds:.0f} s)"
+    return f"{outcome.status:9} {outcome.run.label}: {outcome.detail} ({duration(outcome.seconds)})"
 
 
 def duration(seconds: float) -> str:
