@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test lint sweep status tables paper-tables bench clean
+.PHONY: help setup prepare demo test lint plan sweep status tables paper-tables bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,11 +37,14 @@ lint: $(READY)  ## check style and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+plan: $(READY)  ## show what a sweep would run, and its price: make plan SWEEP=lite
+	$(RUN) scripts/sweep.py $(SWEEP) --dry-run
+
 sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo (configs/sweep); goes on where it was stopped
 	$(RUN) scripts/sweep.py $(SWEEP)
 
-status: $(READY)  ## show which runs are done, running, stopped or failed
-	$(RUN) scripts/status.py
+status: $(READY)  ## show which runs are done, running or failed; of a plan: make status SWEEP=lite
+	$(RUN) scripts/status.py $(if $(filter-out file,$(origin SWEEP)),$(SWEEP))
 
 tables: $(READY)  ## make results/records.csv, tables and figures from the records of all runs
 	$(RUN) scripts/tables.py

@@ -166,7 +166,7 @@ def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
         "overrides": json.dumps(changed, sort_keys=True),
         "grid": json.dumps(grid, sort_keys=True),
         "optimizer_id": _hash({key: optimizer[key] for key in optimizer if key != "label"}),
-        "problem_settings": _problem_text(settings),
+        "problem_settings": problem_text(settings),
     }
     return row if failed else row | _outcome(record)
 
@@ -212,7 +212,8 @@ def setting_text(optimizer: dict, changed: dict, grid: dict) -> str:
     return " ".join(f"{key}={_text(values[key])}" for key in keys)
 
 
-def _problem_text(settings: dict[str, Any]) -> str:
+def problem_text(settings: dict[str, Any]) -> str:
+    """The problem's settings that have no column of their own, as the column problem_settings."""
     parts = {key: value for key, value in settings.items() if key not in ("opt", "seed")}
     values = sorted((key, value) for key, value in _flatten(parts) if key not in _OWN_COLUMN)
     return "; ".join(f"{key}={_text(value)}" for key, value in values)
@@ -243,6 +244,11 @@ def _number(value: Any) -> float:
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def empty() -> pd.DataFrame:
+    """The frame of no runs."""
+    return _frame([])
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

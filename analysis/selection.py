@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from statistics import fmean, median
 from typing import Any
 
@@ -71,6 +71,14 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
         rivals = trials.get(str(optimizer), {})
         rows += [whose | row for row in _tuned_rows(rivals, here, problems)]
     return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
+
+
+def settings_to_report(frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """What `choose` has chosen, by problem and optimizer: what to change in the defaults."""
+    settings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in choose(frame).to_dict("records"):
+        settings.setdefault((row["problem_id"], row["optimizer"]), []).append(row["overrides"])
+    return settings
 
 
 def newest(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,13 +1,18 @@
 """What configurations need from the package registries."""
 
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from runner import config as configuration
 from runner.config import CONFIGS
 from tasks.sources import Source, source_from
+from tasks.storage import sealed_facts
+
+if TYPE_CHECKING:
+    from tasks.hub import Kind
 
 
 def sources(configs: Iterable[DictConfig]) -> list[Source]:
@@ -15,15 +20,28 @@ def sources(configs: Iterable[DictConfig]) -> list[Source]:
 
     What comes from a hub, through torchvision or by hand has none.
     """
-    blocks: list[Any] = []
+    return _archives(block for config in configs for block in _blocks(config).values())
+
+
+def from_elsewhere(configs: Iterable[DictConfig], data_dir: Path) -> list[str]:
+    """Return what a hub, torchvision or an address is still to give: of sizes not known here."""
+    from tasks import copies, hub
+
+    missing: dict[str, None] = {}
     for config in configs:
-        if config.task.synthetic:
-            continue
-        data = config.task.get("data") or config.task.get("source", {}).get("data", {})
-        blocks += [
-            block for block in (data, config.model.get("weights", {})) if not block.get("path")
-        ]
-    return _archives(blocks)
+        for kind, block in _blocks(config).items():
+            block = configuration.to_plain(block)
+            if "hub" in block:
+                name = block["hub"]["repository"]
+                folder = hub.fetched_folder(block, kind, data_dir)
+            elif "torchvision" in block or "url" in block:
+                name = block.get("torchvision") or block["url"]
+                folder = copies.fetched_folder(block, data_dir)
+            else:
+                continue
+            if sealed_facts(folder) is None:
+                missing[name] = None
+    return list(missing)
 
 
 def everything() -> list[Source]:
@@ -37,6 +55,15 @@ def everything() -> list[Source]:
     return _archives(
         [*blocks, OmegaConf.load(configuration.ROOT / "benchmarks/dog_optimizer.yaml")]
     )
+
+
+def _blocks(config: DictConfig) -> dict["Kind", Any]:
+    """Return what says where data and weights come from, unless the user has a copy."""
+    if config.task.synthetic:
+        return {}
+    data = config.task.get("data") or config.task.get("source", {}).get("data", {})
+    blocks: dict[Kind, Any] = {"dataset": data, "model": config.model.get("weights", {})}
+    return {kind: block for kind, block in blocks.items() if not block.get("path")}
 
 
 def _archives(blocks: Iterable[Any]) -> list[Source]:

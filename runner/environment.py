@@ -31,6 +31,13 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
+def processor(choice: str) -> str:
+    """Return the name, as records have it, of what trains here with device=`choice`."""
+    if choice != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return _cpu()
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start to measure anew, where the system can (a worker trains many runs)."""
     if device.type == "cuda":

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from runner import TUNING_SEED
 from runner import config as configuration
-from runner.record import RunFolder
+from runner.record import RunFolder, optimizer_of
 from tasks.errors import UserError
 
 SWEEPS = configuration.CONFIGS / "sweep"
@@ -39,6 +39,21 @@ class PlannedRun:
     def config(self) -> DictConfig:
         """The run's configuration (made when it is needed: a sweep may have thousands)."""
         return configuration.with_changes(self.base, self.changes)
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.folder.path.parent.name
+
+    @property
+    def optimizer(self) -> str:
+        """The optimizer's name."""
+        return optimizer_of(self.task, self.run_id)
+
+    @property
+    def steps(self) -> int:
+        """How many steps it takes."""
+        return int(self.base.train.steps)
 
     @property
     def done(self) -> bool:

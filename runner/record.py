@@ -62,6 +62,11 @@ class RunFolder:
         return record
 
 
+def optimizer_of(task: str, run_id: str) -> str:
+    """Return the optimizer in a run's id, which is task-optimizer-hash."""
+    return run_id.removeprefix(f"{task}-").rpartition("-")[0]
+
+
 def put_aside(path: Path, reason: str = "is damaged") -> str:
     """Rename a file that cannot be used and return the line that says so."""
     aside = path.with_name(f"{path.name}.damaged")

@@ -1,57 +1,46 @@
-"""Shows which runs are done, running, stopped or failed: python scripts/status.py [runs_dir]"""
+"""Shows how far runs are: python scripts/status.py [SWEEP] [runs_dir=...] [key=value ...]
 
-import json
+Without a sweep, all runs of the folder, by task and optimizer; with one (configs/sweep, or a path),
+what of its plan is done, running, failed and missing, how fast it goes and how long it will take.
+"""
+
 import sys
-from collections import Counter
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from analysis import status
 from runner import cli
 from runner.config import ROOT
-from tasks.errors import UserError
-
-STATES = ("finished", "diverged", "running", "stopped", "failed")
 
 
 def main() -> None:
-    """Print a line for each task and optimizer, and the errors of what failed."""
-    runs_dir = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "results" / "runs"
-    counts: dict[tuple[str, str], Counter[str]] = {}
-    failures = []
-    for folder in sorted(path for path in runs_dir.glob("*/*") if path.is_dir()):
-        # A run is named task-optimizer-hash, and its folder's folder is the task.
-        optimizer = folder.name.removeprefix(f"{folder.parent.name}-").rpartition("-")[0]
-        state = _state(folder)
-        counts.setdefault((folder.parent.name, optimizer), Counter())[state] += 1
-        if state == "failed":
-            failures.append(f"{folder.name}: {_read(folder / 'failure.json').get('error')}")
-    if not counts:
-        raise UserError(f"no runs in {runs_dir}: run `make demo` or `python run.py` first")
-    print(f"{'task':20}{'optimizer':15}" + "".join(f"{state:>10}" for state in STATES))
-    for (task, optimizer), count in counts.items():
-        print(f"{task:20}{optimizer:15}" + "".join(f"{count[state]:>10}" for state in STATES))
-    for failure in failures:
-        print(f"failed  {failure}")
+    """Print it."""
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return
+    names = [word for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if names:
+        print(_of_sweep(names[0], [word for word in words if "=" in word]))
+    else:
+        print(status.of_folder(ROOT / Path(options.get("runs_dir", "results/runs")).expanduser()))
 
 
-def _state(folder: Path) -> str:
-    if (folder / "record.json").exists():
-        return str(_read(folder / "record.json").get("status", "failed"))
-    try:
-        if (folder / "lock").exists():
-            with FileLock(folder / "lock", timeout=0):
-                pass
-    except Timeout:
-        return "running"
-    return "failed" if (folder / "failure.json").exists() else "stopped"
+def _of_sweep(name: str, overrides: list[str]) -> str:
+    from analysis import price, price_text, selection
+    from runner import config, plan
 
+    sweep = plan.load(name, overrides)
+    runs_dir = config.runs_dir(sweep.cells[0].config)
+    frame = price.known(runs_dir)
+    choices = selection.settings_to_report(frame)
 
-def _read(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return {"error": f"{path.name} is damaged"}
+    def priced() -> str:
+        machine = price.this_machine(sweep)
+        return price_text.time(price.price(sweep, choices, frame, machine))
+
+    stages = {"tuning": sweep.tuning(), "reporting, as chosen so far": sweep.reporting(choices)}
+    return status.of_plan(stages, runs_dir, priced)
 
 
 if __name__ == "__main__":

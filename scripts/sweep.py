@@ -1,23 +1,25 @@
-"""Runs a sweep: python scripts/sweep.py demo [jobs=2] [dry_run=true] [key=value ...]
+"""Runs a sweep: python scripts/sweep.py demo [jobs=2] [--dry-run] [key=value ...]
 
 A sweep is a yaml of configs/sweep, or of the path that is given. Every optimizer's grid is tuned
 on the tuning seed, settings are chosen by validation, and what was chosen is run on the reported
 seeds. What is done is not done again: a sweep that was stopped goes on with the same command.
-key=value holds for every run (configs/config.yaml).
+--dry-run (or dry_run=true) only shows what would be run, and its price. key=value holds for every
+run (configs/config.yaml).
 """
 
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import Any
 
 from analysis import report
 from runner import cli, plan
 from runner.downloads import sources
 from runner.plan import PlannedRun, Sweep
 from runner.pool import run_all
+from runner.progress import SUCCESSES, Progress
 from runner.run import data_dir
 from runner.worker import Outcome
 from tasks.errors import UserError
@@ -33,9 +35,9 @@ def main() -> int:
     sweep = plan.load(name, ["progress=false", *overrides])
     jobs = _whole("jobs", options.get("jobs", os.cpu_count() or 1))
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    if options.get("dry_run", "false").lower() == "true":
-        _announce("tuning", sweep.tuning())
-        _announce("reporting, as chosen so far", sweep.reporting(_choices(sweep)))
+    dry = options.get("dry_run", "false").lower() == "true"
+    _show_price(sweep, threads, jobs, dry)
+    if dry:
         return 0
     began = time.monotonic()
     _fetch(sweep)
@@ -61,39 +63,35 @@ def _fetch(sweep: Sweep) -> None:
 
 
 def _run(stage: str, runs: list[PlannedRun], jobs: int, threads: int) -> list[Outcome]:
-    """Run what is not done of a stage, a line for each as it ends; return what has no record."""
-    missing = _announce(stage, runs)
+    """Run what is not done of a stage and show how it goes; return what has no record."""
+    missing = [run for run in runs if not run.done]
     unfinished = []
-    with tqdm(total=len(missing), desc=stage, unit="run", disable=not missing) as bar:
+    with Progress(stage, runs) as progress:
         for outcome in run_all(missing, min(jobs, len(missing)), threads):
-            line = f"{outcome.status:9} {outcome.run.label}: {outcome.detail}"
-            bar.write(f"{line} ({outcome.seconds:.0f} s)", file=sys.stderr)
-            bar.update()
-            if outcome.status not in ("finished", "diverged"):
+            progress.tell(outcome)
+            if outcome.status not in SUCCESSES:
                 unfinished.append(outcome)
     return unfinished
 
 
-def _announce(stage: str, runs: list[PlannedRun]) -> list[PlannedRun]:
-    missing = [run for run in runs if not run.done]
-    print(f"{stage}: {len(runs)} runs, {len(runs) - len(missing)} done before", file=sys.stderr)
-    return missing
+def _show_price(sweep: Sweep, threads: int, slots: int, whole: bool) -> None:
+    """Print what the sweep will cost: in a few lines, or the whole of it."""
+    from analysis import price, price_text, selection
+
+    frame = price.known(_runs_dir(sweep))
+    machine = price.this_machine(sweep, threads, slots)
+    found = price.price(sweep, selection.settings_to_report(frame), frame, machine)
+    if whole:
+        print(price_text.whole(found))
+    else:
+        print(price_text.short(found), file=sys.stderr)
 
 
-def _choices(sweep: Sweep) -> dict[tuple[str, str], list[dict]]:
+def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     """Return the settings to report for each problem and optimizer, from the runs so far."""
-    from analysis.records import collect
-    from analysis.selection import choose
+    from analysis import price, selection
 
-    runs_dir = _runs_dir(sweep)
-    try:
-        chosen = choose(collect(runs_dir, runs_dir.parent / "records.csv"))
-    except UserError:  # no runs yet
-        return {}
-    settings: dict[tuple[str, str], list[dict]] = {}
-    for row in chosen.itertuples():
-        settings.setdefault((row.problem_id, row.optimizer), []).append(row.overrides)
-    return settings
+    return selection.settings_to_report(price.known(_runs_dir(sweep)))
 
 
 def _runs_dir(sweep: Sweep) -> Path:
@@ -102,6 +100,7 @@ def _runs_dir(sweep: Sweep) -> Path:
 
 def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     """Split the command line into the sweep's name, our own options and the runs' overrides."""
+    words = ["dry_run=true" if word == "--dry-run" else word for word in words]
     names = [word.removeprefix("sweep=") for word in words if "=" not in word or "sweep=" in word]
     if len(names) != 1:
         raise UserError(f"name one sweep: {(__doc__ or '').splitlines()[0].split(': ')[1]}")

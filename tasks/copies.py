@@ -26,6 +26,13 @@ ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 Data = Mapping[str, Any]
 
 
+def fetched_folder(data: Data, data_dir: Path) -> Path:
+    """Where a data set of torchvision's, or of an address, is or will be."""
+    if "torchvision" in data:
+        return data_dir / "torchvision" / data["torchvision"]
+    return data_dir / "addresses" / Path(data["url"]).stem
+
+
 def torchvision_copy(
     data: Data, data_dir: Path, build: Callable[[Path, bool], T]
 ) -> tuple[T, Path, str]:
@@ -35,7 +42,7 @@ def torchvision_copy(
     if that fails, or if the copy at data.path is not whole.
     """
     path, name = local_path(data), data["torchvision"]
-    root = path or data_dir / "torchvision" / name
+    root = path or fetched_folder(data, data_dir)
     if path is None:
         get = partial(_download, data, lambda folder: build(folder, True))
         made_once(root, get, f"download {name}")
@@ -53,7 +60,7 @@ def file_copy(data: Data, data_dir: Path) -> tuple[Path, str]:
         if not path.is_file():
             raise UserError(f"no file {path}: put it there, or leave {path_key(data)} out to fetch")
         return path, "local copy"
-    target = data_dir / "addresses" / Path(name).stem
+    target = fetched_folder(data, data_dir)
     get = partial(_download, data, partial(download_url, data["url"]))
     made_once(target, get, f"download {name}")
     return target / name, str(data["url"])

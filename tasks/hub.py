@@ -91,11 +91,16 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
         ) from error
 
 
-def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+def fetched_folder(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Path:
+    """Where the repository's files are, or will be."""
     hub = block["hub"]
-    repository, patterns = hub["repository"], _patterns(hub)
-    key = content_key([kind, repository, hub["revision"], patterns])[:16]
-    target = data_dir / "hub" / f"{repository.replace('/', '--')}-{key}"
+    key = content_key([kind, hub["repository"], hub["revision"], _patterns(hub)])[:16]
+    return data_dir / "hub" / f"{hub['repository'].replace('/', '--')}-{key}"
+
+
+def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    repository, patterns = block["hub"]["repository"], _patterns(block["hub"])
+    target = fetched_folder(block, kind, data_dir)
     with explained(data_dir):
         if sealed_facts(target) is None:
             with locked(target, f"fetch {repository}"):

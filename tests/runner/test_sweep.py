@@ -223,15 +223,17 @@ def test_interrupted_sweep_goes_on_and_ends_with_the_table(sweeps, tmp_path, rea
     assert list((tmp_path / "results" / "figures").glob("*.svg"))
 
 
-def test_dry_run_starts_nothing(tmp_path):
+@pytest.mark.parametrize("words", ["dry_run=true", "--dry-run"])
+def test_dry_run_shows_the_price_and_starts_nothing(tmp_path, words):
     done = subprocess.run(
-        sweep_command(tmp_path, "demo", "dry_run=true"),
+        sweep_command(tmp_path, "demo", words),
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "tuning: 33 runs, 0 done before" in done.stderr
+    assert "tuning: 33 runs, 0 done before" in done.stdout
+    assert "\ntime: " in done.stdout and "\ndisk: " in done.stdout
     assert not list(tmp_path.glob("**/record.json"))
 
 
@@ -251,18 +253,26 @@ def test_bad_input_is_one_line_and_status_2(words, message):
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path):
+@pytest.mark.parametrize("of_plan", [False, True])
+def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path, of_plan):
+    words = [sweeps(SWEEP), *QUIET] if of_plan else []
     runs = load(sweeps(SWEEP), tmp_path).tuning()
     for _ in run_all(runs[:2], jobs=1, threads=1):
         pass
     runs[2].folder.make()
     done = subprocess.run(
-        [sys.executable, "scripts/status.py", str(tmp_path / "runs")],
+        [sys.executable, "scripts/status.py", *words, f"runs_dir={tmp_path}/runs"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    lines = {tuple(line.split()[:2]): line.split()[2:] for line in done.stdout.splitlines()}
-    assert lines["probe_cifar", "dog"] == ["1", "0", "0", "0", "0"]
-    assert lines["probe_cifar", "sgd"] == ["1", "0", "0", "1", "0"]
+    tuning = done.stdout.partition("\n\n")[0].splitlines()
+    lines = {tuple(line.split()[:2]): line.split()[2:] for line in tuning}
+    missing = ["0"] if of_plan else []
+    assert lines["probe_cifar", "dog"] == ["1", "0", "0", "0", "0", *missing]
+    assert lines["probe_cifar", "sgd"] == ["1", "0", "0", "1", "0", *missing]
+    if of_plan:
+        assert "tuning: 2 of 3 runs done" in done.stdout
+        assert "throughput: 2 runs in the last hour" in done.stdout
+        assert "for 5 runs, at that pace" in done.stdout  # one, and the 4 that are reported
 
 
 def test_planned_run_is_the_run_that_its_configuration_names(sweeps, tmp_path):

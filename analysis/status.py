@@ -1,0 +1,257 @@
+"""How far runs are, read off their folders: done, running, stopped, failed, and how fast it goes.
+
+Nothing is written. Times are those that the file system gives to files, which has one clock; from a
+record only the length of its run is taken, which is by the clock of one machine.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from runner.plan import PlannedRun
+from runner.progress import duration, last_step
+from runner.record import optimizer_of
+from tasks.errors import UserError
+
+STATES = ("finished", "diverged", "running", "stopped", "failed")
+DONE = ("finished", "diverged")
+HOUR = 3600.0
+# Seconds without any run after which another session has begun.
+PAUSE = 600.0
+# How many failures are shown, and how many lines of their logs.
+FAILURES, LOG_LINES = 5, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run as its folder shows it."""
+
+    task: str
+    run_id: str
+    state: str  # one of STATES, or missing
+    at: float = 0.0  # of the file system's clock: when it ended, or was last heard of
+    seconds: float = 0.0  # of a run with a record: how long ago it had begun then
+    step: int | None = None  # that it has reached, of one that is running
+    error: str = ""  # of one that failed
+
+    @property
+    def optimizer(self) -> str:
+        """The optimizer's name."""
+        return optimizer_of(self.task, self.run_id)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many runs end in which time."""
+
+    last_hour: int
+    session: int
+    session_seconds: float
+
+    @property
+    def seconds_each(self) -> float:
+        """The time from one end to the next: of the last hour if the session is longer."""
+        if self.session_seconds > HOUR and self.last_hour:
+            return HOUR / self.last_hour
+        return self.session_seconds / self.session
+
+
+def look(folder: str) -> Seen:
+    """See how far the run in a folder is; without a folder it is missing."""
+    task, run_id = folder.rsplit("/", 2)[-2:]
+    if (record := _json(f"{folder}/record.json")) is not None:
+        content, at = record
+        state = str(content.get("status", "failed"))
+        return Seen(task, run_id, state, at, _length(content), error=content.get("error", ""))
+    if not Path(folder).is_dir():
+        return Seen(task, run_id, "missing")
+    if _held(f"{folder}/lock"):
+        metrics = Path(folder, "metrics.jsonl")
+        at = metrics.stat().st_mtime if metrics.exists() else 0.0
+        return Seen(task, run_id, "running", at, step=last_step(metrics))
+    if (failure := _json(f"{folder}/failure.json")) is not None:
+        content, at = failure
+        return Seen(task, run_id, "failed", at, error=str(content.get("error")))
+    return Seen(task, run_id, "stopped")
+
+
+def folders(runs_dir: Path) -> list[str]:
+    """Return the folders of all runs, sorted."""
+    if not runs_dir.is_dir():
+        return []
+    tasks = sorted(entry.path for entry in os.scandir(runs_dir) if _shown(entry))
+    return [
+        path for task in tasks for path in sorted(e.path for e in os.scandir(task) if _shown(e))
+    ]
+
+
+def pace(runs: Iterable[Seen]) -> Pace | None:
+    """Return how fast runs end, in the session of the last one; None if none has ended in it.
+
+    A session is a time without a pause of ten minutes. A run that is training may be as long as the
+    longest so far without news.
+    """
+    runs = list(runs)
+    done = sorted(((one.at, one.seconds) for one in runs if one.state in DONE), reverse=True)
+    if not done:
+        return None
+    active = [one.at for one in runs if one.state == "running"]
+    now = max(done[0][0], *active) if active else done[0][0]
+    began = now - (max(seconds for _, seconds in done) if active else 0)
+    session = 0
+    for ended, seconds in done:
+        if ended < began - PAUSE:
+            break
+        session += 1
+        began = min(began, ended - seconds)
+    if not session:
+        return None
+    last_hour = sum(ended > now - HOUR for ended, _ in done[:session])
+    return Pace(last_hour, session, now - began)
+
+
+def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
+    """Return how many runs of each task and optimizer are in each state, as lines."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for one in runs:
+        counts.setdefault((one.task, one.optimizer), Counter())[one.state] += 1
+    lines = [f"{'task':20}{'optimizer':15}" + "".join(f"{state:>10}" for state in states)]
+    for (task, optimizer), count in counts.items():
+        cells = "".join(f"{count[state]:>10,}" for state in states)
+        lines.append(f"{task:20}{optimizer:15}{cells}")
+    return lines
+
+
+def running(runs: Iterable[Seen], steps: dict[str, int]) -> Iterator[str]:
+    """Yield for each task and optimizer how far its running runs are; `steps` by run id."""
+    groups: dict[tuple[str, str], list[Seen]] = {}
+    for one in runs:
+        if one.state == "running":
+            groups.setdefault((one.task, one.optimizer), []).append(one)
+    for (task, optimizer), some in groups.items():
+        last = min(some, key=lambda one: one.step or 0)
+        whole = f"/{steps[last.run_id]}" if last.run_id in steps else ""
+        which = "1 run" if len(some) == 1 else f"{len(some)} runs, the last"
+        yield f"running  {task} {optimizer}: {which} at step {last.step or 0}{whole}"
+
+
+def failures(runs: Iterable[Seen], runs_dir: Path) -> Iterator[str]:
+    """Yield the errors of runs that failed, with the last lines of their logs."""
+    failed = [one for one in runs if one.state == "failed"]
+    for one in failed[:FAILURES]:
+        yield f"failed  {one.run_id}: {one.error}"
+        yield from (f"    {line}" for line in tail(runs_dir / one.task / one.run_id / "log.txt"))
+    if len(failed) > FAILURES:
+        yield f"and {len(failed) - FAILURES} more failed"
+
+
+def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
+    """Return the last lines of a log that are not empty; none if there is no log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def time_left(to_do: int, found: Pace | None, priced: str) -> str:
+    """Return the line about the time left; `priced` says it where no run has ended yet."""
+    if not to_do:
+        return "time left: none, all is done"
+    if found is None:
+        return f"time left: {priced}, by the price"
+    left = duration(to_do * found.seconds_each)
+    return f"time left: about {left} for {to_do} runs, at that pace"
+
+
+def throughput(found: Pace | None) -> str:
+    """Return the line about the pace."""
+    if found is None:
+        return "throughput: no run has ended yet in this session"
+    each = f"one in {duration(found.seconds_each)}"
+    return (
+        f"throughput: {found.last_hour} runs in the last hour, {found.session} in this session of "
+        f"{duration(found.session_seconds)}: {each}"
+    )
+
+
+def of_folder(runs_dir: Path) -> str:
+    """Return the status of all runs in a folder."""
+    runs = [look(folder) for folder in folders(runs_dir)]
+    if not runs:
+        raise UserError(f"no runs in {runs_dir}: run `make demo` or `python run.py` first")
+    return "\n".join([*table(runs), *running(runs, {}), *failures(runs, runs_dir)])
+
+
+def of_plan(stages: dict[str, list[PlannedRun]], runs_dir: Path, priced: Callable[[], str]) -> str:
+    """Return the status of a sweep's stages; `priced()` says how long it takes by the price."""
+    lines: list[str] = []
+    seen: list[Seen] = []
+    steps: dict[str, int] = {}
+    for name, planned in stages.items():
+        runs = [look(str(run.folder.path)) for run in planned]
+        done = sum(one.state in DONE for one in runs)
+        lines += [
+            f"{name}: {done} of {len(runs)} runs done",
+            *table(runs, (*STATES, "missing")),
+            "",
+        ]
+        seen += runs
+        now = {one.run_id for one in runs if one.state == "running"}
+        steps |= {run.run_id: run.steps for run in planned if run.run_id in now}
+    to_do = sum(one.state not in DONE for one in seen)
+    found = pace(seen)
+    lines += [throughput(found), time_left(to_do, found, "" if found else priced())]
+    return "\n".join([*lines, *running(seen, steps), *failures(seen, runs_dir)])
+
+
+def _shown(entry: os.DirEntry) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
+
+
+def _json(path: str) -> tuple[dict[str, Any], float] | None:
+    """Return what a file holds and when it was written; None if there is no such file."""
+    try:  # with the few system calls that it takes: there may be 100,000 of them
+        file = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        facts = os.fstat(file)
+        content = json.loads(os.read(file, facts.st_size))
+    except ValueError:
+        content = None
+    finally:
+        os.close(file)
+    if not isinstance(content, dict):
+        return {"error": f"{Path(path).name} is damaged"}, facts.st_mtime
+    return content, facts.st_mtime
+
+
+def _length(record: dict[str, Any]) -> float:
+    """Return the seconds from the start of a run's last session to its end."""
+    measured = record.get("measured", {})
+    started, finished = (measured.get(key) for key in ("started", "finished"))
+    if not (started and finished):
+        return 0.0
+    length = datetime.fromisoformat(finished) - datetime.fromisoformat(started)
+    return max(0.0, length.total_seconds())
+
+
+def _held(lock: str) -> bool:
+    """Return whether a process holds a run's lock."""
+    if not Path(lock).exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
