@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from runner import config as configuration
@@ -45,7 +44,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     if record is not None:
         return record
     folder.make()
-    with _explained(folder, config, settings, identity), _only_process(folder, identity):
+    with _explained(folder, config, settings, identity), folder.lock:
+        folder.tidy()
         return folder.read_record() or _train(config, settings, identity, folder)
 
 
@@ -130,6 +130,7 @@ def _train(
             "threads": torch.get_num_threads(),
         },
     }
+    folder.lock.check()
     write_json(folder.record, record)
     folder.checkpoint.unlink(missing_ok=True)
     return record
@@ -242,20 +243,6 @@ def _device(name: str) -> "torch.device":
     if name == "cuda" and not there:
         raise UserError("device=cuda: torch sees no GPU here; say device=cpu or device=auto")
     return torch.device("cuda" if there and name != "cpu" else "cpu")
-
-
-@contextmanager
-def _only_process(folder: RunFolder, identity: str) -> Iterator[None]:
-    """Hold the run's lock, which the operating system frees when its owner dies."""
-    lock = FileLock(folder.lock)
-    try:
-        lock.acquire(timeout=0.5)  # whoever asks for the status holds it for a moment
-    except Timeout as error:
-        raise Busy(f"{identity} is being trained by another process; nothing to do here") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
