@@ -1,7 +1,7 @@
 """How long it takes to collect many records: python -m benchmarks.collect_records
 
-Makes a tree of invented runs in the form in which the runner leaves them, and collects their records
-and curves, each time in a fresh process. The tree is removed again.
+Makes a tree of invented runs in the form in which the runner leaves them, and collects their
+records and curves, each time in a fresh process. The tree is removed again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.text import markdown
-from runner import cli, environment
+from runner import cli
 
 OUTPUT = Path(__file__).parents[1] / "results" / "benchmarks" / "collect_records.md"
 RUNS = 100_000
@@ -42,7 +42,7 @@ _LEGEND = f"""\
   this process may not drop it. *warm*: they were.
 - *peak memory*: of the process, pandas and its other imports included.
 - The target: {RUNS:,} records within {SECONDS} s and {GIBIBYTES} GiB. Curves are read after the
-  records, of each run with telemetry."""
+  records, of the runs with telemetry: half of these."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,8 @@ def _forget(paths: list[Path]) -> None:
 
 def _write(rows: list[Row], path: Path) -> None:
     import torch
+
+    from runner import environment
 
     described = environment.describe(torch.device("cpu"))
     table = pd.DataFrame(map(asdict, rows))
