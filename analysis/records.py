@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from runner.record import write_atomically
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,8 @@ def collect(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
 
     Returns one row a run, sorted, with `COLUMNS`; `csv_path` is brought up to date. A local run
     replaces its row of the file, except that a local crash never hides a result from elsewhere.
+    Runs may end meanwhile, and others may collect: what is read and written is whole, and what one
+    of two that collect at once did not see yet is there when the next one has collected.
     """
     local = _frame(read_runs(runs_dir))
     known = read_csv(csv_path) if csv_path.exists() else _frame([])
@@ -324,12 +327,7 @@ def write_if_changed(path: Path, text: str) -> bool:
         if path.exists() and path.read_bytes() == data:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(data)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(path, data)
     except OSError as error:
         advice = "free some space or choose another folder"
         raise UserError(f"cannot write {path} ({error.strerror}): {advice}") from error

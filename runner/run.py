@@ -44,7 +44,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     if record is not None:
         return record
     folder.make()
-    with _explained(folder, config, settings, identity), folder.lock:
+    said = _explained(folder, config, settings, identity)
+    with _full_disk_said(folder), said, folder.lock:
         folder.tidy()
         return folder.read_record() or _train(config, settings, identity, folder)
 
@@ -246,10 +247,24 @@ def _device(name: str) -> "torch.device":
 
 
 @contextmanager
+def _full_disk_said(folder: RunFolder) -> Iterator[None]:
+    """Turn a full disk into a line of advice."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(
+            f"the disk that holds {folder.path} is full: free some space and run the same "
+            "command again; it goes on from its last checkpoint"
+        ) from error
+
+
+@contextmanager
 def _explained(
     folder: RunFolder, config: DictConfig, settings: Mapping[str, Any], identity: str
 ) -> Iterator[None]:
-    """Turn a full disk into a line of advice, and a crash into failure.json and log.txt."""
+    """Turn a crash into failure.json and log.txt."""
     try:
         yield
     except UserError:
@@ -259,10 +274,7 @@ def _explained(
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            raise UserError(
-                f"the disk that holds {folder.path} is full: free some space and run the same "
-                "command again; it goes on from its last checkpoint"
-            ) from error
+            raise
         summary = " ".join(f"{type(error).__name__}: {error}".split())
         with folder.log.open("a") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")

@@ -5,10 +5,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from runner import cli
 from runner.config import ROOT
+from runner.lock import held
 from tasks.errors import UserError
 
 STATES = ("finished", "diverged", "running", "stopped", "failed")
@@ -38,11 +37,7 @@ def main() -> None:
 def _state(folder: Path) -> str:
     if (folder / "record.json").exists():
         return str(_read(folder / "record.json").get("status", "failed"))
-    try:
-        if (folder / "lock").exists():
-            with FileLock(folder / "lock", timeout=0):
-                pass
-    except Timeout:
+    if held(folder / "owner"):
         return "running"
     return "failed" if (folder / "failure.json").exists() else "stopped"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import QUIET, only_record
 
-from runner import checkpoint, config
+from runner import checkpoint, config, train
 from runner import run as running
 from runner.errors import Busy, Crash
 from runner.record import RunFolder, write_json
@@ -149,6 +149,45 @@ def test_full_disk_is_said_and_a_later_run_recovers(made_up, monkeypatch):
     assert running.run(loaded)["status"] == "finished"
 
 
+def test_full_disk_is_said_where_not_even_a_crash_can_be_written_down(made_up, monkeypatch):
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ImageClassification, "batch", lambda *_: 1 / 0)
+    monkeypatch.setattr(running, "write_json", no_space)
+    with pytest.raises(UserError, match=r"disk .* is full"):
+        running.run(made_up("task=cifar"))
+
+
+@pytest.mark.parametrize("written", [40, 200])
+def test_full_disk_amid_a_line_of_metrics_is_said_and_a_later_run_recovers(
+    made_up, monkeypatch, written
+):
+    """A file that takes so many bytes and no more, as the operating system would say it."""
+    loaded = made_up("task=cifar", "log_every=1")
+    folder = folder_of(loaded)
+
+    class Full:
+        def __init__(self, file):
+            self.file, self.left = file, written
+
+        def __call__(self, line):
+            text = (json.dumps(line) + "\n").encode()
+            self.file.write(text[: self.left])
+            self.file.flush()
+            self.left -= len(text)
+            if self.left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "MetricsLog", Full)
+        with pytest.raises(UserError, match=r"disk .* is full"):
+            running.run(loaded)
+    assert folder.metrics.stat().st_size == written and not folder.record.exists()
+    assert running.run(loaded)["status"] == "finished"
+    assert [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -1])
 def test_damaged_checkpoint_is_put_aside_and_the_run_begins_anew(made_up, caplog, keep):
     loaded = made_up("task=cifar")
@@ -205,13 +244,13 @@ def test_what_killed_writers_left_is_removed_by_the_next_owner(made_up):
 def test_run_that_was_taken_over_stops_before_it_writes(made_up, monkeypatch):
     loaded = made_up("task=cifar", "checkpoint_seconds=0.0001")
     folder = folder_of(loaded)
-    train = ImageClassification.loss
+    whole = ImageClassification.loss
 
     def loss(self, *arguments):
         other = folder.lock.path.with_name("other")
         other.symlink_to("elsewhere-0-1-0")
         other.replace(folder.lock.path)
-        return train(self, *arguments)
+        return whole(self, *arguments)
 
     monkeypatch.setattr(ImageClassification, "loss", loss)
     with pytest.raises(Busy, match="taken over"):
