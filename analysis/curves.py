@@ -2,13 +2,15 @@
 
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.records import write_if_changed
+from analysis.records import read_files, write_if_changed
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ ORDER = ["run_id", "step"]
 MARKS = [digit * 10**decade for decade in range(7) for digit in (1, 2, 3, 5, 7)]
 DIGITS = 6
 
+_STEP = re.compile(rb'"step": *([0-9]+)')
+
 
 def collect(runs_dir: Path, csv_path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """The curves of all runs known here: those under `runs_dir` and those `csv_path` brings along.
@@ -37,16 +41,16 @@ def collect(runs_dir: Path, csv_path: Path, frame: pd.DataFrame) -> pd.DataFrame
     is brought up to date. A local run with a record replaces its points of the file.
     """
     done = frame[frame["status"] != "failed"]
+    folders = f"{runs_dir}/" + done["task"] + "/" + done["run_id"]
+    # What is not from here has no record: at most a part of a run that was finished elsewhere.
+    here = [folder for folder in folders if os.path.exists(f"{folder}/record.json")]  # noqa: PTH110
     rows = []
-    for task, run_id in zip(done["task"], done["run_id"], strict=True):
-        folder = runs_dir / task / run_id
-        path = folder / "metrics.jsonl"
-        if not (folder / "record.json").exists():
-            continue  # no result is from here: at most a part of a run that was finished elsewhere
+    for path, content in read_files(here, ("metrics.jsonl",)):
+        run_id = path.split("/")[-2]
         try:
-            rows += [{"run_id": run_id, **point} for point in _points(path)]
-        except FileNotFoundError:
-            continue
+            if isinstance(content, OSError):
+                raise content
+            rows += [{"run_id": run_id, **point} for point in _points(content)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.warning("skipped the damaged curve %s (%s)", path, error)
     local = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
@@ -74,16 +78,17 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise UserError(f"cannot read {path} ({reason}): {advice}") from error
 
 
-def _points(path: Path) -> Iterator[dict[str, float]]:
+def _points(content: bytes) -> Iterator[dict[str, float]]:
     """The points of a metrics.jsonl; none if its optimizer has no telemetry."""
-    with path.open(encoding="utf-8") as file:
-        lines = (json.loads(line) for line in file)
-        logged = [line for line in lines if "eta" in line]
-    if not logged:
+    if b'"eta"' not in content:
         return
-    steps = [line["step"] for line in logged]
+    logged = [line for line in content.splitlines() if b'"eta"' in line]
+    # To find the lines that count before they are parsed: a run may have logged thousands.
+    steps = [int(found[1]) for line in logged for found in [_STEP.search(line)] if found]
+    if len(steps) < len(logged):
+        raise ValueError("a line has no step")
     chosen = np.searchsorted(steps, MARKS)
     for index in sorted({*chosen[chosen < len(steps)], len(steps) - 1}):
-        line = logged[index]
+        line = json.loads(logged[index])
         point = {name: float(f"{line[name]:.{DIGITS}g}") for name in ("eta", "rbar", "loss")}
         yield {"step": line["step"], **point}

@@ -7,17 +7,21 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from runner.record import write_atomically
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
+# Threads that read files, folders that one reads at a time, and such parts that are read ahead.
+READERS, PART, AHEAD = 16, 16, 64
 
 # The columns of records.csv in their order, with their pandas types. Scores are fractions in the
 # task's own metric; "Int64", "boolean" and "float64" may be missing, "int64" and "bool" may not.
@@ -81,12 +85,18 @@ _OWN_COLUMN = {f"task.{key}" for key in ("name", "version", "domain", "budget", 
 _OWN_COLUMN |= {"task.higher_is_better", "model.name", "protocol.name", "protocol.version"}
 _OWN_COLUMN |= {"train.steps", "train.batch_size", "train.train_examples"}
 
+# Made once: json.dumps would make one for each of a million values.
+_encode = json.JSONEncoder(sort_keys=True).encode
+_encode_short = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 
 def collect(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
     """All runs known here: those under `runs_dir` and those that `csv_path` brings along.
 
     Returns one row a run, sorted, with `COLUMNS`; `csv_path` is brought up to date. A local run
     replaces its row of the file, except that a local crash never hides a result from elsewhere.
+    Runs may end meanwhile, and others may collect: what is read and written is whole, and what one
+    of two that collect at once did not see yet is there when the next one has collected.
     """
     local = _frame(read_runs(runs_dir))
     known = read_csv(csv_path) if csv_path.exists() else _frame([])
@@ -105,32 +115,64 @@ def collect(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
 def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
     """A row for each <runs_dir>/<task>/<run_id> with a record or a failure; others are running."""
     rows: dict[str, dict[str, Any]] = {}
-    for folder in _run_folders(runs_dir):
-        for name in ("record.json", "failure.json"):
-            path = os.path.join(folder, name)  # noqa: PTH118 - pathlib doubles the time here
-            try:
-                with open(path, "rb") as file:  # noqa: PTH123
-                    record = json.loads(file.read())
-                if record["settings"]["task"].get("synthetic"):
-                    break  # a made-up problem is for tests: no result
-                row = _row(record, failed=name == "failure.json")
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                logger.warning("skipped the damaged record %s (%s)", path, reason)
-                break
-            rows[row["run_id"]] = row
-            break
+    for path, content in read_files(_run_folders(runs_dir), ("record.json", "failure.json")):
+        try:
+            if isinstance(content, OSError):
+                raise content
+            record = json.loads(content)
+            if record["settings"]["task"].get("synthetic"):
+                continue  # a made-up problem is for tests: no result
+            row = _row(record, failed=path.endswith("failure.json"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            logger.warning("skipped the damaged record %s (%s)", path, reason)
+            continue
+        rows[row["run_id"]] = row
     return list(rows.values())
 
 
-def _run_folders(runs_dir: Path) -> Iterator[str]:
+def read_files(
+    folders: Sequence[str], names: Sequence[str]
+) -> Iterator[tuple[str, bytes | OSError]]:
+    """The first of the named files that each folder has: its path and content, or why it has none.
+
+    In the order of the folders; those without such a file are left out. Threads read ahead, as
+    most of the time goes by waiting for the disk or the network; never far, so that memory stays.
+    """
+    parts = [folders[start : start + PART] for start in range(0, len(folders), PART)]
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(parts), AHEAD):
+            for found in pool.map(lambda part: _read(part, names), parts[start : start + AHEAD]):
+                yield from found
+
+
+def _read(folders: Sequence[str], names: Sequence[str]) -> list[tuple[str, bytes | OSError]]:
+    found: list[tuple[str, bytes | OSError]] = []
+    for folder in folders:
+        for name in names:
+            path = f"{folder}/{name}"  # pathlib doubles the time here
+            try:
+                with open(path, "rb") as file:  # noqa: PTH123
+                    found.append((path, file.read()))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found.append((path, error))
+            break
+    return found
+
+
+def _run_folders(runs_dir: Path) -> list[str]:
+    """The folders of all runs, sorted; those of locks and launchers begin with a dot."""
     if not runs_dir.is_dir():
-        return
-    for task in sorted(os.scandir(runs_dir), key=lambda entry: entry.name):
-        if task.is_dir():
-            yield from sorted(entry.path for entry in os.scandir(task.path) if entry.is_dir())
+        return []
+    tasks = [path for path in _subfolders(str(runs_dir)) if path.rpartition("/")[2][0] != "."]
+    return [path for task in tasks for path in _subfolders(task)]
+
+
+def _subfolders(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.path for entry in entries if entry.is_dir())
 
 
 def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
@@ -163,8 +205,8 @@ def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
         "reps_rel": _number(optimizer.get("reps_rel")),
         "seed": int(settings["seed"]),
         "opt_default": bool(record["opt_default"]),
-        "overrides": json.dumps(changed, sort_keys=True),
-        "grid": json.dumps(grid, sort_keys=True),
+        "overrides": _encode(changed),
+        "grid": _encode(grid),
         "optimizer_id": _hash({key: optimizer[key] for key in optimizer if key != "label"}),
         "problem_settings": problem_text(settings),
     }
@@ -235,7 +277,7 @@ def _text(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _encode_short(value)
 
 
 def _number(value: Any) -> float:
@@ -243,7 +285,7 @@ def _number(value: Any) -> float:
 
 
 def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(_encode(value).encode()).hexdigest()[:8]
 
 
 def empty() -> pd.DataFrame:
@@ -291,12 +333,7 @@ def write_if_changed(path: Path, text: str) -> bool:
         if path.exists() and path.read_bytes() == data:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(data)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(path, data)
     except OSError as error:
         advice = "free some space or choose another folder"
         raise UserError(f"cannot write {path} ({error.strerror}): {advice}") from error

@@ -13,8 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from runner.lock import held
 from runner.plan import PlannedRun
 from runner.progress import duration, last_step
 from runner.record import optimizer_of
@@ -72,7 +71,7 @@ def look(folder: str) -> Seen:
         return Seen(task, run_id, state, at, _length(content), error=content.get("error", ""))
     if not Path(folder).is_dir():
         return Seen(task, run_id, "missing")
-    if _held(f"{folder}/lock"):
+    if held(Path(folder) / "owner"):
         metrics = Path(folder, "metrics.jsonl")
         at = metrics.stat().st_mtime if metrics.exists() else 0.0
         return Seen(task, run_id, "running", at, step=last_step(metrics))
@@ -244,14 +243,3 @@ def _length(record: dict[str, Any]) -> float:
         return 0.0
     length = datetime.fromisoformat(finished) - datetime.fromisoformat(started)
     return max(0.0, length.total_seconds())
-
-
-def _held(lock: str) -> bool:
-    """Return whether a process holds a run's lock."""
-    if not Path(lock).exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from runner.record import put_aside, write_atomically
-from tasks.errors import UserError
 
 # Raised when what a checkpoint holds changes.
 FORMAT = 3
@@ -29,8 +28,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
     """Return the checkpoint's content and set the generators, or None where there is none.
 
-    Raises:
-        UserError: if it is damaged. It is put aside, so that the same command starts anew.
+    One that is damaged, or of another version, is put aside: then there is none.
     """
     try:
         data = path.read_bytes()
@@ -38,10 +36,12 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     body = data[_DIGEST:]
     if hashlib.sha256(body).digest() != data[:_DIGEST]:
-        raise UserError(put_aside(path))
+        put_aside(path)
+        return None
     content = torch.load(io.BytesIO(body), map_location=device, weights_only=False)
     if content.pop("format", None) != FORMAT:
-        raise UserError(put_aside(path, "is from another version of dog-bench"))
+        put_aside(path, "is from another version of dog-bench")
+        return None
     _set_generators(content.pop("generators"))
     return content
 

@@ -58,7 +58,7 @@ class PlannedRun:
     @property
     def done(self) -> bool:
         """Whether there is a record."""
-        return self.folder.record.exists()
+        return self.folder.read_record() is not None
 
 
 @dataclass(frozen=True)

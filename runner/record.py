@@ -1,13 +1,19 @@
 """What a run leaves behind: one folder, one record, written whole or not at all."""
 
 import json
+import logging
 import os
+import secrets
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runner.lock import RunLock
 from tasks.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # Raised when the meaning of a record's field changes. docs/records.md describes the fields.
 SCHEMA = 1
@@ -23,7 +29,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.pt"
         self.metrics = self.path / "metrics.jsonl"
         self.log = self.path / "log.txt"
-        self.lock = self.path / "lock"
+        self.lock = RunLock(self.path / "owner")
 
     def make(self) -> None:
         """Create the folder, or say why that cannot be."""
@@ -38,28 +44,27 @@ class RunFolder:
             ) from error
 
     def remove_if_empty(self) -> None:
-        """Remove the folder if nothing but its lock is in it."""
-        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {self.lock.name}:
-            self.lock.unlink(missing_ok=True)
+        """Remove the folder if nothing is in it."""
+        with suppress(OSError):
             self.path.rmdir()
 
-    def read_record(self) -> dict[str, Any] | None:
-        """Return the finished run's record, or None if there is none yet.
+    def tidy(self) -> None:
+        """Remove what killed writers left and put a damaged record aside; only for the owner."""
+        for file in (self.record, self.failure, self.checkpoint, self.lock.path):
+            for leftover in self.path.glob(f".{file.name}.*"):
+                leftover.unlink(missing_ok=True)
+        if self.record.exists() and self.read_record() is None:
+            put_aside(self.record)
 
-        Raises:
-            UserError: if it is damaged. It is put aside, so that the same command trains again.
-        """
+    def read_record(self) -> dict[str, Any] | None:
+        """Return the finished run's record, or None if there is none, or none that is whole."""
         try:
-            record = json.loads(self.record.read_text())
-            if not {"run_id", "status", "settings", "results", "measured"} <= set(record):
-                raise ValueError("fields are missing")
-        except (FileNotFoundError, NotADirectoryError):
+            record = json.loads(self.record.read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
-        except (ValueError, TypeError) as error:
-            raise UserError(put_aside(self.record)) from error
         except OSError as error:
             raise UserError(f"cannot read {self.record}: {error.strerror}") from error
-        return record
+        return record if _is_whole(record) else None
 
 
 def optimizer_of(task: str, run_id: str) -> str:
@@ -67,11 +72,26 @@ def optimizer_of(task: str, run_id: str) -> str:
     return run_id.removeprefix(f"{task}-").rpartition("-")[0]
 
 
-def put_aside(path: Path, reason: str = "is damaged") -> str:
-    """Rename a file that cannot be used and return the line that says so."""
+def _is_whole(record: Any) -> bool:
+    """Say whether a record has what its readers cannot do without."""
+    try:
+        results = record["results"]
+        return (
+            record["status"] in ("finished", "diverged")
+            and isinstance(record["run_id"], str)
+            and {"last", "averaged"} <= results["validation"].keys() & results["test"].keys()
+            and {"task", "opt"} <= record["settings"].keys()
+            and {"seconds", "examples_per_second"} <= record["measured"].keys()
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def put_aside(path: Path, reason: str = "is damaged") -> None:
+    """Rename a file that cannot be used, and say so."""
     aside = path.with_name(f"{path.name}.damaged")
     path.replace(aside)
-    return f"{path} {reason}; it is now {aside.name}: run the same command again to make it anew"
+    logger.warning("%s %s: it is now %s, and the run begins anew", path, reason, aside.name)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -80,14 +100,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write bytes beside the target, force them to the disk, and rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write bytes beside the target, force them to the disk, and rename.
+
+    The rename is forced, too: a checkpoint is removed once its run's record is there to stay.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        partial.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system can
+            os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -24,7 +24,6 @@ from runner.run import (
     begin,
     build_task,
     explained,
-    only_process,
     origin,
     results,
     set_up,
@@ -81,7 +80,8 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
                 record = job.folder.read_record()
                 if record is None:
                     job.folder.make()
-                    locks.enter_context(only_process(job))
+                    locks.enter_context(job.folder.lock)
+                    job.folder.tidy()
                     record = job.folder.read_record()
             except (Busy, UserError) as error:
                 yield place, error
@@ -115,7 +115,7 @@ def _finish(replicas: list[Replica], task: Task, device: torch.device) -> Iterat
     options = configuration.to_plain(replicas[0].job.config)
     try:
         left = _train(replicas, task, options, device)
-    except Stopped as error:
+    except (Stopped, Busy) as error:
         yield from ((replica.place, error) for replica in replicas)
         return
     yield from _recorded([r for r in replicas if r not in left], task, options, device)
@@ -126,13 +126,13 @@ def _finish(replicas: list[Replica], task: Task, device: torch.device) -> Iterat
             with explained(job):
                 train(training, task, job.settings, options, job.folder, Tracker(), device)
                 yield from _recorded([replica], task, options, device)
-        except (Stopped, UserError, Crash) as error:
+        except (Stopped, Busy, UserError, Crash) as error:
             yield replica.place, error
 
 
 def _recorded(
     replicas: list[Replica], task: Task, options: Mapping[str, Any], device: torch.device
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, End]]:
     """Score runs that are at their end and write their records."""
     began = time.monotonic()
     found = results(task, [replica.training for replica in replicas], options, device)
@@ -141,7 +141,10 @@ def _recorded(
         job, training = replica.job, replica.training
         mirror(job.config.wandb, job.settings, job.identity, job.folder, its)
         training.charge(share)
-        yield replica.place, write_record(job, replica.origin, training, its, device)
+        try:
+            yield replica.place, write_record(job, replica.origin, training, its, device)
+        except Busy as error:
+            yield replica.place, error
 
 
 def _train(
@@ -155,6 +158,7 @@ def _train(
 
     Raises:
         Stopped: after SIGINT or SIGTERM, with the state of all saved.
+        Busy: if another process took runs over.
     """
     budget = options["train"]
     steps, done = budget["steps"], replicas[0].training.step
@@ -268,6 +272,7 @@ class Together:
         """Write checkpoints, with which each run could go on alone, too."""
         self.part()
         for replica in self.replicas:
+            replica.job.folder.lock.check()
             checkpoint.save(replica.job.folder.checkpoint, replica.training.state_dict())
 
     def part(self) -> None:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from runner import config as configuration
@@ -71,7 +70,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     if record is not None:
         return record
     job.folder.make()
-    with explained(job), only_process(job):
+    with explained(job), job.folder.lock:
+        job.folder.tidy()
         return job.folder.read_record() or _train(job)
 
 
@@ -198,6 +198,7 @@ def write_record(
             "replicas": training.replicas,
         },
     }
+    job.folder.lock.check()
     write_json(job.folder.record, record)
     job.folder.checkpoint.unlink(missing_ok=True)
     return record
@@ -328,24 +329,28 @@ def _device(name: str) -> "torch.device":
 
 
 @contextmanager
-def only_process(job: Job) -> Iterator[None]:
-    """Hold the run's lock, which the operating system frees when its owner dies."""
-    lock = FileLock(job.folder.lock)
-    try:
-        lock.acquire(timeout=0.5)  # whoever asks for the status holds it for a moment
-    except Timeout as error:
-        raise Busy(
-            f"{job.identity} is being trained by another process; nothing to do here"
-        ) from error
+def _full_disk_said(folder: RunFolder) -> Iterator[None]:
+    """Turn a full disk into a line of advice."""
     try:
         yield
-    finally:
-        lock.release()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(
+            f"the disk that holds {folder.path} is full: free some space and run the same "
+            "command again; it goes on from its last checkpoint"
+        ) from error
 
 
 @contextmanager
 def explained(job: Job) -> Iterator[None]:
     """Turn a full disk into a line of advice, and a crash into failure.json and log.txt."""
+    with _full_disk_said(job.folder), _crash_told(job):
+        yield
+
+
+@contextmanager
+def _crash_told(job: Job) -> Iterator[None]:
     folder = job.folder
     try:
         yield
@@ -356,10 +361,7 @@ def explained(job: Job) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            raise UserError(
-                f"the disk that holds {folder.path} is full: free some space and run the same "
-                "command again; it goes on from its last checkpoint"
-            ) from error
+            raise
         summary = " ".join(f"{type(error).__name__}: {error}".split())
         with folder.log.open("a") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")

@@ -126,6 +126,7 @@ def train(
 
     Raises:
         Stopped: after SIGINT or SIGTERM, with the state saved.
+        Busy: if another process took the run over.
     """
     network, optimizer, averager = training.network, training.optimizer, training.averager
     budget, opt = settings["train"], settings["opt"]
@@ -182,6 +183,7 @@ def train(
             if stop.signum or last or time.monotonic() > due_at:
                 training.metrics_bytes = log.size()
                 began = time.monotonic()
+                folder.lock.check()
                 checkpoint.save(folder.checkpoint, training.state_dict())
                 cost = time.monotonic() - began
                 due_at = began + max(options["checkpoint_seconds"], cost / SAVING_SHARE)

@@ -3,12 +3,15 @@
 import json
 import math
 import random
+import threading
+import time
 
 import made_up_records as made_up
 import pandas as pd
 import pytest
 
 from analysis import records
+from runner.record import write_json
 from tasks.errors import UserError
 
 
@@ -100,6 +103,74 @@ def test_the_record_counts_where_a_failure_lies_beside_it(runs, csv):
     made_up.write(runs, made_up.failure(seed=1))
     (runs / "cifar" / "in-progress").mkdir()
     assert records.collect(runs, csv)["status"].tolist() == ["finished", "failed"]
+
+
+def test_locks_and_what_is_half_written_are_no_runs(runs, csv, caplog):
+    whole = made_up.write(runs, made_up.record(0.5, seed=0))
+    (whole.parent / ".record.json.0a1b").write_text('{"run_id"')
+    (whole.parent / "record.json.damaged").write_text("{")
+    (whole.parent / "owner").symlink_to("here-0-1-0")
+    for folder in (".owners", ".slurm", ".multirun"):
+        (runs / folder / "run").mkdir(parents=True)
+        (runs / folder / "run" / "record.json").write_text("{")
+    (runs / ".owners" / "here-0-1-0").touch()
+    partial = whole.parents[1] / "in-progress"
+    partial.mkdir()
+    (partial / ".record.json.0a1b").write_text(whole.read_text())
+    assert records.collect(runs, csv)["seed"].tolist() == [0]
+    assert not caplog.messages
+
+
+def test_a_record_that_cannot_be_read_is_named_and_skipped(runs, csv, caplog):
+    made_up.write(runs, made_up.record(0.5, seed=0))
+    path = made_up.write(runs, made_up.record(0.6, seed=1))
+    path.unlink()
+    path.mkdir()
+    assert records.collect(runs, csv)["seed"].tolist() == [0]
+    assert len(caplog.messages) == 1 and str(path) in caplog.messages[0]
+
+
+def test_thousands_are_collected_in_order_and_in_moments(runs, csv):
+    for index in range(2000):
+        task = ("cifar", "movies", "news")[index % 3]
+        opt = ("dog", "sgd")[index % 2]
+        made_up.write(runs, made_up.record(index / 2000, seed=index, task=task, opt=opt))
+    folders = records._run_folders(runs)
+    names = [f"{folder}/record.json" for folder in folders]
+    assert [path for path, _ in records.read_files(folders, ("record.json",))] == names
+    began = time.monotonic()
+    frame = records.collect(runs, csv)
+    assert time.monotonic() - began < 20  # 1 s where nothing else runs
+    assert sorted(frame["test_last"]) == [index / 2000 for index in range(2000)]
+
+
+def test_those_who_collect_at_once_while_runs_end_lose_nothing(runs, csv):
+    made_up.write(runs, made_up.record(0.5, seed=0))
+    records.collect(runs, csv)
+    stop, failures = threading.Event(), []
+
+    def collect_on_and_on():
+        try:
+            while not stop.is_set():
+                records.collect(runs, csv)
+                records.read_csv(csv)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=collect_on_and_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for seed in range(1, 40):
+        record = made_up.record(0.5, seed=seed)
+        folder = runs / "cifar" / record["run_id"]
+        folder.mkdir(parents=True)
+        write_json(folder / "record.json", record)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert records.collect(runs, csv)["seed"].tolist() == list(range(40))
+    assert sorted(path.name for path in csv.parent.iterdir()) == ["records.csv", "runs"]
 
 
 def break_off(path):

@@ -96,6 +96,9 @@ def test_damage_is_said(tmp_path, collect, caplog):
     folder = made_up.write_with_curve(tmp_path / "runs", run, {1: 0.1})
     (folder / "metrics.jsonl").write_text('{"step": 1, "eta"')
     assert collect().empty and "damaged curve" in caplog.text
+    (folder / "metrics.jsonl").write_text('{"eta": 1.0, "rbar": 1.0, "loss": 1.0}\n')
+    caplog.clear()
+    assert collect().empty and "no step" in caplog.text
     (tmp_path / "curves.csv").write_text("run_id,step\n<<<<<<< HEAD\n")
     with pytest.raises(UserError, match="restore it"):
         collect()

@@ -6,16 +6,17 @@ import subprocess
 import sys
 
 import pytest
-from filelock import FileLock
 from made_up_records import failure, record, write
 
 from analysis import status
 from analysis.status import Seen
+from runner.config import ROOT
 
 HOLD = """
 import sys
-from filelock import FileLock
-with FileLock(sys.argv[1]):
+from pathlib import Path
+from runner.lock import RunLock
+with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -28,7 +29,9 @@ def hold():
 
     def start(path):
         words = [sys.executable, "-c", HOLD, str(path)]
-        held.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        held.append(
+            subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
         assert held[-1].stdout.readline() == b"held\n"
 
     yield start
@@ -43,12 +46,11 @@ def tree(tmp_path, hold):
     write(tmp_path, record(0.1, opt="sgd", status="diverged"))
     stopped = tmp_path / "cifar" / "cifar-sgd-stopped"
     stopped.mkdir()
-    with FileLock(stopped / "lock"):
-        pass
+    (stopped / "owner").symlink_to("this-0-1-abc")  # of a process that is no more
     running = tmp_path / "cifar" / "cifar-sgd_momentum-running"
     running.mkdir()
     (running / "metrics.jsonl").write_text('{"step": 1190}\n{"step": 1200}\n{"step": 12')
-    hold(running / "lock")
+    hold(running / "owner")
     failed = write(tmp_path, failure(opt="adam")).parent
     (failed / "log.txt").write_text("Traceback\n  one\n  two\n\nValueError: boom\n")
     (tmp_path / ".multirun").mkdir()  # Hydra's own
@@ -73,7 +75,7 @@ def test_each_state_is_told_by_task_and_optimizer(tree):
 
 def test_nothing_is_written(tree):
     def files():
-        return {path: path.stat().st_mtime_ns for path in tree.rglob("*") if path.name != "lock"}
+        return {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
 
     before = files()
     status.of_folder(tree)

@@ -2,17 +2,17 @@
 
 import errno
 import json
+import os
 import sys
 
 import pytest
 import torch
 from conftest import QUIET, only_record
-from filelock import FileLock
 
-from runner import checkpoint, config
+from runner import checkpoint, config, train
 from runner import run as running
 from runner.errors import Busy, Crash
-from runner.record import RunFolder
+from runner.record import RunFolder, write_json
 from tasks.errors import UserError
 from tasks.vision import ImageClassification
 
@@ -103,7 +103,7 @@ def test_second_process_on_a_run_says_so(made_up, finish):
     loaded = made_up("task=probe_cifar")
     folder = folder_of(loaded)
     folder.make()
-    with FileLock(folder.lock):
+    with folder.lock:
         with pytest.raises(Busy, match="another process"):
             running.run(loaded)
         status, _, errors = finish("task=probe_cifar")
@@ -149,29 +149,134 @@ def test_full_disk_is_said_and_a_later_run_recovers(made_up, monkeypatch):
     assert running.run(loaded)["status"] == "finished"
 
 
+def test_full_disk_is_said_where_not_even_a_crash_can_be_written_down(made_up, monkeypatch):
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ImageClassification, "batch", lambda *_: 1 / 0)
+    monkeypatch.setattr(running, "write_json", no_space)
+    with pytest.raises(UserError, match=r"disk .* is full"):
+        running.run(made_up("task=cifar"))
+
+
+@pytest.mark.parametrize("written", [40, 200])
+def test_full_disk_amid_a_line_of_metrics_is_said_and_a_later_run_recovers(
+    made_up, monkeypatch, written
+):
+    """A file that takes so many bytes and no more, as the operating system would say it."""
+    loaded = made_up("task=cifar", "log_every=1")
+    folder = folder_of(loaded)
+
+    class Full:
+        def __init__(self, file):
+            self.file, self.left = file, written
+
+        def __call__(self, line):
+            text = (json.dumps(line) + "\n").encode()
+            self.file.write(text[: self.left])
+            self.file.flush()
+            self.left -= len(text)
+            if self.left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "MetricsLog", Full)
+        with pytest.raises(UserError, match=r"disk .* is full"):
+            running.run(loaded)
+    assert folder.metrics.stat().st_size == written and not folder.record.exists()
+    assert running.run(loaded)["status"] == "finished"
+    assert [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -1])
-def test_damaged_checkpoint_is_put_aside_and_said(made_up, keep):
+def test_damaged_checkpoint_is_put_aside_and_the_run_begins_anew(made_up, caplog, keep):
     loaded = made_up("task=cifar")
     folder = folder_of(loaded)
     folder.make()
     checkpoint.save(folder.checkpoint, {"step": 3})
     whole = folder.checkpoint.read_bytes()
-    cut = int(len(whole) * keep) if isinstance(keep, float) else keep
-    folder.checkpoint.write_bytes(whole[:cut])
-    with pytest.raises(UserError, match=r"damaged.*same command again"):
-        running.run(loaded)
-    assert running.run(loaded)["status"] == "finished"
+    damaged = whole[: int(len(whole) * keep) if isinstance(keep, float) else keep]
+    folder.checkpoint.write_bytes(damaged)
+    record = running.run(loaded)
+    assert record["status"] == "finished" and record["measured"]["sessions"] == 1
+    assert [m for m in caplog.messages if "checkpoint.pt is damaged" in m and "begins anew" in m]
+    assert folder.path.joinpath("checkpoint.pt.damaged").read_bytes() == damaged
 
 
-@pytest.mark.parametrize("text", ["", '{"run_id": "x"', "[]", "{}"])
-def test_damaged_record_is_put_aside_and_said(made_up, text):
-    loaded = made_up("task=cifar")
+DAMAGED = [b"", b'{"run_id": "x"', b"[]", b"{}", b"null", bytes(4096), b"\xff\xfe", b'"status"']
+WRONG = [{"results": 5}, {"status": "running"}, {"settings": []}, {"run_id": None}]
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, *WRONG], ids=lambda content: str(content)[:20])
+def test_damaged_record_is_put_aside_and_the_run_begins_anew(made_up, caplog, content):
+    loaded = made_up("task=probe_cifar")
+    folder = folder_of(loaded)
+    if isinstance(content, dict):
+        content = json.dumps(running.run(loaded) | content).encode()
+    folder.make()
+    folder.record.write_bytes(content)
+    assert folder.read_record() is None and folder.record.read_bytes() == content
+    assert running.run(loaded) == folder.read_record()
+    assert [m for m in caplog.messages if "record.json is damaged" in m and "begins anew" in m]
+    assert folder.path.joinpath("record.json.damaged").read_bytes() == content
+
+
+def test_damaged_record_costs_one_line_on_the_command_line(finish, made_up):
+    loaded = made_up("task=probe_cifar")
     folder = folder_of(loaded)
     folder.make()
-    folder.record.write_text(text)
-    with pytest.raises(UserError, match=r"damaged.*same command again"):
+    folder.record.write_text("{")
+    status, output, errors = finish("task=probe_cifar")
+    assert status == 0 and "finished" in output
+    assert errors.count("\n") == 1 and "record.json is damaged" in errors
+
+
+def test_what_killed_writers_left_is_removed_by_the_next_owner(made_up):
+    loaded = made_up("task=probe_cifar")
+    folder = folder_of(loaded)
+    folder.make()
+    for name in (".record.json.0a1b2c", ".checkpoint.pt.x_y", ".failure.json.00"):
+        (folder.path / name).write_text("half")
+    running.run(loaded)
+    assert {path.name for path in folder.path.iterdir()} == {"record.json", "metrics.jsonl"}
+
+
+def test_run_that_was_taken_over_stops_before_it_writes(made_up, monkeypatch):
+    loaded = made_up("task=cifar", "checkpoint_seconds=0.0001")
+    folder = folder_of(loaded)
+    whole = ImageClassification.loss
+
+    def loss(self, *arguments):
+        other = folder.lock.path.with_name("other")
+        other.symlink_to("elsewhere-0-1-0")
+        other.replace(folder.lock.path)
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(ImageClassification, "loss", loss)
+    with pytest.raises(Busy, match="taken over"):
         running.run(loaded)
-    assert running.run(loaded)["status"] == "finished"
+    assert {path.name for path in folder.path.iterdir()} == {"metrics.jsonl", "owner"}
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, function):
+    path = tmp_path / "record.json"
+    write_json(path, {"old": 1})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, function, full)
+    with pytest.raises(OSError):
+        write_json(path, {"new": 1})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_written_is_as_readable_as_any_file(tmp_path):
+    (tmp_path / "any").write_text("")
+    write_json(tmp_path / "record.json", {})
+    assert (tmp_path / "record.json").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 def test_unwritable_folder_is_said(made_up, tmp_path):

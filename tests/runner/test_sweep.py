@@ -275,6 +275,16 @@ def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path, of_plan):
         assert "for 5 runs, at that pace" in done.stdout  # one, and the 4 that are reported
 
 
+def test_damaged_record_is_trained_anew_by_the_sweep(sweeps, tmp_path):
+    run, *_ = load(sweeps(SWEEP), tmp_path).tuning()
+    run.folder.make()
+    run.folder.record.write_text('{"status": "fin')
+    assert not run.done
+    (outcome,) = run_all([run], jobs=1, threads=1)
+    assert outcome.status == "finished" and run.done
+    assert "record.json is damaged" in run.folder.log.read_text()
+
+
 def test_planned_run_is_the_run_that_its_configuration_names(sweeps, tmp_path):
     part = {**SWEEP["parts"][0], "grids": {"sgd": {"lr": [1]}}}
     (_, planned) = load(sweeps({**SWEEP, "parts": [part]}), tmp_path).tuning()
