@@ -36,8 +36,8 @@ _LEGEND = f"""\
 *one process a run*: `python run.py`, one after another, torch with all cores. *in sequence*: one
 worker process with all cores, run after run. *workers*: {CORES} worker processes of one thread,
 each run after run. *replicas*: the same workers, which train their runs together; it is what a
-sweep does. The first two are timed on the runs of one seed, {ONE_SEED} of {ALL}, which stand for the
-others: *seconds* is then the time of these times {ALL // ONE_SEED}. *peak memory* is that of the
+sweep does. The first two are timed on the runs of one seed, {ONE_SEED} of {ALL}, for the
+rest: *seconds* is then the time of these times {ALL // ONE_SEED}. *peak memory* is that of the
 largest process."""
 
 

@@ -75,7 +75,7 @@ def test_each_state_is_told_by_task_and_optimizer(tree):
 
 def test_nothing_is_written(tree):
     def files():
-        return {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
+        return {path: path.lstat().st_mtime_ns for path in tree.rglob("*")}
 
     before = files()
     status.of_folder(tree)
