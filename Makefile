@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 SWEEP ?= demo
+ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -37,8 +38,8 @@ lint: $(READY)  ## check style and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo (configs/sweep); goes on where it was stopped
-	$(RUN) scripts/sweep.py $(SWEEP)
+sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo ARGS="executor=ray"; goes on where it was stopped
+	$(RUN) scripts/sweep.py $(SWEEP) $(ARGS)
 
 status: $(READY)  ## show which runs are done, running, stopped or failed
 	$(RUN) scripts/status.py

@@ -138,6 +138,11 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
     return Sweep(cells)
 
 
+def grouped(runs: Iterable[PlannedRun], slots: int) -> list[tuple[PlannedRun, ...]]:
+    """Return the runs in groups, each for one worker of so many: one run a group."""
+    return [(run,) for run in runs]
+
+
 def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 

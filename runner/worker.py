@@ -1,9 +1,10 @@
 """What a worker does, wherever it runs: train a group of planned runs and tell how each ended."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from typing import Any
 
 from runner.plan import PlannedRun
 
@@ -59,6 +60,11 @@ def _train(run: PlannedRun) -> tuple[str, str]:
         return "busy", cli.one_line(error)
     except (Stopped, KeyboardInterrupt) as error:
         return "stopped", cli.one_line(error)
+    return ended_as(record)
+
+
+def ended_as(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the status and the detail of the outcome that a record tells of."""
     scores, metric = record["results"]["validation"], record["settings"]["task"]["metric"]
     # Validation, not test: who watches a sweep chooses.
     return record["status"], f"validation {metric} {max(scores['last'], scores['averaged']):.3f}"

@@ -1,23 +1,24 @@
-"""Runs a sweep: python scripts/sweep.py demo [jobs=2] [dry_run=true] [key=value ...]
+"""Runs a sweep: python scripts/sweep.py demo [jobs=2] [executor=ray] [dry_run=true] [key=value ...]
 
 A sweep is a yaml of configs/sweep, or of the path that is given. Every optimizer's grid is tuned
 on the tuning seed, settings are chosen by validation, and what was chosen is run on the reported
 seeds. What is done is not done again: a sweep that was stopped goes on with the same command.
-key=value holds for every run (configs/config.yaml).
+executor=local, ray or slurm says what trains, executor.key= how (configs/executor); jobs= is short
+for executor.workers=. key=value holds for every run (configs/config.yaml).
 """
 
-import os
 import sys
 import time
 from pathlib import Path
 
+from omegaconf import DictConfig
 from tqdm import tqdm
 
 from analysis import report
-from runner import cli, plan
+from runner import cli, executors, plan
 from runner.downloads import sources
+from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
-from runner.pool import run_all
 from runner.run import data_dir
 from runner.worker import Outcome
 from tasks.errors import UserError
@@ -31,18 +32,20 @@ def main() -> int:
         return 0
     name, options, overrides = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *overrides])
-    jobs = _whole("jobs", options.get("jobs", os.cpu_count() or 1))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    chosen = _executor(options)
     if options.get("dry_run", "false").lower() == "true":
         _announce("tuning", sweep.tuning())
         _announce("reporting, as chosen so far", sweep.reporting(_choices(sweep)))
         return 0
     began = time.monotonic()
     _fetch(sweep)
-    unfinished = _run("tuning", sweep.tuning(), jobs, threads)
-    if any(outcome.status in ("busy", "stopped") for outcome in unfinished):
-        raise UserError("runs of the tuning are under way elsewhere: give the same command later")
-    unfinished += _run("reporting", sweep.reporting(_choices(sweep)), jobs, threads)
+    with executors.start(chosen, _runs_dir(sweep)) as executor:
+        unfinished = _run("tuning", sweep.tuning(), executor)
+        if any(outcome.status == "stopped" for outcome in unfinished):
+            raise UserError(
+                "runs of the tuning were stopped by others: give the same command again"
+            )
+        unfinished += _run("reporting", sweep.reporting(_choices(sweep)), executor)
     runs_dir = _runs_dir(sweep)
     problems = sorted({run.problem_id for run in sweep.tuning()})
     print(report.make(runs_dir, runs_dir.parent, problems))
@@ -60,12 +63,17 @@ def _fetch(sweep: Sweep) -> None:
             fetch(source, data_dir(cell.config))
 
 
-def _run(stage: str, runs: list[PlannedRun], jobs: int, threads: int) -> list[Outcome]:
+def _run(stage: str, runs: list[PlannedRun], executor: Executor) -> list[Outcome]:
     """Run what is not done of a stage, a line for each as it ends; return what has no record."""
     missing = _announce(stage, runs)
+    for group in plan.grouped(missing, executor.slots):
+        executor.submit(group)
     unfinished = []
-    with tqdm(total=len(missing), desc=stage, unit="run", disable=not missing) as bar:
-        for outcome in run_all(missing, min(jobs, len(missing)), threads):
+    with (
+        tqdm(total=len(missing), desc=stage, unit="run", disable=not missing) as bar,
+        executors.cancelled_by_signals(executor),
+    ):
+        for outcome in executor.results():
             line = f"{outcome.status:9} {outcome.run.label}: {outcome.detail}"
             bar.write(f"{line} ({outcome.seconds:.0f} s)", file=sys.stderr)
             bar.update()
@@ -105,19 +113,24 @@ def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     names = [word.removeprefix("sweep=") for word in words if "=" not in word or "sweep=" in word]
     if len(names) != 1:
         raise UserError(f"name one sweep: {(__doc__ or '').splitlines()[0].split(': ')[1]}")
-    options = dict(word.split("=", 1) for word in words if word.startswith(("jobs=", "dry_run=")))
-    rest = [w for w in words if "=" in w and not w.startswith(("jobs=", "dry_run=", "sweep="))]
+    ours = ("jobs=", "dry_run=", "executor=", "executor.")
+    options = dict(word.split("=", 1) for word in words if "=" in word and word.startswith(ours))
+    rest = [w for w in words if "=" in w and not w.startswith((*ours, "sweep="))]
     return names[0], options, rest
 
 
-def _whole(key: str, value: str | int) -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise UserError(f"{key}={value}: must be a whole number above 0")
-    return number
+def _executor(options: dict[str, str]) -> DictConfig:
+    """Return the settings of the executor that our options choose."""
+    words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
+    if "jobs" in options:
+        if not options["jobs"].isdecimal() or int(options["jobs"]) < 1:
+            raise UserError(f"jobs={options['jobs']}: must be a whole number above 0")
+        if options.get("executor", "local") != "local":
+            raise UserError(
+                f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
+            )
+        words.append(f"executor.workers={options['jobs']}")
+    return executors.settings(words)
 
 
 if __name__ == "__main__":
