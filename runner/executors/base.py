@@ -20,7 +20,8 @@ from tasks.errors import UserError
 logger = logging.getLogger(__name__)
 
 # Seconds that an engine waits for something to end, and between looks at runs that others hold.
-PATIENCE = 1.0
+PATIENCE = 0.2
+LOOK = 1.0
 
 
 class Engine(Protocol):
@@ -62,6 +63,7 @@ class Executor:
         self._under_way = 0
         self._stop_asked = False  # not yet passed on to the engine
         self._stopping = False
+        self._looked = 0.0  # when runs that others hold were last looked at
         self._said_busy = False
 
     def __enter__(self) -> "Executor":
@@ -155,6 +157,9 @@ class Executor:
 
     def _no_longer_busy(self) -> Iterator[Outcome]:
         """Yield what other processes have done; try what they have left."""
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
         busy, self._busy = self._busy, []
         for run in busy:
             if outcome := recorded(run, 0.0):

@@ -25,16 +25,17 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 
 class RayEngine:
-    """Tasks of Ray with the resources of the settings; Ray queues, places and retries them."""
+    """Tasks of Ray with the resources of the settings; Ray queues and places them."""
 
     def __init__(self, settings: DictConfig, runs_dir: Path) -> None:
         self._address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
         self._resources = {"CPU": settings.cpus, "GPU": settings.gpus}
         self._threads = max(1, int(settings.cpus))
         _connect(self._address, self._threads)
-        self._train = ray.remote(
-            num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=settings.retries
-        )(_train)
+        # The executor tries again what has no record; Ray would do so without end for want of memory.
+        self._train = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=0)(
+            _train
+        )
         self._training: dict[Any, Group] = {}
         if not self._places():
             wanted = f"executor.cpus={settings.cpus} and executor.gpus={settings.gpus}"

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -51,17 +51,17 @@ class SlurmEngine:
         jobs = self._submitit.map_array(GroupJob(), groups, threads)
         self._training = list(zip(jobs, groups, strict=True))
 
-    def ended(self) -> Iterator[tuple[Group, list[Outcome] | str]]:
+    def ended(self) -> list[tuple[Group, list[Outcome] | str]]:
         """Wait until it is time to look; with all its records there a group has ended."""
         time.sleep(self._settings.poll_seconds)
         if self._settings.cluster == "slurm":
             submitit.SlurmJob.watcher.update()  # left alone, it asks every ten minutes
-        training, self._training = self._training, []
-        for job, group in training:
-            if job.done() or all(run.done for run in group):
-                yield group, _end(job)
-            else:
-                self._training.append((job, group))
+        over, training = [], []
+        for job, group in self._training:
+            is_over = job.done() or all(run.done for run in group)
+            (over if is_over else training).append((job, group))
+        self._training = training
+        return [(group, _end(job)) for job, group in over]
 
     def stop(self) -> None:
         """Cancel the jobs: those that train get SIGTERM, and save their state."""
