@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class RayEngine:
         self._address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
         self._resources = {"CPU": settings.cpus, "GPU": settings.gpus}
         self._threads = max(1, int(settings.cpus))
+        if ":" in self._address:
+            _check_reachable(self._address)
         _connect(self._address, self._threads)
         # The executor tries again what has no record; Ray would do so without end for want of memory.
         self._train = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=0)(
@@ -88,6 +91,15 @@ class RayEngine:
             min(int(node.get(name, 0) / amount) for name, amount in wanted.items())
             for node in nodes
         )
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing listens; Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot reach the Ray cluster {address}: {error}") from error
 
 
 def _connect(address: str, threads: int) -> None:

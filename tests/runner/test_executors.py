@@ -245,7 +245,7 @@ def test_two_drivers_on_one_plan_share_the_runs_and_both_get_all_outcomes(tmp_pa
 def test_run_that_another_process_leaves_without_a_record_is_trained_here(tmp_path, caplog):
     run, *_ = tuning(tmp_path)
     run.folder.make()
-    lock = FileLock(run.folder.lock)
+    lock = FileLock(run.folder.lock, thread_local=False)  # another thread releases it
     lock.acquire()
     with (
         starter([], tmp_path)("executor.workers=1") as executor,
