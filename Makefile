@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 SWEEP ?= demo
+ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -38,10 +39,10 @@ lint: $(READY)  ## check style and types
 	$(RUN) -m mypy
 
 plan: $(READY)  ## show what a sweep would run, and its price: make plan SWEEP=lite
-	$(RUN) scripts/sweep.py $(SWEEP) --dry-run
+	$(RUN) scripts/sweep.py $(SWEEP) $(ARGS) --dry-run
 
-sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo (configs/sweep); goes on where it was stopped
-	$(RUN) scripts/sweep.py $(SWEEP)
+sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo ARGS="executor=ray"; goes on where it was stopped
+	$(RUN) scripts/sweep.py $(SWEEP) $(ARGS)
 
 status: $(READY)  ## show which runs are done, running or failed; of a plan: make status SWEEP=lite
 	$(RUN) scripts/status.py $(if $(filter-out file,$(origin SWEEP)),$(SWEEP))

@@ -41,23 +41,28 @@ RANGES = {
          "train.validation_examples", "train.eval_every", "train.image_size", "train.max_tokens",
          "opt.lr", "opt.reps_rel", "opt.init_eta", "opt.clip_norm", "threads", "eval_batch_size",
          "log_every", "checkpoint_seconds", "opt.steps", "opt.delta", "task.l2",
-         "task.dimension"),
+         "task.dimension", "executor.workers", "executor.gpu_share", "executor.cpus",
+         "executor.minutes", "executor.memory_gb", "executor.array_parallelism",
+         "executor.array_size", "executor.poll_seconds"),
         POSITIVE,
     ),
     **dict.fromkeys(
         ("seed", "workers", "train.averaging_gamma", "opt.weight_decay", "opt.eps",
-         "opt.momentum", "opt.warmup", "opt.lipschitz"),
+         "opt.momentum", "opt.warmup", "opt.lipschitz", "executor.gpus", "executor.retries",
+         "executor.timeouts", "executor.signal_seconds"),
         NOT_NEGATIVE,
     ),
 }  # fmt: skip
 WHOLE = {"threads", "train.train_examples", "train.test_examples", "train.max_tokens"}
 WHOLE |= {"train.image_size", "train.validation_examples", "opt.steps"}
+WHOLE |= {"executor.workers", "executor.gpus"}
 TEXTS = {
     "data_dir",
     "wandb.entity",
     "task.data.path",
     "task.source.data.path",
     "model.weights.path",
+    *(f"executor.{key}" for key in ("address", "partition", "account", "qos", "constraint")),
 }
 # What may be null although its default is not.
 NULLABLE = {"train.train_examples", "train.test_examples", "train.checkpoint"}
@@ -71,6 +76,7 @@ CHOICES = {
     "opt.schedule": ("constant", "cosine"),
     "device": ("auto", "cpu", "cuda"),
     "wandb.mode": ("offline", "online", "disabled"),
+    "executor.cluster": ("slurm", "local"),
 }
 
 
@@ -193,6 +199,19 @@ def runs_dir(config: DictConfig) -> Path:
     return (ROOT / Path(config.runs_dir).expanduser()).resolve()
 
 
+def check_value(key: str, value: Any, default: Any) -> None:
+    """Refuse a value of another type than its default's, or an impossible one."""
+    wanted = _type_error(key, value, default)
+    if wanted:
+        raise UserError(f"{key}={_shown(value)}: must be {wanted}")
+    if value is not None and key in CHOICES and value not in CHOICES[key]:
+        raise UserError(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
+    low = RANGES.get(key)
+    # Written so that nan is refused as well.
+    if value is not None and low and not (value > 0 if low == POSITIVE else value >= 0):
+        raise UserError(f"{key}={value}: {low}")
+
+
 def opt_changes(config: DictConfig) -> dict[str, Any]:
     """Return the optimizer's settings that are not its yaml's defaults."""
     default = _default_opt(tuple(_group_choices(config)), config.task.synthetic)
@@ -257,15 +276,7 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
         if fraction and type(value) is int:
             value = float(value)  # so that lr=1 and lr=1.0 are one run
             OmegaConf.update(config, key, value)
-        wanted = _type_error(key, value, default)
-        if wanted:
-            raise UserError(f"{key}={_shown(value)}: must be {wanted}")
-        if value is not None and key in CHOICES and value not in CHOICES[key]:
-            raise UserError(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
-        low = RANGES.get(key)
-        # Written so that nan is refused as well.
-        if value is not None and low and not (value > 0 if low == POSITIVE else value >= 0):
-            raise UserError(f"{key}={value}: {low}")
+        check_value(key, value, default)
     if config.opt.warmup > 1:
         raise UserError(f"opt.warmup={config.opt.warmup}: must be a part of the steps, at most 1")
 
@@ -285,12 +296,14 @@ def _type_error(key: str, value: Any, default: Any) -> str | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
-    if isinstance(default, int) or key in WHOLE:
+    if isinstance(default, int) or (key in WHOLE and not isinstance(default, float)):
         return None if whole else "a whole number"
     if isinstance(default, float) or key in RANGES:
         return None if whole or isinstance(value, float) else "a number"
     if isinstance(default, str) or key in TEXTS:
         return None if isinstance(value, str) else "a text"
+    if OmegaConf.is_list(default):
+        return None if OmegaConf.is_list(value) else "a list"
     return None
 
 

@@ -100,6 +100,11 @@ def _told(end: Mapping[str, Any] | BaseException) -> tuple[str, str]:
             return "stopped", cli.one_line(end)
         case BaseException():
             return "failed", cli.one_line(end)
-    scores, metric = end["results"]["validation"], end["settings"]["task"]["metric"]
+    return ended_as(end)
+
+
+def ended_as(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the status and the detail of the outcome that a record tells of."""
+    scores, metric = record["results"]["validation"], record["settings"]["task"]["metric"]
     # Validation, not test: who watches a sweep chooses.
-    return end["status"], f"validation {metric} {max(scores['last'], scores['averaged']):.3f}"
+    return record["status"], f"validation {metric} {max(scores['last'], scores['averaged']):.3f}"

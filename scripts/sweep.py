@@ -1,24 +1,27 @@
-"""Runs a sweep: python scripts/sweep.py demo [jobs=2] [--dry-run] [key=value ...]
+"""Runs a sweep: python scripts/sweep.py demo [executor=ray] [--dry-run] [key=value ...]
 
 A sweep is a yaml of configs/sweep, or of the path that is given. Every optimizer's grid is tuned
 on the tuning seed, settings are chosen by validation, and what was chosen is run on the reported
 seeds. What is done is not done again: a sweep that was stopped goes on with the same command.
---dry-run (or dry_run=true) only shows what would be run, and its price. key=value holds for every
-run (configs/config.yaml).
+--dry-run (or dry_run=true) only shows what would be run, and its price. executor=local, ray or
+slurm says what trains, executor.key= how (configs/executor); jobs= is short for executor.workers=.
+replicas= is how many runs of a small task may train together in a process; 1: each by itself.
+key=value holds for every run (configs/config.yaml).
 """
 
-import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from analysis import report
-from runner import cli, plan
+from runner import cli, executors, plan
 from runner.downloads import sources
+from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
-from runner.pool import run_all
 from runner.progress import SUCCESSES, Progress
 from runner.run import data_dir
 from runner.worker import Outcome
@@ -33,18 +36,19 @@ def main() -> int:
         return 0
     name, options, overrides = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *overrides])
-    jobs = _whole("jobs", options.get("jobs", os.cpu_count() or 1))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
     dry = options.get("dry_run", "false").lower() == "true"
-    _show_price(sweep, threads, jobs, dry)
+    _show_price(sweep, *executors.places(chosen), dry)
     if dry:
         return 0
     began = time.monotonic()
     _fetch(sweep)
-    unfinished = _run("tuning", sweep.tuning(), jobs, threads)
-    if any(outcome.status in ("busy", "stopped") for outcome in unfinished):
-        raise UserError("runs of the tuning are under way elsewhere: give the same command later")
-    unfinished += _run("reporting", sweep.reporting(_choices(sweep)), jobs, threads)
+    with executors.start(chosen, _runs_dir(sweep)) as executor:
+        unfinished = _run("tuning", sweep.tuning(), executor, largest)
+        if any(outcome.status == "stopped" for outcome in unfinished):
+            line = "runs of the tuning were stopped by others: give the same command again"
+            raise UserError(line)
+        unfinished += _run("reporting", sweep.reporting(_choices(sweep)), executor, largest)
     runs_dir = _runs_dir(sweep)
     problems = sorted({run.problem_id for run in sweep.tuning()})
     print(report.make(runs_dir, runs_dir.parent, problems))
@@ -62,12 +66,14 @@ def _fetch(sweep: Sweep) -> None:
             fetch(source, data_dir(cell.config))
 
 
-def _run(stage: str, runs: list[PlannedRun], jobs: int, threads: int) -> list[Outcome]:
+def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -> list[Outcome]:
     """Run what is not done of a stage and show how it goes; return what has no record."""
     missing = [run for run in runs if not run.done]
+    for group in plan.grouped(missing, executor.slots, largest):
+        executor.submit(group)
     unfinished = []
-    with Progress(stage, runs) as progress:
-        for outcome in run_all(missing, min(jobs, len(missing)), threads):
+    with executors.cancelled_by_signals(executor), Progress(stage, runs) as progress:
+        for outcome in executor.results():
             progress.tell(outcome)
             if outcome.status not in SUCCESSES:
                 unfinished.append(outcome)
@@ -104,19 +110,29 @@ def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     names = [word.removeprefix("sweep=") for word in words if "=" not in word or "sweep=" in word]
     if len(names) != 1:
         raise UserError(f"name one sweep: {(__doc__ or '').splitlines()[0].split(': ')[1]}")
-    options = dict(word.split("=", 1) for word in words if word.startswith(("jobs=", "dry_run=")))
-    rest = [w for w in words if "=" in w and not w.startswith(("jobs=", "dry_run=", "sweep="))]
+    ours = ("jobs=", "replicas=", "dry_run=", "executor=", "executor.")
+    options = dict(word.split("=", 1) for word in words if "=" in word and word.startswith(ours))
+    rest = [w for w in words if "=" in w and not w.startswith((*ours, "sweep="))]
     return names[0], options, rest
 
 
-def _whole(key: str, value: str | int) -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
+def _executor(options: dict[str, str]) -> DictConfig:
+    """Return the settings of the executor that our options choose."""
+    words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
+    if "jobs" in options:
+        if options.get("executor", "local") != "local":
+            raise UserError(
+                f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
+            )
+        words.append(f"executor.workers={_whole('jobs', options, 1)}")
+    return executors.settings(words)
+
+
+def _whole(key: str, options: Mapping[str, str], default: int) -> int:
+    value = options.get(key, str(default))
+    if not value.isdecimal() or int(value) < 1:
         raise UserError(f"{key}={value}: must be a whole number above 0")
-    return number
+    return int(value)
 
 
 if __name__ == "__main__":

@@ -343,6 +343,14 @@ def test_multirun_goes_through_hydra(finish, tmp_path):
     assert len(list(tmp_path.glob("*/*/record.json"))) == 4
 
 
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_multirun_goes_through_other_launchers(finish, tmp_path, launcher):
+    words = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}/.multirun"]
+    status, _, errors = finish("task=probe_cifar", "-m", *words, "opt=dog,ldog")
+    assert status == 0, errors
+    assert len(list(tmp_path.glob("probe_cifar/*/record.json"))) == 2
+
+
 def test_trouble_with_the_step_size_is_in_the_record_and_shown(made_up, fake_wandb):
     _, mirror = fake_wandb
     record = running.run(made_up("task=cifar", "opt=dog", "opt.init_eta=2e3", "wandb.mode=offline"))

@@ -1,6 +1,5 @@
-"""Sweeps: planned, run by a pool that survives its workers, and never done twice."""
+"""Sweeps: planned, run by worker processes, and never done twice."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from conftest import QUIET, ROOT
 from omegaconf import OmegaConf
 
 from runner import config, plan
-from runner.pool import run_all
+from runner.run import run as train
+from runner.worker import work
 from tasks.errors import UserError
 
 SWEEP = {
@@ -146,40 +146,6 @@ def running(pid):
         return False
 
 
-def test_pool_yields_each_outcome_and_a_failure_does_not_stop_the_rest(sweeps, tmp_path):
-    runs = load(sweeps(SWEEP), tmp_path).tuning()
-    # A checkpoint that is damaged: bad input of one run alone.
-    runs[0].folder.make()
-    runs[0].folder.checkpoint.write_bytes(b"damaged")
-    outcomes = {outcome.run.label: outcome for outcome in run_all(runs, jobs=2, threads=1)}
-    assert (
-        outcomes[runs[0].label].status == "failed" and "damaged" in outcomes[runs[0].label].detail
-    )
-    assert [outcomes[run.label].status for run in runs[1:]] == ["finished", "finished"]
-    assert not runs[0].done and runs[1].done
-
-
-def test_worker_that_is_killed_takes_one_run_with_it(sweeps, tmp_path):
-    runs = load(sweeps(SWEEP), tmp_path, "train.steps=3000").tuning()
-    outcomes = []
-    for outcome in run_all(runs, jobs=1, threads=1):
-        outcomes.append(outcome)
-        if len(outcomes) == 1:
-            kill_the_worker(runs[1])
-    assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
-    assert "worker process died" in outcomes[1].detail
-
-
-def kill_the_worker(run):
-    """Kill the child that trains this run, once it does."""
-    import multiprocessing
-
-    while not run.folder.metrics.exists():
-        time.sleep(0.01)
-    for child in multiprocessing.active_children():
-        os.kill(child.pid, signal.SIGKILL)
-
-
 def sweep_command(tmp_path, *words):
     """A sweep as a process, its results under tmp_path."""
     command = [sys.executable, "scripts/sweep.py", *words, "jobs=2", "wandb.mode=disabled"]
@@ -242,6 +208,12 @@ def test_dry_run_shows_the_price_and_starts_nothing(tmp_path, words):
     [
         (["dmo"], "no sweep=dmo: did you mean demo"),
         (["demo", "jobs=0"], "jobs=0: must be a whole number above 0"),
+        (["demo", "jobs=2", "executor=ray"], "jobs= is for executor=local"),
+        (["demo", "executor=slum"], "no executor=slum: did you mean slurm"),
+        (
+            ["demo", "executor=ray", "executor.cpu=2"],
+            "executor=ray has no key cpu: did you mean cpus",
+        ),
         ([], "name one sweep"),
     ],
 )
@@ -257,8 +229,8 @@ def test_bad_input_is_one_line_and_status_2(words, message):
 def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path, of_plan):
     words = [sweeps(SWEEP), *QUIET] if of_plan else []
     runs = load(sweeps(SWEEP), tmp_path).tuning()
-    for _ in run_all(runs[:2], jobs=1, threads=1):
-        pass
+    for run in runs[:2]:
+        train(run.config)
     runs[2].folder.make()
     done = subprocess.run(
         [sys.executable, "scripts/status.py", *words, f"runs_dir={tmp_path}/runs"],
@@ -280,7 +252,7 @@ def test_damaged_record_is_trained_anew_by_the_sweep(sweeps, tmp_path):
     run.folder.make()
     run.folder.record.write_text('{"status": "fin')
     assert not run.done
-    (outcome,) = run_all([run], jobs=1, threads=1)
+    (outcome,) = work((run,), threads=1)
     assert outcome.status == "finished" and run.done
     assert "record.json is damaged" in run.folder.log.read_text()
 
