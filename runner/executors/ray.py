@@ -35,7 +35,7 @@ class RayEngine:
         if ":" in self._address:
             _check_reachable(self._address)
         _connect(self._address, self._threads)
-        # The executor tries again what has no record; Ray would do so without end for want of memory.
+        # The executor tries again what has no record; Ray would do so for ever for want of memory.
         self._train = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=0)(
             _train
         )
