@@ -56,7 +56,8 @@ class SlurmEngine:
         time.sleep(self._settings.poll_seconds)
         if self._settings.cluster == "slurm":
             submitit.SlurmJob.watcher.update()  # left alone, it asks every ten minutes
-        over, training = [], []
+        over: list[tuple[Any, Group]] = []
+        training: list[tuple[Any, Group]] = []
         for job, group in self._training:
             is_over = job.done() or all(run.done for run in group)
             (over if is_over else training).append((job, group))
