@@ -74,7 +74,9 @@ def cluster():
 
     head = {"num_cpus": 0, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(num_cpus=1)
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
     yield cluster
     cluster.shutdown()
 
@@ -367,10 +369,7 @@ def test_slurm_job_whose_time_is_up_saves_and_is_queued_again(
         ended = outcomes(executor, (run,))
     assert ended[run.run_id].status == "finished"
     assert content(run) == undisturbed[run.run_id] and sessions(run) == 2
-    log = (
-        next(tmp_path.glob("runs/.slurm/*.err")).read_text()
-        + next(tmp_path.glob("runs/.slurm/*.out")).read_text()
-    )
+    (log,) = (path.read_text() for path in slurm.glob("*.out"))
     assert "Requeued job" in log
 
 
@@ -383,16 +382,21 @@ def test_ray_node_that_is_killed_takes_no_run_with_it(cluster, tmp_path, undistu
     run, *_ = tuning(tmp_path, *LONG)
     other, *_ = tuning(tmp_path)
     words = ["executor=ray", f"executor.address={cluster.address}"]
-    first, *_ = [node for node in cluster.list_all_nodes() if node != cluster.head_node]
 
-    def change_nodes():
-        cluster.add_node(num_cpus=1, wait=True)
-        cluster.remove_node(first, allow_graceful=False)
+    def kill_its_node():
+        parent = int(Path(f"/proc/{trainer(run)}/stat").read_text().rpartition(")")[2].split()[1])
+        (node,) = (
+            node
+            for node in cluster.worker_nodes
+            if parent == node.all_processes["raylet"][0].process.pid
+        )
+        cluster.remove_node(node, allow_graceful=False)
 
     with (
         starter(words, tmp_path)() as executor,
-        When(run.folder.checkpoint.exists, change_nodes),
+        When(run.folder.checkpoint.exists, kill_its_node),
     ):
+        assert executor.slots == 2
         ended = outcomes(executor, (run,), (other,))
     assert {outcome.status for outcome in ended.values()} == {"finished"}
     assert content(run) == undisturbed[run.run_id] and sessions(run) == 2
