@@ -43,7 +43,10 @@ def main() -> int:
         return 0
     began = time.monotonic()
     _fetch(sweep)
-    with executors.start(chosen, _runs_dir(sweep)) as executor:
+    with (
+        executors.start(chosen, _runs_dir(sweep)) as executor,
+        executors.cancelled_by_signals(executor),
+    ):
         unfinished = _run("tuning", sweep.tuning(), executor, largest)
         if any(outcome.status == "stopped" for outcome in unfinished):
             line = "runs of the tuning were stopped by others: give the same command again"
@@ -72,7 +75,7 @@ def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -
     for group in plan.grouped(missing, executor.slots, largest):
         executor.submit(group)
     unfinished = []
-    with executors.cancelled_by_signals(executor), Progress(stage, runs) as progress:
+    with Progress(stage, runs) as progress:
         for outcome in executor.results():
             progress.tell(outcome)
             if outcome.status not in SUCCESSES:
