@@ -24,9 +24,9 @@ class Stack:
     The trainings' own networks and averages become views of it, so that whoever has a training
     sees its weights as they are; only what an averager counts comes back by :meth:`part`.
 
-    Gradients are computed for all networks at once, by ``torch.func.vmap``, if that gives, bit for
-    bit, what one network after another gives (tried on the first batch, with other weights); else
-    one after another. One product of matrices for all may be summed in another order than many.
+    Losses and gradients are computed for all networks at once, by ``torch.func.vmap``, if that
+    gives, bit for bit, what one network after another gives (tried on the first batch, with other
+    weights); else one after another. One product for all may be summed otherwise than many.
     """
 
     def __init__(self, task: Task, trainings: Sequence[Training], device: torch.device) -> None:
@@ -88,7 +88,7 @@ class Stack:
         return torch.stack(finite)
 
     def _agree(self, inputs: Any, targets: Tensor) -> bool:
-        """Whether both ways give the same gradients, seen at weights that are not zero."""
+        """Whether both ways give the same bits, seen at weights that are not zero."""
         generator = torch.Generator().manual_seed(0)
         before = {name: p.detach().clone() for name, p in self.parameters.items()}
         with torch.no_grad():
@@ -96,9 +96,9 @@ class Stack:
                 p.copy_(torch.randn(p.shape, dtype=p.dtype, generator=generator))
         try:
             self._backward_one_by_one(inputs, targets)
-            alone = self._gradients()
+            alone = self._computed()
             self._backward_at_once(inputs, targets)
-            return all(_same(a, b) for a, b in zip(alone, self._gradients(), strict=True))
+            return all(_same(a, b) for a, b in zip(alone, self._computed(), strict=True))
         except RuntimeError:  # torch has no vmap of what the task computes
             return False
         finally:
@@ -106,8 +106,9 @@ class Stack:
                 for name, p in self.parameters.items():
                     p.copy_(before[name])
 
-    def _gradients(self) -> list[Tensor | None]:
-        return [p.grad for network in self.networks for p in network.parameters()]
+    def _computed(self) -> list[Tensor | None]:
+        gradients = [p.grad for network in self.networks for p in network.parameters()]
+        return [self.losses, *gradients]
 
 
 class SharedOptimizer:

@@ -46,13 +46,8 @@ def ends(runs):
     found = {}
     for run in runs:
         record = json.loads(run.folder.record.read_text())
-        lines = [json.loads(line) for line in run.folder.metrics.read_text().splitlines()]
-        # The mean of a batch's losses is summed in another order; its gradient is not.
-        losses = [line.pop("loss") for line in lines if "loss" in line]
-        losses.append(record["results"].pop("train_loss"))
-        for name in ("measured", "code"):
-            record.pop(name)
-        found[run.run_id] = record, lines, losses
+        record = {name: record[name] for name in record if name not in ("measured", "code")}
+        found[run.run_id] = record, run.folder.metrics.read_text()
     return found
 
 
@@ -60,11 +55,7 @@ def assert_equal(runs, others):
     these, those = ends(runs), ends(others)
     assert these.keys() == those.keys()
     for name in these:
-        (record, lines, losses), (its_record, its_lines, its_losses) = these[name], those[name]
-        assert record == its_record, name
-        assert lines == its_lines, name
-        assert losses[:-1] == pytest.approx(its_losses[:-1], rel=1e-6, nan_ok=True), name
-        assert (losses[-1] is None) == (record["status"] == "diverged")
+        assert these[name] == those[name], name
 
 
 @pytest.mark.parametrize(
