@@ -66,16 +66,22 @@ class Replica:
 
 
 def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
-    """Train the runs of these configurations of one task; yield each one's place and end.
+    """Train the runs of these configurations of one problem; yield each one's place and end.
 
     What is raised is no single run's fault: each may then be tried alone, and goes on from its
     checkpoint.
+
+    Raises:
+        ValueError: if they differ in more than optimizer and seed.
     """
+    asked = [Job.of(config) for config in configs]
+    if len({configuration.problem_id(job.settings) for job in asked}) > 1:
+        raise ValueError("replicas are runs of one problem")
     device, facts = set_up(configs[0])
     threads = torch.get_num_threads()
     with ExitStack() as locks:
         jobs: dict[int, Job] = {}
-        for place, job in enumerate(map(Job.of, configs)):
+        for place, job in enumerate(asked):
             try:
                 record = job.folder.result()
                 if record is None:

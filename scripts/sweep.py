@@ -43,7 +43,10 @@ def main() -> int:
         return 0
     began = time.monotonic()
     _fetch(sweep)
-    with executors.start(chosen, _runs_dir(sweep)) as executor:
+    with (
+        executors.start(chosen, _runs_dir(sweep)) as executor,
+        executors.cancelled_by_signals(executor),
+    ):
         unfinished = _run("tuning", sweep.tuning(), executor, largest)
         if any(outcome.status == "stopped" for outcome in unfinished):
             line = "runs of the tuning were stopped by others: give the same command again"
@@ -77,7 +80,7 @@ def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -
         executor.submit(group)
     unfinished = []
     full = ""
-    with executors.cancelled_by_signals(executor), Progress(stage, runs) as progress:
+    with Progress(stage, runs) as progress:
         for outcome in executor.results():
             if outcome.status == "full":  # for all others, too
                 full = outcome.detail

@@ -89,8 +89,9 @@ class Executor:
         return self._engine.slots
 
     def submit(self, group: Group) -> None:
-        """Have a group of runs trained."""
-        self._waiting.append(group)
+        """Have a group of runs trained, unless all was cancelled."""
+        if not self._stopping:
+            self._waiting.append(group)
 
     def cancel(self) -> None:
         """Begin nothing new, and let what trains save its state; safe in a signal handler."""
@@ -207,5 +208,5 @@ def cancelled_by_signals(executor: Executor) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
+        if came:  # whatever else there is to say of work that was cut short
+            raise KeyboardInterrupt

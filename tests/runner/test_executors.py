@@ -175,13 +175,13 @@ def test_all_runs_get_the_records_of_plain_runs_and_one_that_fails_stops_no_othe
     start, tmp_path, undisturbed
 ):
     runs = tuning(tmp_path)
-    # A checkpoint that is damaged: bad input of one run alone.
-    runs[0].folder.make()
-    runs[0].folder.checkpoint.write_bytes(b"damaged")
+    # A file where one run's folder should be.
+    runs[0].folder.path.parent.mkdir(parents=True)
+    runs[0].folder.path.touch()
     with start() as executor:
         ended = outcomes(executor, runs[:1], runs[1:])
     assert ended[runs[0].run_id].status == "failed"
-    assert "damaged" in ended[runs[0].run_id].detail and not runs[0].done
+    assert "cannot write to" in ended[runs[0].run_id].detail and not runs[0].done
     for run in runs[1:]:
         assert ended[run.run_id].status == "finished"
         assert ended[run.run_id].detail.startswith("validation accuracy")

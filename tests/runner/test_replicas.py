@@ -132,6 +132,7 @@ def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(tmp_path, m
 
 def test_one_that_another_process_has_is_left_to_it(tmp_path):
     runs = planned(tmp_path, grids={"sgd": {"lr": [0.1, 1.0]}})
+    runs[0].folder.make()
     with runs[0].folder.lock:
         outcomes = work(tuple(runs), 1)
     statuses = {outcome.run.run_id: outcome.status for outcome in outcomes}
