@@ -3,9 +3,11 @@
 What a sweep of replicas comes to undisturbed is the reference of all these tests.
 """
 
+import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,11 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
+from analysis import status
+from runner import plan
+from runner.lock import RunLock
+from runner.worker import work
+
 # For how long processes are killed at random.
 KILL_SECONDS = float(os.environ.get("DOG_BENCH_KILL_SECONDS", "20"))
 
@@ -30,9 +37,9 @@ PART = {
     "overrides": ["protocol=smoke", "train.steps=400"],
     "grids": {"sgd": {"lr": [0.1, 1.0, 1e38]}},  # the last one diverges
 }
-# A run each by itself, besides the replicas.
-SINGLE = {**PART, "tasks": ["logistic_wine"], "optimizers": ["dog"], "grids": {}}
-SINGLE["overrides"] = [*PART["overrides"], "task.replicas=false"]
+# Of this problem there is one run in each stage, which trains alone.
+SINGLE = {**PART, "tasks": ["logistic_wine"], "optimizers": ["dog"], "seeds": [0], "grids": {}}
+SINGLE["overrides"] = [*PART["overrides"], "train.batch_size=16"]
 SWEEP = {"parts": [PART, SINGLE]}
 
 pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(600 + 10 * KILL_SECONDS)]
@@ -84,12 +91,13 @@ class Results:
         return {path.parent.name: path for path in sorted(self.runs.glob(f"*/*/{name}"))}
 
     def look(self):
-        """See that no record that was there has been written again."""
-        for name, path in self.files("record.json").items():
+        """See that no record that was there is gone, or has been written again."""
+        found = self.files("record.json")
+        assert found.keys() >= self.first_seen.keys(), "a record was lost"
+        for name, path in found.items():
             facts = path.stat()
             written = facts.st_ino, facts.st_mtime_ns
             assert self.first_seen.setdefault(name, written) == written, f"{name} was trained again"
-        assert len(self.files("record.json")) == len(self.first_seen), "a record was lost"
 
     def processes(self):
         """The processes of all these sweeps that are there still."""
@@ -276,7 +284,146 @@ def test_full_disk_ends_the_sweep_with_one_line_and_more_room_lets_it_go_on(refe
     )  # fmt: skip
     *refused, last = done.stdout.split()
     assert last == "0" and refused, (done.stdout, done.stderr)
-    for number, status in enumerate(refused, 1):
+    for number, ended in enumerate(refused, 1):
         errors = (copies.folder / f"errors{number}").read_text()
-        assert status == "2" and "Traceback" not in errors, errors
+        assert ended == "2" and "Traceback" not in errors, errors
         assert len([line for line in errors.splitlines() if "is full: free" in line]) == 1, errors
+
+
+def replicas(folder):
+    """A group of the sweep, to be trained in this process."""
+    results = Results(folder)
+    words = ["wandb.mode=disabled", "progress=false", "checkpoint_seconds=0.05"]
+    planned = plan.load(f"{folder}/sweep.yaml", [*words, f"runs_dir={results.runs}"]).tuning()
+    return results, tuple(run for run in planned if run.problem_id == planned[0].problem_id)
+
+
+@pytest.mark.parametrize("room", [0, 1, 9, "no log"])
+def test_every_run_of_a_group_tells_of_a_full_disk(reference, tmp_path, monkeypatch, room):
+    results, group = replicas(tmp_path)
+    calls, whole = count(), Path.open
+
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fsync(_):
+        return next(calls) < room or no_space()
+
+    def opened(path, *arguments, **options):
+        return no_space() if path.name == "log.txt" else whole(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        if room == "no log":
+            patch.setattr(Path, "open", opened)
+        else:
+            patch.setattr(os, "fsync", fsync)
+        outcomes = work(group, 1)
+    assert sorted(outcome.run.run_id for outcome in outcomes) == sorted(r.run_id for r in group)
+    assert {outcome.status for outcome in outcomes} == {"full"}
+    assert all("is full: free some space" in outcome.detail for outcome in outcomes)
+    assert not results.files("record.json") and not list(tmp_path.glob("runs/*/*/.*"))
+    assert {outcome.status for outcome in work(group, 1)} == {"finished", "diverged"}
+    assert_equal(results, reference, [run.run_id for run in group])
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory):
+    """A sweep that was stopped: what tunes has its records, what is reported is on its way."""
+    results = Results(tmp_path_factory.mktemp("half"))
+    driver = results.stop_when(
+        lambda: len(results.files("record.json")) >= 9 and results.files("checkpoint.pt")
+    )
+    _, errors = driver.communicate()
+    assert driver.returncode == 130, errors
+    results.look()
+    assert results.files("checkpoint.pt")
+    return results
+
+
+def copied(results, folder):
+    """The same half of a sweep, to go on with."""
+    shutil.copytree(results.folder, folder, dirs_exist_ok=True)
+    copy = Results(folder)
+    copy.look()
+    return copy
+
+
+def test_damaged_files_of_odd_times_cost_a_line_each_and_the_sweep_goes_on(
+    reference, half_done, tmp_path
+):
+    results = copied(half_done, tmp_path)
+    damages = [lambda whole: whole[:-100], lambda _: b"", lambda whole: bytes(len(whole)), flipped]
+    damaged = []
+    for name in ("record.json", "checkpoint.pt"):
+        paths = list(results.files(name).values())
+        # Of those that train together and of the one that does not.
+        for path, damage in zip(paths[::2], damages * len(paths), strict=False):
+            path.write_bytes(damage(path.read_bytes()))
+            damaged.append(path)
+            results.first_seen.pop(path.parent.name, None)
+    hours = random.Random(1)
+    for path in [*results.runs.glob("*/*/*"), *results.runs.glob("*/*")]:
+        moment = time.time() + 3600 * hours.choice([-5, 5])
+        os.utime(path, (moment, moment))
+    untouched = copied(results, tmp_path / "copy")
+    status, _, errors = results.finish()
+    assert status == 0 and "Traceback" not in errors, errors
+    for path in damaged:
+        log = path.with_name("log.txt").read_text()
+        assert log.count(f"{path.name} is damaged") == 1 == log.count("\n"), log
+        assert path.with_name(f"{path.name}.damaged").exists()
+    assert_equal(results, reference)
+    assert untouched.first_seen
+
+
+def flipped(whole):
+    """One byte in the middle is another."""
+    middle = len(whole) // 2
+    return whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :]
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_status_of_files_from_hours_ahead_or_behind_has_no_negative_times(
+    half_done, tmp_path, hours
+):
+    results = copied(half_done, tmp_path)
+    moment = time.time() + 3600 * hours
+    for number, path in enumerate(sorted(results.runs.glob("*/*/*"))):
+        if number % 2:
+            os.utime(path, (moment, moment))
+    going_on = next(iter(results.files("checkpoint.pt").values())).parent
+    sweep = plan.load(f"{tmp_path}/sweep.yaml", [f"runs_dir={results.runs}"])
+    stages = {"tuning": sweep.tuning(), "reporting": sweep.reporting({})}
+    with RunLock(going_on / "owner"):
+        texts = [status.of_folder(results.runs)]
+        texts.append(status.of_plan(stages, results.runs, lambda: "unknown"))
+    for text in texts:
+        assert "running" in text and not re.search(r"(?<![\d.e])-\d", text), text
+
+
+def test_sweep_that_is_edited_half_way_trains_only_what_is_new(reference, half_done, tmp_path):
+    results = copied(half_done, tmp_path)
+    begun = set(results.files("checkpoint.pt"))
+    grids = {"sgd": {"lr": [1.0, 3.0, 1e38]}, "adam": {"lr": [0.01]}}
+    new = {"optimizers": ["dog", "sgd", "adam"], "seeds": [1, 2], "grids": grids}
+    results.write({"parts": [{**PART, **new}]})
+    ended, output, errors = results.finish()
+    assert ended == 0, errors
+    results.look()  # what was finished was not trained again
+    assert "| Adam " in output
+    sweep = plan.load(f"{tmp_path}/sweep.yaml", [f"runs_dir={results.runs}"])
+    names = {run.run_id for run in [*sweep.tuning(), *sweep.reporting({})]}
+    ours, its = results.files("record.json"), reference.files("record.json")
+    assert names <= set(ours)
+    # The seed that is gone, and the run by itself: begun, and left as they were.
+    assert set(results.files("checkpoint.pt")) == begun - set(ours) != set()
+    shared = set(ours) & set(its)
+    went_on = [name for name in shared if sessions(ours[name]) == 2]
+    assert went_on and set(went_on) <= begun
+    for name in shared:
+        assert content(ours[name].parent)[:2] == content(its[name].parent)[:2]
+
+
+def sessions(record):
+    """How often a run was started."""
+    return json.loads(record.read_text())["measured"]["sessions"]
