@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from runner.errors import Busy, Crash, Stopped
 from tasks.errors import UserError
+from tasks.storage import FULL
 
 CRASHED, BAD_INPUT, BUSY = 1, 2, 3
 
@@ -30,6 +31,9 @@ def main(command: Callable[[], int | None]) -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in FULL:
+            line = "error: the disk is full: free some space and give the same command again"
+            sys.exit(_say(line, BAD_INPUT))
         hint = "" if debug else " (debug=true shows where)"
         status = _say(f"error: {type(error).__name__}: {one_line(error)}{hint}", CRASHED)
     sys.stdout.flush()

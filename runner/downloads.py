@@ -63,7 +63,7 @@ def _blocks(config: DictConfig) -> dict["Kind", Any]:
         return {}
     data = config.task.get("data") or config.task.get("source", {}).get("data", {})
     blocks: dict[Kind, Any] = {"dataset": data, "model": config.model.get("weights", {})}
-    return {kind: block for kind, block in blocks.items() if not block.get("path")}
+    return {kind: block for kind, block in blocks.items() if block and not block.get("path")}
 
 
 def _archives(blocks: Iterable[Any]) -> list[Source]:

@@ -1,5 +1,9 @@
 """How a run can end other than with a record. (Bad input is tasks.errors.UserError.)"""
 
+from pathlib import Path
+
+from tasks.errors import UserError
+
 
 class Stopped(Exception):  # noqa: N818  (no error: the run goes on when it is started again)
     """SIGINT or SIGTERM came; the state is saved."""
@@ -11,6 +15,16 @@ class Stopped(Exception):  # noqa: N818  (no error: the run goes on when it is s
 
 class Busy(Exception):  # noqa: N818
     """Another process trains this run."""
+
+
+class DiskFull(UserError):  # noqa: N818
+    """There is no room left for a run's files."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"the disk that holds {folder} is full: free some space and run the same command "
+            "again; it goes on from its last checkpoint"
+        )
 
 
 class Crash(Exception):  # noqa: N818

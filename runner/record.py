@@ -5,13 +5,15 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from runner.errors import DiskFull
 from runner.lock import RunLock
 from tasks.errors import UserError
+from tasks.storage import FULL
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +36,10 @@ class RunFolder:
     def make(self) -> None:
         """Create the folder, or say why that cannot be."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            with self.full_disk_said():
+                self.path.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=self.path):
+                    pass
         except OSError as error:
             raise UserError(
                 f"cannot write to {self.path} ({error.strerror}): choose another folder with "
@@ -55,6 +58,39 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
         if self.record.exists() and self.read_record() is None:
             put_aside(self.record)
+
+    @contextmanager
+    def full_disk_said(self) -> Iterator[None]:
+        """Turn a full disk into a line of advice."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise DiskFull(self.path) from error
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Let what is logged go to the run's log, too, which is made when there is something."""
+        handler = logging.FileHandler(self.log, delay=True)
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            handler.close()
+
+    def result(self) -> dict[str, Any] | None:
+        """Return what :meth:`read_record` does; a checkpoint beside a record is removed.
+
+        Who wrote the record has removed it, unless he was killed in between.
+        """
+        record = self.read_record()
+        if record is not None:
+            with suppress(OSError):  # others' results may be read-only
+                self.checkpoint.unlink(missing_ok=True)
+        return record
 
     def read_record(self) -> dict[str, Any] | None:
         """Return the finished run's record, or None if there is none, or none that is whole."""

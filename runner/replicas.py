@@ -83,11 +83,12 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
         jobs: dict[int, Job] = {}
         for place, job in enumerate(asked):
             try:
-                record = job.folder.read_record()
+                record = job.folder.result()
                 if record is None:
                     job.folder.make()
                     locks.enter_context(job.folder.lock)
-                    job.folder.tidy()
+                    with job.folder.logged():
+                        job.folder.tidy()
                     record = job.folder.read_record()
             except (Busy, UserError) as error:
                 yield place, error
@@ -105,7 +106,7 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
         for place, job in jobs.items():
             torch.set_num_threads(threads)
             try:
-                with explained(job):
+                with explained(job), job.folder.logged():
                     replica = Replica(place, job, begin(job, task, device), origin(job, facts))
             except (UserError, Crash) as error:
                 yield place, error

@@ -66,7 +66,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         Crash: for anything else.
     """
     job = Job.of(config)
-    record = job.folder.read_record()
+    record = job.folder.result()
     if record is not None:
         return record
     job.folder.make()
@@ -329,23 +329,9 @@ def _device(name: str) -> "torch.device":
 
 
 @contextmanager
-def _full_disk_said(folder: RunFolder) -> Iterator[None]:
-    """Turn a full disk into a line of advice."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise UserError(
-            f"the disk that holds {folder.path} is full: free some space and run the same "
-            "command again; it goes on from its last checkpoint"
-        ) from error
-
-
-@contextmanager
 def explained(job: Job) -> Iterator[None]:
     """Turn a full disk into a line of advice, and a crash into failure.json and log.txt."""
-    with _full_disk_said(job.folder), _crash_told(job):
+    with job.folder.full_disk_said(), _crash_told(job):
         yield
 
 

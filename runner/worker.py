@@ -18,7 +18,7 @@ class Outcome:
     """How a planned run ended."""
 
     run: PlannedRun
-    status: str  # finished | diverged | failed | busy | stopped
+    status: str  # finished | diverged | failed | busy | stopped | full (the disk is)
     detail: str  # the score, or what went wrong
     seconds: float
 
@@ -49,6 +49,7 @@ def work(group: Group, threads: int) -> list[Outcome]:
 
 def _together(group: Group) -> list[Outcome]:
     """Train runs as replicas; return the outcomes of those that came to an end so."""
+    from runner.errors import DiskFull
     from runner.replicas import run_together
     from tasks.errors import UserError
 
@@ -56,8 +57,9 @@ def _together(group: Group) -> list[Outcome]:
     began = time.monotonic()
     with suppress(UserError), _logged(group[0]):  # alone, each will say what is wrong
         try:
-            ends |= run_together([run.config for run in group])
-        except KeyboardInterrupt as error:
+            with group[0].folder.full_disk_said():
+                ends |= run_together([run.config for run in group])
+        except (DiskFull, KeyboardInterrupt) as error:
             ends = dict.fromkeys(range(len(group)), error) | ends
         except Exception:  # no single run's fault; which it comes from will show, and is not lost
             traceback.print_exc()
@@ -73,7 +75,7 @@ def _alone(run: PlannedRun) -> Outcome:
     began = time.monotonic()
     end: Mapping[str, Any] | BaseException
     try:
-        with _logged(run):
+        with _logged(run), run.folder.logged():
             end = train(run.config)
     except (UserError, Busy, Stopped, Crash, KeyboardInterrupt) as error:
         end = error
@@ -83,21 +85,29 @@ def _alone(run: PlannedRun) -> Outcome:
 @contextmanager
 def _logged(run: PlannedRun) -> Iterator[None]:
     """Let what is printed go to the run's log."""
-    run.folder.make()
-    with run.folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
+    folder = run.folder
+    folder.make()
+    with (
+        folder.full_disk_said(),
+        folder.log.open("a") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
         yield
 
 
 def _told(end: Mapping[str, Any] | BaseException) -> tuple[str, str]:
     """Return the status and detail of a record, or of what there is in place of one."""
     from runner import cli
-    from runner.errors import Busy, Stopped
+    from runner.errors import Busy, DiskFull, Stopped
 
     match end:
         case Busy():
             return "busy", cli.one_line(end)
         case Stopped() | KeyboardInterrupt():
             return "stopped", cli.one_line(end)
+        case DiskFull():
+            return "full", cli.one_line(end)
         case BaseException():
             return "failed", cli.one_line(end)
     return ended_as(end)

@@ -70,16 +70,27 @@ def _fetch(sweep: Sweep) -> None:
 
 
 def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -> list[Outcome]:
-    """Run what is not done of a stage and show how it goes; return what has no record."""
-    missing = [run for run in runs if not run.done]
+    """Run what is not done of a stage and show how it goes; return what has no record.
+
+    Raises:
+        UserError: where the disk is full, once all that trained has ended.
+    """
+    missing = [run for run in runs if run.folder.result() is None]
     for group in plan.grouped(missing, executor.slots, largest):
         executor.submit(group)
     unfinished = []
+    full = ""
     with Progress(stage, runs) as progress:
         for outcome in executor.results():
+            if outcome.status == "full":  # for all others, too
+                full = outcome.detail
+                executor.cancel()
+                continue
             progress.tell(outcome)
             if outcome.status not in SUCCESSES:
                 unfinished.append(outcome)
+    if full:
+        raise UserError(full)
     return unfinished
 
 

@@ -179,7 +179,7 @@ class Executor:
 
 def recorded(run: PlannedRun, seconds: float) -> Outcome | None:
     """Return the outcome that a run's record tells of; None if there is no sound one."""
-    record = run.folder.read_record()
+    record = run.folder.result()
     return None if record is None else Outcome(run, *ended_as(record), seconds)
 
 
