@@ -27,6 +27,6 @@ def test_table_has_what_each_way_gains(tmp_path):
     sweep_throughput._write(ways, [Growth(10, 5.0, 900.0)], ["train.steps=9"], path)
     text = path.read_text()
     assert "`python -m benchmarks.sweep_throughput train.steps=9`" in text
-    (line,) = [line for line in text.splitlines() if line.startswith("| replicas ")]
+    line = next(line for line in text.splitlines() if line.startswith("| replicas "))
     assert [cell.strip() for cell in line.split("|")[2:-1]] == ["105", "40", "1,000", "20", "5"]
     assert "replicas,105,40.0,1000.0,20.0,5.0" in path.with_suffix(".csv").read_text()
