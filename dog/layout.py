@@ -198,19 +198,28 @@ class Layout:
     def option(self, name: str) -> Any:
         """Return an option of the groups: one for all rows or, where groups differ, float64 [R].
 
-        There, 0 stands for None. What has changed since the step before is filled in, which does
-        not wait for the device, and in place: a CUDA graph knows the address.
+        There, 0 stands for None, and only what has changed since the step before is filled in,
+        which does not wait for the device. A CUDA graph that is replayed fills in tensors, and
+        keeps the floats as they were.
         """
         values = [group[name] for group, _ in self._groups]
-        if len(values) == 1 or len(set(values)) == 1:
+        if len(values) == 1 or len(self._order) == 1 or all(value is None for value in values):
+            return values[0]
+        if torch.compiler.is_compiling():  # a look at the values would compile each change anew
+            numbers = self._zeros(len(self._order))
+            for value, (_, rows) in zip(values, self._groups, strict=True):
+                _fill(numbers[rows], value)
+            return numbers
+        if len(set(values)) == 1:
             return values[0]
         if name not in self._options:
             self._options[name] = [math.nan] * len(values), self._zeros(len(self._order))
         known, numbers = self._options[name]
         for i, (value, (_, rows)) in enumerate(zip(values, self._groups, strict=True)):
-            if isinstance(value, Tensor) or value != known[i]:
-                numbers[rows].fill_(0.0 if value is None else value)
-                known[i] = value
+            is_tensor = isinstance(value, Tensor)
+            if is_tensor or value != known[i]:
+                _fill(numbers[rows], value)
+                known[i] = math.nan if is_tensor else value  # a tensor may change by itself
         return numbers
 
     def _decays(self) -> tuple[int, ...]:
@@ -284,6 +293,13 @@ class Layout:
             flags = [float(i in chosen) for i in range(len(self.params))]
             self._flags[key] = torch.tensor(flags, dtype=torch.float64, device=self.home)
         return self._flags[key]
+
+
+def _fill(numbers: Tensor, value: float | Tensor | None) -> None:
+    """Fill in an option; a tensor has one element, whatever its shape."""
+    if isinstance(value, Tensor):
+        value = value.reshape(())
+    numbers.fill_(0.0 if value is None else value)
 
 
 def _make_room(kept: dict) -> None:
