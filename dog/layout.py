@@ -21,6 +21,115 @@ Bundles = list[tuple[ModuleType, Bundle]]
 IMPLEMENTATIONS = {"reference": reference, "foreach": foreach, "fused": fused}
 
 
+class Indices:
+    """Lists of places as tensors. Making one waits for the device, so they are kept."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._made: dict[tuple[int, ...], Tensor] = {}
+
+    def of(self, places: list[int]) -> Tensor:
+        """Return the places, int64 [n]."""
+        key = tuple(places)
+        if key not in self._made:
+            _make_room(self._made)
+            self._made[key] = torch.tensor(places, device=self.device)
+        return self._made[key]
+
+
+class Rows:
+    """Which parameters share a step size: those of one row.
+
+    Args:
+        keys: for each parameter a key that it shares with those, its neighbours, of the same row.
+        groups: the group of each.
+        indices: on the device that the rows' numbers are on.
+
+    Attributes:
+        count: R, how many there are.
+        of: the row of each parameter.
+        groups: each group once, in order.
+    """
+
+    def __init__(
+        self, keys: Sequence[Hashable], groups: list[dict[str, Any]], indices: Indices
+    ) -> None:
+        self._indices = indices
+        sizes = Counter(keys)
+        rows = {key: row for row, key in enumerate(sizes)}
+        self.count = len(rows)
+        self.of = [rows[key] for key in keys]
+        self._by_tensor = self.count == len(keys)
+        # The parameters' places by the size of their row, and where the rows are in that order.
+        self._places_by_size = {
+            size: [i for i, key in enumerate(keys) if sizes[key] == size]
+            for size in sorted(set(sizes.values()))
+        }
+        by_size = sorted(rows, key=lambda key: sizes[key])
+        place_of = {key: place for place, key in enumerate(by_size)}
+        self._order = [place_of[key] for key in rows]
+        # The groups, each with its rows, and their options where these differ.
+        self.groups: list[dict[str, Any]] = []
+        self._rows_of: list[slice] = []
+        for _, run in groupby(zip(groups, self.of, strict=True), lambda each: id(each[0])):
+            own = list(run)
+            self.groups.append(own[0][0])
+            self._rows_of.append(slice(own[0][1], own[-1][1] + 1))
+        self._options: dict[str, tuple[list[Any], Tensor]] = {}
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum the parameters' numbers, [k, n], over the rows, [k, R].
+
+        Rows of one size are summed by one call, in which each has the bits that it has alone.
+        """
+        if self._by_tensor:
+            return values
+        if len(self._places_by_size) == 1:
+            return values.view(len(values), self.count, -1).sum(dim=2)
+        parts = [
+            values.index_select(1, self._indices.of(places)).view(len(values), -1, size).sum(dim=2)
+            for size, places in self._places_by_size.items()
+        ]
+        return torch.cat(parts, dim=1).index_select(1, self._indices.of(self._order))
+
+    def spread(self, values: Tensor, bundle: Bundle) -> Tensor:
+        """Return for each parameter of a bundle the number of its row, [n], where the bundle is."""
+        count = len(bundle.params)
+        if len(values) > 1 and not (self._by_tensor and len(values) == count):
+            values = values[self._indices.of([self.of[i] for i in bundle.index])]
+        return values.to(bundle.params[0].device, non_blocking=True).expand(count)
+
+    def option(self, name: str) -> Any:
+        """Return an option of the groups: one for all rows or, where groups differ, float64 [R].
+
+        There, 0 stands for None, and only what has changed since the step before is filled in,
+        which does not wait for the device. A CUDA graph that is replayed fills in tensors, and
+        keeps the floats as they were.
+        """
+        values = [group[name] for group in self.groups]
+        if len(values) == 1 or self.count == 1 or all(value is None for value in values):
+            return values[0]
+        if torch.compiler.is_compiling():  # a look at the values would compile each change anew
+            numbers = self._zeros()
+            for value, rows in zip(values, self._rows_of, strict=True):
+                _fill(numbers[rows], value)
+            return numbers
+        if len(set(values)) == 1:
+            return values[0]
+        if name not in self._options:
+            self._options[name] = [math.nan] * len(values), self._zeros()
+        known, numbers = self._options[name]
+        for i, (value, rows) in enumerate(zip(values, self._rows_of, strict=True)):
+            is_tensor = isinstance(value, Tensor)
+            if is_tensor or value != known[i]:
+                _fill(numbers[rows], value)
+                known[i] = math.nan if is_tensor else value  # a tensor may change by itself
+        return numbers
+
+    def _zeros(self) -> Tensor:
+        return torch.zeros(self.count, dtype=torch.float64, device=self._indices.device)
+
+
 class Layout:
     """The parameters that take part, how far each is from its start, and the numbers of each row.
 
@@ -49,26 +158,11 @@ class Layout:
         self.params = params = [p for _, p in members]
         self.average_first = average_first
         self.home = local(params[0]).device if params else torch.device("cpu")
-        sizes = Counter(keys)
-        rows = {key: row for row, key in enumerate(sizes)}
-        self.row_of = [rows[key] for key in keys]
-        self.by_tensor = len(rows) == len(params)
-        self.scalars = self._zeros(len(SCALARS), len(rows))
-        for row, state in zip(self.row_of, states, strict=True):  # of a row they are kept once
+        self._indices = Indices(self.home)
+        self.rows = Rows(keys, [group for group, _ in members], self._indices)
+        self.scalars = self._zeros(len(SCALARS), self.rows.count)
+        for row, state in zip(self.rows.of, states, strict=True):  # of a row they are kept once
             state["scalars"] = self.scalars[:, row].copy_(state["scalars"])
-        # The parameters' places by the size of their row, and where the rows are in that order.
-        self._places_by_size = {
-            size: [i for i, key in enumerate(keys) if sizes[key] == size]
-            for size in sorted(set(sizes.values()))
-        }
-        by_size = sorted(range(len(rows)), key=list(sizes.values()).__getitem__)
-        self._order = sorted(range(len(rows)), key=by_size.__getitem__)
-        # The groups, each with its rows, and their options where these differ.
-        self._groups: list[tuple[dict[str, Any], slice]] = []
-        for _, run in groupby(zip(members, self.row_of, strict=True), lambda each: id(each[0][0])):
-            own = list(run)
-            self._groups.append((own[0][0][0], slice(own[0][1], own[-1][1] + 1)))
-        self._options: dict[str, tuple[list[Any], Tensor]] = {}
         # ‖x_t − x_0‖² of the part of each parameter that lies here, and what it was measured on:
         # a parameter that was changed since has another stamp.
         self.distance2 = self._zeros(len(params))
@@ -77,7 +171,6 @@ class Layout:
         self._frames: dict[tuple, Bundles] = {}
         self._dtypes = [local(p).dtype for p in params]
         self._plain = not any(is_sharded(p) or p.is_complex() for p in params)
-        self._indices: dict[tuple[int, ...], Tensor] = {}
         self._flags: dict[tuple[int, ...], Tensor] = {}
         counted = [i for i, p in enumerate(params) if processes.contributes(p)]
         self._counted = self._flag(counted) if len(counted) < len(params) else None
@@ -111,22 +204,7 @@ class Layout:
         values = torch.stack([gradient2, self.distance2, self._flag(places)])
         if self._counted is not None:
             values = values * self._counted
-        return self._summed(values)
-
-    def _summed(self, values: Tensor) -> Tensor:
-        """Sum the parameters' numbers, [k, n], over the rows, [k, R].
-
-        Rows of one size are summed by one call, in which each has the bits that it has alone.
-        """
-        if self.by_tensor:
-            return values
-        if len(self._places_by_size) == 1:
-            return values.view(len(values), len(self._order), -1).sum(dim=2)
-        parts = [
-            values.index_select(1, self._index(places)).view(len(values), -1, size).sum(dim=2)
-            for size, places in self._places_by_size.items()
-        ]
-        return torch.cat(parts, dim=1).index_select(1, self._index(self._order))
+        return self.rows.sum(values)
 
     def measure(self, implementation: str) -> None:
         """Measure the distance of the parameters that were changed since it was."""
@@ -152,8 +230,8 @@ class Layout:
             device = bundle.params[0].device
             measured = kernels.update(
                 bundle,
-                self._spread(eta, bundle),
-                None if average_weight is None else self._spread(average_weight, bundle),
+                self.rows.spread(eta, bundle),
+                None if average_weight is None else self.rows.spread(average_weight, bundle),
                 take.to(device, non_blocking=True),
                 grad_scale,
             )
@@ -172,7 +250,7 @@ class Layout:
         busy = {i for _, bundle in bundles for i in bundle.index}
         idle = [i for i in range(len(self.params)) if i not in busy]
         for _, bundle in self._bundled(idle, "reference", with_gradients=False):
-            weights = self._spread(average_weight, bundle)
+            weights = self.rows.spread(average_weight, bundle)
             for i in range(len(bundle.params)):
                 reference.average(bundle, i, weights, take.to(weights.device, non_blocking=True))
 
@@ -195,28 +273,10 @@ class Layout:
         """Return the rows' numbers by name, [R] each."""
         return dict(zip(SCALARS, self.scalars, strict=True))
 
-    def option(self, name: str) -> Any:
-        """Return an option of the groups: one for all rows or, where groups differ, float64 [R].
-
-        There, 0 stands for None. What has changed since the step before is filled in, which does
-        not wait for the device, and in place: a CUDA graph knows the address.
-        """
-        values = [group[name] for group, _ in self._groups]
-        if len(values) == 1 or len(set(values)) == 1:
-            return values[0]
-        if name not in self._options:
-            self._options[name] = [math.nan] * len(values), self._zeros(len(self._order))
-        known, numbers = self._options[name]
-        for i, (value, (_, rows)) in enumerate(zip(values, self._groups, strict=True)):
-            if isinstance(value, Tensor) or value != known[i]:
-                numbers[rows].fill_(0.0 if value is None else value)
-                known[i] = value
-        return numbers
-
     def _decays(self) -> tuple[int, ...]:
         """Return a number for each group, the same where the weight decay is."""
         numbers: dict[float, int] = {}
-        decays = (group["weight_decay"] for group, _ in self._groups)
+        decays = (group["weight_decay"] for group in self.rows.groups)
         return tuple(numbers.setdefault(decay, len(numbers)) for decay in decays)
 
     def _stamps(self) -> list[Any]:
@@ -254,29 +314,13 @@ class Layout:
         if len(places) == len(into):
             into.copy_(values)
         else:
-            into.index_copy_(0, self._index(places), values)
-
-    def _spread(self, values: Tensor, bundle: Bundle) -> Tensor:
-        """Return for each parameter of a bundle the number of its row."""
-        count = len(bundle.params)
-        if len(values) > 1 and not (self.by_tensor and len(values) == count):
-            values = values[self._index([self.row_of[i] for i in bundle.index])]
-        return values.to(bundle.params[0].device, non_blocking=True).expand(count)
+            into.index_copy_(0, self._indices.of(places), values)
 
     def _zeros(self, *sizes: int) -> Tensor:
         return torch.zeros(sizes, dtype=torch.float64, device=self.home)
 
-    # Making these waits for the device, so they are kept.
-
-    def _index(self, places: list[int]) -> Tensor:
-        key = tuple(places)
-        if key not in self._indices:
-            _make_room(self._indices)
-            self._indices[key] = torch.tensor(places, device=self.home)
-        return self._indices[key]
-
     def _flag(self, places: list[int]) -> Tensor:
-        """Return 1 at these places and 0 elsewhere, float64 [n]."""
+        """Return 1 at these places and 0 elsewhere, float64 [n], kept as indices are."""
         key = tuple(places)
         if key not in self._flags:
             _make_room(self._flags)
@@ -284,6 +328,13 @@ class Layout:
             flags = [float(i in chosen) for i in range(len(self.params))]
             self._flags[key] = torch.tensor(flags, dtype=torch.float64, device=self.home)
         return self._flags[key]
+
+
+def _fill(numbers: Tensor, value: float | Tensor | None) -> None:
+    """Fill in an option; a tensor has one element, whatever its shape."""
+    if isinstance(value, Tensor):
+        value = value.reshape(())
+    numbers.fill_(0.0 if value is None else value)
 
 
 def _make_room(kept: dict) -> None:

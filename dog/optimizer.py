@@ -210,8 +210,8 @@ class DoG(Optimizer):
             distance2,
             finite,
             present,
-            lr=layout.option("lr"),
-            init_eta=layout.option("init_eta"),
+            lr=layout.rows.option("lr"),
+            init_eta=layout.rows.option("init_eta"),
             shrink=shrink,
             dampening=self._dampening(),
         )

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dog import DistanceWeighted, DoG, LDoG, PolynomialDecay, TDoG
@@ -131,6 +132,35 @@ def test_options_of_a_group_count_from_the_step_they_are_set_before():
             torch.testing.assert_close(p.detach(), x - eta * (p.grad + decay * x))
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=["0-dim", "1 element", "matrix"])
+def test_lr_of_a_group_may_be_a_tensor_of_one_element_of_any_shape(shape):
+    together, alone = replicas(ALIKE), replicas(ALIKE)
+    factors = [1.0, 0.5, 2.0, 3.0, 0.1, 1.0]
+    tensors = [{"lr": torch.full(shape, factor)} for factor in factors]
+    floats = [{"lr": float(torch.tensor(factor))} for factor in factors]
+    one, many = DoG(grouped(together, tensors)), DoG(grouped(alone, floats))
+    for t in range(3):
+        for ours, theirs in zip(together, alone, strict=True):
+            set_gradients(ours, t)
+            set_gradients(theirs, t)
+        one.step()
+        many.step()
+    assert_same(together, alone, one, [many])
+
+
+def test_float_counts_that_equals_what_the_tensor_before_it_has_become():
+    (own,) = replicas([2])
+    lr = torch.tensor(2.0)
+    optimizer = DoG(grouped([own[:1], own[1:]], [{}, {"lr": lr}]))
+    set_gradients(own, 0)
+    optimizer.step()
+    lr.fill_(3.0)
+    optimizer.param_groups[1]["lr"] = 3.0
+    optimizer.step()
+    numbers = optimizer.telemetry()[1]
+    assert numbers["eta"] == pytest.approx(3 * numbers["rbar"] / numbers["G"] ** 0.5, rel=1e-12)
+
+
 def test_run_of_many_groups_that_was_saved_goes_on_bit_for_bit():
     together, _, one, _ = trained_together_and_alone(UNLIKE, DoG)
     again = copy.deepcopy(together)
@@ -201,5 +231,36 @@ def test_compiled_step_of_many_groups_is_one_graph_and_the_same():
         one.step()
         step()
     for ours, theirs in zip(together, again, strict=True):
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize(
+    ("scope", "factors"),
+    [("group", (1.0, 1.0)), ("group", (1.0, 0.5)), ("tensor", (1.0, 0.5)), ("global", (1.0, 1.0))],
+)
+def test_schedule_does_not_compile_the_step_of_groups_anew(scope, factors):
+    """Two graphs: in the second the lr, which had changed, is a variable."""
+    torch._dynamo.reset()
+    together, alone = replicas([2, 2]), replicas([2, 2])
+    compiled, plain = (
+        DoG(grouped(own, [{"lr": factor} for factor in factors]), scope=scope)
+        for own in (together, alone)
+    )
+    for own in (*together, *alone):
+        set_gradients(own, 0)
+    compiled.step()
+    plain.step()
+    graphs = CompileCounter()
+    step = torch.compile(compiled.step, fullgraph=True, backend=graphs)
+    for t in range(12):
+        for optimizer in (compiled, plain):
+            for group, factor in zip(optimizer.param_groups, factors, strict=True):
+                group["lr"] = factor * (1 - t / 12)
+            (step if optimizer is compiled else plain.step)()
+    assert graphs.frame_count == 2
+    for ours, theirs in zip(compiled.telemetry(), plain.telemetry(), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-12)
+    for ours, theirs in zip(together, alone, strict=True):
         for p, q in zip(ours, theirs, strict=True):
             torch.testing.assert_close(p, q)
