@@ -5,6 +5,7 @@ What a sweep of replicas comes to undisturbed is the reference of all these test
 
 import errno
 import json
+import math
 import os
 import random
 import re
@@ -134,7 +135,7 @@ def content(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     # A batch's mean loss is summed in another order if the run was trained partly alone.
     losses = [line.pop("loss") for line in lines if "loss" in line]
-    losses.append(record["results"].pop("train_loss"))
+    losses.append(record["results"].pop("train_loss") or math.nan)  # of a diverged one None
     for name in ("measured", "code"):
         record.pop(name)
     return record, lines, losses
