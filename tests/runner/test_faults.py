@@ -260,7 +260,7 @@ set -e
 mount -t tmpfs -o size="$1" none "$2"
 trap 'umount "$2"' EXIT
 size=$1 status=1 number=0
-while [ $status != 0 ] && [ $number -lt 12 ]; do
+while [ $status != 0 ] && [ $number -lt 6 ]; do
     number=$((number + 1))
     cp "$3/sweep.yaml" "$2" || true
     status=0
@@ -268,7 +268,7 @@ while [ $status != 0 ] && [ $number -lt 12 ]; do
         checkpoint_seconds=0.2 runs_dir="$2/runs" 2> "$3/errors$number" || status=$?
     mkdir "$3/$number" && cp -a "$2/." "$3/$number"
     echo $status
-    size=$((size * 2)) && mount -o remount,size=$size "$2"
+    size=$((size * 4)) && mount -o remount,size=$size "$2"
 done
 """
 
@@ -280,7 +280,7 @@ def test_full_disk_ends_the_sweep_with_one_line_and_more_room_lets_it_go_on(refe
     if subprocess.run([*words[:4], "mount", "-t", "tmpfs", "none", disk], check=False).returncode:
         pytest.skip("this machine lets nobody mount a file system")
     done = subprocess.run(
-        [*words, str(48 * 1024), disk, copies.folder, sys.executable], cwd=ROOT, text=True,
+        [*words, str(160 * 1024), disk, copies.folder, sys.executable], cwd=ROOT, text=True,
         capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     *refused, last = done.stdout.split()
@@ -289,6 +289,12 @@ def test_full_disk_ends_the_sweep_with_one_line_and_more_room_lets_it_go_on(refe
         errors = (copies.folder / f"errors{number}").read_text()
         assert ended == "2" and "Traceback" not in errors, errors
         assert len([line for line in errors.splitlines() if "is full: free" in line]) == 1, errors
+    stages = [Results(copies.folder / str(number + 1)) for number in range(len(refused) + 1)]
+    assert_equal(stages[-1], reference)
+    its = stages[-1].files("record.json")
+    for stage in stages:
+        for name, path in stage.files("record.json").items():
+            assert path.read_bytes() == its[name].read_bytes()  # not trained again
 
 
 def replicas(folder):
