@@ -265,7 +265,8 @@ while [ $status != 0 ] && [ $number -lt 6 ]; do
     cp "$3/sweep.yaml" "$2" || true
     status=0
     "$4" scripts/sweep.py "$3/sweep.yaml" jobs=2 wandb.mode=disabled \
-        checkpoint_seconds=0.2 runs_dir="$2/runs" 2> "$3/errors$number" || status=$?
+        checkpoint_seconds=0.2 runs_dir="$2/runs" \
+        > "$3/output$number" 2> "$3/errors$number" || status=$?
     mkdir "$3/$number" && cp -a "$2/." "$3/$number"
     echo $status
     size=$((size * 4)) && mount -o remount,size=$size "$2"
