@@ -30,6 +30,7 @@ from runner.worker import work
 
 # For how long processes are killed at random.
 KILL_SECONDS = float(os.environ.get("DOG_BENCH_KILL_SECONDS", "20"))
+FEWEST_KILLS = 3
 
 PART = {
     "tasks": ["logistic_wine", "logistic_breast_cancer"],
@@ -90,6 +91,10 @@ class Results:
     def files(self, name):
         """The files of that name, by run."""
         return {path.parent.name: path for path in sorted(self.runs.glob(f"*/*/{name}"))}
+
+    def written(self):
+        """How many bytes of metrics there are."""
+        return sum(path.stat().st_size for path in self.files("metrics.jsonl").values())
 
     def look(self):
         """See that no record that was there is gone, or has been written again."""
@@ -176,9 +181,7 @@ def reference(tmp_path_factory):
     return results
 
 
-def test_sweep_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
-    reference, tmp_path, record_property
-):
+def test_sweep_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(reference, tmp_path):
     chance, kills = random.Random(5), Counter()
     over = time.monotonic() + KILL_SECONDS
     for number in count(1):
@@ -187,11 +190,9 @@ def test_sweep_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
             pass
         results.look()
         assert_equal(results, reference)
-        if time.monotonic() > over:
+        if time.monotonic() > over and kills.total() >= FEWEST_KILLS:
             break
-    record_property("kills", dict(kills))
-    print(f"{number} sweeps, {sum(kills.values())} kills: {dict(kills)}")
-    assert kills
+    print(f"{number} sweeps, {kills.total()} kills: {dict(kills)}")
 
 
 def sweep_under_fire(results, over, chance, kills):
@@ -199,11 +200,13 @@ def sweep_under_fire(results, over, chance, kills):
     # A worker may die as often as it likes here: what is asked for is the whole sweep.
     driver = results.start("executor.retries=1000")
     while driver.poll() is None:
-        due = time.monotonic() + chance.choice([chance.uniform(0, 2), chance.uniform(2, 12)])
-        while driver.poll() is None and time.monotonic() < due:
+        # Some moments come by the clock, others by progress, however slow the machine is.
+        moment = time.monotonic() + chance.uniform(0, 10)
+        size = results.written() + chance.choice([0, chance.randrange(40_000)])
+        while driver.poll() is None and (time.monotonic() < moment or results.written() < size):
             results.look()
             time.sleep(0.02)
-        if driver.poll() is None and time.monotonic() < over:
+        if driver.poll() is None and (time.monotonic() < over or kills.total() < FEWEST_KILLS):
             strike(driver, results, chance, kills)
     _, errors = driver.communicate()
     assert driver.returncode in (0, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT), errors
