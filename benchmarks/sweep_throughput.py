@@ -27,8 +27,7 @@ from runner.worker import Group, work
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "results" / "benchmarks" / "sweep_throughput.md"
-# Of the grid's runs, those of one seed stand for all where a run takes as long as the next.
-ONE_SEED, ALL = 21, 105
+ALL = 105
 REPLICAS, GROWTH_STEPS = (1, 10, 100, 1000), 200
 CORES = os.cpu_count() or 1
 
@@ -36,9 +35,9 @@ _LEGEND = f"""\
 *one process a run*: `python run.py`, one after another, torch with all cores. *in sequence*: one
 worker process with all cores, run after run. *workers*: {CORES} worker processes of one thread,
 each run after run. *replicas*: the same workers, which train their runs together; it is what a
-sweep does. The first two are timed on the runs of one seed, {ONE_SEED} of {ALL}, for the
-rest: *seconds* is then the time of these times {ALL // ONE_SEED}. *peak memory* is that of the
-largest process."""
+sweep does. Where less than all {ALL} runs were timed, it was all of as many seeds, and *seconds* is
+the time that they took, times {ALL} by their number. *peak memory* is that of the largest process,
+features included."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def main() -> None:
     if options.go:
         what, folder = options.go[0], Path(options.go[1])
         if what in WAYS:
-            WAYS[what](grid(folder, options.overrides))
+            WAYS[what](grid(folder, options.overrides), options.overrides)
         else:
             _many(int(what), folder)
         return
@@ -89,29 +88,33 @@ def grid(folder: Path, overrides: Sequence[str] = ()) -> list[PlannedRun]:
     return plan.load("probes", keys).reporting({})
 
 
-def _one_process_a_run(runs: list[PlannedRun]) -> None:
-    for run in runs[: len(runs) // 5]:
+def _one_process_a_run(runs: list[PlannedRun], overrides: Sequence[str]) -> None:
+    for run in _of_seeds(runs, 1):
         words = [f"opt={run.base.opt.name}", *(f"{k}={v}" for k, v in run.changes.items())]
-        words += [f"runs_dir={run.folder.path.parents[1]}", f"train.steps={run.base.train.steps}"]
-        words += ["task=probe_cifar", "wandb.mode=disabled", "progress=false"]
+        words += ["task=probe_cifar", "wandb.mode=disabled", "progress=false", *overrides]
+        words.append(f"runs_dir={run.folder.path.parents[1]}")
         subprocess.run(
             [sys.executable, "run.py", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
         )
 
 
-def _in_sequence(runs: list[PlannedRun]) -> None:
-    _execute([(run,) for run in runs[: len(runs) // 5]], workers=1)
+def _in_sequence(runs: list[PlannedRun], overrides: Sequence[str]) -> None:
+    _execute([(run,) for run in runs], workers=1)
 
 
-def _workers(runs: list[PlannedRun]) -> None:
-    _execute([(run,) for run in runs], workers=CORES)
+def _workers(runs: list[PlannedRun], overrides: Sequence[str]) -> None:
+    _execute([(run,) for run in _of_seeds(runs, 2)], workers=CORES)
 
 
-def _replicas(runs: list[PlannedRun]) -> None:
+def _replicas(runs: list[PlannedRun], overrides: Sequence[str]) -> None:
     _execute(plan.grouped(runs, CORES), workers=CORES)
 
 
-WAYS: dict[str, Callable[[list[PlannedRun]], None]] = {
+def _of_seeds(runs: list[PlannedRun], number: int) -> list[PlannedRun]:
+    return [run for run in runs if run.changes["seed"] < number]
+
+
+WAYS: dict[str, Callable[[list[PlannedRun], Sequence[str]], None]] = {
     "one process a run": _one_process_a_run,
     "in sequence": _in_sequence,
     "workers": _workers,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_map
 
 from runner.record import put_aside, write_atomically
 
@@ -20,7 +21,8 @@ _DIGEST = hashlib.sha256().digest_size
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint in one atomic step, its own sha256 first."""
     buffer = io.BytesIO()
-    torch.save({**content, "generators": _generators(), "format": FORMAT}, buffer)
+    whole = {**content, "generators": _generators(), "format": FORMAT}
+    torch.save(tree_map(_compact, whole), buffer)
     body = buffer.getvalue()
     write_atomically(path, hashlib.sha256(body).digest() + body)
 
@@ -44,6 +46,13 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     _set_generators(content.pop("generators"))
     return content
+
+
+def _compact(value: Any) -> Any:
+    """Return a tensor without the rest of the one that it is a slice of, which would be saved."""
+    if isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes:
+        return value.clone()
+    return value
 
 
 def _generators() -> dict[str, Any]:

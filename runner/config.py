@@ -194,6 +194,12 @@ def problem_id(settings: Mapping[str, Any]) -> str:
     return _hash({name: settings[name] for name in settings if name not in ("opt", "seed")})
 
 
+def company(config: DictConfig) -> str:
+    """Return a hash of all but optimizer and seed: runs that share it can train together."""
+    plain = to_plain(config)
+    return _hash({name: plain[name] for name in plain if name not in ("opt", "seed")})
+
+
 def runs_dir(config: DictConfig) -> Path:
     """Return the folder of all runs."""
     return (ROOT / Path(config.runs_dir).expanduser()).resolve()

@@ -32,6 +32,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from runner.errors import Busy
 from tasks.errors import UserError
@@ -92,6 +93,10 @@ class RunLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What another process gets of it is not held.
+        return {**self.__dict__, "_life": None}
 
     def acquire(self) -> None:
         """Get the lock; that takes a lease where its owner was on another machine and is silent.

@@ -105,7 +105,8 @@ class Sweep:
 
     def tuning(self) -> list[PlannedRun]:
         """Return every point of every grid, on the seed that is for tuning."""
-        return [cell.run(point, TUNING_SEED) for cell in self.cells for point in points(cell.grid)]
+        runs = [cell.run(point, TUNING_SEED) for cell in self.cells for point in points(cell.grid)]
+        return list({run.run_id: run for run in runs}.values())
 
     def reporting(
         self, choices: Mapping[tuple[str, str], list[Mapping[str, Any]]]
@@ -161,13 +162,17 @@ def grouped(
 ) -> list[tuple[PlannedRun, ...]]:
     """Return the runs in groups, each for one worker at a time, of which there are so many.
 
-    Runs of one small problem make a group: they train together, as replicas. Others are alone.
+    Runs of a small task make a group if they differ in optimizer and seed alone: they train
+    together, as replicas. Others are by themselves.
     """
     groups: list[tuple[PlannedRun, ...]] = []
     replicas: dict[str, list[PlannedRun]] = {}
+    company: dict[int, str] = {}  # by cell
     for run in runs:
         if largest > 1 and run.base.task.get("replicas"):
-            replicas.setdefault(run.problem_id, []).append(run)
+            if id(run.base) not in company:
+                company[id(run.base)] = configuration.company(run.base)
+            replicas.setdefault(company[id(run.base)], []).append(run)
         else:
             groups.append((run,))
     for together in replicas.values():

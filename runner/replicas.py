@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from runner import checkpoint
+from runner import checkpoint, tracking
 from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
 from runner.order import Batches, prepared
@@ -30,13 +30,14 @@ from runner.run import (
     write_record,
 )
 from runner.stack import SharedOptimizer, Stack, sharing
-from runner.tracking import Tracker, mirror
 from runner.train import (
     CHECK_EVERY,
     SAVING_SHARE,
     MetricsLog,
+    StopRequest,
     Training,
     is_logged,
+    iterates,
     metrics_file,
     stop_request,
     train,
@@ -58,11 +59,22 @@ class Replica:
     training: Training  # as it would be alone; what is shared comes back by Together.part()
     origin: Origin
     log: MetricsLog = field(init=False)
+    end: End | None = None  # if it came to one that is no record
 
     @property
     def seed(self) -> int:
         """What says which batches the run sees."""
         return self.job.settings["seed"]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.training.diverged or self.training.step == self.job.settings["train"]["steps"]
+
+    def save(self) -> None:
+        """Write a checkpoint, with which the run can go on alone, too."""
+        self.training.metrics_bytes = self.log.size()
+        checkpoint.save(self.job.folder.checkpoint, self.training.state_dict())
 
 
 def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
@@ -72,16 +84,17 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
     checkpoint.
 
     Raises:
-        ValueError: if they differ in more than optimizer and seed.
+        ValueError: if they differ in more than optimizer and seed, or cannot be replicas.
+        UserError: if wandb is wanted and not installed.
     """
-    asked = [Job.of(config) for config in configs]
-    if len({configuration.problem_id(job.settings) for job in asked}) > 1:
-        raise ValueError("replicas are runs of one problem")
+    if len(set(map(configuration.company, configs))) > 1:
+        raise ValueError("replicas differ in optimizer and seed alone")
+    tracking.check(configs[0].wandb)
     device, facts = set_up(configs[0])
     threads = torch.get_num_threads()
     with ExitStack() as locks:
         jobs: dict[int, Job] = {}
-        for place, job in enumerate(asked):
+        for place, job in enumerate(map(Job.of, configs)):
             try:
                 record = job.folder.result()
                 if record is None:
@@ -111,30 +124,52 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
             except (UserError, Crash) as error:
                 yield place, error
                 continue
+            replica.training.stop_clock()  # its time is its share of all time from here on
             parts.setdefault((replica.training.step, torch.get_num_threads()), []).append(replica)
-        for (_, number), replicas in parts.items():
-            torch.set_num_threads(number)
-            yield from _finish(replicas, task, device)
+        with stop_request() as stop:  # until all is recorded, or saved
+            for (_, number), replicas in parts.items():
+                torch.set_num_threads(number)
+                yield from _finish(replicas, task, device, stop)
 
 
-def _finish(replicas: list[Replica], task: Task, device: torch.device) -> Iterator[tuple[int, End]]:
+def _finish(
+    replicas: list[Replica], task: Task, device: torch.device, stop: StopRequest
+) -> Iterator[tuple[int, End]]:
     """Train replicas that are at the same step to the end; yield their places and ends."""
     options = configuration.to_plain(replicas[0].job.config)
-    try:
-        left = _train(replicas, task, options, device)
-    except (Stopped, Busy) as error:
-        yield from ((replica.place, error) for replica in replicas)
-        return
-    yield from _recorded([r for r in replicas if r not in left], task, options, device)
+    left = [] if stop.signum else _train(replicas, task, options, device, stop)
+    over = [r for r in replicas if r.is_over and r.end is None]
+    yield from _recorded(over, task, options, device)
     for replica in left:
-        job, training = replica.job, replica.training
-        training.charge(0)
-        try:
-            with explained(job):
-                train(training, task, job.settings, options, job.folder, Tracker(), device)
-                yield from _recorded([replica], task, options, device)
-        except (Stopped, Busy, UserError, Crash) as error:
-            yield replica.place, error
+        if not stop.signum:
+            yield from _finish_alone(replica, task, options, device, stop)
+    for replica in replicas:
+        if replica.end is not None:
+            yield replica.place, replica.end
+        elif not replica.is_over:
+            yield replica.place, Stopped(stop.signum, replica.training.step)
+
+
+def _finish_alone(
+    replica: Replica,
+    task: Task,
+    options: Mapping[str, Any],
+    device: torch.device,
+    stop: StopRequest,
+) -> Iterator[tuple[int, End]]:
+    """Train a replica that has left the others to its end."""
+    job, training = replica.job, replica.training
+    training.began = time.monotonic()
+    try:
+        with explained(job):
+            mute = tracking.Tracker()  # it is mirrored when it is done
+            train(training, task, job.settings, options, job.folder, mute, device)
+            training.stop_clock()
+            yield from _recorded([replica], task, options, device)
+    except Stopped as error:
+        stop.signum = error.signum  # which was meant for all
+    except (Busy, UserError, Crash) as error:
+        replica.end = error
 
 
 def _recorded(
@@ -145,27 +180,28 @@ def _recorded(
     found = results(task, [replica.training for replica in replicas], options, device)
     share = (time.monotonic() - began) / max(1, len(replicas))
     for replica, its in zip(replicas, found, strict=True):
-        job, training = replica.job, replica.training
-        mirror(job.config.wandb, job.settings, job.identity, job.folder, its)
-        training.charge(share)
+        replica.training.earlier_seconds += share
         try:
-            yield replica.place, write_record(job, replica.origin, training, its, device)
+            record = write_record(replica.job, replica.origin, replica.training, its, device)
         except Busy as error:
-            yield replica.place, error
+            replica.end = error
+            continue
+        tracking.mirror(replica.job, its)
+        yield replica.place, record
 
 
 def _train(
-    replicas: list[Replica], task: Task, options: Mapping[str, Any], device: torch.device
+    replicas: list[Replica],
+    task: Task,
+    options: Mapping[str, Any],
+    device: torch.device,
+    stop: StopRequest,
 ) -> list[Replica]:
-    """Train until the protocol's last step; return who has to go on alone from where it is.
+    """Train until the protocol's last step, or until a signal; return who has to go on alone.
 
     These have met a gradient that is not finite: what comes of it is for the training loop of a
     single run to say, and shared optimizers must not see it. Whose loss is not finite has
-    diverged, and is at its end.
-
-    Raises:
-        Stopped: after SIGINT or SIGTERM, with the state of all saved.
-        Busy: if another process took runs over.
+    diverged, and is at its end. Whose lock is lost has that for an end.
     """
     budget = options["train"]
     steps, done = budget["steps"], replicas[0].training.step
@@ -176,15 +212,17 @@ def _train(
     ]
     left: list[Replica] = []
     due_at = time.monotonic() + options["checkpoint_seconds"]
-    with ExitStack() as files, stop_request() as stop:
+    with ExitStack() as files:
         for replica in replicas:
             replica.log = files.enter_context(metrics_file(replica.job.folder, replica.training))
-        together = Together(replicas, task, device)
+        together = Together([r for r in replicas if not r.training.diverged], task, device)
         for step, batches in enumerate(zip(*streams, strict=True), done + 1):
             here = dict(zip(seeds, to_device(batches, device), strict=True))
             while broken := together.backward(here):
-                left += broken
                 together = together.without(broken)
+                for replica in broken:
+                    replica.save()
+                left += broken
             if not together.replicas:
                 break
             together.update(steps)
@@ -199,17 +237,18 @@ def _train(
 
             # The last step's scores are those of the result, unless an earlier step may beat them.
             due = budget.get("checkpoint") == "best" if last else step % budget["eval_every"] == 0
-            if due:
+            if due and together.replicas:
                 together.validate(options)
-            if stop.signum or time.monotonic() > due_at:
+            if stop.signum or last or time.monotonic() > due_at:
+                if lost := together.lost():
+                    together = together.without(lost)
                 began = time.monotonic()
                 together.save()
                 cost = time.monotonic() - began
                 due_at = began + max(options["checkpoint_seconds"], cost / SAVING_SHARE)
-                if stop.signum and not last:
-                    raise Stopped(stop.signum, step)
+                if stop.signum:
+                    break
             together.charge()
-        together.part()
     return left
 
 
@@ -218,6 +257,7 @@ class Together:
 
     def __init__(self, replicas: list[Replica], task: Task, device: torch.device) -> None:
         self.replicas, self.task, self.device = replicas, task, device
+        self.clock = time.monotonic()
         self.members: dict[int, list[Replica]] = {}
         users: dict[str, list[Replica]] = {}
         for replica in replicas:
@@ -232,7 +272,6 @@ class Together:
             (members, SharedOptimizer([r.job for r in members], [r.training for r in members]))
             for members in users.values()
         ]
-        self.clock = time.monotonic()
         self._set_training()
 
     def backward(self, batches: Mapping[int, Any]) -> list[Replica]:
@@ -252,7 +291,7 @@ class Together:
         for _, optimizer in self.optimizers:
             optimizer.step(steps)
         for stack in self.stacks.values():
-            stack.averager.step()
+            stack.average()
         for replica in self.replicas:
             replica.training.step += 1
 
@@ -275,12 +314,21 @@ class Together:
             replica.log(line)
         self._set_training()
 
-    def save(self) -> None:
-        """Write checkpoints, with which each run could go on alone, too."""
-        self.part()
+    def lost(self) -> list[Replica]:
+        """Return the replicas that another process has taken over."""
         for replica in self.replicas:
-            replica.job.folder.lock.check()
-            checkpoint.save(replica.job.folder.checkpoint, replica.training.state_dict())
+            try:
+                replica.job.folder.lock.check()
+            except Busy as error:
+                replica.end = error
+        return [replica for replica in self.replicas if replica.end is not None]
+
+    def save(self) -> None:
+        """Write each replica's checkpoint."""
+        self.part()
+        self.charge()
+        for replica in self.replicas:
+            replica.save()
 
     def part(self) -> None:
         """Give each training its share of what is shared, as it is now."""
@@ -288,13 +336,15 @@ class Together:
             stack.part()
         for _, optimizer in self.optimizers:
             optimizer.part()
-        for replica in self.replicas:
-            replica.training.metrics_bytes = replica.log.size()
 
     def without(self, leaving: list[Replica]) -> "Together":
         """Return what remains when some leave, each with its own training."""
         self.part()
         self.charge()
+        for replica in leaving:
+            for network in iterates(replica.training).values():
+                for tensor in (*network.parameters(), *network.buffers()):
+                    tensor.data = tensor.data.clone()  # so that the rest of the stack can go
         return Together([r for r in self.replicas if r not in leaving], self.task, self.device)
 
     def charge(self, trained: bool = False) -> None:
@@ -302,7 +352,7 @@ class Together:
         now = time.monotonic()
         for replica in self.replicas:
             share = (now - self.clock) / len(self.replicas)
-            replica.training.charge(share)
+            replica.training.earlier_seconds += share
             if trained:
                 replica.training.train_seconds += share
         self.clock = now

@@ -1,7 +1,8 @@
 """What replicas share: networks whose tensors are slices of one, and optimizers."""
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,95 +20,129 @@ Tensors = dict[str, Tensor]
 
 
 class Stack:
-    """K networks of one form that see the same batches, their tensors slices of one [K, ...].
+    """K networks of one form that see the same batches.
 
-    The trainings' own networks and averages become views of it, so that whoever has a training
-    sees its weights as they are; only what an averager counts comes back by :meth:`part`.
+    Losses and gradients are computed for all at once, by ``torch.func.vmap`` of tensors
+    [K, ...] that the networks' own and their averages then are slices of. That is, if it gives, bit
+    for bit, what one network after another gives (tried at the first batch, with copies and other
+    weights), for one product of matrices may be summed otherwise than many. If not, each network is
+    by itself.
 
-    Gradients are computed for all networks at once, by ``torch.func.vmap``, if that gives, bit for
-    bit, what one network after another gives (tried on the first batch, with other weights); else
-    one after another. One product of matrices for all may be summed in another order than many.
+    Raises:
+        ValueError: if the networks have dropout or batch normalization, whose random numbers and
+            statistics would not be those of one alone.
     """
 
     def __init__(self, task: Task, trainings: Sequence[Training], device: torch.device) -> None:
-        self.task, self.trainings = task, trainings
-        self.networks = [training.network for training in trainings]
-        self.parameters, self.buffers = _as_views(self.networks)
-        averagers = [training.averager for training in trainings]
-        averages = _as_views([averager.averaged_model for averager in averagers])
-        holder = _Holder(self.parameters | self.buffers)
-        self.averager = PolynomialDecayAverager(holder, averagers[0].gamma)
-        self.averager.av_model = _Holder(averages[0] | averages[1])
-        self.averager.t = averagers[0].t
+        self.task, self.trainings, self.device = task, trainings, device
         self.losses = torch.zeros(len(trainings))  # of the latest batch, [K]
-        self._alone = [_Loss(task, network, device) for network in self.networks]
-        self._at_once: bool | None = None if len(trainings) > 1 else False
+        self._each = [_Loss(task, training.network, device) for training in trainings]
+        self._tried = len(trainings) == 1
+        # Once the networks are slices of them.
+        self._parameters: Tensors = {}
+        self._buffers: Tensors = {}
+        self._averager: PolynomialDecayAverager | None = None
+        unfit = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+        if any(isinstance(module, unfit) for module in self._each[0].modules()):
+            raise ValueError("networks with dropout or batch normalization cannot be replicas")
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether all networks are computed at once."""
+        return self._averager is not None
 
     def backward(self, inputs: Any, targets: Tensor) -> Tensor:
         """Compute each network's loss and gradients; return whether these are finite, bool [K]."""
-        if self._at_once is None:
-            self._at_once = self._agree(inputs, targets)
-        if self._at_once:
-            return self._backward_at_once(inputs, targets)
-        return self._backward_one_by_one(inputs, targets)
-
-    def part(self) -> None:
-        """Tell each averager how far it is."""
-        for training in self.trainings:
-            training.averager.t = self.averager.t
-
-    def _backward_at_once(self, inputs: Any, targets: Tensor) -> Tensor:
-        def loss(parameters: Tensors, buffers: Tensors) -> Tensor:
-            return functional_call(self._alone[0], parameters | buffers, (inputs, targets))
-
-        trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
-        for p in trained.values():
-            p.grad = None
-        losses = vmap(loss)(_within(self.parameters), _within(self.buffers))
-        losses.sum().backward()
-        self.losses = losses.detach()
-        sums = []
-        for name, p in trained.items():
+        if not self._tried:
+            self._tried = True
+            if self._agree(inputs, targets):
+                self._join()
+        if not self.is_joined:
+            self.losses = _one_by_one(self._each, inputs, targets)
+            return torch.stack([_sum(own.parameters()) for own in self._each]).isfinite()
+        self.losses = _at_once(self._each[0], self._parameters, self._buffers, inputs, targets)
+        sums = torch.zeros_like(self.losses)
+        for name, p in self._parameters.items():
             if p.grad is None:
                 continue
-            sums.append(p.grad.flatten(1).sum(1))
-            for network, gradient in zip(self.networks, p.grad.unbind(), strict=True):
-                network.get_parameter(name).grad = gradient
-        return torch.stack(sums).sum(0).isfinite()
+            sums += p.grad.flatten(1).sum(1)
+            for own, gradient in zip(self._each, p.grad.unbind(), strict=True):
+                own.network.get_parameter(name).grad = gradient
+        return sums.isfinite()
 
-    def _backward_one_by_one(self, inputs: Any, targets: Tensor) -> Tensor:
-        losses, finite = [], []
-        for alone in self._alone:
-            alone.zero_grad()
-            loss = alone(inputs, targets)
-            loss.backward()
-            losses.append(loss.detach())
-            sums = [p.grad.sum() for p in alone.parameters() if p.grad is not None]
-            finite.append(torch.stack(sums).sum().isfinite())
-        self.losses = torch.stack(losses)
-        return torch.stack(finite)
+    def average(self) -> None:
+        """Take the weights into the averages."""
+        if self._averager is not None:
+            self._averager.step()
+            return
+        for training in self.trainings:
+            training.averager.step()
+
+    def part(self) -> None:
+        """Tell each training's averager how far it is."""
+        if self._averager is not None:
+            for training in self.trainings:
+                training.averager.t = self._averager.t
 
     def _agree(self, inputs: Any, targets: Tensor) -> bool:
-        """Whether both ways give the same gradients, seen at weights that are not zero."""
+        """Whether both ways give the same bits."""
+        copies = [copy.deepcopy(own.network) for own in self._each]
         generator = torch.Generator().manual_seed(0)
-        before = {name: p.detach().clone() for name, p in self.parameters.items()}
-        with torch.no_grad():
-            for p in self.parameters.values():
-                p.copy_(torch.randn(p.shape, dtype=p.dtype, generator=generator))
+        for network in copies:
+            for p in network.parameters():  # at a start of zeros, all ways would seem the same
+                p.data.copy_(torch.randn(p.shape, dtype=p.dtype, generator=generator))
+        each = [_Loss(self.task, network, self.device) for network in copies]
+        parameters, buffers = stack_module_state(copies)
+        alone = _one_by_one(each, inputs, targets)
         try:
-            self._backward_one_by_one(inputs, targets)
-            alone = self._gradients()
-            self._backward_at_once(inputs, targets)
-            return all(_same(a, b) for a, b in zip(alone, self._gradients(), strict=True))
+            together = _at_once(each[0], parameters, buffers, inputs, targets)
         except RuntimeError:  # torch has no vmap of what the task computes
             return False
-        finally:
-            with torch.no_grad():
-                for name, p in self.parameters.items():
-                    p.copy_(before[name])
+        gradients = [
+            (network.get_parameter(name).grad, gradient)
+            for name, p in parameters.items()
+            if p.grad is not None
+            for network, gradient in zip(copies, p.grad.unbind(), strict=True)
+        ]
+        return torch.equal(alone, together) and all(
+            one is not None and torch.equal(one, other) for one, other in gradients
+        )
 
-    def _gradients(self) -> list[Tensor | None]:
-        return [p.grad for network in self.networks for p in network.parameters()]
+    def _join(self) -> None:
+        """Make the networks and their averages slices of one tensor each."""
+        self._parameters, self._buffers = _as_views([own.network for own in self._each])
+        averagers = [training.averager for training in self.trainings]
+        parameters, buffers = _as_views([averager.averaged_model for averager in averagers])
+        holder = _Holder(self._parameters | self._buffers)
+        self._averager = PolynomialDecayAverager(holder, averagers[0].gamma)
+        self._averager.av_model = _Holder(parameters | buffers)
+        self._averager.t = averagers[0].t
+
+
+def _one_by_one(each: "Sequence[_Loss]", inputs: Any, targets: Tensor) -> Tensor:
+    """Return each network's loss, [K], and leave its gradients at its parameters."""
+    losses = []
+    for own in each:
+        own.zero_grad()
+        loss = own(inputs, targets)
+        loss.backward()
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+def _at_once(
+    form: "_Loss", parameters: Tensors, buffers: Tensors, inputs: Any, targets: Tensor
+) -> Tensor:
+    """Return the loss of each of K networks, [K], and leave the gradients at the parameters."""
+
+    def loss(parameters: Tensors, buffers: Tensors) -> Tensor:
+        return functional_call(form, parameters | buffers, (inputs, targets))
+
+    for p in parameters.values():
+        p.grad = None
+    losses = vmap(loss)(_within(parameters), _within(buffers))
+    losses.sum().backward()
+    return losses.detach()
 
 
 class SharedOptimizer:
@@ -144,7 +179,8 @@ class SharedOptimizer:
         if telemetry is None:
             return [{"lr": group["lr"]} for group in groups]
         blocks = telemetry()
-        each = len(blocks) // len(groups)
+        each, rest = divmod(len(blocks), len(groups))
+        assert not rest, "each run has as many step sizes as the next"
         return [step_size_of(blocks[i * each : (i + 1) * each]) for i in range(len(groups))]
 
     def part(self) -> None:
@@ -209,10 +245,9 @@ def _within(tensors: Tensors) -> Tensors:
     return {f"network.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return torch.equal(one, other)
+def _sum(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Return the sum of all gradients, which is finite if they are."""
+    return torch.stack([p.grad.sum() for p in parameters if p.grad is not None]).sum()
 
 
 def _joined(states: Sequence[dict[str, Any]]) -> dict[str, Any]:

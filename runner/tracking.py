@@ -1,13 +1,18 @@
 """The one place that knows wandb: a mirror of what metrics.jsonl and record.json hold."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runner.record import RunFolder
 from tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from runner.run import Job
+
+logger = logging.getLogger(__name__)
 
 
 class Tracker:
@@ -42,12 +47,7 @@ def tracker(
     if options["mode"] == "disabled":
         yield Tracker()
         return
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError(
-            "wandb is not installed: pip install wandb, or say wandb.mode=disabled"
-        ) from error
+    wandb = _wandb()
     try:
         run = wandb.init(
             project=options["project"],
@@ -74,21 +74,35 @@ def tracker(
     run.finish()
 
 
-def mirror(
-    options: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    run_id: str,
-    folder: RunFolder,
-    results: Mapping[str, Any],
-) -> None:
-    """Show a run that was trained among others: its metrics.jsonl, and its results.
+def check(options: Mapping[str, Any]) -> None:
+    """See that wandb is installed if it is wanted.
 
     Raises:
-        UserError: as :func:`tracker`.
+        UserError: if it is not.
     """
-    if options["mode"] == "disabled":
+    if options["mode"] != "disabled":
+        _wandb()
+
+
+def mirror(job: "Job", results: Mapping[str, Any]) -> None:
+    """Show a run that was trained among others: its metrics.jsonl, and its results."""
+    options = job.config.wandb
+    if options.mode == "disabled":
         return
-    with tracker(options, settings, run_id, folder.path) as mirrored:
-        for line in folder.metrics.read_text().splitlines():
-            mirrored.log(json.loads(line))
-        mirrored.summarise(results)
+    try:
+        with tracker(options, job.settings, job.identity, job.folder.path) as mirrored:
+            for line in job.folder.metrics.read_text().splitlines():
+                mirrored.log(json.loads(line))
+            mirrored.summarise(results)
+    except UserError as error:  # of the mirror alone: the run is done
+        logger.warning("%s: %s", job.identity, error)
+
+
+def _wandb() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(
+            "wandb is not installed: pip install wandb, or say wandb.mode=disabled"
+        ) from error
+    return wandb

@@ -49,14 +49,15 @@ class Training:
     step: int = 0  # steps taken
     train_loss: float = math.nan  # the latest seen
     diverged: bool = False  # whether the loss was found not finite
-    earlier_seconds: float = 0.0  # of the sessions before this one
+    earlier_seconds: float = 0.0  # what counts beside those since `began`: of earlier sessions
     train_seconds: float = 0.0  # of the steps alone, in all sessions
     sessions: int = 1  # how often the run was started
     metrics_bytes: int = 0  # length of metrics.jsonl
     replicas: int = 1  # how many runs trained together, at most
     # Of each iterate the weights, gain and step of its best validation, where the protocol asks.
     best: dict[str, dict[str, Any]] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)  # when this session did
+    # When this session did; None while its time is a share of that of several runs.
+    began: float | None = field(default_factory=time.monotonic)
 
     def keep_if_best(self, name: str, gain: float) -> None:
         """Keep an iterate's weights, on the CPU, if none had a higher gain; of equals the first."""
@@ -75,15 +76,15 @@ class Training:
         "replicas",
     )
 
-    def charge(self, seconds: float) -> None:
-        """Take so many seconds, its share of what was done for several, for this session's."""
-        self.earlier_seconds += seconds
-        self.began = time.monotonic()
-
     @property
     def seconds(self) -> float:
         """All the time that the run took so far, evaluation included."""
-        return self.earlier_seconds + time.monotonic() - self.began
+        running = 0.0 if self.began is None else time.monotonic() - self.began
+        return self.earlier_seconds + running
+
+    def stop_clock(self) -> None:
+        """Let no time count from now on but what is added to ``earlier_seconds``."""
+        self.earlier_seconds, self.began = self.seconds, None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs."""

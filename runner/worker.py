@@ -1,5 +1,6 @@
 """What a worker does, wherever it runs: train a group of planned runs and tell how each ended."""
 
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,7 @@ def work(group: Group, threads: int) -> list[Outcome]:
 
 def _together(group: Group) -> list[Outcome]:
     """Train runs as replicas; return the outcomes of those that came to an end so."""
+    from runner import cli
     from runner.errors import DiskFull
     from runner.replicas import run_together
     from tasks.errors import UserError
@@ -61,8 +63,10 @@ def _together(group: Group) -> list[Outcome]:
                 ends |= run_together([run.config for run in group])
         except (DiskFull, KeyboardInterrupt) as error:
             ends = dict.fromkeys(range(len(group)), error) | ends
-        except Exception:  # no single run's fault; which it comes from will show, and is not lost
+        except Exception as error:  # no single run's fault; whose it is will show
             traceback.print_exc()
+            line = f"{type(error).__name__}: {cli.one_line(error)} (see {group[0].folder.log})"
+            print(f"{len(group)} runs train one by one: {line}", file=sys.__stderr__, flush=True)
     share = (time.monotonic() - began) / len(group)
     return [Outcome(group[place], *_told(end), share) for place, end in ends.items()]
 

@@ -37,7 +37,7 @@ def main() -> int:
     name, options, overrides = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *overrides])
     chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
-    dry = options.get("dry_run", "false").lower() == "true"
+    dry = _true("dry_run", options)
     _show_price(sweep, *executors.places(chosen), dry)
     if dry:
         return 0
@@ -134,12 +134,21 @@ def _executor(options: dict[str, str]) -> DictConfig:
     """Return the settings of the executor that our options choose."""
     words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
     if "jobs" in options:
+        if "executor.workers" in options:
+            raise UserError("jobs= is short for executor.workers=: give one of them")
         if options.get("executor", "local") != "local":
             raise UserError(
                 f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
             )
         words.append(f"executor.workers={_whole('jobs', options, 1)}")
     return executors.settings(words)
+
+
+def _true(key: str, options: Mapping[str, str]) -> bool:
+    value = options.get(key, "false").lower()
+    if value not in ("true", "false"):
+        raise UserError(f"{key}={value}: must be true or false")
+    return value == "true"
 
 
 def _whole(key: str, options: Mapping[str, str], default: int) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from hydra.utils import get_class
 from torch import Tensor, nn
+from torch.nn import functional
 from tqdm import tqdm
 
 from tasks.content import cached_files, content_key
@@ -87,6 +88,10 @@ class Probe(Task):
         # of one network as for those of many in one product (runner/replicas.py).
         weight, bias = network.parameters()
         return torch.mm(weight, inputs.t()).t() + bias
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        # Not cross_entropy's own mean, which is another sum for one network than for many.
+        return functional.cross_entropy(outputs.float(), targets, reduction="none").mean()
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None

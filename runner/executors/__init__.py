@@ -1,5 +1,6 @@
 """Executors: what trains the groups of a sweep, here or elsewhere (configs/executor)."""
 
+import math
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +47,8 @@ def settings(words: Iterable[str]) -> DictConfig:
             raise UserError(f"{word}={text} cannot be read") from error
     for key in keys:
         configuration.check_value(f"executor.{key}", chosen[key], defaults[key])
+        if chosen[key] in (math.inf, -math.inf):
+            raise UserError(f"executor.{key}={chosen[key]}: must be finite")
     return chosen
 
 

@@ -53,8 +53,9 @@ class Engine(Protocol):
 class Executor:
     """Hands groups to an engine and yields what became of each run, once.
 
-    A group whose worker dies is tried again, without its runs that have a record, so often. Runs
-    that another process holds are waited for, and tried here if it leaves them without a record.
+    A group whose worker dies is tried again in halves, without its runs that have a record, and a
+    run by itself as often as `retries` says. Runs that another process holds are waited for, and
+    tried here if it leaves them without a record.
     """
 
     def __init__(self, engine: Engine, retries: int) -> None:
@@ -100,8 +101,8 @@ class Executor:
     def results(self) -> Iterator[Outcome]:
         """Yield the outcome of each run as it ends, until all are; of what was begun if cancelled.
 
-        No outcome is `busy`; `stopped` ones are there after :meth:`cancel`, or if a worker was
-        told by others to stop more often than it may be tried again.
+        `busy` and `stopped` ones are there after :meth:`cancel` alone, or if a worker was told by
+        others to stop more often than it may be tried again.
         """
         while self._waiting or self._under_way or self._busy:
             if self._stop_asked:
@@ -129,36 +130,47 @@ class Executor:
 
     def _settled(self, group: Group, end: list[Outcome] | str) -> Iterator[Outcome]:
         """Yield the outcomes that are final; keep the runs that are to be tried again."""
-        outcomes = [self._of_dead(run, end) for run in group] if isinstance(end, str) else end
+        if isinstance(end, str):
+            yield from self._after_death(group, end)
+            return
         again = []
-        for outcome in outcomes:
-            run = outcome.run
+        for outcome in end:
             if outcome.status == "busy" and not self._stopping:
-                self._busy.append(run)
-            elif outcome.status in ("died", "stopped") and self._may_try_again(run):
-                again.append(run)
-            elif outcome.status == "died":
-                status = "stopped" if self._stopping else "failed"
-                yield Outcome(run, status, outcome.detail, outcome.seconds)
+                self._busy.append(outcome.run)
+            elif outcome.status == "stopped" and self._may_try_again(outcome.run):
+                again.append(outcome.run)
             else:
                 yield outcome
         if again:
-            logger.warning("%s: trying again: %s", again[0].label, outcome.detail)
+            logger.warning("%s was stopped by others: trying again", again[0].label)
             self._waiting.append(tuple(again))
         if self._busy and not self._said_busy:
             self._said_busy = True
             logger.warning("runs that another process trains are waited for at the end")
 
+    def _after_death(self, group: Group, reason: str) -> Iterator[Outcome]:
+        """Yield what a dead worker has finished; try the rest again, in halves.
+
+        So what kills workers is found, and does not take others with it time and again.
+        """
+        rest = []
+        for run in group:
+            seconds = time.monotonic() - self._began[run.run_id]
+            if outcome := recorded(run, seconds):
+                yield outcome
+            elif (len(group) > 1 and not self._stopping) or self._may_try_again(run):
+                rest.append(run)
+            else:
+                status = "stopped" if self._stopping else "failed"
+                yield Outcome(run, status, f"{reason} (see {group[0].folder.log})", seconds)
+        if rest:
+            logger.warning("%s: %s: trying again", rest[0].label, reason)
+            middle = len(rest) // 2
+            self._waiting.extend(tuple(half) for half in (rest[:middle], rest[middle:]) if half)
+
     def _may_try_again(self, run: PlannedRun) -> bool:
         self._tries[run.run_id] += 1
         return not self._stopping and self._tries[run.run_id] <= self._retries
-
-    def _of_dead(self, run: PlannedRun, reason: str) -> Outcome:
-        """Return what a run came to whose worker died: it may have had its record by then."""
-        seconds = time.monotonic() - self._began[run.run_id]
-        return recorded(run, seconds) or Outcome(
-            run, "died", f"{reason} (see {run.folder.log})", seconds
-        )
 
     def _no_longer_busy(self) -> Iterator[Outcome]:
         """Yield what other processes have done; try what they have left."""

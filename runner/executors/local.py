@@ -36,7 +36,8 @@ class LocalEngine:
     def places(settings: DictConfig) -> tuple[int, int]:
         """Return how many threads a worker has, and how many workers there are."""
         cores = os.cpu_count() or 1
-        slots = settings.workers or len(_devices(settings.gpus, settings.gpu_share)) or cores
+        devices = _devices(settings.gpus, settings.gpu_share)
+        slots = settings.workers or len(devices) or cores
         return max(1, cores // slots), slots
 
     @property
