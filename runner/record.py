@@ -51,6 +51,10 @@ class RunFolder:
         with suppress(OSError):
             self.path.rmdir()
 
+    def has_metrics(self, size: int) -> bool:
+        """Say whether there are so many bytes of metrics; the machine's death may cost the last."""
+        return size == 0 or (self.metrics.exists() and self.metrics.stat().st_size >= size)
+
     def tidy(self) -> None:
         """Remove what killed writers left and put a damaged record aside; only for the owner."""
         for file in (self.record, self.failure, self.checkpoint, self.lock.path):

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
-from runner.record import SCHEMA, RunFolder, write_json
+from runner.record import SCHEMA, RunFolder, put_aside, write_json
 from tasks.errors import UserError
 from tasks.sources import default_data_dir
 from tasks.storage import FULL
@@ -143,6 +143,9 @@ def begin(job: Job, task: "Task", device: "torch.device") -> "Training":
     averager = PolynomialDecayAverager(network, job.settings["train"]["averaging_gamma"])
     training = Training(network, optimizer(job, network), averager, began=clock)
     saved = checkpoint.load(job.folder.checkpoint, device)
+    if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
+        put_aside(job.folder.checkpoint, "goes further than metrics.jsonl does")
+        return begin(job, task, device)
     if saved is not None:
         training.load_state_dict(saved)
         if not job.config.threads:  # sums come out the same only with as many threads

@@ -5,6 +5,7 @@ What a sweep of replicas comes to undisturbed is the reference of all these test
 
 import errno
 import json
+import math
 import os
 import random
 import re
@@ -29,6 +30,7 @@ from runner.worker import work
 
 # For how long processes are killed at random.
 KILL_SECONDS = float(os.environ.get("DOG_BENCH_KILL_SECONDS", "20"))
+FEWEST_KILLS = 3
 
 PART = {
     "tasks": ["logistic_wine", "logistic_breast_cancer"],
@@ -80,8 +82,7 @@ class Results:
     def stop_when(self, condition, signum=signal.SIGTERM):
         """Give the command, and send the driver a signal as soon as it is time."""
         driver = self.start()
-        while not condition():
-            assert driver.poll() is None, driver.communicate()
+        while driver.poll() is None and not condition():
             time.sleep(0.01)
         driver.send_signal(signum)
         return driver
@@ -89,6 +90,10 @@ class Results:
     def files(self, name):
         """The files of that name, by run."""
         return {path.parent.name: path for path in sorted(self.runs.glob(f"*/*/{name}"))}
+
+    def written(self):
+        """How many bytes of metrics there are."""
+        return sum(path.stat().st_size for path in self.files("metrics.jsonl").values())
 
     def look(self):
         """See that no record that was there is gone, or has been written again."""
@@ -134,7 +139,7 @@ def content(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     # A batch's mean loss is summed in another order if the run was trained partly alone.
     losses = [line.pop("loss") for line in lines if "loss" in line]
-    losses.append(record["results"].pop("train_loss"))
+    losses.append(record["results"].pop("train_loss") or math.nan)  # of a diverged one None
     for name in ("measured", "code"):
         record.pop(name)
     return record, lines, losses
@@ -175,9 +180,7 @@ def reference(tmp_path_factory):
     return results
 
 
-def test_sweep_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
-    reference, tmp_path, record_property
-):
+def test_sweep_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(reference, tmp_path):
     chance, kills = random.Random(5), Counter()
     over = time.monotonic() + KILL_SECONDS
     for number in count(1):
@@ -186,11 +189,9 @@ def test_sweep_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
             pass
         results.look()
         assert_equal(results, reference)
-        if time.monotonic() > over:
+        if time.monotonic() > over and kills.total() >= FEWEST_KILLS:
             break
-    record_property("kills", dict(kills))
-    print(f"{number} sweeps, {sum(kills.values())} kills: {dict(kills)}")
-    assert kills
+    print(f"{number} sweeps, {kills.total()} kills: {dict(kills)}")
 
 
 def sweep_under_fire(results, over, chance, kills):
@@ -198,11 +199,13 @@ def sweep_under_fire(results, over, chance, kills):
     # A worker may die as often as it likes here: what is asked for is the whole sweep.
     driver = results.start("executor.retries=1000")
     while driver.poll() is None:
-        due = time.monotonic() + chance.choice([chance.uniform(0, 2), chance.uniform(2, 12)])
-        while driver.poll() is None and time.monotonic() < due:
+        # Some moments come by the clock, others by progress, however slow the machine is.
+        moment = time.monotonic() + chance.uniform(0, 6)
+        size = results.written() + chance.choice([0, chance.randrange(40_000)])
+        while driver.poll() is None and (time.monotonic() < moment or results.written() < size):
             results.look()
             time.sleep(0.02)
-        if driver.poll() is None and time.monotonic() < over:
+        if driver.poll() is None and (time.monotonic() < over or kills.total() < FEWEST_KILLS):
             strike(driver, results, chance, kills)
     _, errors = driver.communicate()
     assert driver.returncode in (0, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT), errors
@@ -229,7 +232,6 @@ def strike(driver, results, chance, kills):
 def test_driver_that_is_killed_is_succeeded_at_once(reference, tmp_path):
     results = Results(tmp_path)
     driver = results.stop_when(lambda: results.files("checkpoint.pt"), signal.SIGKILL)
-    assert results.workers()  # the next driver meets them
     driver.communicate()
     results.look()
     status, _, errors = results.finish()
@@ -248,8 +250,8 @@ def test_two_drivers_at_once_train_each_run_once_and_print_the_same(reference, t
     assert [driver.returncode for driver in drivers] == [0, 0], errors + others
     assert first == second and "instance-tuned" in first
     assert_equal(results, reference)
-    for path in results.files("record.json").values():
-        assert json.loads(path.read_text())["measured"]["sessions"] == 1
+    for record in results.files("record.json").values():
+        assert sessions(record) == 1
     assert not results.files("owner")
 
 
@@ -259,15 +261,16 @@ set -e
 mount -t tmpfs -o size="$1" none "$2"
 trap 'umount "$2"' EXIT
 size=$1 status=1 number=0
-while [ $status != 0 ] && [ $number -lt 12 ]; do
+while [ $status != 0 ] && [ $number -lt 6 ]; do
     number=$((number + 1))
     cp "$3/sweep.yaml" "$2" || true
     status=0
     "$4" scripts/sweep.py "$3/sweep.yaml" jobs=2 wandb.mode=disabled \
-        checkpoint_seconds=0.2 runs_dir="$2/runs" 2> "$3/errors$number" || status=$?
+        checkpoint_seconds=0.2 runs_dir="$2/runs" \
+        > "$3/output$number" 2> "$3/errors$number" || status=$?
     mkdir "$3/$number" && cp -a "$2/." "$3/$number"
     echo $status
-    size=$((size * 2)) && mount -o remount,size=$size "$2"
+    size=$((size * 4)) && mount -o remount,size=$size "$2"
 done
 """
 
@@ -279,7 +282,7 @@ def test_full_disk_ends_the_sweep_with_one_line_and_more_room_lets_it_go_on(refe
     if subprocess.run([*words[:4], "mount", "-t", "tmpfs", "none", disk], check=False).returncode:
         pytest.skip("this machine lets nobody mount a file system")
     done = subprocess.run(
-        [*words, str(48 * 1024), disk, copies.folder, sys.executable], cwd=ROOT, text=True,
+        [*words, str(160 * 1024), disk, copies.folder, sys.executable], cwd=ROOT, text=True,
         capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     *refused, last = done.stdout.split()
@@ -287,7 +290,14 @@ def test_full_disk_ends_the_sweep_with_one_line_and_more_room_lets_it_go_on(refe
     for number, ended in enumerate(refused, 1):
         errors = (copies.folder / f"errors{number}").read_text()
         assert ended == "2" and "Traceback" not in errors, errors
-        assert len([line for line in errors.splitlines() if "is full: free" in line]) == 1, errors
+        (error,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert "free some space" in error
+    stages = [Results(copies.folder / str(number + 1)) for number in range(len(refused) + 1)]
+    assert_equal(stages[-1], reference)
+    its = stages[-1].files("record.json")
+    for stage in stages:
+        for name, path in stage.files("record.json").items():
+            assert path.read_bytes() == its[name].read_bytes()  # not trained again
 
 
 def replicas(folder):
@@ -329,15 +339,17 @@ def test_every_run_of_a_group_tells_of_a_full_disk(reference, tmp_path, monkeypa
 @pytest.fixture(scope="module")
 def half_done(tmp_path_factory):
     """A sweep that was stopped: what tunes has its records, what is reported is on its way."""
-    results = Results(tmp_path_factory.mktemp("half"))
-    driver = results.stop_when(
-        lambda: len(results.files("record.json")) >= 9 and results.files("checkpoint.pt")
-    )
-    _, errors = driver.communicate()
-    assert driver.returncode == 130, errors
-    results.look()
-    assert results.files("checkpoint.pt")
-    return results
+    while True:  # until the signal comes in time
+        results = Results(tmp_path_factory.mktemp("half"))
+        driver = results.stop_when(
+            lambda here=results: len(here.files("record.json")) >= 9 and here.files("checkpoint.pt")
+        )
+        _, errors = driver.communicate()
+        assert driver.returncode in (0, 130), errors
+        results.wait_for_the_end()
+        results.look()
+        if len(results.files("checkpoint.pt")) > 1:
+            return results
 
 
 def copied(results, folder):
@@ -361,19 +373,21 @@ def test_damaged_files_of_odd_times_cost_a_line_each_and_the_sweep_goes_on(
             path.write_bytes(damage(path.read_bytes()))
             damaged.append(path)
             results.first_seen.pop(path.parent.name, None)
+    ahead = list(results.files("checkpoint.pt").values())[1]
+    os.truncate(ahead.with_name("metrics.jsonl"), 100)
     hours = random.Random(1)
     for path in [*results.runs.glob("*/*/*"), *results.runs.glob("*/*")]:
         moment = time.time() + 3600 * hours.choice([-5, 5])
         os.utime(path, (moment, moment))
-    untouched = copied(results, tmp_path / "copy")
-    status, _, errors = results.finish()
-    assert status == 0 and "Traceback" not in errors, errors
+    ended, _, errors = results.finish()
+    assert ended == 0 and "Traceback" not in errors, errors
     for path in damaged:
         log = path.with_name("log.txt").read_text()
         assert log.count(f"{path.name} is damaged") == 1 == log.count("\n"), log
         assert path.with_name(f"{path.name}.damaged").exists()
+    log = ahead.with_name("log.txt").read_text()
+    assert log.count("checkpoint.pt goes further than metrics.jsonl does") == 1 == log.count("\n")
     assert_equal(results, reference)
-    assert untouched.first_seen
 
 
 def flipped(whole):
