@@ -16,7 +16,6 @@ from runner import config as configuration
 from runner.downloads import from_elsewhere, sources
 from runner.plan import PlannedRun, Sweep, points
 from runner.run import data_dir
-from tasks.errors import UserError
 from tasks.sources import Source, is_fetched
 
 COMMITTED = configuration.ROOT / "results" / "records.csv"
@@ -233,13 +232,7 @@ def this_machine(sweep: Sweep, threads: int | None = None, slots: int | None = N
 
 def known(runs_dir: Path) -> pd.DataFrame:
     """The records of all runs known beside a folder of runs; without rows if there are none."""
-    csv_path = runs_dir.parent / "records.csv"
-    try:
-        return records.collect(runs_dir, csv_path)
-    except UserError:
-        if csv_path.exists():  # and cannot be read
-            raise
-        return records.empty()
+    return records.gather(runs_dir, runs_dir.parent / "records.csv")
 
 
 def _once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:

@@ -91,25 +91,32 @@ _encode_short = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def collect(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
-    """All runs known here: those under `runs_dir` and those that `csv_path` brings along.
+    """`gather`, with `csv_path` brought up to date.
 
-    Returns one row a run, sorted, with `COLUMNS`; `csv_path` is brought up to date. A local run
-    replaces its row of the file, except that a local crash never hides a result from elsewhere.
     Runs may end meanwhile, and others may collect: what is read and written is whole, and what one
     of two that collect at once did not see yet is there when the next one has collected.
     """
-    local = _frame(read_runs(runs_dir))
-    known = read_csv(csv_path) if csv_path.exists() else _frame([])
-    if local.empty and known.empty:
+    frame = gather(runs_dir, csv_path)
+    if frame.empty:
         raise UserError(f"no runs in {runs_dir} and none in {csv_path}: run `make demo` first")
+    write_if_changed(csv_path, frame.to_csv(index=False, lineterminator="\n"))
+    return frame
+
+
+def gather(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
+    """All runs known here: those under `runs_dir` and those that `csv_path` brings along.
+
+    Returns one row a run, sorted, with `COLUMNS`, and writes nothing. A local run replaces its row
+    of the file, except that a local crash never hides a result from elsewhere.
+    """
+    local = _frame(read_runs(runs_dir))
+    known = read_csv(csv_path) if csv_path.exists() else empty()
     crashed = local["run_id"][local["status"] == "failed"]
     results = known["run_id"][known["status"] != "failed"]
     local = local[~local["run_id"].isin(set(crashed) & set(results))]
     known = known[~known["run_id"].isin(set(local["run_id"]))]
     parts = [part for part in (local, known) if not part.empty]
-    frame = pd.concat(parts).sort_values(ORDER, ignore_index=True)
-    write_if_changed(csv_path, frame.to_csv(index=False, lineterminator="\n"))
-    return frame
+    return pd.concat(parts).sort_values(ORDER, ignore_index=True) if parts else empty()
 
 
 def read_runs(runs_dir: Path) -> list[dict[str, Any]]:

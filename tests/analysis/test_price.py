@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from analysis import price, price_text, records, selection
 from analysis.price import Machine
 from runner import config, plan
+from tasks.errors import UserError
 
 HERE = Machine("a cpu", threads=2, slots=2)
 PART = {
@@ -166,3 +167,17 @@ def test_records_that_come_with_the_code_count_unless_there_are_own_ones(
     assert nothing.stages[0].lines[0].seconds == 50
     own = price.price(sweep, {}, collected(tmp_path, a_record(dog, 70)), HERE)
     assert own.stages[1].lines[0].seconds == 2 * 70
+
+
+def test_looking_at_what_is_known_writes_nothing_and_hides_no_error(sweep, tmp_path, monkeypatch):
+    assert price.known(tmp_path / "runs").empty
+    write(tmp_path / "runs", a_record(sweep.tuning()[0], 1.0))
+    assert len(price.known(tmp_path / "runs")) == 1
+    assert not (tmp_path / "records.csv").exists()
+
+    def refuse(runs_dir):
+        raise UserError("cannot read")
+
+    monkeypatch.setattr(records, "read_runs", refuse)  # not taken for a folder without runs
+    with pytest.raises(UserError, match="cannot read"):
+        price.known(tmp_path / "runs")
