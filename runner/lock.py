@@ -220,8 +220,8 @@ def _name_in(path: Path) -> str | None:
 
 
 # What was seen of the file of each owner elsewhere: its latest time, when it was first seen so by
-# our monotonic clock, and whether an earlier one had been seen.
-_seen: dict[Path, tuple[int, float, bool]] = {}
+# our monotonic clock, whether an earlier one had been seen, and when we last looked.
+_seen: dict[Path, tuple[int, float, bool, float]] = {}
 
 
 def _lives(owners: Path, name: str) -> bool | None:
@@ -235,10 +235,14 @@ def _lives(owners: Path, name: str) -> bool | None:
             stamp = os.fstat(file.fileno()).st_mtime_ns
     except (FileNotFoundError, ValueError):
         return False
-    now = time.monotonic()
-    if path not in _seen or _seen[path][0] != stamp:
-        _seen[path] = (stamp, now, path in _seen)
-    _, since, changed = _seen[path]
+    now = time.monotonic()  # after the look, which may take as long as a server's outage
+    with _guard:
+        before, since, changed, looked = _seen.get(path, (stamp, now, False, now))
+        if stamp != before:
+            since, changed = now, True
+        elif now - looked > 2 * BEAT:  # nobody watched: nor may it have been able to give signs
+            since = now
+        _seen[path] = (stamp, since, changed, now)
     if now - since >= LEASE:
         return False
     return True if changed else None
