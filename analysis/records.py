@@ -122,7 +122,7 @@ def gather(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
 def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
     """A row for each <runs_dir>/<task>/<run_id> with a record or a failure; others are running."""
     rows: dict[str, dict[str, Any]] = {}
-    for path, content in read_files(_run_folders(runs_dir), ("record.json", "failure.json")):
+    for path, content in read_files(run_folders(runs_dir), ("record.json", "failure.json")):
         try:
             if isinstance(content, OSError):
                 raise content
@@ -169,17 +169,16 @@ def _read(folders: Sequence[str], names: Sequence[str]) -> list[tuple[str, bytes
     return found
 
 
-def _run_folders(runs_dir: Path) -> list[str]:
+def run_folders(runs_dir: Path) -> list[str]:
     """The folders of all runs, sorted; those of locks and launchers begin with a dot."""
     if not runs_dir.is_dir():
         return []
-    tasks = [path for path in _subfolders(str(runs_dir)) if path.rpartition("/")[2][0] != "."]
-    return [path for task in tasks for path in _subfolders(task)]
+    return [path for task in _subfolders(str(runs_dir)) for path in _subfolders(task)]
 
 
 def _subfolders(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.path for entry in entries if entry.is_dir())
+        return sorted(one.path for one in entries if one.name[0] != "." and one.is_dir())
 
 
 def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:

@@ -168,14 +168,15 @@ def held(path: Path, patience: float = 0.0) -> bool:
     lease without a change, here or in earlier calls; `patience` is for how many seconds to watch.
     """
     deadline = time.monotonic() + patience
-    while (name := _name_in(path)) is not None:
-        lives = _lives(path.parents[2] / ".owners", name)
-        if lives is not None:
-            return lives
-        if time.monotonic() >= deadline:
-            return True
+    while (sign := lives(path)) is None and time.monotonic() < deadline:
         time.sleep(LOOK)
-    return False
+    return sign is not False
+
+
+def lives(path: Path) -> bool | None:
+    """Say whether a lock's owner lives; None of one elsewhere of which this is not known yet."""
+    name = _name_in(path)
+    return False if name is None else _lives(path.parents[2] / ".owners", name)
 
 
 def _take(path: Path, owners: Path, mine: str) -> bool:

@@ -135,7 +135,7 @@ def test_thousands_are_collected_in_order_and_in_moments(runs, csv):
         task = ("cifar", "movies", "news")[index % 3]
         opt = ("dog", "sgd")[index % 2]
         made_up.write(runs, made_up.record(index / 2000, seed=index, task=task, opt=opt))
-    folders = records._run_folders(runs)
+    folders = records.run_folders(runs)
     names = [f"{folder}/record.json" for folder in folders]
     assert [path for path, _ in records.read_files(folders, ("record.json",))] == names
     began = time.monotonic()
