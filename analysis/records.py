@@ -66,6 +66,7 @@ COLUMNS: dict[str, str] = {
     "peak_memory_bytes": "Int64",
     "sessions": "Int64",
     "threads": "Int64",
+    "replicas": "Int64",  # runs that trained together and share their time out
     "device": "str",
     "cpu": "str",
     "gpu": "str",
@@ -234,6 +235,7 @@ def _outcome(record: dict[str, Any]) -> dict[str, Any]:
         row[f"{split}_examples"] = scores["examples"]
     for key in ("peak_memory_bytes", "sessions", "threads"):
         row[key] = measured.get(key)
+    row["replicas"] = measured.get("replicas", 1)
     hardware, code = record.get("hardware", {}), record.get("code", {})
     return row | {
         "seconds": _number(measured["seconds"]),

@@ -38,7 +38,7 @@ def main() -> int:
     sweep = plan.load(name, ["progress=false", *overrides])
     chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
     dry = _true("dry_run", options)
-    _show_price(sweep, *executors.places(chosen), dry)
+    _show_price(sweep, (*executors.places(chosen), largest), dry)
     if dry:
         return 0
     began = time.monotonic()
@@ -94,12 +94,15 @@ def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -
     return unfinished
 
 
-def _show_price(sweep: Sweep, threads: int, slots: int, whole: bool) -> None:
-    """Print what the sweep will cost: in a few lines, or the whole of it."""
+def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> None:
+    """Print what the sweep will cost: in a few lines, or the whole of it.
+
+    `places` are a group's threads, how many groups train at once, and how many runs one may have.
+    """
     from analysis import price, price_text, selection
 
     frame = price.known(_runs_dir(sweep))
-    machine = price.this_machine(sweep, threads, slots)
+    machine = price.this_machine(sweep, *places)
     found = price.price(sweep, selection.settings_to_report(frame), frame, machine)
     if whole:
         print(price_text.whole(found))
