@@ -20,7 +20,7 @@ from typing import Any
 from analysis import records
 from runner.lock import BEAT, lives, owner
 from runner.plan import PlannedRun
-from runner.progress import duration, last_step
+from runner.progress import duration, last_step, plain
 from runner.record import optimizer_of
 from tasks.errors import UserError
 
@@ -125,7 +125,7 @@ def pace(runs: Iterable[Seen]) -> Pace | None:
             break
         session += 1
         began = min(began, ended - seconds)
-    if not session:
+    if not session or now == began:  # or all records are without times
         return None
     last_hour = sum(ended > now - HOUR for ended, _ in done[:session])
     return Pace(last_hour, session, now - began)
@@ -164,7 +164,7 @@ def failures(runs: Iterable[Seen], runs_dir: Path) -> Iterator[str]:
     """Yield the errors of runs that failed, with the last lines of their logs."""
     failed = [one for one in runs if one.state == "failed"]
     for one in failed[:FAILURES]:
-        yield f"failed  {one.run_id}: {one.error}"
+        yield f"failed  {one.run_id}: {plain(one.error)}"
         yield from (f"    {line}" for line in tail(runs_dir / one.task / one.run_id / "log.txt"))
     if len(failed) > FAILURES:
         yield f"and {len(failed) - FAILURES} more failed"
@@ -176,9 +176,9 @@ def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             text = file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+    return [plain(line) for line in text.splitlines() if line.strip()][-lines:]
 
 
 def time_left(to_do: int, found: Pace | None, priced: str) -> str:
@@ -194,11 +194,11 @@ def time_left(to_do: int, found: Pace | None, priced: str) -> str:
 def throughput(found: Pace | None) -> str:
     """Return the line about the pace."""
     if found is None:
-        return "throughput: no run has ended yet in this session"
+        return "throughput: not known yet in this session"
     each = f"one in {duration(found.seconds_each)}"
     return (
-        f"throughput: {found.last_hour} runs in the last hour, {found.session} in this session of "
-        f"{duration(found.session_seconds)}: {each}"
+        f"throughput: {found.session} runs in this session of {duration(found.session_seconds)}, "
+        f"{found.last_hour} in its last hour: {each}"
     )
 
 

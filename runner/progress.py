@@ -247,7 +247,13 @@ def lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 def line(outcome: Outcome) -> str:
     """Return what to say of one run."""
-    return f"{outcome.status:9} {outcome.run.label}: {outcome.detail} ({duration(outcome.seconds)})"
+    text = f"{outcome.status:9} {outcome.run.label}: {plain(outcome.detail)}"
+    return f"{text} ({duration(outcome.seconds)})"
+
+
+def plain(text: str) -> str:
+    """Return a text as one line without signs that a terminal would obey."""
+    return "".join(sign if sign.isprintable() else " " for sign in text).rstrip()
 
 
 def duration(seconds: float) -> str:

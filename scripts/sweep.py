@@ -22,7 +22,7 @@ from runner import cli, executors, plan
 from runner.downloads import sources
 from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
-from runner.progress import SUCCESSES, Progress
+from runner.progress import SUCCESSES, Progress, plain
 from runner.run import data_dir
 from runner.worker import Outcome
 from tasks.errors import UserError
@@ -58,7 +58,7 @@ def main() -> int:
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:
-        print(f"{outcome.status}: {outcome.run.label}: {outcome.detail}", file=sys.stderr)
+        print(f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}", file=sys.stderr)
     return 1 if unfinished else 0
 
 

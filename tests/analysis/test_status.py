@@ -202,6 +202,10 @@ def test_pace_goes_on_while_a_run_trains_as_long_as_the_longest_and_not_for_ever
     assert status.pace([running(10)]) is None
 
 
+def test_records_without_times_tell_no_pace():
+    assert status.pace([done(100, 0), done(100, 0)]) is None
+
+
 def test_clocks_of_other_machines_do_not_matter(tmp_path):
     # Its machine's clock is wrong by years; the file system's says when it ended.
     made = record(0.5, opt="dog")

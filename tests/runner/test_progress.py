@@ -140,6 +140,11 @@ def test_on_a_terminal_a_bar_is_drawn_again(runs):
     assert "0 running, 0 failed, about" in stream.getvalue()
 
 
+def test_an_error_is_one_line_without_what_a_terminal_obeys(runs):
+    text = progress.line(ended(runs[0], "\x1b[31m0.7\nrm\r\x07", "failed"))
+    assert text.isprintable() and "[31m0.7 rm" in text
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_stream_that_fails_ends_nothing(runs, terminal, monkeypatch):
     class Broken(io.StringIO):
