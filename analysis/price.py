@@ -229,17 +229,12 @@ def price(
     )
 
 
-def this_machine(
-    sweep: Sweep,
-    threads: int | None = None,
-    slots: int | None = None,
-    replicas: int = LARGEST,
-) -> Machine:
-    """This machine, by default with a run on each core."""
+def this_machine(sweep: Sweep, *places: int) -> Machine:
+    """This machine: its `places` are the rest of `Machine`, by default a run on each core."""
     from runner import environment
 
     processor = environment.processor(sweep.cells[0].config.device)
-    return Machine(processor, threads or 1, slots or os.cpu_count() or 1, replicas)
+    return Machine(processor, *(places or (1, os.cpu_count() or 1)))
 
 
 def known(runs_dir: Path) -> pd.DataFrame:
@@ -308,9 +303,8 @@ def _bytes(to_do: Sequence[PlannedRun], frame: pd.DataFrame) -> tuple[int, int]:
 
 def _folder_size(folder: Path) -> int:
     """The bytes of a folder and of what stays in it, in whole blocks."""
-    stays = (path for path in folder.rglob("*") if not path.match("checkpoint.pt"))
-    sizes = (_size(path) for path in (folder, *stays) if path.suffix != ".damaged")
-    return sum(-(-size // _BLOCK) * _BLOCK for size in sizes)
+    stays = [path for path in folder.rglob("*") if not path.name.endswith((".pt", ".damaged"))]
+    return sum(-(-_size(path) // _BLOCK) * _BLOCK for path in (folder, *stays))
 
 
 def _size(path: Path) -> int:

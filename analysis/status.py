@@ -154,10 +154,8 @@ def running(runs: Iterable[Seen], steps: dict[str, int]) -> Iterator[str]:
         whole = f"/{steps[last.run_id]}" if last.run_id in steps else ""
         which = "1 run" if len(some) == 1 else f"{len(some)} runs, the last"
         where = f"{which} at step {last.step or 0}{whole}"
-        if silent:
-            yield f"running? {task} {optimizer}: {where} (no sign of life from {silent})"
-        else:
-            yield f"running  {task} {optimizer}: {where}"
+        doubt = f" (no sign of life from {silent})" if silent else ""
+        yield f"running{'?' if silent else ' '} {task} {optimizer}: {where}{doubt}"
 
 
 def failures(runs: Iterable[Seen], runs_dir: Path) -> Iterator[str]:
@@ -213,9 +211,11 @@ def of_folder(runs_dir: Path) -> str:
 def of_plan(stages: dict[str, list[PlannedRun]], runs_dir: Path, priced: Callable[[], str]) -> str:
     """Return the status of a sweep's stages; `priced()` says how long it takes by the price."""
     lines: list[str] = []
-    steps = {run.run_id: run.steps for planned in stages.values() for run in planned}
-    folders = [str(run.folder.path) for planned in stages.values() for run in planned]
+    every = [run for planned in stages.values() for run in planned]
+    folders = [str(run.folder.path) for run in every]
     seen = _again(folders, map(look, folders))
+    pairs = zip(every, seen, strict=True)
+    steps = {run.run_id: run.steps for run, one in pairs if one.state == "running"}
     rest = iter(seen)
     for name, planned in stages.items():
         runs = list(islice(rest, len(planned)))

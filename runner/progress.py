@@ -89,7 +89,7 @@ class Progress:
                 self.done += new
                 self._fresh.append(outcome)
             else:
-                self.failed += outcome.status == "failed"
+                self.failed += new and outcome.status == "failed"
                 self._write(line(outcome))
 
     def state(self) -> str:
