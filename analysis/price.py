@@ -14,9 +14,8 @@ from analysis import records
 from analysis.selection import ROWS
 from runner import config as configuration
 from runner.downloads import from_elsewhere, sources
-from runner.plan import PlannedRun, Sweep, points
+from runner.plan import LARGEST, PlannedRun, Sweep, points
 from runner.run import data_dir
-from tasks.errors import UserError
 from tasks.sources import Source, is_fetched
 
 COMMITTED = configuration.ROOT / "results" / "records.csv"
@@ -35,6 +34,7 @@ class Machine:
     processor: str  # as records name it
     threads: int  # CPU threads of a run
     slots: int  # how many runs, or groups of runs, are in training at once
+    replicas: int = LARGEST  # how many runs of a small task may train together
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,9 @@ class Price:
     @property
     def in_the_end(self) -> tuple[int, int]:
         """How many runs are to do at least and at most, whatever tuning will find."""
-        least, most = (
-            sum(getattr(stage, bound) - stage.runs for stage in self.stages)
-            for bound in ("least", "most")
-        )
-        return self.to_do + least, self.to_do + most
+        done = [(stage, stage.runs - stage.to_do) for stage in self.stages]
+        least = sum(max(0, stage.least - number) for stage, number in done)
+        return least, sum(max(0, stage.most - number) for stage, number in done)
 
     @property
     def unknown(self) -> int:
@@ -121,10 +119,11 @@ class Price:
 class Earlier:
     """What runs took so far: the median of those most like a run is its estimate.
 
-    Runs of the same processor come before others, among them those with as many threads; and then
-    those of the same problem and optimizer before those of the same problem, before those of the
-    same task and model on examples of the same size, whose time is scaled by the number of examples
-    (steps × batch size). A run that diverged ended early and tells nothing.
+    Runs of the same processor come before others, among them those with as many threads, together
+    with others or not as the run will be; and then those of the same problem and optimizer before
+    those of the same problem, before those of the same task and model on examples of the same size,
+    whose time is scaled by the number of examples (steps × batch size). A run that diverged ended
+    early and tells nothing.
     """
 
     def __init__(self, frame: pd.DataFrame, machine: Machine) -> None:
@@ -135,11 +134,17 @@ class Earlier:
             seconds_an_example=done["seconds"] / examples,
         )
         same = done["gpu"].mask(done["gpu"] == "", done["cpu"]) == machine.processor
-        alike = same & (done["threads"] == machine.threads).fillna(False).astype(bool)
+        threads = same & (done["threads"] == machine.threads).fillna(False).astype(bool)
+        replicas = (done["replicas"] > 1).fillna(False).astype(bool)
+        elsewhere = _Medians(done[~same])
+        self._replicas = machine.replicas
         self._medians = {
-            "this processor": _Medians(done[alike]),
-            "this processor, other threads": _Medians(done[same & ~alike]),
-            "another processor": _Medians(done[~same]),
+            together: {
+                "this processor": _Medians(done[alike]),
+                "this processor, other threads or replicas": _Medians(done[same & ~alike]),
+                "another processor": elsewhere,
+            }
+            for together, alike in ((True, threads & replicas), (False, threads & ~replicas))
         }
         self._found: dict[tuple[str, str], tuple[float, str] | None] = {}
 
@@ -155,7 +160,8 @@ class Earlier:
         settings = configuration.settings_of(run.base)
         examples = settings["train"]["steps"] * settings["train"]["batch_size"]
         kind = (run.task, settings["model"]["name"], _example(records.problem_text(settings)))
-        for where, median in self._medians.items():
+        together = self._replicas > 1 and bool(run.base.task.get("replicas"))
+        for where, median in self._medians[together].items():
             if (run.problem_id, run.optimizer) in median.own:
                 yield median.own[run.problem_id, run.optimizer], f"same runs, {where}"
             if run.problem_id in median.problem:
@@ -190,7 +196,7 @@ def price(
     """
     configs = [cell.config for cell in sweep.cells]
     earlier = Earlier(_with_committed(frame), machine)
-    tuning, reporting = _once(sweep.tuning()), sweep.reporting(choices)
+    tuning, reporting = sweep.tuning(), sweep.reporting(choices)
     tuned = all(run.done for run in tuning)
     least, most = _bounds(sweep)
     stages = [
@@ -223,38 +229,29 @@ def price(
     )
 
 
-def this_machine(sweep: Sweep, threads: int | None = None, slots: int | None = None) -> Machine:
-    """This machine, by default with a run on each core."""
+def this_machine(sweep: Sweep, *places: int) -> Machine:
+    """This machine: its `places` are the rest of `Machine`, by default a run on each core."""
     from runner import environment
 
     processor = environment.processor(sweep.cells[0].config.device)
-    return Machine(processor, threads or 1, slots or os.cpu_count() or 1)
+    return Machine(processor, *(places or (1, os.cpu_count() or 1)))
 
 
 def known(runs_dir: Path) -> pd.DataFrame:
     """The records of all runs known beside a folder of runs; without rows if there are none."""
-    csv_path = runs_dir.parent / "records.csv"
-    try:
-        return records.collect(runs_dir, csv_path)
-    except UserError:
-        if csv_path.exists():  # and cannot be read
-            raise
-        return records.empty()
-
-
-def _once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The runs without those that two parts of the sweep share."""
-    return list({run.run_id: run for run in runs}.values())
+    return records.gather(runs_dir, runs_dir.parent / "records.csv")
 
 
 def _bounds(sweep: Sweep) -> tuple[int, int]:
     """How many runs are reported if nothing but the defaults is chosen, and if all rows differ."""
-    widest: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    widest: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for cell in sweep.cells:
-        default = cell.run({}, 0).run_id
-        others = (point for point in points(cell.grid) if cell.run(point, 0).run_id != default)
-        widest[cell.name] = [{}, *islice(others, len(ROWS) - 1)]
-    return len(sweep.reporting({})), len(sweep.reporting(widest))
+        settings = widest.setdefault(cell.name, {})  # which two parts may share
+        for point in [{}, *points(cell.grid)]:
+            if len(settings) < len(ROWS):
+                settings.setdefault(cell.run(point, 0).run_id, point)
+    choices = {name: list(settings.values()) for name, settings in widest.items()}
+    return len(sweep.reporting({})), len(sweep.reporting(choices))
 
 
 def _stage(name: str, runs: Iterable[PlannedRun], earlier: Earlier, least: int, most: int) -> Stage:
@@ -305,8 +302,9 @@ def _bytes(to_do: Sequence[PlannedRun], frame: pd.DataFrame) -> tuple[int, int]:
 
 
 def _folder_size(folder: Path) -> int:
-    """The bytes of a folder and of its files, in whole blocks."""
-    return sum(-(-_size(path) // _BLOCK) * _BLOCK for path in (folder, *folder.iterdir()))
+    """The bytes of a folder and of what stays in it, in whole blocks."""
+    stays = [path for path in folder.rglob("*") if not path.name.endswith((".pt", ".damaged"))]
+    return sum(-(-_size(path) // _BLOCK) * _BLOCK for path in (folder, *stays))
 
 
 def _size(path: Path) -> int:

@@ -66,6 +66,7 @@ COLUMNS: dict[str, str] = {
     "peak_memory_bytes": "Int64",
     "sessions": "Int64",
     "threads": "Int64",
+    "replicas": "Int64",  # runs that trained together and share their time out
     "device": "str",
     "cpu": "str",
     "gpu": "str",
@@ -91,31 +92,38 @@ _encode_short = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def collect(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
-    """All runs known here: those under `runs_dir` and those that `csv_path` brings along.
+    """`gather`, with `csv_path` brought up to date.
 
-    Returns one row a run, sorted, with `COLUMNS`; `csv_path` is brought up to date. A local run
-    replaces its row of the file, except that a local crash never hides a result from elsewhere.
     Runs may end meanwhile, and others may collect: what is read and written is whole, and what one
     of two that collect at once did not see yet is there when the next one has collected.
     """
-    local = _frame(read_runs(runs_dir))
-    known = read_csv(csv_path) if csv_path.exists() else _frame([])
-    if local.empty and known.empty:
+    frame = gather(runs_dir, csv_path)
+    if frame.empty:
         raise UserError(f"no runs in {runs_dir} and none in {csv_path}: run `make demo` first")
+    write_if_changed(csv_path, frame.to_csv(index=False, lineterminator="\n"))
+    return frame
+
+
+def gather(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
+    """All runs known here: those under `runs_dir` and those that `csv_path` brings along.
+
+    Returns one row a run, sorted, with `COLUMNS`, and writes nothing. A local run replaces its row
+    of the file, except that a local crash never hides a result from elsewhere.
+    """
+    local = _frame(read_runs(runs_dir))
+    known = read_csv(csv_path) if csv_path.exists() else empty()
     crashed = local["run_id"][local["status"] == "failed"]
     results = known["run_id"][known["status"] != "failed"]
     local = local[~local["run_id"].isin(set(crashed) & set(results))]
     known = known[~known["run_id"].isin(set(local["run_id"]))]
     parts = [part for part in (local, known) if not part.empty]
-    frame = pd.concat(parts).sort_values(ORDER, ignore_index=True)
-    write_if_changed(csv_path, frame.to_csv(index=False, lineterminator="\n"))
-    return frame
+    return pd.concat(parts).sort_values(ORDER, ignore_index=True) if parts else empty()
 
 
 def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
     """A row for each <runs_dir>/<task>/<run_id> with a record or a failure; others are running."""
     rows: dict[str, dict[str, Any]] = {}
-    for path, content in read_files(_run_folders(runs_dir), ("record.json", "failure.json")):
+    for path, content in read_files(run_folders(runs_dir), ("record.json", "failure.json")):
         try:
             if isinstance(content, OSError):
                 raise content
@@ -162,17 +170,16 @@ def _read(folders: Sequence[str], names: Sequence[str]) -> list[tuple[str, bytes
     return found
 
 
-def _run_folders(runs_dir: Path) -> list[str]:
+def run_folders(runs_dir: Path) -> list[str]:
     """The folders of all runs, sorted; those of locks and launchers begin with a dot."""
     if not runs_dir.is_dir():
         return []
-    tasks = [path for path in _subfolders(str(runs_dir)) if path.rpartition("/")[2][0] != "."]
-    return [path for task in tasks for path in _subfolders(task)]
+    return [path for task in _subfolders(str(runs_dir)) for path in _subfolders(task)]
 
 
 def _subfolders(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.path for entry in entries if entry.is_dir())
+        return sorted(one.path for one in entries if one.name[0] != "." and one.is_dir())
 
 
 def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
@@ -228,6 +235,7 @@ def _outcome(record: dict[str, Any]) -> dict[str, Any]:
         row[f"{split}_examples"] = scores["examples"]
     for key in ("peak_memory_bytes", "sessions", "threads"):
         row[key] = measured.get(key)
+    row["replicas"] = measured.get("replicas", 1)
     hardware, code = record.get("hardware", {}), record.get("code", {})
     return row | {
         "seconds": _number(measured["seconds"]),

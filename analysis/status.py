@@ -6,21 +6,28 @@ record only the length of its run is taken, which is by the clock of one machine
 
 import json
 import os
+import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runner.lock import held
+from analysis import records
+from runner.lock import BEAT, lives, owner
 from runner.plan import PlannedRun
-from runner.progress import duration, last_step
+from runner.progress import duration, last_step, plain
 from runner.record import optimizer_of
 from tasks.errors import UserError
 
 STATES = ("finished", "diverged", "running", "stopped", "failed")
 DONE = ("finished", "diverged")
+# How the record of a run ends that is done: its keys are sorted.
+STATUS = re.compile(rb'^ "status": "(finished|diverged)"\n}', re.MULTILINE)
 HOUR = 3600.0
 # Seconds without any run after which another session has begun.
 PAUSE = 600.0
@@ -39,6 +46,7 @@ class Seen:
     seconds: float = 0.0  # of a run with a record: how long ago it had begun then
     step: int | None = None  # that it has reached, of one that is running
     error: str = ""  # of one that failed
+    silent: str = ""  # the machine of one that is running, if no sign of life was seen from there
 
     @property
     def optimizer(self) -> str:
@@ -64,31 +72,38 @@ class Pace:
 
 def look(folder: str) -> Seen:
     """See how far the run in a folder is; without a folder it is missing."""
-    task, run_id = folder.rsplit("/", 2)[-2:]
-    if (record := _json(f"{folder}/record.json")) is not None:
-        content, at = record
-        state = str(content.get("status", "failed"))
-        return Seen(task, run_id, state, at, _length(content), error=content.get("error", ""))
+    whose = _names(folder)
+    if (ended := _ended(folder)) is not None:
+        return ended
     if not Path(folder).is_dir():
-        return Seen(task, run_id, "missing")
-    if held(Path(folder) / "owner"):
-        metrics = Path(folder, "metrics.jsonl")
-        at = metrics.stat().st_mtime if metrics.exists() else 0.0
-        return Seen(task, run_id, "running", at, step=last_step(metrics))
+        return Seen(*whose, "missing")
+    lock = Path(folder, "owner")
+    with suppress(OSError):  # what is no lock holds nothing
+        if (sign := lives(lock)) is not False:
+            metrics = Path(folder, "metrics.jsonl")
+            at = metrics.stat().st_mtime if metrics.exists() else 0.0
+            silent = "" if sign or (one := owner(lock)) is None else one.host
+            return Seen(*whose, "running", at, step=last_step(metrics), silent=silent)
+    if (ended := _ended(folder)) is not None:  # since we looked first
+        return ended
     if (failure := _json(f"{folder}/failure.json")) is not None:
         content, at = failure
-        return Seen(task, run_id, "failed", at, error=str(content.get("error")))
-    return Seen(task, run_id, "stopped")
+        return Seen(*whose, "failed", at, error=str(content.get("error")))
+    return Seen(*whose, "stopped")
 
 
-def folders(runs_dir: Path) -> list[str]:
-    """Return the folders of all runs, sorted."""
-    if not runs_dir.is_dir():
-        return []
-    tasks = sorted(entry.path for entry in os.scandir(runs_dir) if _shown(entry))
-    return [
-        path for task in tasks for path in sorted(e.path for e in os.scandir(task) if _shown(e))
-    ]
+def look_at_all(folders: Sequence[str]) -> list[Seen]:
+    """See how far many runs are: as `look`, but without the times of those that are done.
+
+    Threads read their records ahead, and of each only its end is looked at, where its status is.
+    """
+    states = {
+        path.removesuffix("/record.json"): found[1].decode()
+        for path, content in records.read_files(folders, ("record.json",))
+        if isinstance(content, bytes) and (found := STATUS.search(content[-64:]))
+    }
+    seen = (Seen(*_names(one), states[one]) if one in states else look(one) for one in folders)
+    return _again(folders, seen)
 
 
 def pace(runs: Iterable[Seen]) -> Pace | None:
@@ -110,7 +125,7 @@ def pace(runs: Iterable[Seen]) -> Pace | None:
             break
         session += 1
         began = min(began, ended - seconds)
-    if not session:
+    if not session or now == began:  # or all records are without times
         return None
     last_hour = sum(ended > now - HOUR for ended, _ in done[:session])
     return Pace(last_hour, session, now - began)
@@ -130,22 +145,24 @@ def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
 
 def running(runs: Iterable[Seen], steps: dict[str, int]) -> Iterator[str]:
     """Yield for each task and optimizer how far its running runs are; `steps` by run id."""
-    groups: dict[tuple[str, str], list[Seen]] = {}
+    groups: dict[tuple[str, str, str], list[Seen]] = {}
     for one in runs:
         if one.state == "running":
-            groups.setdefault((one.task, one.optimizer), []).append(one)
-    for (task, optimizer), some in groups.items():
+            groups.setdefault((one.task, one.optimizer, one.silent), []).append(one)
+    for (task, optimizer, silent), some in groups.items():
         last = min(some, key=lambda one: one.step or 0)
         whole = f"/{steps[last.run_id]}" if last.run_id in steps else ""
         which = "1 run" if len(some) == 1 else f"{len(some)} runs, the last"
-        yield f"running  {task} {optimizer}: {which} at step {last.step or 0}{whole}"
+        where = f"{which} at step {last.step or 0}{whole}"
+        doubt = f" (no sign of life from {silent})" if silent else ""
+        yield f"running{'?' if silent else ' '} {task} {optimizer}: {where}{doubt}"
 
 
 def failures(runs: Iterable[Seen], runs_dir: Path) -> Iterator[str]:
     """Yield the errors of runs that failed, with the last lines of their logs."""
     failed = [one for one in runs if one.state == "failed"]
     for one in failed[:FAILURES]:
-        yield f"failed  {one.run_id}: {one.error}"
+        yield f"failed  {one.run_id}: {plain(one.error)}"
         yield from (f"    {line}" for line in tail(runs_dir / one.task / one.run_id / "log.txt"))
     if len(failed) > FAILURES:
         yield f"and {len(failed) - FAILURES} more failed"
@@ -157,9 +174,9 @@ def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             text = file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+    return [plain(line) for line in text.splitlines() if line.strip()][-lines:]
 
 
 def time_left(to_do: int, found: Pace | None, priced: str) -> str:
@@ -175,17 +192,17 @@ def time_left(to_do: int, found: Pace | None, priced: str) -> str:
 def throughput(found: Pace | None) -> str:
     """Return the line about the pace."""
     if found is None:
-        return "throughput: no run has ended yet in this session"
+        return "throughput: not known yet in this session"
     each = f"one in {duration(found.seconds_each)}"
     return (
-        f"throughput: {found.last_hour} runs in the last hour, {found.session} in this session of "
-        f"{duration(found.session_seconds)}: {each}"
+        f"throughput: {found.session} runs in this session of {duration(found.session_seconds)}, "
+        f"{found.last_hour} in its last hour: {each}"
     )
 
 
 def of_folder(runs_dir: Path) -> str:
     """Return the status of all runs in a folder."""
-    runs = [look(folder) for folder in folders(runs_dir)]
+    runs = look_at_all(records.run_folders(runs_dir))
     if not runs:
         raise UserError(f"no runs in {runs_dir}: run `make demo` or `python run.py` first")
     return "\n".join([*table(runs), *running(runs, {}), *failures(runs, runs_dir)])
@@ -194,52 +211,69 @@ def of_folder(runs_dir: Path) -> str:
 def of_plan(stages: dict[str, list[PlannedRun]], runs_dir: Path, priced: Callable[[], str]) -> str:
     """Return the status of a sweep's stages; `priced()` says how long it takes by the price."""
     lines: list[str] = []
-    seen: list[Seen] = []
-    steps: dict[str, int] = {}
+    every = [run for planned in stages.values() for run in planned]
+    folders = [str(run.folder.path) for run in every]
+    seen = _again(folders, map(look, folders))
+    pairs = zip(every, seen, strict=True)
+    steps = {run.run_id: run.steps for run, one in pairs if one.state == "running"}
+    rest = iter(seen)
     for name, planned in stages.items():
-        runs = [look(str(run.folder.path)) for run in planned]
+        runs = list(islice(rest, len(planned)))
         done = sum(one.state in DONE for one in runs)
         lines += [
             f"{name}: {done} of {len(runs)} runs done",
             *table(runs, (*STATES, "missing")),
             "",
         ]
-        seen += runs
-        now = {one.run_id for one in runs if one.state == "running"}
-        steps |= {run.run_id: run.steps for run in planned if run.run_id in now}
     to_do = sum(one.state not in DONE for one in seen)
     found = pace(seen)
     lines += [throughput(found), time_left(to_do, found, "" if found else priced())]
     return "\n".join([*lines, *running(seen, steps), *failures(seen, runs_dir)])
 
 
-def _shown(entry: os.DirEntry) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
+def _again(folders: Iterable[str], seen: Iterable[Seen]) -> list[Seen]:
+    """Look once more at the runs of other machines, whose signs of life may have come since."""
+    seen = list(seen)
+    if any(one.silent for one in seen):
+        time.sleep(BEAT + 1)
+    return [look(folder) if one.silent else one for folder, one in zip(folders, seen, strict=True)]
+
+
+def _names(folder: str) -> tuple[str, str]:
+    task, run_id = folder.rsplit("/", 2)[-2:]
+    return task, run_id
+
+
+def _ended(folder: str) -> Seen | None:
+    """Return a run that has a record, which may be damaged; None if it has none."""
+    if (record := _json(f"{folder}/record.json")) is None:
+        return None
+    content, at = record
+    if (state := content.get("status")) not in DONE:
+        return Seen(*_names(folder), "failed", at, error="record.json is damaged")
+    return Seen(*_names(folder), state, at, _length(content))
 
 
 def _json(path: str) -> tuple[dict[str, Any], float] | None:
     """Return what a file holds and when it was written; None if there is no such file."""
-    try:  # with the few system calls that it takes: there may be 100,000 of them
-        file = os.open(path, os.O_RDONLY)
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  (faster, and there may be 100,000 of them)
+            at = os.fstat(file.fileno()).st_mtime
+            content = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        facts = os.fstat(file)
-        content = json.loads(os.read(file, facts.st_size))
-    except ValueError:
-        content = None
-    finally:
-        os.close(file)
+    except (OSError, ValueError):
+        at, content = 0.0, None
     if not isinstance(content, dict):
-        return {"error": f"{Path(path).name} is damaged"}, facts.st_mtime
-    return content, facts.st_mtime
+        return {"error": f"{Path(path).name} is damaged"}, at
+    return content, at
 
 
 def _length(record: dict[str, Any]) -> float:
-    """Return the seconds from the start of a run's last session to its end."""
-    measured = record.get("measured", {})
-    started, finished = (measured.get(key) for key in ("started", "finished"))
-    if not (started and finished):
+    """Return the seconds from the start of a run's last session to its end; 0 if it is not told."""
+    try:
+        times = (record["measured"][key] for key in ("started", "finished"))
+        started, finished = map(datetime.fromisoformat, times)
+        return max(0.0, (finished - started).total_seconds())
+    except (KeyError, TypeError, ValueError):
         return 0.0
-    length = datetime.fromisoformat(finished) - datetime.fromisoformat(started)
-    return max(0.0, length.total_seconds())

@@ -114,6 +114,8 @@ class RunLock:
 
     def try_acquire(self) -> bool:
         """Get the lock if it is free or its owner is known to be dead; say whether that is so."""
+        if self._mine is not None:
+            raise RuntimeError(f"{self.path} is locked by this object already")
         try:
             life = _enter(self._owners)
             try:
@@ -129,7 +131,7 @@ class RunLock:
                 f"cannot lock {self.path} ({error.strerror}): choose with runs_dir=... a folder "
                 "that you may write to, on a file system that has symbolic links"
             ) from error
-        return self._life is not None
+        return self._mine is not None
 
     def check(self) -> None:
         """Make sure that the lock is still this process's.
@@ -137,16 +139,16 @@ class RunLock:
         Raises:
             Busy: if another process took it over.
         """
-        life = self._life
+        life = self._mine
         if life is None or not life.is_known or _name_in(self.path) != str(life.owner):
             raise Busy(
                 f"{self.path.parent.name} was taken over by another process, as this one gave no "
-                f"sign of life for {LEASE:.0f} s"
+                f"sign of life for {LEASE:.0f} s, or its folder or .owners was removed"
             )
 
     def release(self) -> None:
         """Give the lock up, unless another process has taken it over."""
-        life, self._life = self._life, None
+        life, self._life = self._mine, None
         if life is None:
             return
         with suppress(OSError):  # what cannot be removed is free when this process ends
@@ -154,11 +156,18 @@ class RunLock:
                 self.path.unlink()
         _leave(life)
 
+    @property
+    def _mine(self) -> "_Life | None":
+        """Return the life that holds it, if that is this process's and not its parent's."""
+        return self._life if self._life and self._life.owner.pid == os.getpid() else None
+
 
 def owner(path: Path) -> Owner | None:
-    """Return who a lock names, dead or alive, or None if it is free."""
+    """Return who a lock names, dead or alive, or None if it is free or names no process."""
     name = _name_in(path)
-    return None if name is None else Owner.parse(name)
+    with suppress(ValueError):
+        return None if name is None else Owner.parse(name)
+    return None
 
 
 def held(path: Path, patience: float = 0.0) -> bool:
@@ -168,40 +177,47 @@ def held(path: Path, patience: float = 0.0) -> bool:
     lease without a change, here or in earlier calls; `patience` is for how many seconds to watch.
     """
     deadline = time.monotonic() + patience
-    while (name := _name_in(path)) is not None:
-        lives = _lives(path.parents[2] / ".owners", name)
-        if lives is not None:
-            return lives
-        if time.monotonic() >= deadline:
-            return True
+    while (sign := lives(path)) is None and time.monotonic() < deadline:
         time.sleep(LOOK)
-    return False
+    return sign is not False
 
 
-def _take(path: Path, owners: Path, mine: str) -> bool:
-    """Make the link, or take it over from a dead owner; say whether it is ours now."""
+def lives(path: Path) -> bool | None:
+    """Say whether a lock's owner lives; None of one elsewhere of which this is not known yet."""
+    name = _name_in(path)
+    return False if name is None else _lives(path.parents[2] / ".owners", name)
+
+
+def _take(path: Path, owners: Path, mine: str, dead: tuple[str, ...] = ()) -> bool:
+    """Make the link, or take it over from a dead owner; say whether it is ours now.
+
+    Where it is the lock of an heir, `dead` are those who are inherited from on the way.
+    """
     for _ in range(3):  # it may be released between two steps
         try:
             path.symlink_to(mine)
         except FileExistsError:
             name = _name_in(path)
-            if name is not None:
-                return _lives(owners, name) is False and _inherit(path, owners, name, mine)
+            if name in dead:  # an heir of itself, which no process makes: damaged
+                path.unlink(missing_ok=True)
+            elif name is not None:
+                return _lives(owners, name) is False and _inherit(path, owners, mine, (*dead, name))
         else:
             return True
     return False
 
 
-def _inherit(path: Path, owners: Path, dead: str, mine: str) -> bool:
-    """Take over a dead owner's lock; of several who try, one succeeds."""
-    heir = owners / f"{dead}.heir"
-    if not _take(heir, owners, mine):
+def _inherit(path: Path, owners: Path, mine: str, dead: tuple[str, ...]) -> bool:
+    """Take over the lock of the last of the dead; of several who try, one succeeds."""
+    name = dead[-1]
+    heir = owners / f"{name}.heir"
+    if not _take(heir, owners, mine, dead):
         return False
     try:
-        if _name_in(path) != dead:
+        if _name_in(path) != name:
             return False
         # Tells a dead owner's process, should it be asleep, and saves others the watch.
-        (owners / dead).unlink(missing_ok=True)
+        (owners / name).unlink(missing_ok=True)
         successor = path.with_name(f".{path.name}.{mine}")
         successor.unlink(missing_ok=True)
         successor.symlink_to(mine)
@@ -220,8 +236,8 @@ def _name_in(path: Path) -> str | None:
 
 
 # What was seen of the file of each owner elsewhere: its latest time, when it was first seen so by
-# our monotonic clock, and whether an earlier one had been seen.
-_seen: dict[Path, tuple[int, float, bool]] = {}
+# our monotonic clock, whether an earlier one had been seen, and when we last looked.
+_seen: dict[Path, tuple[int, float, bool, float]] = {}
 
 
 def _lives(owners: Path, name: str) -> bool | None:
@@ -235,10 +251,14 @@ def _lives(owners: Path, name: str) -> bool | None:
             stamp = os.fstat(file.fileno()).st_mtime_ns
     except (FileNotFoundError, ValueError):
         return False
-    now = time.monotonic()
-    if path not in _seen or _seen[path][0] != stamp:
-        _seen[path] = (stamp, now, path in _seen)
-    _, since, changed = _seen[path]
+    now = time.monotonic()  # after the look, which may take as long as a server's outage
+    with _guard:
+        before, since, changed, looked = _seen.get(path, (stamp, now, False, now))
+        if stamp != before:
+            since, changed = now, True
+        elif now - looked > 2 * BEAT:  # nobody watched: nor may it have been able to give signs
+            since = now
+        _seen[path] = (stamp, since, changed, now)
     if now - since >= LEASE:
         return False
     return True if changed else None

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -44,7 +44,7 @@ class Progress:
     ) -> None:
         """Take all runs of the stage, those done before included; write to stderr by default."""
         self.stage, self.total = stage, len(runs)
-        self.stream = stream or sys.stderr
+        self.stream = Unfailing(stream or sys.stderr)
         missing = [run for run in runs if not run.done]
         self.done, self.failed = len(runs) - len(missing), 0
         self.watch = Watch(missing)
@@ -84,12 +84,12 @@ class Progress:
     def tell(self, outcome: Outcome) -> None:
         """Take how a run ended: a failure is shown at once, the others with those of their time."""
         with self._changes:
-            self.watch.tell(outcome)
+            new = self.watch.tell(outcome)  # and not among those that were done at the start
             if outcome.status in SUCCESSES:
-                self.done += 1
+                self.done += new
                 self._fresh.append(outcome)
             else:
-                self.failed += outcome.status == "failed"
+                self.failed += new and outcome.status == "failed"
                 self._write(line(outcome))
 
     def state(self) -> str:
@@ -136,6 +136,26 @@ class Progress:
         self.stream.flush()
 
 
+class Unfailing:
+    """A stream whose errors do not matter: its disk is full, say, or its reader has left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        """Write what can be written."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 class Watch:
     """Which of some runs are being trained, and how far they are, by their metrics.jsonl.
 
@@ -161,11 +181,16 @@ class Watch:
                 self._sizes[one] = size
                 self.steps[one] = last_step(run.folder.metrics) or 0
 
-    def tell(self, outcome: Outcome) -> None:
-        """Take note that a run has ended."""
+    def tell(self, outcome: Outcome) -> bool:
+        """Take note that a run has ended; say whether it was to do."""
         self.steps.pop(outcome.run.run_id, None)
-        if self.pending.pop(outcome.run.run_id, None) is not None:
+        if self.pending.pop(outcome.run.run_id, None) is None:
+            return False
+        if outcome.status in SUCCESSES:
             self._done += self._to_do(outcome.run)
+        else:
+            self._work -= self._to_do(outcome.run)
+        return True
 
     def left(self, elapsed: float) -> float | None:
         """Return the seconds left if all goes on as in those elapsed; None if nothing was done."""
@@ -199,7 +224,7 @@ def last_step(metrics: Path) -> int | None:
     except OSError:
         return None
     for text in reversed(whole):
-        with suppress(ValueError):  # half-written, or cut where the tail begins
+        with suppress(ValueError, KeyError, TypeError):  # half-written, cut off, or of another kind
             return int(json.loads(text)["step"])
     return None
 
@@ -222,7 +247,13 @@ def lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 def line(outcome: Outcome) -> str:
     """Return what to say of one run."""
-    return f"{outcome.status:9} {outcome.run.label}: {outcome.detail} ({duration(outcome.seconds)})"
+    text = f"{outcome.status:9} {outcome.run.label}: {plain(outcome.detail)}"
+    return f"{text} ({duration(outcome.seconds)})"
+
+
+def plain(text: str) -> str:
+    """Return a text as one line without signs that a terminal would obey."""
+    return "".join(sign if sign.isprintable() else " " for sign in text).rstrip()
 
 
 def duration(seconds: float) -> str:

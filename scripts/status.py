@@ -10,6 +10,7 @@ from pathlib import Path
 from analysis import status
 from runner import cli
 from runner.config import ROOT
+from tasks.errors import UserError
 
 
 def main() -> None:
@@ -18,12 +19,17 @@ def main() -> None:
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return
-    names = [word for word in words if "=" not in word]
-    options = dict(word.split("=", 1) for word in words if "=" in word)
+    names = [w.removeprefix("sweep=") for w in words if "=" not in w or w.startswith("sweep=")]
+    options = [w for w in words if "=" in w and not w.startswith("sweep=")]
+    if len(names) > 1:
+        raise UserError(f"name one sweep or none, not {' and '.join(names)}")
     if names:
-        print(_of_sweep(names[0], [word for word in words if "=" in word]))
-    else:
-        print(status.of_folder(ROOT / Path(options.get("runs_dir", "results/runs")).expanduser()))
+        print(_of_sweep(names[0], options))
+        return
+    if unknown := [word for word in options if not word.startswith("runs_dir=")]:
+        raise UserError(f"{unknown[0]}: without a sweep there is nothing to give but runs_dir=...")
+    folder = dict(word.split("=", 1) for word in options).get("runs_dir", "results/runs")
+    print(status.of_folder(ROOT / Path(folder).expanduser()))
 
 
 def _of_sweep(name: str, overrides: list[str]) -> str:

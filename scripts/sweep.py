@@ -22,7 +22,7 @@ from runner import cli, executors, plan
 from runner.downloads import sources
 from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
-from runner.progress import SUCCESSES, Progress
+from runner.progress import SUCCESSES, Progress, plain
 from runner.run import data_dir
 from runner.worker import Outcome
 from tasks.errors import UserError
@@ -38,7 +38,7 @@ def main() -> int:
     sweep = plan.load(name, ["progress=false", *overrides])
     chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
     dry = _true("dry_run", options)
-    _show_price(sweep, *executors.places(chosen), dry)
+    _show_price(sweep, (*executors.places(chosen), largest), dry)
     if dry:
         return 0
     began = time.monotonic()
@@ -58,7 +58,7 @@ def main() -> int:
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:
-        print(f"{outcome.status}: {outcome.run.label}: {outcome.detail}", file=sys.stderr)
+        print(f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}", file=sys.stderr)
     return 1 if unfinished else 0
 
 
@@ -94,12 +94,15 @@ def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -
     return unfinished
 
 
-def _show_price(sweep: Sweep, threads: int, slots: int, whole: bool) -> None:
-    """Print what the sweep will cost: in a few lines, or the whole of it."""
+def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> None:
+    """Print what the sweep will cost: in a few lines, or the whole of it.
+
+    `places` are a group's threads, how many groups train at once, and how many runs one may have.
+    """
     from analysis import price, price_text, selection
 
     frame = price.known(_runs_dir(sweep))
-    machine = price.this_machine(sweep, threads, slots)
+    machine = price.this_machine(sweep, *places)
     found = price.price(sweep, selection.settings_to_report(frame), frame, machine)
     if whole:
         print(price_text.whole(found))

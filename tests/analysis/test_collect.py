@@ -43,6 +43,7 @@ def test_one_row_a_run_with_the_declared_columns_and_types(runs, csv):
     assert (json.loads(row.overrides), json.loads(row.grid)) == ({"lr": 0.1}, made_up.GRIDS["sgd"])
     assert (row.seconds, row.device, row.gpu, row.code_commit) == (60.0, "cpu", "", "abc")
     assert row.problem_settings == "task.image_size=64"
+    assert row.replicas == 1  # of a record without
 
 
 def test_the_csv_is_read_back_exactly(runs, csv):
@@ -135,7 +136,7 @@ def test_thousands_are_collected_in_order_and_in_moments(runs, csv):
         task = ("cifar", "movies", "news")[index % 3]
         opt = ("dog", "sgd")[index % 2]
         made_up.write(runs, made_up.record(index / 2000, seed=index, task=task, opt=opt))
-    folders = records._run_folders(runs)
+    folders = records.run_folders(runs)
     names = [f"{folder}/record.json" for folder in folders]
     assert [path for path, _ in records.read_files(folders, ("record.json",))] == names
     began = time.monotonic()
@@ -245,9 +246,9 @@ def test_a_csv_with_a_conflict_in_it_is_refused(runs, csv):
 def test_a_csv_of_an_older_version_may_lack_optional_columns(runs, csv):
     made_up.write(runs, made_up.record(0.5))
     frame = records.collect(runs, csv)
-    frame.drop(columns=["threads", "gpu", "train_loss"]).to_csv(csv, index=False)
+    frame.drop(columns=["replicas", "gpu", "train_loss"]).to_csv(csv, index=False)
     read = records.read_csv(csv)
-    assert read["threads"].isna().all() and read["gpu"].tolist() == [""]
+    assert read["replicas"].isna().all() and read["gpu"].tolist() == [""]
     assert {name: str(kind) for name, kind in read.dtypes.items()} == records.COLUMNS
 
 

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from analysis import price, price_text, records, selection
 from analysis.price import Machine
 from runner import config, plan
+from tasks.errors import UserError
 
 HERE = Machine("a cpu", threads=2, slots=2)
 PART = {
@@ -34,7 +35,9 @@ def sweep(tmp_path):
     )
 
 
-def a_record(run, seconds, cpu="a cpu", threads=2, steps=None, status="finished", **train):
+def a_record(
+    run, seconds, cpu="a cpu", threads=2, steps=None, status="finished", replicas=2, **train
+):
     """The record that a planned run might leave; other steps make it another problem's."""
     made = record(0.5, seconds=seconds, status=status)
     settings = config.settings_of(run.config)
@@ -45,7 +48,7 @@ def a_record(run, seconds, cpu="a cpu", threads=2, steps=None, status="finished"
         "problem_id": config.problem_id(settings),
         "hardware": {**made["hardware"], "cpu": cpu},
     }
-    made["measured"]["threads"] = threads
+    made["measured"] |= {"threads": threads, "replicas": replicas}
     return made
 
 
@@ -84,10 +87,20 @@ def test_this_processor_comes_before_others_and_its_threads_before_other_numbers
     scaled = a_record(low, 8, steps=1000, threads=1)
     assert estimate(tmp_path / "b", dog, elsewhere, scaled) == (
         4,
-        "other protocols, by steps, this processor, other threads",
+        "other protocols, by steps, this processor, other threads or replicas",
     )
     here = a_record(low, 5)
     assert estimate(tmp_path / "c", dog, elsewhere, scaled, here)[0] == 5
+
+
+def test_runs_that_trained_as_planned_come_before_others(sweep, tmp_path):
+    dog, low, *_ = sweep.tuning()
+    made = [a_record(dog, 9, replicas=1), a_record(low, 2, replicas=8)]
+    del made[0]["measured"]["replicas"]  # as of an older version: by itself
+    assert estimate(tmp_path, dog, *made) == (2, "other optimizers, this processor")
+    alone = Machine("a cpu", threads=2, slots=2, replicas=1)
+    assert estimate(tmp_path, dog, *made, machine=alone) == (9, "same runs, this processor")
+    assert estimate(tmp_path, low, *made, machine=alone) == (9, "other optimizers, this processor")
 
 
 def test_what_is_unknown_is_said_to_be(sweep):
@@ -125,14 +138,36 @@ def test_before_tuning_is_done_the_reported_runs_are_bounded(sweep, tmp_path):
     assert tuning.to_do == 0 and reporting.least == reporting.runs == reporting.most
 
 
+def test_what_was_done_and_is_no_longer_planned_leaves_no_negative_rest():
+    tuning = price.Stage("tuning", [price.Line("cifar", "sgd", 4, 1, 0.0, 1, ())], 4, 4)
+    reporting = price.Stage("reporting", [price.Line("cifar", "sgd", 8, 0, 0.0, 0, ())], 4, 10)
+    found = price.Price(HERE, [tuning, reporting], [], [], 0, 0, None, [])
+    assert found.in_the_end == (1, 1 + 2)
+
+
+def test_two_parts_that_share_a_problem_and_an_optimizer_bound_it_together(tmp_path):
+    parts = [{**PART, "grids": {"sgd": {"lr": rates}}} for rates in ([0.001, 0.01], [0.1, 1.0])]
+    OmegaConf.save(OmegaConf.create({"parts": parts}), tmp_path / "two.yaml")
+    two = plan.load(str(tmp_path / "two.yaml"), [f"runs_dir={tmp_path}/runs"])
+    # DoG's default and SGD's, with four or, if one of them is the default, three other rates.
+    reporting = price.price(two, {}, records.empty(), HERE).stages[1]
+    default = any(run.config.opt.lr == two.cells[1].config.opt.lr for run in two.tuning()[1:])
+    assert (reporting.least, reporting.most) == (4, 2 * (1 + 5 - default))
+
+
 def test_disk_of_runs_is_that_of_earlier_ones_in_whole_blocks(sweep, tmp_path):
     dog, low, *_ = sweep.tuning()
     folder = write(tmp_path / "runs", a_record(dog, 1.0)).parent
     (folder / "metrics.jsonl").write_bytes(bytes(5000))
+    (folder / "wandb").mkdir()
+    (folder / "wandb" / "run.wandb").write_bytes(bytes(4097))
+    for passing in ("checkpoint.pt", "record.json.damaged"):
+        (folder / passing).write_bytes(bytes(9000))
     low.folder.make()
     low.folder.checkpoint.write_bytes(bytes(7))
     found = price.price(sweep, {}, price.known(tmp_path / "runs"), HERE)
-    each = folder.stat().st_size + 4096 + 8192  # of the folder, its record and its metrics
+    # Of the folder, its record, its metrics, and wandb's folder and file.
+    each = folder.stat().st_size + 4096 + 8192 + 4096 + 8192
     assert found.to_do == 3 + 4 and found.run_bytes == 7 * each and found.unknown_bytes == 0
     assert found.checkpoint_bytes == 7
     runs = next(place for place in found.places if place.folder == tmp_path / "runs")
@@ -166,3 +201,17 @@ def test_records_that_come_with_the_code_count_unless_there_are_own_ones(
     assert nothing.stages[0].lines[0].seconds == 50
     own = price.price(sweep, {}, collected(tmp_path, a_record(dog, 70)), HERE)
     assert own.stages[1].lines[0].seconds == 2 * 70
+
+
+def test_looking_at_what_is_known_writes_nothing_and_hides_no_error(sweep, tmp_path, monkeypatch):
+    assert price.known(tmp_path / "runs").empty
+    write(tmp_path / "runs", a_record(sweep.tuning()[0], 1.0))
+    assert len(price.known(tmp_path / "runs")) == 1
+    assert not (tmp_path / "records.csv").exists()
+
+    def refuse(runs_dir):
+        raise UserError("cannot read")
+
+    monkeypatch.setattr(records, "read_runs", refuse)  # not taken for a folder without runs
+    with pytest.raises(UserError, match="cannot read"):
+        price.known(tmp_path / "runs")

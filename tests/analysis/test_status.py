@@ -10,7 +10,9 @@ from made_up_records import failure, record, write
 
 from analysis import status
 from analysis.status import Seen
+from runner import lock
 from runner.config import ROOT
+from runner.record import write_json
 
 HOLD = """
 import sys
@@ -89,6 +91,72 @@ def test_damaged_record_is_a_failure(tmp_path):
     assert "record.json is damaged" in status.of_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({"measured": None}, "finished"),
+        ({"measured": {"started": "today", "finished": 3}}, "finished"),
+        ({"measured": {"started": "2025-01-01", "finished": "2025-01-02T00:00Z"}}, "finished"),
+        ({"status": None}, "failed"),
+        ({"status": "finishing"}, "failed"),
+    ],
+)
+def test_odd_records_are_counted_too(tmp_path, change, state):
+    path = write(tmp_path, record(0.5, opt="dog") | change)
+    seen = status.look(str(path.parent))
+    assert (seen.state, seen.seconds) == (state, 0.0)
+    assert status.look_at_all([str(path.parent)])[0].state == state
+
+
+def test_odd_files_stop_nothing(tmp_path):
+    path = write(tmp_path, record(0.5, opt="dog"))
+    path.unlink()
+    (path.parent / "owner").touch()  # no link
+    assert status.look(str(path.parent)).state == "stopped"
+    path.mkdir()
+    assert "record.json is damaged" in status.of_folder(tmp_path)
+
+
+def test_records_as_the_runner_writes_them_are_told_by_their_ends(tmp_path, monkeypatch):
+    for seed, state in enumerate(status.DONE):
+        made = record(0.5, status=state, opt="dog", seed=seed)
+        write_json(write(tmp_path, made), made)
+    expected = [status.look(folder).state for folder in status.records.run_folders(tmp_path)]
+    assert set(expected) == set(status.DONE)
+    monkeypatch.setattr(status, "look", None)
+    seen = status.look_at_all(status.records.run_folders(tmp_path))
+    assert [one.state for one in seen] == expected
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_done(tmp_path, monkeypatch):
+    made = record(0.5, opt="dog")
+    path = write(tmp_path, made)
+    path.unlink()
+    monkeypatch.setattr(status, "lives", lambda lock: write(tmp_path, made) is None)
+    assert status.look(str(path.parent)).state == "finished"
+
+
+def test_a_run_of_a_machine_that_is_silent_has_a_question_mark(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_seen", {})
+    monkeypatch.setattr(status, "BEAT", 0.0)
+    owners = tmp_path / ".owners"
+    owners.mkdir()
+    for host in ("silent", "lively"):
+        name = f"{host}-0b007-1-f00"
+        (owners / name).touch()
+        folder = tmp_path / "cifar" / f"cifar-dog-{host}"
+        folder.mkdir(parents=True)
+        (folder / "owner").symlink_to(name)
+    # It gives a sign while we wait.
+    lively = owners / "lively-0b007-1-f00"
+    monkeypatch.setattr(status.time, "sleep", lambda seconds: os.utime(lively, (1, 1)))
+    lines = status.of_folder(tmp_path).splitlines()[-2:]
+    assert lines == [
+        "running  cifar dog: 1 run at step 0",
+        "running? cifar dog: 1 run at step 0 (no sign of life from silent)",
+    ]
+
+
 def test_failures_beyond_five_are_counted(tmp_path):
     runs = [Seen("cifar", f"cifar-sgd-{n}", "failed", error="boom") for n in range(7)]
     lines = list(status.failures(runs, tmp_path))  # which have no logs
@@ -132,6 +200,10 @@ def test_pace_goes_on_while_a_run_trains_as_long_as_the_longest_and_not_for_ever
     # A day later nothing of this session has ended yet.
     assert status.pace([*runs, running(92_400)]) is None
     assert status.pace([running(10)]) is None
+
+
+def test_records_without_times_tell_no_pace():
+    assert status.pace([done(100, 0), done(100, 0)]) is None
 
 
 def test_clocks_of_other_machines_do_not_matter(tmp_path):

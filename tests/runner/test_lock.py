@@ -71,7 +71,7 @@ def start():
 def short(monkeypatch):
     """A lease of a moment."""
     monkeypatch.setattr(lock, "LEASE", 0.6)
-    monkeypatch.setattr(lock, "BEAT", 0.1)
+    monkeypatch.setattr(lock, "BEAT", 0.2)
     monkeypatch.setattr(lock, "LOOK", 0.02)
 
 
@@ -177,7 +177,7 @@ def test_of_many_who_find_the_owner_dead_one_takes_over(path, short):
         winner.release()
 
 
-# What the other machine's clock says: it runs ahead or behind, stands, or goes backwards.
+# What the other machine's clock says: it runs ahead or behind, or backwards.
 CLOCKS = {
     "hours ahead": lambda n: time.time() + 7200 + n,
     "hours behind": lambda n: time.time() - 7200 + n,
@@ -194,6 +194,14 @@ def test_an_owner_elsewhere_that_gives_signs_of_life_is_left_alone(path, short, 
                 RunLock(path).acquire()
             time.sleep(0.2)  # all in all longer than a lease
         assert held(path)
+
+
+def test_an_outage_of_the_file_server_kills_nobody(path, short):
+    Elsewhere(path)
+    for _ in range(3):  # neither looks nor signs came through meanwhile
+        assert held(path)
+        time.sleep(0.7)
+    assert held(path) and not RunLock(path).try_acquire()
 
 
 @pytest.mark.parametrize("hours", [-2, 0, 2])
@@ -223,6 +231,50 @@ def test_a_dead_heir_stops_nobody(path):
     with RunLock(path) as mine:
         mine.check()
     assert not list(owners.iterdir())
+
+
+@pytest.mark.parametrize("heirs", [{1: 1}, {1: 2, 2: 1}])
+def test_heirs_in_a_circle_are_no_obstacle(path, heirs):
+    def name(pid):
+        return f"elsewhere-0b007-{pid}-f00"
+
+    owners = path.parents[2] / ".owners"
+    owners.mkdir()
+    path.symlink_to(name(1))
+    for dead, heir in heirs.items():
+        (owners / f"{name(dead)}.heir").symlink_to(name(heir))
+    with RunLock(path) as mine:
+        mine.check()
+    assert not list(owners.iterdir())
+
+
+def test_a_lock_is_not_got_twice(path):
+    with RunLock(path) as mine:
+        with pytest.raises(RuntimeError, match="already"):
+            mine.try_acquire()
+        mine.check()
+    assert not list((path.parents[2] / ".owners").iterdir())
+
+
+def test_a_link_that_names_no_process_is_of_a_dead_one(path):
+    path.symlink_to("nobody")
+    assert owner(path) is None and not held(path)
+    with RunLock(path) as mine:
+        mine.check()
+
+
+def test_a_forked_child_leaves_its_parents_lock_alone(path):
+    with RunLock(path) as mine:
+        child = os.fork()
+        if not child:
+            try:
+                mine.check()
+            except Busy:
+                mine.release()
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        mine.check()
 
 
 def test_who_lost_the_lock_is_told_and_leaves_it_to_the_next(path, monkeypatch):

@@ -90,12 +90,23 @@ def test_time_left_counts_parts_of_runs(runs):
     assert watch.left(20.0) == 0.0
 
 
+def test_what_failed_is_no_work_done_and_none_to_do(runs):
+    watch = Watch(runs[:4])
+    watch.tell(ended(runs[0], status="failed"))
+    assert watch.left(10.0) is None
+    watch.tell(ended(runs[1]))
+    assert watch.left(10.0) == pytest.approx(20.0)  # one of three
+
+
 def test_last_step_is_that_of_the_last_whole_line(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     assert last_step(metrics) is None
     for text, step in (("", None), ('{"st', None), ('{"step": 3}\n', 3), ('{"step": 3}\n{"s', 3)):
         metrics.write_text(text)
         assert last_step(metrics) == step
+    for odd in ("null", "[]", '{"step": null}', '{"loss": 1}'):
+        metrics.write_text(f'{{"step": 3}}\n{odd}\n')
+        assert last_step(metrics) == 3
     metrics.write_text('{"step": 12, "validation_last": 0.5}\n' * 1000)
     assert last_step(metrics) == 12
 
@@ -127,6 +138,40 @@ def test_on_a_terminal_a_bar_is_drawn_again(runs):
         shown.refresh()
     assert "reporting:  17%|" in stream.getvalue() and "| 1/6 [" in stream.getvalue()
     assert "0 running, 0 failed, about" in stream.getvalue()
+
+
+def test_an_error_is_one_line_without_what_a_terminal_obeys(runs):
+    text = progress.line(ended(runs[0], "\x1b[31m0.7\nrm\r\x07", "failed"))
+    assert text.isprintable() and "[31m0.7 rm" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_stream_that_fails_ends_nothing(runs, terminal, monkeypatch):
+    class Broken(io.StringIO):
+        def isatty(self):
+            return terminal
+
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    with Progress("tuning", runs, Broken()) as shown:
+        shown.tell(ended(runs[0]))
+        shown.tell(ended(runs[1], status="failed"))
+        shown.refresh()
+    assert (shown.done, shown.failed) == (1, 1)
+
+
+def test_what_was_done_at_the_start_is_not_counted_twice(runs, monkeypatch):
+    # By another driver, since the runs were handed to the executor.
+    monkeypatch.setattr(plan.PlannedRun, "done", property(lambda run: run is runs[0]))
+    with Progress("tuning", runs, io.StringIO()) as shown:
+        for run in runs:
+            shown.tell(ended(run))
+    assert shown.done == shown.total == 6
 
 
 def test_a_stage_that_is_done_says_nothing(runs):

@@ -227,7 +227,7 @@ def test_bad_input_is_one_line_and_status_2(words, message):
 
 @pytest.mark.parametrize("of_plan", [False, True])
 def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path, of_plan):
-    words = [sweeps(SWEEP), *QUIET] if of_plan else []
+    words = [f"sweep={sweeps(SWEEP)}", *QUIET] if of_plan else []
     runs = load(sweeps(SWEEP), tmp_path).tuning()
     for run in runs[:2]:
         train(run.config)
@@ -243,8 +243,23 @@ def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path, of_plan):
     assert lines["probe_cifar", "sgd"] == ["1", "0", "0", "1", "0", *missing]
     if of_plan:
         assert "tuning: 2 of 3 runs done" in done.stdout
-        assert "throughput: 2 runs in the last hour" in done.stdout
+        assert "throughput: 2 runs in this session of" in done.stdout
         assert "for 5 runs, at that pace" in done.stdout  # one, and the 4 that are reported
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lite", "sweep=demo"], "name one sweep or none, not lite and demo"),
+        (["seed=3"], "seed=3: without a sweep there is nothing to give but runs_dir="),
+    ],
+)
+def test_status_refuses_what_it_would_ignore(words, message):
+    done = subprocess.run(
+        [sys.executable, "scripts/status.py", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_damaged_record_is_trained_anew_by_the_sweep(sweeps, tmp_path):
