@@ -75,6 +75,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
         runs=problems["problem_id"].map(current["problem_id"].value_counts())
     )
     names = ["-".join(problem) for problem in zip(*(problems[part] for part in STEM), strict=True)]
+    together = current.groupby("problem_id")["replicas"].max()
     old = {name: text.left_out(group) for name, group in frame.groupby(STEM)}
     tables = []
     stems = file_stems(names, problems)
@@ -90,6 +91,7 @@ def build(frame: pd.DataFrame) -> list[Table]:
             *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
             *old[tuple(problem[STEM])],
             *text.explanations(problem, chosen, cells),
+            *text.shared_time(together[problem_id]),
             *text.break_even(caught_up, chosen, cells),
         ]
         tables.append(Table(stem, problem, cells, errors, caught_up, notes))

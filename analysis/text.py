@@ -196,6 +196,16 @@ def explanations(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame)
     return notes + _sampling_error(problem, cells)
 
 
+def shared_time(replicas: int) -> list[str]:
+    """What the times mean where up to so many runs trained together."""
+    if pd.isna(replicas) or replicas <= 1:
+        return []
+    return [
+        f"time: up to {replicas} runs trained together; each is charged an equal share, whatever its "
+        "optimizer. `make bench` measures what a step of each costs."
+    ]
+
+
 def _by_tasks(choices: pd.DataFrame | None) -> list[tuple[str, dict[str, int]]]:
     """The tasks that choices of one row rest on, and for each optimizer its runs on others."""
     found: dict[str, dict[str, int]] = {}
