@@ -201,8 +201,8 @@ def shared_time(replicas: int) -> list[str]:
     if pd.isna(replicas) or replicas <= 1:
         return []
     return [
-        f"time: up to {replicas} runs trained together; each is charged an equal share, whatever its "
-        "optimizer. `make bench` measures what a step of each costs."
+        f"time: up to {replicas} runs trained together; each is charged an equal share, whatever "
+        "its optimizer. `make bench` measures what a step of each costs."
     ]
 
 
