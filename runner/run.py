@@ -236,16 +236,20 @@ def data_dir(config: DictConfig) -> Path:
     return chosen.resolve()
 
 
+def arguments(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an optimizer's settings are arguments of its class: all but a few of ours."""
+    ours = {"name", "schedule", "warmup", "clip_norm"}
+    return {name: value for name, value in opt.items() if name not in ours}
+
+
 def optimizer(job: Job, network: "nn.Module") -> "torch.optim.Optimizer":
-    """Build the run's optimizer; its yaml holds the class's arguments among a few keys of ours."""
+    """Build the run's optimizer."""
     from hydra.utils import get_class
 
     opt = job.settings["opt"]
-    ours = {"name", "schedule", "warmup", "clip_norm"}
-    arguments = {name: value for name, value in opt.items() if name not in ours}
     parameters = [p for p in network.parameters() if p.requires_grad]
     try:
-        return get_class(job.config.opt._target_)(parameters, **arguments)
+        return get_class(job.config.opt._target_)(parameters, **arguments(opt))
     except (TypeError, ValueError) as error:
         raise UserError(f"opt={opt['name']}: {error}") from error
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from dog import PolynomialDecayAverager
-from runner.run import Job, optimizer
+from runner.run import Job, arguments, optimizer
 from runner.schedule import factor
 from runner.train import Training, autocast, step_size_of
 from tasks.task import Task
@@ -192,14 +192,12 @@ class SharedOptimizer:
 
 def sharing(job: Job, training: Training) -> str:
     """Return a key that is the same for runs that may have one optimizer object together."""
-    opt = job.settings["opt"]
     if not job.config.opt.get("independent_groups"):
         return job.identity
     # What is no option of a param group is one for the whole object.
-    whole = {k: v for k, v in opt.items() if k not in training.optimizer.defaults}
-    ours = {"name", "schedule", "warmup", "clip_norm"}
-    rest = {name: value for name, value in whole.items() if name not in ours}
-    return json.dumps([job.config.opt._target_, rest], sort_keys=True)
+    given, options = arguments(job.settings["opt"]), training.optimizer.defaults
+    whole = {name: value for name, value in given.items() if name not in options}
+    return json.dumps([job.config.opt._target_, whole], sort_keys=True)
 
 
 class _Loss(nn.Module):

@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from analysis import report
-from runner import cli, executors, plan
+from runner import cli, config, executors, plan
 from runner.downloads import sources
 from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
@@ -53,7 +53,7 @@ def main() -> int:
             raise UserError(line)
         unfinished += _run("reporting", sweep.reporting(_choices(sweep)), executor, largest)
     runs_dir = _runs_dir(sweep)
-    problems = sorted({run.problem_id for run in sweep.tuning()})
+    problems = sorted({cell.name[0] for cell in sweep.cells})
     print(report.make(runs_dir, runs_dir.parent, problems))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
@@ -118,7 +118,7 @@ def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
 
 
 def _runs_dir(sweep: Sweep) -> Path:
-    return sweep.tuning()[0].folder.path.parents[1]
+    return config.runs_dir(sweep.cells[0].config)
 
 
 def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:

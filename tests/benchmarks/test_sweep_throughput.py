@@ -6,7 +6,7 @@ from benchmarks import sweep_throughput
 from benchmarks.sweep_throughput import Growth, Way
 
 
-def test_grid_is_that_of_the_issue(tmp_path):
+def test_grid_has_every_rate_of_both_and_dog_on_five_seeds(tmp_path):
     runs = sweep_throughput.grid(tmp_path)
     optimizers = Counter(run.base.opt.name for run in runs)
     assert optimizers == {"sgd": 50, "adam": 45, "dog": 5, "ldog": 5}
