@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 
+from runner import SCHEMA
 from runner.record import write_atomically
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
 # Threads that read files, folders that one reads at a time, and such parts that are read ahead.
 READERS, PART, AHEAD = 16, 16, 64
 

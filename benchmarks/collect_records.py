@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.text import markdown
-from runner import cli
+from runner import SCHEMA, cli
 
 OUTPUT = Path(__file__).parents[1] / "results" / "benchmarks" / "collect_records.md"
 RUNS = 100_000
@@ -102,7 +102,7 @@ def made_up(index: int, numbers: random.Random) -> dict[str, Any]:
     scores = {"averaged": round(right, 4), "last": round(right * 0.99, 4), "majority": 0.1}
     answers = {name: numbers.randbytes(examples // 8).hex() for name in ("averaged", "last")}
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "run_id": f"{task}-{opt}-{numbers.getrandbits(40):010x}",
         "status": "finished",
         "problem_id": f"{sorted(TASKS).index(task):010x}",

@@ -17,9 +17,6 @@ from tasks.storage import FULL
 
 logger = logging.getLogger(__name__)
 
-# Raised when the meaning of a record's field changes. docs/records.md describes the fields.
-SCHEMA = 1
-
 
 class RunFolder:
     """Where a run keeps its files: ``runs_dir/<task>/<run id>/``."""

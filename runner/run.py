@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from runner import SCHEMA
 from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
-from runner.record import SCHEMA, RunFolder, put_aside, write_json
+from runner.record import RunFolder, put_aside, write_json
 from tasks.errors import UserError
 from tasks.sources import default_data_dir
 from tasks.storage import FULL

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import records
+from runner import SCHEMA
 
 GRIDS: dict[str, dict[str, list[float]]] = {
     "dog": {},
@@ -79,7 +80,7 @@ def record(
         last, averaged = score if isinstance(score, tuple) else (score, score)
         scores[split] = {"last": last, "averaged": averaged, "majority": 0.1, "examples": size}
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "run_id": f"{settings['task']['name']}-{opt}-{digest(settings)}",
         "status": status,
         "problem_id": digest(problem),

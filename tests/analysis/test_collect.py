@@ -184,8 +184,8 @@ def without_seed(path):
     path.write_text(json.dumps(record))
 
 
-def of_later_schema(path):
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+def of_another_schema(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 1}))
 
 
 def without_score(path):
@@ -206,7 +206,7 @@ def binary(path):
     path.write_bytes(b"\xff\xfe\x00")
 
 
-DAMAGES = [break_off, without_seed, of_later_schema, without_score, of_unknown_status, a_list]
+DAMAGES = [break_off, without_seed, of_another_schema, without_score, of_unknown_status, a_list]
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, binary])
