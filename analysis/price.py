@@ -209,6 +209,7 @@ def price(
         ),
     ]
     to_do = [run for run in [*tuning, *reporting] if not run.done]
+    data_dir = configuration.data_dir(configs[0])
     archives = [one for one in sources(configs) if not is_fetched(one, data_dir)]
     run_bytes, unknown_bytes = _bytes(to_do, frame)
     checkpoint = max((_size(run.folder.checkpoint) for run in to_do), default=0) or None

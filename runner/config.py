@@ -17,11 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import identity
-from runner.identity import problem_id, run_id
 from tasks.errors import UserError
 from tasks.sources import default_data_dir
-
-__all__ = ["problem_id", "run_id"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -174,7 +171,7 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
     """Return all that the result of a run depends on, as plain values.
 
     Raises:
-        UserError: if the user's own copy of data or weights is not there.
+        UserError: if the user's own copy of data or weights cannot be read.
     """
     plain = to_plain(config)
     settings = _strip({name: plain[name] for name in SCIENTIFIC})

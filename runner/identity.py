@@ -53,7 +53,7 @@ def local_copies(config: Mapping[str, Any], data_dir: Path) -> dict[str, str]:
         data_dir: the folder of data and weights.
 
     Raises:
-        UserError: if there is nothing at the path that the user gave, or it cannot be read.
+        UserError: if a copy cannot be read.
     """
     from tasks.digest import digest_of
 

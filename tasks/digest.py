@@ -22,7 +22,8 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
     """Return 16 hexadecimal digits that stand for the files at `path`.
 
     Names and contents count, but not where the folder is, nor files whose name begins with a dot.
-    What was read once is remembered in `data_dir` until a file changes.
+    What was read once is remembered in `data_dir` until a file changes. Nothing there has a digest,
+    too: whoever reads the copy knows best what is missing.
 
     Args:
         path: a file, or a folder.
@@ -31,13 +32,11 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
         key: the setting that names the path, for messages.
 
     Raises:
-        UserError: if nothing is there, or it cannot be read.
+        UserError: if it cannot be read.
     """
     try:
         path = path.resolve()
         entries = sorted(_entries(path, patterns))
-        if not entries:
-            raise UserError(f"{key}={path}: there is no file {' or '.join(patterns)}")
         memo = data_dir / "digests" / hashlib.sha256(f"{path} {entries}".encode()).hexdigest()
         with suppress(OSError):
             return memo.read_text()
@@ -53,9 +52,13 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
 
 
 def _entries(path: Path, patterns: Sequence[str]) -> Iterator[Entry]:
-    if not path.is_dir():
+    if path.is_file():
         yield _entry("", path.stat())
-        return
+    elif path.exists():
+        yield from _below(path, patterns)
+
+
+def _below(path: Path, patterns: Sequence[str]) -> Iterator[Entry]:
     # Links are followed: the hub's own cache consists of them.
     for folder, folders, names in os.walk(path, onerror=_raise, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "."]
