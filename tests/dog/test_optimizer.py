@@ -249,6 +249,18 @@ def test_zero_gradients_with_eps_zero_do_nothing():
     assert torch.equal(p, before)
 
 
+@BOTH
+def test_gradient_norm_that_float32_cannot_square_is_no_reason_to_skip(optimizer_class):
+    (p,) = tensors(3, dtype=torch.float32)
+    before = p.detach().clone()
+    optimizer = optimizer_class([p], reps_rel=1e-2)
+    p.grad = torch.full_like(p, 1e25)
+    optimizer.step()
+    (seen,) = optimizer.telemetry()
+    assert (seen["step"], seen["skipped"]) == (1, 0)
+    torch.testing.assert_close((p - before).norm(), 1e-2 * (1 + before.norm()))
+
+
 def test_sparse_gradient_is_refused():
     embedding = torch.nn.Embedding(4, 2, sparse=True)
     embedding(torch.tensor([1])).sum().backward()

@@ -213,6 +213,19 @@ def see_overflow():
     assert found == [i not in (3, 5) for i in range(len(found))]
 
 
+def square_extremes(size):
+    bundle = bundle_of(torch.float32)
+    bundle.grads = [size * g for g in bundle.grads]
+    bundle.params = [size * p for p in bundle.params]
+    bundle.starts = [torch.zeros_like(p) for p in bundle.params]
+    squares = gradient2(bundle), distance2(bundle)
+    expected = reference.gradient2(bundle), reference.distance2(bundle)
+    eta = numbers(bundle)[0]
+    squares += (update(bundle, eta, None),)
+    for ours, theirs in zip(squares, (*expected, reference.distance2(bundle)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0.0)
+
+
 def do_nothing():
     nothing, zero = [torch.empty(0)], torch.zeros(1, dtype=torch.float64)
     bundle = Bundle([0], nothing, nothing, nothing, nothing)
@@ -336,6 +349,11 @@ def test_average_of_weight_one_is_the_parameter_exactly(interpreter, dtype):
 
 def test_gradient_that_is_not_finite_shows_in_its_own_norm_alone(interpreter):
     interpreter(see_overflow)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e25], ids=["small", "large"])
+def test_squares_that_float32_cannot_hold_are_summed(interpreter, size):
+    interpreter(square_extremes, size)
 
 
 def test_bundle_of_empty_tensors_has_norm_and_distance_zero(interpreter):
