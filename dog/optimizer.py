@@ -60,7 +60,8 @@ class DoG(Optimizer):
         weight_decay: L2 penalty; ``weight_decay * x_t`` joins the gradient (and so G), while
             ``p.grad`` stays as it was. Default: 0.
         eps: added once to the sum of squared gradient norms. Default: 1e-8.
-        init_eta: the first step size itself, in place of what ``reps_rel`` gives.
+        init_eta: the first step size itself, in place of what ``reps_rel`` gives; it stays until
+            a gradient that is not 0 has moved the weights.
         averaging: the running average to keep, :class:`PolynomialDecay` or
             :class:`DistanceWeighted`, in float32 for 16-bit parameters; :meth:`averaged` puts it
             in place. Default: none.
@@ -434,9 +435,10 @@ class DoG(Optimizer):
         In the order of groups and parameters. Keys: ``step``, ``G`` (G_t), ``rbar`` (r̄_t),
         ``rbar_sum``, ``eta`` (η_t, the step size taken), ``gradient_norm`` (‖g_t‖, weight decay
         included), ``distance`` (‖x_t − x_0‖), ``first_eta``, ``early_eta`` and ``highest_eta`` (η
-        at the first step, and its largest within 100 and all steps), ``skipped`` (steps not taken
-        because a gradient was not finite). Empty before the first step. Reading waits for the
-        device; the step itself does not.
+        at the first step, and its largest within 100 and all steps, each where the gradient was
+        not 0), ``skipped`` (steps not taken because a gradient was not finite), ``r_epsilon`` (r_ε,
+        0 with ``init_eta``). Empty before the first step. Reading waits for the device; the step
+        itself does not.
         """
         columns = self._bound().scalars.t().tolist()
         numbers = [dict(zip(SCALARS, column, strict=True)) for column in columns]
@@ -450,10 +452,12 @@ class DoG(Optimizer):
     def trouble(self) -> list[str]:
         """Return what the step sizes say is wrong, a sentence each; empty when all looks well.
 
-        The paper's signs (section 4.1): η above 1000 within 100 steps, η that has not risen in 300,
-        and steps skipped. Of several sets that have a step size each, the median is looked at.
+        The paper's signs (section 4.1): η above 1000 within 100 steps, η that has not risen in 300
+        while r̄ is within r_ε √t, and steps skipped. Of several sets that have a step size each, the
+        median is looked at.
         """
-        return troubles(self.telemetry())
+        options = [group["init_eta"] for group in self.param_groups]
+        return troubles(self.telemetry(), "init_eta" if any(options) else "reps_rel")
 
     # State ----------------------------------------------------------------------------------------
 
@@ -461,7 +465,7 @@ class DoG(Optimizer):
         """Return the state, in torch's form, for ``torch.save`` or torch.distributed.checkpoint.
 
         Of each parameter: ``x0``, ``average`` and ``compensation`` where there are any, and
-        ``scalars``, float64 [11], the numbers of the row it belongs to.
+        ``scalars``, float64 [12], the numbers of the row it belongs to.
         """
         self._bound()  # the numbers of parameters that joined late are in place
         state_dict = super().state_dict()

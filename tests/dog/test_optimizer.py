@@ -250,6 +250,34 @@ def test_zero_gradients_with_eps_zero_do_nothing():
 
 
 @BOTH
+def test_first_gradient_of_zero_leaves_init_eta_to_the_next(optimizer_class):
+    whole, late = tensors(4, 3), tensors(4, 3)
+    train(optimizer_class(whole, init_eta=0.05), [whole], 8)
+    optimizer = optimizer_class(late, init_eta=0.05)
+    train(optimizer, [late], 2, lambda x, t: np.zeros_like(x))
+    train(optimizer, [late], 8)
+    assert all(torch.equal(p, q) for p, q in zip(whole, late, strict=True))
+
+
+def test_ldog_with_init_eta_trains_lora_whose_b_starts_at_zero():
+    generator = torch.Generator().manual_seed(0)
+    inputs, wanted = torch.randn(64, 6, generator=generator), torch.randn(6, 5, generator=generator)
+    a = (0.3 * torch.randn(6, 2, generator=generator)).requires_grad_()
+    b = torch.zeros(2, 5, requires_grad=True)
+    start = a.detach().clone()
+    optimizer = LDoG([a, b], init_eta=1e-3)
+    losses = []
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss = (inputs @ (a @ b - wanted)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    best = torch.linalg.svdvals(wanted)[2:].square().sum() / 5  # roughly: of rank 2
+    assert losses[-1] < 2 * best and not torch.equal(a, start)
+
+
+@BOTH
 def test_gradient_norm_that_float32_cannot_square_is_no_reason_to_skip(optimizer_class):
     (p,) = tensors(3, dtype=torch.float32)
     before = p.detach().clone()

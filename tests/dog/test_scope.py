@@ -151,6 +151,30 @@ def test_trouble_is_a_step_size_that_does_not_rise():
     assert len(optimizer.trouble()) == 1 and "multiply reps_rel by 100" in optimizer.trouble()[0]
 
 
+@pytest.mark.parametrize("scope", ["group", "tensor"])
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-3])
+def test_first_batch_without_loss_is_no_trouble(weight_decay, scope):
+    (p,) = tensors(4)
+    optimizer = DoG([p], reps_rel=0.1, weight_decay=weight_decay, scope=scope)
+    quiet(optimizer, p, [0.0])
+    train(optimizer, [p], 400)
+    assert optimizer.trouble() == []
+
+
+def test_only_gradients_of_zero_are_no_sign_of_a_step_too_small_or_too_large():
+    p = nn.Parameter(torch.full((4,), 1e3))
+    optimizer = DoG([p], reps_rel=1e-3)
+    quiet(optimizer, p, [0.0] * 400)
+    assert optimizer.trouble() == []
+
+
+def test_trouble_names_the_option_that_set_the_first_step():
+    (p,) = tensors(4)
+    optimizer = DoG([p], init_eta=1e4)
+    quiet(optimizer, p, [1e-4] * 3)
+    assert "divide init_eta by 100" in optimizer.trouble()[0]
+
+
 def test_trouble_is_steps_that_were_skipped():
     (p,) = tensors(4)
     optimizer = DoG([p], reps_rel=1e-2)
