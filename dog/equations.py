@@ -86,7 +86,7 @@ def advance(
     # η_t = c · r̄_t / √G_t. G is 0 only if every gradient was, and then any η will do.
     eta = torch.where(under > 0, lr * rbar / under.sqrt(), 0.0)
     if init_eta is not None:  # a first gradient of 0 moves nothing: the next is the first then
-        eta = torch.where((rbar == 0) & (init_eta > 0), init_eta * (lr > 0), eta)
+        eta = torch.where((rbar == 0) & (init_eta > 0) & (lr > 0), init_eta, eta)
     early = old["step"] < EARLY_STEPS
     # With a gradient of 0 any η makes the same step; before the first other one it is r̄ / √ε.
     telling = torch.where(used2 > 0, eta, 0.0)

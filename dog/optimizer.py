@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 Scope = Literal["group", "global", "tensor"]
 SCOPES: tuple[Scope, ...] = ("group", "global", "tensor")
+# Options that are the same for all that share a step size.
+SHARED = ("reps_rel", "lr", "eps", "init_eta")
 Implementation = Literal["auto", "reference", "foreach", "fused"]
 
 
@@ -56,7 +58,8 @@ class DoG(Optimizer):
             is left as it is.
         reps_rel: the size of the first step relative to ``1 + ‖x_0‖``. The paper uses 1e-4 for
             vision and 1e-6 for language. Default: 1e-6, as in ``dog-optimizer``.
-        lr: the factor c. The paper and this package advise against changing it. Default: 1.
+        lr: the factor c. The paper and this package advise against changing it; 0 for a group
+            leaves its weights as they are. Default: 1.
         weight_decay: L2 penalty; ``weight_decay * x_t`` joins the gradient (and so G), while
             ``p.grad`` stays as it was. Default: 0.
         eps: added once to the sum of squared gradient norms. Default: 1e-8.
@@ -102,6 +105,7 @@ class DoG(Optimizer):
     # GradScaler then leaves the scale to the step, in `grad_scale` and `found_inf`.
     _step_supports_amp_scaling = True
     _usual_scope: Scope = "group"
+    _told_of_schedule = False
     # What an optimizer has beside defaults, state and groups, and takes along when it is copied.
     _options: tuple[str, ...] = (
         "averaging", "scope", "max_grad_norm", "compensate", "process_group", "implementation"
@@ -138,6 +142,8 @@ class DoG(Optimizer):
             raise ValueError(
                 f"implementation must be one of {', '.join(known)}; got {implementation!r}"
             )
+        if not lr > 0:  # that of a group may be 0, which leaves its weights as they are
+            raise ValueError(f"lr must be positive, and should be 1; got {lr}")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive; got {max_grad_norm}")
         defaults = {
@@ -151,13 +157,14 @@ class DoG(Optimizer):
         for group in self.param_groups:
             if group["lr"] != 1:
                 logger.warning("lr=%g: DoG is meant to be used with lr=1", group["lr"])
-        if scope is None and self.scope == "group" and _differ(self.param_groups, "weight_decay"):
-            warnings.warn(
-                "param groups that differ in weight decay each get a step size of their own, "
-                'which is not DoG on the whole model: scope="global" gives them one '
-                '(scope="group" says that it is meant)',
-                stacklevel=2,
-            )
+        could_share = not any(_differ(self.param_groups, name) for name in SHARED)
+        if scope is None and self.scope == "group" and could_share:
+            if sum(bool(group["params"]) for group in self.param_groups) > 1:
+                warnings.warn(
+                    "param groups each get a step size of their own, which is not DoG on the whole "
+                    'model: scope="global" gives them one (scope="group" says that it is meant)',
+                    stacklevel=2,
+                )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; a group added in mid-run starts anew, from where it is."""
@@ -182,6 +189,8 @@ class DoG(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._refuse_within_averaged("step()")
+        if not self._told_of_schedule and not torch.compiler.is_compiling():
+            self._look_for_schedule()
         layout = self._started()
         if not layout.params:
             return loss
@@ -249,6 +258,19 @@ class DoG(Optimizer):
             raise RuntimeError(
                 f"{what} within averaged(): the weights are averages; leave it first"
             )
+
+    def _look_for_schedule(self) -> None:
+        """Warn, once, where one of torch's schedulers has changed lr."""
+        for group in self.param_groups:
+            now, initial = group["lr"], group.get("initial_lr", group["lr"])
+            if not isinstance(now, Tensor) and now != initial:  # a look at a tensor would wait
+                self._told_of_schedule = True
+                warnings.warn(
+                    f"a schedule has changed lr from {initial:g} to {now:g}, and the step size "
+                    "with it: DoG finds its own; use a constant schedule",
+                    stacklevel=3,
+                )
+                return
 
     def _started(self) -> Layout:
         """Return the layout, after giving state to parameters that have none yet.
@@ -318,7 +340,7 @@ class DoG(Optimizer):
 
     def _agree(self) -> None:
         """Refuse groups that cannot share a step size."""
-        for name in ("reps_rel", "lr", "eps", "init_eta"):
+        for name in SHARED:
             if self.scope == "global" and _differ(self.param_groups, name):
                 raise ValueError(f'scope="global" has one step size: the groups differ in {name}')
 
@@ -537,9 +559,7 @@ class DoG(Optimizer):
 
 def _check(options: dict[str, Any]) -> None:
     """Refuse options of a param group that are out of their range."""
-    if not options["lr"] > 0:
-        raise ValueError(f"lr must be positive, and should be 1; got {options['lr']}")
-    for name in ("weight_decay", "eps"):
+    for name in ("lr", "weight_decay", "eps"):
         if not options[name] >= 0:
             raise ValueError(f"{name} must not be negative; got {options[name]}")
     reps_rel, init_eta = options["reps_rel"], options["init_eta"]

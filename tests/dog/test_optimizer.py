@@ -89,7 +89,7 @@ def test_step_follows_the_papers_equation(reps_rel, c, eps, weight_decay, eta0, 
             )
 
 
-@pytest.mark.filterwarnings("ignore:param groups that differ")
+@pytest.mark.filterwarnings("ignore:param groups each")
 def test_param_groups_are_independent_optimizers():
     a, b = tensors(3, 4)
     twin_a, twin_b = copy.deepcopy([a, b])
