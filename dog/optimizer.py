@@ -379,19 +379,26 @@ class DoG(Optimizer):
         return self.averaging is not None and self.averaging.batch_norm == "paper"
 
     def _start_buffers(self) -> None:
-        """Start the averages of buffers, or drop those that are not wanted."""
+        """Start the averages of buffers, or drop those that are not wanted.
+
+        They start anew where the model's buffers are others, or of another shape, by now.
+        """
         group = self.param_groups[0]
         if not self._averages_buffers() or self.averaging is None:
             group.pop("averaged_buffers", None)
-        elif "averaged_buffers" not in group:
-            buffers = [b.detach().clone() for b in float_buffers(self.averaging.model)]
+            return
+        buffers = float_buffers(self.averaging.model)
+        shapes = [average.shape for average in group.get("averaged_buffers", ())]
+        if "averaged_buffers" not in group or shapes != [b.shape for b in buffers]:
             group["averaged_buffers"] = [
-                b.float() if b.dtype in storage.NARROW else b for b in buffers
+                b.detach().to(torch.float32 if b.dtype in storage.NARROW else b.dtype, copy=True)
+                for b in buffers
             ]
 
     def _average_buffers(self, take: Tensor, weight: Tensor | None) -> None:
         if not self._averages_buffers() or self.averaging is None or weight is None:
             return
+        self._start_buffers()
         w = weight.max()
         averages = self.param_groups[0]["averaged_buffers"]
         buffers = float_buffers(self.averaging.model)
@@ -422,6 +429,8 @@ class DoG(Optimizer):
         if recompute and batches is None:
             raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
         layout = self._bound()
+        if layout.params:
+            self._start_buffers()
         pairs = [
             (local(p), local(state["average"]))
             for p, state in zip(layout.params, layout.states, strict=True)
