@@ -28,7 +28,7 @@ from tasks.copies import (
 from tasks.errors import UserError
 from tasks.hub import copy_of, tables
 from tasks.images import Images, image_files, rgb
-from tasks.readers import DataSet, Examples
+from tasks.readers import DataSet, Examples, numbers
 from tasks.tfds import cut
 
 # From torchvision
@@ -176,6 +176,7 @@ def distance_class(scene: Mapping[str, Any]) -> int:
 def hub_images(data: Data, data_dir: Path) -> DataSet:
     """A hub data set with official parts; its columns are `image`, of any sizes, and `label`."""
     from datasets import ClassLabel, Image
+    from pyarrow.compute import struct_field
 
     folder = copy_of(data, "dataset", data_dir).folder
     parts, found = tables(data, data_dir), {}
@@ -187,9 +188,11 @@ def hub_images(data: Data, data_dir: Path) -> DataSet:
         for part, table in parts.items():
             files = sorted(folder.glob(data["hub"]["files"][part]))
             table = table.cast_column("image", Image(decode=False))
+            if absent := struct_field(table.data.column("image"), "bytes").null_count:
+                raise ValueError(f"{absent} images of {part} are missing")
             rows = _Rows(table, [name_and_size(file) for file in files])
             images = Images(range(len(table)), rows, rows.describe)
-            found[part] = Examples(images, labels(table["label"][:]))
+            found[part] = Examples(images, numbers(table["label"][:], np.int64))
     return DataSet(found["train"], found["test"], classes, found["validation"])
 
 

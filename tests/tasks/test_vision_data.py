@@ -433,6 +433,41 @@ def test_hub_images_come_out_as_they_went_in(tmp_path):
     assert task.fingerprints()["data_revision"] == "local copy"
 
 
+def test_hub_images_or_labels_that_are_missing_are_one_line(tmp_path):
+    from datasets import Dataset
+
+    counts = write_hub(tmp_path / "whole")
+    file = tmp_path / "whole/data/test-00000-of-00001.parquet"
+    whole_table = Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
+    for column, value, said in (
+        ("image", None, "1 images of test are missing"),
+        ("label", None, "the label in row 0 is None"),
+        ("label", -1, "the test part cannot be used, as the label in row 0 is -1"),
+    ):
+        rows = {name: whole_table[name][:] for name in whole_table.features}
+        rows[column][0] = value
+        Dataset.from_dict(rows, whole_table.features).to_parquet(file)
+        with pytest.raises(UserError, match=said) as refusal:
+            task_of("dmlab", tmp_path / "whole", tmp_path, counts)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_image_is_named_before_training(tmp_path):
+    counts = write_clevr_dist(tmp_path / "copy")
+    task = task_of("clevr_dist", tmp_path / "copy", tmp_path, counts)
+    (tmp_path / "copy/clevr/CLEVR_v1.0/images/val/CLEVR_val_000001.png").unlink()
+    with pytest.raises(UserError, match=r"CLEVR_val_000001\.png cannot be read .*put a whole copy"):
+        task.fingerprints()
+
+
+def test_a_grade_that_is_missing_is_one_line(tmp_path):
+    counts = write_retinopathy(tmp_path / "copy")
+    solution = tmp_path / "copy/retinopathy_solution.csv"
+    solution.write_text(solution.read_text().replace("0_left,0,Private", "0_left,,Private"))
+    with pytest.raises(UserError, match="no whole copy of Kaggle's files .*NaN"):
+        task_of("retinopathy", tmp_path / "copy", tmp_path, counts)
+
+
 def test_clevrs_images_are_their_files(tmp_path):
     counts = write_clevr_dist(tmp_path / "copy")
     task = task_of("clevr_dist", tmp_path / "copy", tmp_path, counts)
