@@ -13,7 +13,8 @@ from yaml import YAMLError
 
 from runner import TUNING_SEED
 from runner import config as configuration
-from runner.record import RunFolder, optimizer_of
+from runner.identity import optimizer_of, problem_id, run_id
+from runner.record import RunFolder
 from tasks.errors import UserError
 
 SWEEPS = configuration.CONFIGS / "sweep"
@@ -67,6 +68,7 @@ class Cell:
 
     config: DictConfig
     settings: Mapping[str, Any]
+    sources: Mapping[str, str | None]  # of its data and weights, now
     grid: Mapping[str, list[Any]]
     vary: Mapping[str, list[Any]]  # by key: values to report one at a time, never to tune on
     seeds: list[int]
@@ -74,26 +76,25 @@ class Cell:
     @property
     def name(self) -> tuple[str, str]:
         """The problem's id and the optimizer's name, as in the table of choices."""
-        return configuration.problem_id(self.settings), self.settings["opt"]["name"]
+        return problem_id(self.settings), self.settings["opt"]["name"]
 
     def run(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:
         """Return the cell's run with these settings of the optimizer, on this seed."""
-        # As in a composed configuration: a whole number where a fraction may stand is one.
         changes = {
-            key: float(value) if isinstance(self.settings["opt"].get(key), float) else value
+            key: configuration.as_in_ids(f"opt.{key}", value, self.settings["opt"].get(key))
             for key, value in changes.items()
         }
         settings = {**self.settings, "opt": {**self.settings["opt"], **changes}, "seed": seed}
-        identity = configuration.run_id(settings)
+        identity = run_id(settings)
         words = [settings["task"]["name"], settings["opt"]["name"]]
         words += [f"{key}={_shown(value)}" for key, value in changes.items()]
         return PlannedRun(
             identity,
-            configuration.problem_id(settings),
+            problem_id(settings),
             " ".join([*words, f"seed {seed}"]),
             self.config,
             {**{f"opt.{key}": value for key, value in changes.items()}, "seed": seed},
-            RunFolder(configuration.runs_dir(self.config), settings, identity),
+            RunFolder(configuration.runs_dir(self.config), settings, identity, self.sources),
         )
 
 
@@ -153,7 +154,8 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
             for point in [*points(grid), *_alone(vary)]:
                 configuration.check_opt(config, point)
             settings = configuration.settings_of(config)
-            cells.append(Cell(config, settings, grid, vary, part["seeds"]))
+            sources = configuration.sources_of(config, settings)
+            cells.append(Cell(config, settings, sources, grid, vary, part["seeds"]))
     return Sweep(cells)
 
 

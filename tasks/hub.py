@@ -150,3 +150,8 @@ def _remedy(block: Mapping[str, Any], kind: Kind) -> str:
         f"copy {', '.join(_patterns(hub))} of the {kind} repository {hub['repository']} to a "
         f"folder, laid out as on the hub, and say {path_key(block, kind)}=FOLDER"
     )
+
+
+def local_revision(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> str | None:
+    """The repository@commit of the files that were fetched; None if there are none."""
+    return (sealed_facts(fetched_folder(block, kind, data_dir)) or {}).get("revision")
