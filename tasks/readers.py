@@ -96,8 +96,8 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
         complaint = _complaint(examples, dataset.classes) if examples else None
         if complaint:
             raise UserError(
-                f"{data.get('path') or name}: the {split} part cannot be used, as {complaint}: give "
-                f"a copy whose examples are all whole and labelled with {path_key(data)}=FOLDER"
+                f"{data.get('path') or name}: the {split} part cannot be used, as {complaint}: "
+                f"give a copy with whole and labelled examples, {path_key(data)}=FOLDER"
             )
     return dataset
 

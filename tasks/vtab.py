@@ -25,8 +25,9 @@ from tasks.copies import (
     torchvision_copy,
     whole,
 )
+from tasks.digest import digest_of
 from tasks.errors import UserError
-from tasks.hub import copy_of, tables
+from tasks.hub import copy_of, path_key, tables
 from tasks.images import Images, image_files, rgb
 from tasks.readers import DataSet, Examples, numbers
 from tasks.tfds import cut
@@ -216,9 +217,10 @@ ORIENTATIONS, ORIENTATION_CLASSES = 40, 16
 def dsprites_ori(data: Data, data_dir: Path) -> DataSet:
     """dSprites, a sprite's orientation; 80, 10 and 10 % in TFDS's order."""
     path, origin = file_copy(data, data_dir)
-    folder = data_dir / "decoded" / f"dsprites-{content_key([1, *name_and_size(path)])[:16]}"
+    digest = digest_of(path, ["*"], data_dir, path_key(data))
+    folder = data_dir / "decoded" / f"dsprites-{content_key([1, digest])[:16]}"
     arrays = cached_arrays(folder, partial(_unpacked_sprites, data, path), "unpack dSprites")
-    sprites = _Sprites(arrays["bits"], name_and_size(path))
+    sprites = _Sprites(arrays["bits"], digest)
     every = Examples(
         Images(range(len(arrays["bits"])), sprites, sprites.describe),
         orientation_class(arrays["orientation"]),
@@ -244,11 +246,11 @@ def _unpacked_sprites(data: Data, path: Path) -> dict[str, np.ndarray]:
 
 
 class _Sprites:
-    def __init__(self, bits: np.ndarray, facts: list[Any]) -> None:
-        self.bits, self.facts = bits, facts
+    def __init__(self, bits: np.ndarray, digest: str) -> None:
+        self.bits, self.digest = bits, digest
 
     def __call__(self, row: int) -> np.ndarray:
         return np.unpackbits(self.bits[row]).reshape(64, 64, 1) * np.uint8(255)
 
     def describe(self, rows: Sequence[int]) -> Any:
-        return [self.facts, list(rows)]
+        return [self.digest, list(rows)]

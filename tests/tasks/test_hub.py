@@ -5,6 +5,7 @@ of the real classes, saved as the hub's are. What reads them is what reads a fet
 """
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -487,3 +488,19 @@ def test_several_files_of_one_part_are_read_in_order(copies, tmp_path):
     data = {"path": str(tmp_path), "hub": {**hub, "files": {"train": "train-*.parquet"}}}
     table = tables(data, tmp_path / "data")["train"]
     assert table["text"][:] == ["00", "01", "02", "10", "11", "12"]
+
+
+def test_another_copy_with_the_names_sizes_and_times_of_a_first_is_read_anew(tmp_path):
+    from datasets import Dataset
+
+    file = tmp_path / "copy" / "train-00000-of-00001.parquet"
+    file.parent.mkdir()
+    hub = {"repository": "a/b", "revision": "main", "licence": "MIT"}
+    data = {"path": str(file.parent), "hub": {**hub, "files": {"train": "train-*.parquet"}}}
+    sizes = []
+    for text in ("one", "two"):
+        Dataset.from_dict({"text": [text] * 3}).to_parquet(file)
+        os.utime(file, ns=(0, 0))
+        sizes.append(file.stat().st_size)
+        assert tables(data, tmp_path / "data")["train"]["text"][:] == [text] * 3
+    assert sizes[0] == sizes[1]
