@@ -7,6 +7,8 @@ what of its plan is done, running, failed and missing, how fast it goes and how 
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
+
 from analysis import status
 from runner import cli
 from runner.config import ROOT

@@ -17,6 +17,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
+
 from analysis import report
 from runner import cli, config, executors, plan
 from runner.downloads import sources
