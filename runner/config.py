@@ -391,7 +391,8 @@ def did_you_mean(name: str, valid: list[str]) -> str:
     if not close:  # the last part of a key alone may be what was meant: lr for opt.lr
         last = [one.split(".")[-1] for one in valid]
         near = difflib.get_close_matches(name.split(".")[-1], last, n=1)
-        close = [one for one, part in zip(valid, last, strict=True) if part in near][:3]
+        close = [one for one, part in zip(valid, last, strict=True) if part in near]
+        close = sorted(close, key=lambda one: one.count("."))[:3]
     if close:
         return f"did you mean {' or '.join(close)}?"
     if len(valid) > MANY:
