@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,17 @@ def test_an_owner_elsewhere_that_is_silent_for_a_lease_loses_all_its_locks(path,
         began = time.monotonic()
         with RunLock(second):  # one watch tells of all of them
             assert time.monotonic() - began < 0.3
+
+
+def test_what_was_seen_of_owners_elsewhere_is_forgotten_in_time(path, monkeypatch):
+    moments = count(0, lock.LEASE)
+    monkeypatch.setattr(lock, "_seen", {})
+    monkeypatch.setattr(lock.time, "monotonic", lambda: next(moments))
+    for pid in range(20):
+        path.unlink(missing_ok=True)
+        Elsewhere(path, pid)
+        assert held(path)
+    assert len(lock._seen) < 4
 
 
 def test_a_dead_heir_stops_nobody(path):
