@@ -305,7 +305,8 @@ def _check_added(config: DictConfig, defaults: DictConfig) -> None:
         if top == "opt" or key.startswith("model.arguments."):
             continue
         group = CONFIGS / ("protocol" if top == "synthetic" else top)
-        yamls = [OmegaConf.load(path) for path in group.glob("*.yaml")] if top in keys else []
+        paths = group.glob("*.yaml") if top in keys else []
+        yamls: list[Any] = [OmegaConf.load(path) for path in paths]
         known = keys | {f"{top}.{one}" for yaml in yamls for one in _keys(yaml)}
         words = {part for one in known if one.startswith(top) for part in one.split(".")}
         if top == "protocol":
