@@ -5,6 +5,9 @@ ours with.
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
 from runner import cli, config
 from runner.downloads import everything, sources

@@ -6,6 +6,7 @@ device. Each block's sum has a place of its own, and a second, small launch adds
 in float64 in the order of the blocks: no atomics, the same bits every time.
 """
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -160,8 +161,9 @@ class _Table(NamedTuple):
 # The latest tables by all that is in them. Where the gradients lie where they did in the step
 # before, and they mostly do, nothing is copied to the device.
 _tables: dict[tuple, _Table] = {}
-# What CUDA graphs copy from whenever they are replayed.
-_captured: list[Tensor] = []
+# What CUDA graphs copy from whenever they are replayed, by its bytes. No graph tells when it is
+# gone; but one that is captured again, in the memory of the one before, needs nothing more.
+_captured: dict[bytes, Tensor] = {}
 
 
 def _table(lists: Sequence[list[Tensor]], like: list[Tensor]) -> _Table:
@@ -207,10 +209,19 @@ def _on_device(numbers: Tensor, device: torch.device) -> Tensor:
     """Return a copy that is there when the stream's next kernel runs; nothing waits for it."""
     if device.type == "cpu":  # in Triton's interpreter
         return numbers
-    numbers = numbers.pin_memory()
     if torch.cuda.is_current_stream_capturing():
-        _captured.append(numbers)
+        numbers = _kept(numbers)
+    else:
+        numbers = numbers.pin_memory()
     return numbers.to(device, non_blocking=True)
+
+
+def _kept(numbers: Tensor) -> Tensor:
+    """Return a pinned copy that stays, the same for the same numbers."""
+    content = ctypes.string_at(numbers.data_ptr(), numbers.nbytes)
+    if content not in _captured:
+        _captured[content] = numbers.pin_memory()
+    return _captured[content]
 
 
 # Kernels -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -177,6 +178,14 @@ def keep_tables():
     assert len(tables) == 4
 
 
+def keep_what_graphs_copy_from():
+    kept = kernels()._kept
+    with patch.object(torch.Tensor, "pin_memory", torch.Tensor.clone):  # which needs a GPU
+        first, again, other = (kept(torch.arange(n)) for n in (3, 3, 4))
+    assert first is again and first is not other
+    assert (first.tolist(), other.tolist()) == ([0, 1, 2], [0, 1, 2, 3])
+
+
 def reuse_addresses():
     p, x0 = torch.randn(20), torch.arange(20.0)  # as bfloat16, every other one of them is 0
     for start in (x0, x0[:1].expand(20), x0.view(torch.bfloat16)[:20]):
@@ -259,6 +268,10 @@ def test_tensors_at_odd_addresses_are_read_right(interpreter):
 
 def test_table_serves_while_addresses_stay_and_few_are_kept(interpreter):
     interpreter(keep_tables)
+
+
+def test_graphs_that_are_captured_again_copy_from_where_the_first_did(interpreter):
+    interpreter(keep_what_graphs_copy_from)
 
 
 def test_other_form_or_size_at_the_same_address_is_noticed(interpreter):
