@@ -95,7 +95,7 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
     except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
         raise UserError(
             f"the parquet files in {folder} cannot be read ({reason(error.__cause__ or error)}): "
-            f"{_remedy(data, 'dataset')}"
+            f"{remedy(data, 'dataset')}"
         ) from error
 
 
@@ -128,7 +128,7 @@ def _download(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
     hub = block["hub"]
     repository = hub["repository"]
     print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
-    with fetching(f"the hub's {repository}", f"check the network, or {_remedy(block, kind)}"):
+    with fetching(f"the hub's {repository}", f"check the network, or {remedy(block, kind)}"):
         # It answers at once where there is no hub, and turns a branch's name into a commit.
         commit = HfApi().repo_info(repository, repo_type=kind, revision=hub["revision"]).sha
         snapshot_download(
@@ -144,10 +144,11 @@ def _download(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
 def _check(folder: Path, where: str, block: Mapping[str, Any], kind: Kind) -> None:
     for pattern in patterns_of(block):
         if not any(folder.glob(pattern)):
-            raise UserError(f"no file {pattern} in {where}: {_remedy(block, kind)}")
+            raise UserError(f"no file {pattern} in {where}: {remedy(block, kind)}")
 
 
-def _remedy(block: Mapping[str, Any], kind: Kind) -> str:
+def remedy(block: Mapping[str, Any], kind: Kind) -> str:
+    """What to do where a repository's files cannot be had or are not right."""
     hub = block["hub"]
     return (
         f"copy {', '.join(patterns_of(block))} of the {kind} repository {hub['repository']} to a "

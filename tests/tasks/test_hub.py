@@ -357,7 +357,7 @@ def test_damaged_weights_are_said(copies, load, tmp_path):
     shutil.copytree(copies / "roberta_base", tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"{}")
     broken = {"model.weights.path": f"{tmp_path}/model"}
-    with pytest.raises(UserError, match="holds no network that can be loaded") as error:
+    with pytest.raises(UserError, match="does not hold the weights of roberta-base") as error:
         build_task(load("cola", "roberta_base", **broken)).network()
     one_line(error)
 
@@ -466,7 +466,9 @@ def test_weights_that_are_not_all_there_are_refused(copies, load, tmp_path, chan
     file = tmp_path / "model" / "model.safetensors"
     save_file(change(load_file(file)), file, metadata={"format": "pt"})
     task = build_task(load("cola", "roberta_base", **{"model.weights.path": f"{tmp_path}/model"}))
-    with pytest.raises(UserError, match=rf"no network that can be loaded \({lost}") as error:
+    with pytest.raises(
+        UserError, match=rf"does not hold the weights of roberta-base \({lost}"
+    ) as error:
         getattr(task, build)()
     one_line(error)
 
