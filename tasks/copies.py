@@ -87,7 +87,8 @@ def whole(data: Data, where: Path, what: str) -> Iterator[None]:
     What was fetched may be deleted; what the user has put there is for the user to mend.
     """
     own = data.get("path") or "manual" in data
-    remedy = "give a whole copy" if own else "delete it and run the same command again"
+    fetched = "delete it, which was fetched, and run the same command again"
+    remedy = "give a whole copy" if own else fetched
     with explained(where):
         try:
             yield

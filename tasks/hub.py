@@ -1,11 +1,14 @@
 """Data and weights of the Hugging Face hub: fetched once at a revision, or read from a copy.
 
-A `data:` or `weights:` block names its repository under `hub:`; its `path` says where a copy of the
-repository lies, laid out as on the hub. From there on both go the same way.
+What the hub's own cache has is taken from there. A `data:` or `weights:` block names its repository
+under `hub:`; its `path` says where a copy of the repository lies, laid out as on the hub. From
+there on both go the same way.
 """
 
 import hashlib
 import logging
+import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,7 +98,7 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
     except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
         raise UserError(
             f"the parquet files in {folder} cannot be read ({reason(error.__cause__ or error)}): "
-            f"{_remedy(data, 'dataset')}"
+            f"{remedy(data, 'dataset')}"
         ) from error
 
 
@@ -107,30 +110,53 @@ def fetched_folder(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Path
 
 
 def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
-    repository, patterns = block["hub"]["repository"], patterns_of(block)
+    repository = block["hub"]["repository"]
     target = fetched_folder(block, kind, data_dir)
     with explained(data_dir):
-        if sealed_facts(target) is None:
+        facts = sealed_facts(target)
+        if facts is None:
             with locked(target, f"fetch {repository}"):
-                if sealed_facts(target) is None:
+                facts = sealed_facts(target)
+                if facts is None:
                     with staging_folder(target) as staging:
-                        revision = f"{repository}@{_download(block, kind, staging / 'copy')}"
-                        _check(staging / "copy", revision, block, kind)
-                        seal(staging / "copy", revision=revision)
+                        facts = {"revision": f"{repository}@{_get(block, kind, staging / 'copy')}"}
+                        _check(staging / "copy", facts["revision"], block, kind)
+                        seal(staging / "copy", **facts)
                         put_in_place(staging / "copy", target)
-        return Copy(target, (sealed_facts(target) or {})["revision"], tuple(patterns))
+    return Copy(target, facts["revision"], tuple(patterns_of(block)))
 
 
-def _download(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
-    """Download the repository's wanted files into a folder; return the commit they are from."""
-    from huggingface_hub import HfApi, snapshot_download
+def _get(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
+    """Put a repository's wanted files into a folder; return the commit they are from.
+
+    They are those of the hub's own cache (HF_HUB_CACHE) where it has this revision, else
+    downloaded. HF_HUB_OFFLINE forbids that; the newest commit is that of the cache, then.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
 
     hub = block["hub"]
-    repository = hub["repository"]
-    print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
-    with fetching(f"the hub's {repository}", f"check the network, or {_remedy(block, kind)}"):
+    repository, commit = hub["repository"], hub["revision"]
+    offline = constants.HF_HUB_OFFLINE
+    todo = f"{'unset it' if offline else 'check the network'}, or {remedy(block, kind)}"
+    with fetching(f"the hub's {repository}", todo):
+        if commit is None and not offline:
+            commit = HfApi().repo_info(repository, repo_type=kind).sha
+        snapshot = _cached(block, kind, commit)
+        if snapshot is not None:
+            print(
+                f"taking {repository} from {snapshot} (licence: {hub['licence']})", file=sys.stderr
+            )
+            for file in (f for pattern in patterns_of(block) for f in snapshot.glob(pattern)):
+                _link(file.resolve(), folder / file.relative_to(snapshot))
+            return snapshot.name
+        if offline:
+            raise FileNotFoundError(
+                f"HF_HUB_OFFLINE is set, and the hub's cache {constants.HF_HUB_CACHE} does not "
+                f"have the files of revision {commit or 'main'}"
+            )
+        print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
         # It answers at once where there is no hub, and turns a branch's name into a commit.
-        commit = HfApi().repo_info(repository, repo_type=kind, revision=hub["revision"]).sha
+        commit = HfApi().repo_info(repository, repo_type=kind, revision=commit).sha
         snapshot_download(
             repository,
             repo_type=kind,
@@ -141,13 +167,49 @@ def _download(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
     return str(commit)
 
 
+def _cached(block: Mapping[str, Any], kind: Kind, commit: str | None) -> Path | None:
+    """The folder of a commit in the hub's own cache, if all that is wanted is there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    patterns = patterns_of(block)
+    try:
+        found = snapshot_download(
+            block["hub"]["repository"],
+            repo_type=kind,
+            revision=commit or "main",
+            allow_patterns=patterns,
+            local_files_only=True,
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return Path(found) if all(_all_there(Path(found), pattern) for pattern in patterns) else None
+
+
+def _all_there(folder: Path, pattern: str) -> bool:
+    """Whether there are files of a pattern, and of train-00000-of-00003 all three."""
+    files = [file for file in folder.glob(pattern) if file.is_file()]
+    parts = [re.search(r"-of-(\d+)", file.name) for file in files]
+    return bool(files) and all(part is None or int(part[1]) == len(files) for part in parts)
+
+
+def _link(file: Path, target: Path) -> None:
+    """Give a file a second name: it takes no room, and stays if the first one goes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(file)
+    except OSError:  # on another disk, or another person's
+        shutil.copyfile(file, target)
+
+
 def _check(folder: Path, where: str, block: Mapping[str, Any], kind: Kind) -> None:
     for pattern in patterns_of(block):
         if not any(folder.glob(pattern)):
-            raise UserError(f"no file {pattern} in {where}: {_remedy(block, kind)}")
+            raise UserError(f"no file {pattern} in {where}: {remedy(block, kind)}")
 
 
-def _remedy(block: Mapping[str, Any], kind: Kind) -> str:
+def remedy(block: Mapping[str, Any], kind: Kind) -> str:
+    """What to do where a repository's files cannot be had or are not right."""
     hub = block["hub"]
     return (
         f"copy {', '.join(patterns_of(block))} of the {kind} repository {hub['repository']} to a "

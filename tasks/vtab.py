@@ -26,7 +26,6 @@ from tasks.copies import (
     whole,
 )
 from tasks.digest import digest_of
-from tasks.errors import UserError
 from tasks.hub import copy_of, path_key, tables
 from tasks.images import Images, image_files, rgb
 from tasks.readers import DataSet, Examples, numbers
@@ -127,7 +126,8 @@ def caltech101(data: Data, data_dir: Path) -> DataSet:
     for label, name in enumerate(classes):
         files = sorted(file.name for file in (folder / name).glob("*.jpg"))
         if len(files) < CALTECH_TRAIN:
-            raise UserError(f"{folder / name} has fewer than {CALTECH_TRAIN} images: copy it anew")
+            with whole(data, root, "Caltech101"):
+                raise ValueError(f"{name} has fewer than {CALTECH_TRAIN} images")
         drawn = set(random.choice(files, CALTECH_TRAIN, replace=False).tolist())
         for file in files:
             (chosen if file in drawn else rest).append((f"{name}/{file}", label))

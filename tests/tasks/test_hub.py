@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import httpx
 
 from runner import config
@@ -223,6 +224,25 @@ def test_squads_answers_are_found_in_the_windows(load):
 # Fetching, with a stand-in for the hub.
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """The folder of the hub's own cache: nobody's."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def not_in_the_cache(download):
+    """A stand-in for snapshot_download that finds nothing in the hub's own cache."""
+
+    def stand_in(*arguments, local_files_only=False, **options):
+        if local_files_only:
+            raise LocalEntryNotFoundError("not there")
+        return download(*arguments, **options)
+
+    return stand_in
+
+
 @pytest.fixture
 def hub(copies, monkeypatch):
     """A hub with one commit, which counts what is fetched from it."""
@@ -241,7 +261,7 @@ def hub(copies, monkeypatch):
                 shutil.copy(path, target)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", repo_info)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", not_in_the_cache(snapshot_download))
     return calls
 
 
@@ -294,7 +314,7 @@ def test_interrupted_fetch_leaves_nothing_and_is_done_again(load, hub, monkeypat
 
     data = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
     with monkeypatch.context() as patch:
-        patch.setattr(huggingface_hub, "snapshot_download", broken)
+        patch.setattr(huggingface_hub, "snapshot_download", not_in_the_cache(broken))
         with pytest.raises(UserError, match="timed out"):
             copy_of(data, "dataset", tmp_path / "data")
     assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
@@ -309,7 +329,7 @@ def test_whatever_stops_a_fetch_says_what_to_copy_where(load, hub, monkeypatch, 
     def broken(*_, **__):
         raise error
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", not_in_the_cache(broken))
     with pytest.raises(UserError, match=rf"fetched \({said}\): .*task\.data\.path=") as refusal:
         build_task(load("cola", "roberta_base", **{"task.data.path": None}))
     one_line(refusal)
@@ -318,12 +338,99 @@ def test_whatever_stops_a_fetch_says_what_to_copy_where(load, hub, monkeypatch, 
 def test_commit_without_the_wanted_files_is_not_kept(load, hub, monkeypatch, tmp_path):
     data = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
     with monkeypatch.context() as patch:
-        patch.setattr(
-            huggingface_hub, "snapshot_download", lambda *_, local_dir, **__: local_dir.mkdir()
-        )
+        empty = not_in_the_cache(lambda *_, local_dir, **__: local_dir.mkdir())
+        patch.setattr(huggingface_hub, "snapshot_download", empty)
         with pytest.raises(UserError, match=r"no file cola/train-\*\.parquet in nyu-mll/glue@ccc"):
             copy_of(data, "dataset", tmp_path / "data")
     assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
+
+
+# The hub's own cache.
+
+
+def put_into_cache(cache, source, kind, repository, commit):
+    """Lay a copy out as the hub's own library keeps it; return the commit's folder."""
+    storage = cache / f"{kind}s--{repository.replace('/', '--')}"
+    snapshot = storage / "snapshots" / commit
+    for path in (path for path in source.rglob("*") if path.is_file()):
+        name = path.relative_to(source)
+        blob = storage / "blobs" / hashlib.sha256(str(name).encode()).hexdigest()
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, blob)
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).symlink_to(os.path.relpath(blob, (snapshot / name).parent))
+    (storage / "refs").mkdir(exist_ok=True)
+    (storage / "refs" / "main").write_text(commit)
+    return snapshot
+
+
+def asked(*_, **__):
+    raise AssertionError("the hub was asked")
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_the_hubs_own_cache_is_used_and_the_hub_is_not_asked(
+    load, copies, cache, monkeypatch, offline
+):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked)
+    made = load("cola", "roberta_base", **{"task.data.path": None, "model.weights.path": None})
+    data, weights = made.task.data.hub, made.model.weights.hub
+    put_into_cache(cache, copies / "glue", "dataset", data.repository, data.revision)
+    roberta = copies / "roberta_base"
+    snapshot = put_into_cache(cache, roberta, "model", weights.repository, weights.revision)
+    task = build_task(made)
+    prints = task.fingerprints()
+    assert prints["data_revision"] == f"nyu-mll/glue@{data.revision}"
+    assert prints["weights_revision"] == f"FacebookAI/roberta-base@{weights.revision}"
+    taken = copy_of(config.to_plain(made)["model"]["weights"], "model", task.data_dir).folder
+    assert (taken / "model.safetensors").samefile(snapshot / "model.safetensors")  # no room
+    shutil.rmtree(cache)  # nothing of it is needed any more
+    assert build_task(made).network().config.hidden_size == 16
+
+
+def test_a_part_of_a_repository_in_the_cache_is_not_taken_for_the_whole(
+    load, copies, cache, monkeypatch, tmp_path
+):
+    def asked_for_the_rest(*_, **__):
+        raise RuntimeError("asked for the rest")
+
+    block = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    snapshot = put_into_cache(
+        cache, copies / "glue", "dataset", "nyu-mll/glue", block["hub"]["revision"]
+    )
+    train = snapshot / "cola/train-00000-of-00001.parquet"
+    train.rename(train.with_name("train-00000-of-00002.parquet"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked_for_the_rest)
+    with pytest.raises(UserError, match="asked for the rest"):
+        copy_of(block, "dataset", tmp_path / "data")
+
+
+def test_offline_what_is_not_in_the_cache_is_one_line_with_what_to_do(
+    load, cache, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked)
+    block = config.to_plain(load("cola", "roberta_base"))["model"]["weights"] | {"path": None}
+    with pytest.raises(UserError) as refusal:
+        copy_of(block, "model", tmp_path / "data")
+    line = one_line(refusal)
+    for word in ("FacebookAI/roberta-base", "HF_HUB_OFFLINE is set", str(cache), "unset it"):
+        assert word in line
+    assert block["hub"]["revision"] in line and "model.weights.path=FOLDER" in line
+
+
+def test_offline_the_newest_commit_is_that_of_the_cache(load, copies, cache, monkeypatch, tmp_path):
+    block = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    block["hub"]["revision"] = None
+    put_into_cache(cache, copies / "glue", "dataset", "nyu-mll/glue", "d" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert copy_of(block, "dataset", tmp_path / "1").revision == f"nyu-mll/glue@{'d' * 40}"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    newer = SimpleNamespace(sha="e" * 40)
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *_, **__: newer)
+    put_into_cache(cache, copies / "glue", "dataset", "nyu-mll/glue", "e" * 40)
+    assert copy_of(block, "dataset", tmp_path / "2").revision == f"nyu-mll/glue@{'e' * 40}"
 
 
 def test_folder_without_the_files_says_which_are_missing(load, tmp_path):
@@ -357,7 +464,7 @@ def test_damaged_weights_are_said(copies, load, tmp_path):
     shutil.copytree(copies / "roberta_base", tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"{}")
     broken = {"model.weights.path": f"{tmp_path}/model"}
-    with pytest.raises(UserError, match="holds no network that can be loaded") as error:
+    with pytest.raises(UserError, match="does not hold the weights of roberta-base") as error:
         build_task(load("cola", "roberta_base", **broken)).network()
     one_line(error)
 
@@ -466,7 +573,9 @@ def test_weights_that_are_not_all_there_are_refused(copies, load, tmp_path, chan
     file = tmp_path / "model" / "model.safetensors"
     save_file(change(load_file(file)), file, metadata={"format": "pt"})
     task = build_task(load("cola", "roberta_base", **{"model.weights.path": f"{tmp_path}/model"}))
-    with pytest.raises(UserError, match=rf"no network that can be loaded \({lost}") as error:
+    with pytest.raises(
+        UserError, match=rf"does not hold the weights of roberta-base \({lost}"
+    ) as error:
         getattr(task, build)()
     one_line(error)
 

@@ -18,7 +18,9 @@ from runner.run import build_task, run
 from tasks import convex
 from tasks.convex import Probe
 from tasks.errors import UserError
-from tasks.models import timm_from_file
+from tasks.hub import fetched_folder
+from tasks.models import timm_from_file, timm_hub_network
+from tasks.storage import seal
 from tasks.vision import ImageClassification
 from tasks.wide_resnet import Block, WideResNet, wide_resnet
 
@@ -108,11 +110,60 @@ def test_clips_image_tower_is_taken_out_of_the_whole(tmp_path):
     assert torch.equal(own["head.weight"], clip["visual.proj"].T)
 
 
-def test_a_file_of_other_weights_is_named(tmp_path):
-    path = saved(nn.Linear(2, 2), tmp_path)
-    with pytest.raises(UserError, match=r"model\.safetensors does not hold .*densenet121") as said:
-        timm_from_file("densenet121.ra_in1k", path, {})
-    assert "\n" not in str(said.value)
+def from_copy(name, folder, outputs=0, arguments=None):
+    """The network of a model's yaml, made smaller, with the weights in the user's folder."""
+    model = OmegaConf.to_container(OmegaConf.merge(yaml(name), {"weights": {"path": str(folder)}}))
+    arguments = SMALL[name] if arguments is None else arguments
+    return timm_hub_network({**model, "arguments": arguments}, outputs, folder, synthetic=False)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_copy_whose_head_has_other_classes_is_taken_without_its_head(name, tmp_path):
+    torch.manual_seed(1)
+    original = timm.create_model(yaml(name).arch, num_classes=7, **SMALL[name])
+    saved(original, tmp_path)
+    network = from_copy(name, tmp_path, outputs=3)
+    head = timm.get_pretrained_cfg(yaml(name).arch).classifier
+    for key, tensor in network.state_dict().items():
+        if not key.startswith(f"{head}."):
+            assert torch.equal(original.state_dict()[key], tensor), key
+    assert network.get_submodule(head).weight.shape[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"channels": [8, 8, 8, 16]},
+            r"layer4\.0\.conv1\.weight is \[16, .* there and \[8, .* here",
+        ),
+        ({"layers": [1, 1, 1, 2]}, r"layer4\.1\.\S+ is in no such network"),
+        ({"layers": [1, 1, 0, 1]}, r"layer3\.0\.\S+ is missing"),
+    ],
+    ids=["another size", "too many", "too few"],
+)
+def test_a_copy_that_does_not_fit_says_what_does_not_and_which_setting_would(
+    change, said, tmp_path
+):
+    saved(timm.create_model("resnet50", **{**SMALL["resnet50"], **change}), tmp_path)
+    with pytest.raises(UserError, match=rf"weights of resnet50\.a1_in1k \({said}") as refusal:
+        from_copy("resnet50", tmp_path)
+    line = str(refusal.value)
+    assert "\n" not in line and "delete" not in line and str(tmp_path) in line
+    assert "model=..." in line and "model.weights.path=FOLDER" in line
+
+
+def test_only_fetched_weights_may_be_deleted(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"no such file")
+    with pytest.raises(UserError) as own:
+        from_copy("resnet50", tmp_path)
+    assert "delete" not in str(own.value) and "\n" not in str(own.value)
+    block = OmegaConf.to_container(yaml("resnet50"))
+    fetched = fetched_folder(block["weights"], "model", tmp_path)
+    saved(timm.create_model("resnet50", **SMALL["resnet50"]), fetched)
+    seal(fetched, revision="timm/resnet50.a1_in1k@0")
+    with pytest.raises(UserError, match=f"delete {fetched}, which was fetched"):
+        timm_hub_network(block, 3, tmp_path, synthetic=False)
 
 
 # A whole run, from a copy of data and weights to a record
