@@ -141,8 +141,6 @@ class DoG(Optimizer):
             raise ValueError(
                 f"implementation must be one of {', '.join(known)}; got {implementation!r}"
             )
-        if not lr > 0:  # that of a group may be 0, which leaves its weights as they are
-            raise ValueError(f"lr must be positive, and should be 1; got {lr}")
         if averaging is not None and (
             isinstance(averaging, type) or not hasattr(averaging, "weight")
         ):
@@ -159,6 +157,8 @@ class DoG(Optimizer):
             "init_eta": init_eta,
         }
         _check(defaults)  # also where every group has its own
+        if not lr > 0:  # that of a group may be 0, which leaves its weights as they are
+            raise ValueError(f"lr must be positive, and should be 1; got {lr}")
         super().__init__(params, defaults)
         for group in self.param_groups:
             if group["lr"] != 1:
