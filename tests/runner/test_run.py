@@ -193,10 +193,12 @@ def test_loss_that_is_skipped_is_no_divergence_however_often_is_logged(made_up, 
     assert results[0] == results[1] == results[2]
 
 
-def test_loss_that_stays_lost_is_divergence(made_up, monkeypatch):
+@pytest.mark.parametrize("log_every", [7, 10])
+def test_loss_that_stays_lost_is_divergence(made_up, monkeypatch, log_every):
     lose(monkeypatch, *range(12, 99))
-    record = running.run(made_up("task=cifar", "opt=dog", "train.steps=60", "log_every=7"))
-    assert record["status"] == "diverged"
+    words = ["task=cifar", "opt=dog", "train.steps=60", f"log_every={log_every}"]
+    record = running.run(made_up(*words))
+    assert record["status"] == "diverged" and record["results"]["train_loss"] is None
     assert record["results"]["steps"] == 30  # not 20, when ten in a row had not been lost
 
 

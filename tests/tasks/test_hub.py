@@ -49,7 +49,7 @@ def sentence(index: int, length: int = 4) -> str:
     return " ".join(WORDS[(index * 5 + i * 4) % len(WORDS)] for i in range(length))
 
 
-def write_glue(folder: Path, task: str) -> None:
+def write_glue(folder: Path, task: str, shift: int = 0) -> None:
     from datasets import ClassLabel, Dataset, Features, Value
 
     names = CLASSES.get(task)
@@ -58,7 +58,8 @@ def write_glue(folder: Path, task: str) -> None:
     features |= {"idx": Value("int32")}
     for split, count in SIZES.items():
         rows = {
-            column: [sentence(i + j) for i in range(count)] for j, column in enumerate(TEXTS[task])
+            column: [sentence(i + j + shift) for i in range(count)]
+            for j, column in enumerate(TEXTS[task])
         }
         rows["label"] = [i % len(names) if names else i % 6 / 1.1 for i in range(count)]
         rows["idx"] = list(range(count))
@@ -166,6 +167,24 @@ def test_local_copies_train_by_the_papers_protocol(load, copies, task, model):
     prints = record["fingerprints"]
     assert prints["weights"] == hashlib.sha256(weights).hexdigest()
     assert prints["weights_revision"] == prints["data_revision"] == "local copy"
+
+
+def test_result_belongs_to_the_data_that_were_read(load, copies, tmp_path, monkeypatch):
+    words = ("train.steps=1", "train.batch_size=4")
+    first = run(load("cola", "roberta_base", *words))
+    other = tmp_path / "other"
+    shutil.copytree(copies / "glue", other)
+    rte = other / "rte" / "train-00000-of-00001.parquet"
+    rte.unlink()  # not read for cola
+    moved = [f"task.data.path={other}"]
+    assert run(load("cola", "roberta_base", *words, *moved)) == first
+    write_glue(other, "cola", shift=1)
+    second = run(load("cola", "roberta_base", *words, *moved))
+    assert second["run_id"] != first["run_id"] and second["problem_id"] == first["problem_id"]
+    assert second["data_id"] != first["data_id"]
+    assert second["fingerprints"]["train"] != first["fingerprints"]["train"]
+    assert second["sources"]["data"] != first["sources"]["data"]
+    assert second["sources"]["weights"] == first["sources"]["weights"]
 
 
 def test_examples_classes_and_pairs_are_the_tables(load):
