@@ -157,14 +157,14 @@ class DoG(Optimizer):
         for group in self.param_groups:
             if group["lr"] != 1:
                 logger.warning("lr=%g: DoG is meant to be used with lr=1", group["lr"])
-        could_share = not any(_differ(self.param_groups, name) for name in SHARED)
+        groups = [group for group in self.param_groups if group["params"]]
+        could_share = len(groups) > 1 and not any(_differ(groups, name) for name in SHARED)
         if scope is None and self.scope == "group" and could_share:
-            if sum(bool(group["params"]) for group in self.param_groups) > 1:
-                warnings.warn(
-                    "param groups each get a step size of their own, which is not DoG on the whole "
-                    'model: scope="global" gives them one (scope="group" says that it is meant)',
-                    stacklevel=2,
-                )
+            warnings.warn(
+                "param groups each get a step size of their own, which is not DoG on the whole "
+                'model: scope="global" gives them one (scope="group" says that it is meant)',
+                stacklevel=2,
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; a group added in mid-run starts anew, from where it is."""
