@@ -142,8 +142,6 @@ class DoG(Optimizer):
             raise ValueError(
                 f"implementation must be one of {', '.join(known)}; got {implementation!r}"
             )
-        if not lr > 0:  # that of a group may be 0, which leaves its weights as they are
-            raise ValueError(f"lr must be positive, and should be 1; got {lr}")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive; got {max_grad_norm}")
         defaults = {
@@ -154,6 +152,8 @@ class DoG(Optimizer):
             "init_eta": init_eta,
         }
         super().__init__(params, defaults)
+        if not lr > 0:  # that of a group may be 0, which leaves its weights as they are
+            raise ValueError(f"lr must be positive, and should be 1; got {lr}")
         for group in self.param_groups:
             if group["lr"] != 1:
                 logger.warning("lr=%g: DoG is meant to be used with lr=1", group["lr"])
@@ -188,9 +188,9 @@ class DoG(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._refuse_within_averaged("step()")
         if not self._told_of_schedule and not torch.compiler.is_compiling():
             self._look_for_schedule()
+        self._refuse_within_averaged("step()")
         layout = self._started()
         if not layout.params:
             return loss
@@ -239,6 +239,19 @@ class DoG(Optimizer):
         """Return what stands for G in the step size's denominator; None: G."""
         return None
 
+    def _look_for_schedule(self) -> None:
+        """Warn, once, where one of torch's schedulers has changed lr."""
+        for group in self.param_groups:
+            now, initial = group["lr"], group.get("initial_lr", group["lr"])
+            if not isinstance(now, Tensor) and now != initial:  # a look at a tensor would wait
+                self._told_of_schedule = True
+                warnings.warn(
+                    f"a schedule has changed lr from {initial:g} to {now:g}, and the step size "
+                    "with it: DoG finds its own; use a constant schedule",
+                    stacklevel=3,
+                )
+                return
+
     @torch.no_grad()
     def refresh(self) -> None:
         """Measure all distances from the start again.
@@ -258,19 +271,6 @@ class DoG(Optimizer):
             raise RuntimeError(
                 f"{what} within averaged(): the weights are averages; leave it first"
             )
-
-    def _look_for_schedule(self) -> None:
-        """Warn, once, where one of torch's schedulers has changed lr."""
-        for group in self.param_groups:
-            now, initial = group["lr"], group.get("initial_lr", group["lr"])
-            if not isinstance(now, Tensor) and now != initial:  # a look at a tensor would wait
-                self._told_of_schedule = True
-                warnings.warn(
-                    f"a schedule has changed lr from {initial:g} to {now:g}, and the step size "
-                    "with it: DoG finds its own; use a constant schedule",
-                    stacklevel=3,
-                )
-                return
 
     def _started(self) -> Layout:
         """Return the layout, after giving state to parameters that have none yet.
@@ -429,12 +429,12 @@ class DoG(Optimizer):
         if recompute and batches is None:
             raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
         layout = self._bound()
-        if layout.params:
-            self._start_buffers()
         pairs = [
             (local(p), local(state["average"]))
             for p, state in zip(layout.params, layout.states, strict=True)
         ]
+        if "averaged_buffers" in self.param_groups[0]:
+            self._start_buffers()
         buffers = self.param_groups[0].get("averaged_buffers")
         if buffers and self._averages_buffers():
             pairs += zip(float_buffers(self.averaging.model), buffers, strict=True)
