@@ -39,13 +39,13 @@ lint: $(READY)  ## check style and types
 	$(RUN) -m mypy
 
 plan: $(READY)  ## show what a sweep would run, and its price: make plan SWEEP=lite
-	$(RUN) scripts/sweep.py $(SWEEP) $(ARGS) --dry-run
+	$(RUN) scripts/sweep.py '$(SWEEP)' $(ARGS) --dry-run
 
 sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo ARGS="executor=ray"; goes on where it was stopped
-	$(RUN) scripts/sweep.py $(SWEEP) $(ARGS)
+	$(RUN) scripts/sweep.py '$(SWEEP)' $(ARGS)
 
 status: $(READY)  ## show which runs are done, running or failed; of a plan: make status SWEEP=lite
-	$(RUN) scripts/status.py $(if $(filter-out file,$(origin SWEEP)),$(SWEEP))
+	$(RUN) scripts/status.py $(if $(filter-out file,$(origin SWEEP)),'$(SWEEP)') $(ARGS)
 
 tables: $(READY)  ## make results/records.csv, tables and figures from the records of all runs
 	$(RUN) scripts/tables.py

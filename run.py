@@ -7,7 +7,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from runner import cli, config
+from runner import cli, config, multirun, overrides
+from runner.errors import Stopped
+from runner.executors.base import python_path
 from runner.run import run, show
 
 
@@ -17,14 +19,22 @@ def main() -> None:
     if not any(word.startswith("-") for word in words):
         print(show(run(config.load(words))))
         return
+    words = [word if word.startswith("-") else overrides.quoted(word, sweep=True) for word in words]
     config.check_names(word for word in words if "=" in word and not word.startswith("-"))
+    sys.argv[1:] = words
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through as they are
+    os.environ["PYTHONPATH"] = python_path()  # for processes that launchers start
+    multirun.report_all_errors()
     _hydra_main()
 
 
 @hydra.main(config_path="configs", config_name="config", version_base=None)
 def _hydra_main(_: DictConfig) -> None:
-    print(show(run(config.load(HydraConfig.get().overrides.task))))
+    cli.make_output_safe()  # this may be a process that a launcher has started
+    try:
+        print(show(run(config.load(HydraConfig.get().overrides.task))))
+    except Stopped as stop:  # Hydra would go on with the next job after any Exception
+        sys.exit(cli.report(stop))
 
 
 if __name__ == "__main__":

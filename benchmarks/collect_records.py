@@ -77,7 +77,7 @@ def main() -> None:
         make_tree(folder / "runs", options.runs)
         rows = list(_timings(folder, options.runs))
     _write(rows, options.output)
-    print(options.output.read_text())
+    print(options.output.read_text("utf-8"))
 
 
 def make_tree(runs_dir: Path, runs: int) -> None:
@@ -245,7 +245,9 @@ def _write(rows: list[Row], path: Path) -> None:
     ]
     texts = ["# Collecting many records", "\n".join(header), _LEGEND]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join([*texts, markdown(table, ["collected", "time"])]).rstrip() + "\n")
+    path.write_text(
+        "\n\n".join([*texts, markdown(table, ["collected", "time"])]).rstrip() + "\n", "utf-8"
+    )
 
 
 def _say(line: str) -> None:

@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     text = document(rows, header(_command(options), options.steps, device))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(text)
+    options.output.write_text(text, "utf-8")
     with options.output.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(field.name for field in fields(Row))

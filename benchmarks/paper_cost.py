@@ -245,7 +245,7 @@ def write(
         "",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(texts).rstrip() + "\n")
+    path.write_text("\n\n".join(texts).rstrip() + "\n", "utf-8")
     path.with_suffix(".csv").write_text(table.to_csv(index=False, lineterminator="\n"))
 
 

@@ -79,7 +79,7 @@ def main() -> None:
         ways = [_timed(way, Path(name) / way, options.overrides) for way in WAYS]
         growth = [_grown(count, Path(name) / str(count)) for count in REPLICAS]
     _write(ways, growth, options.overrides, options.output)
-    print(options.output.read_text())
+    print(options.output.read_text("utf-8"))
 
 
 def grid(folder: Path, overrides: Sequence[str] = ()) -> list[PlannedRun]:
@@ -193,7 +193,7 @@ def _write(
         markdown(_spoken(costs)),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(texts) + "\n")
+    path.write_text("\n\n".join(texts) + "\n", "utf-8")
     path.with_suffix(".csv").write_text(table.round(3).to_csv(index=False, lineterminator="\n"))
 
 

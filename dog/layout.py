@@ -4,8 +4,10 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
+from operator import call, is_
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -14,11 +16,20 @@ from dog.distributed import Processes, is_sharded, local, local_gradient
 from dog.equations import SCALARS
 from dog.kernels import foreach, fused, reference
 from dog.kernels.bundle import Bundle
+from dog.storage import rounds
 
 # Bundles, each with the module that has the kernels for it.
 Bundles = list[tuple[ModuleType, Bundle]]
 
 IMPLEMENTATIONS = {"reference": reference, "foreach": foreach, "fused": fused}
+
+
+class Members(NamedTuple):
+    """The parameters that take part in a step, in the groups' order: entry i is of parameter i."""
+
+    groups: list[dict[str, Any]]
+    params: list[Tensor]
+    states: list[dict[str, Tensor]]
 
 
 class Indices:
@@ -48,7 +59,7 @@ class Rows:
     Attributes:
         count: R, how many there are.
         of: the row of each parameter.
-        groups: each group once, in order.
+        firsts: the place of the first parameter of each group.
     """
 
     def __init__(
@@ -69,12 +80,12 @@ class Rows:
         place_of = {key: place for place, key in enumerate(by_size)}
         self._order = [place_of[key] for key in rows]
         # The groups, each with its rows, and their options where these differ.
-        self.groups: list[dict[str, Any]] = []
+        self.firsts: list[int] = []
         self._rows_of: list[slice] = []
-        for _, run in groupby(zip(groups, self.of, strict=True), lambda each: id(each[0])):
-            own = list(run)
-            self.groups.append(own[0][0])
-            self._rows_of.append(slice(own[0][1], own[-1][1] + 1))
+        for _, run in groupby(range(len(groups)), lambda i: id(groups[i])):
+            places = list(run)
+            self.firsts.append(places[0])
+            self._rows_of.append(slice(self.of[places[0]], self.of[places[-1]] + 1))
         self._options: dict[str, tuple[list[Any], Tensor]] = {}
 
     def sum(self, values: Tensor) -> Tensor:
@@ -99,14 +110,14 @@ class Rows:
             values = values[self._indices.of([self.of[i] for i in bundle.index])]
         return values.to(bundle.params[0].device, non_blocking=True).expand(count)
 
-    def option(self, name: str) -> Any:
+    def option(self, name: str, groups: list[dict[str, Any]]) -> Any:
         """Return an option of the groups: one for all rows or, where groups differ, float64 [R].
 
         There, 0 stands for None, and only what has changed since the step before is filled in,
         which does not wait for the device. A CUDA graph that is replayed fills in tensors, and
         keeps the floats as they were.
         """
-        values = [group[name] for group in self.groups]
+        values = [groups[i][name] for i in self.firsts]
         if len(values) == 1 or self.count == 1 or all(value is None for value in values):
             return values[0]
         if torch.compiler.is_compiling():  # a look at the values would compile each change anew
@@ -131,16 +142,18 @@ class Rows:
 
 
 class Layout:
-    """The parameters that take part, how far each is from its start, and the numbers of each row.
+    """How far each parameter is from its start, the numbers of each row, and a plan of the step.
 
-    All param groups take a step together, so that many cost little more than one.
+    All param groups take a step together, so that many cost little more than one. Param groups and
+    state are the truth, and everybody's to change: this is made from them, and of use as long as it
+    :meth:`fits`. Between steps it keeps no parameter and no x_0 alive.
 
     Args:
-        members: the parameters that have state, each with its group, in the groups' order.
-        states: the state of each; its scalars become a view of its row's.
+        members: the parameters that have state; their scalars become a view of their row's.
         keys: for each parameter a key that it shares with those, its neighbours, of the same row.
         processes: those that the parameters are spread over.
-        average_first: whether the averages take x_t rather than x_{t+1}.
+        averages: whether the optimizer keeps averages.
+        average_first: whether these take x_t rather than x_{t+1}.
 
     Attributes:
         scalars: the numbers of the rows, float64 [len(SCALARS), R].
@@ -148,54 +161,87 @@ class Layout:
 
     def __init__(
         self,
-        members: list[tuple[dict[str, Any], Tensor]],
-        states: list[dict[str, Tensor]],
+        members: Members,
         keys: Sequence[Hashable],
         processes: Processes,
+        averages: bool,
         average_first: bool,
     ) -> None:
-        self.members, self.states = members, states
-        self.params = params = [p for _, p in members]
-        self.average_first = average_first
+        groups, params, states = members
+        self.averages, self.average_first = averages, average_first
         self.home = local(params[0]).device if params else torch.device("cpu")
         self._indices = Indices(self.home)
-        self.rows = Rows(keys, [group for group, _ in members], self._indices)
+        self.rows = Rows(keys, groups, self._indices)
         self.scalars = self._zeros(len(SCALARS), self.rows.count)
-        for row, state in zip(self.rows.of, states, strict=True):  # of a row they are kept once
-            state["scalars"] = self.scalars[:, row].copy_(state["scalars"])
+        # Of a row they are kept once, and those of its first parameter count.
+        views = [self.scalars[:, row] for row in range(self.rows.count)]
+        first_of: dict[int, int] = {}
+        for i, row in enumerate(self.rows.of):
+            if first_of.setdefault(row, i) == i:
+                views[row].copy_(states[i]["scalars"])
+        for row, state in zip(self.rows.of, states, strict=True):
+            state["scalars"] = views[row]
         # ‖x_t − x_0‖² of the part of each parameter that lies here, and what it was measured on:
         # a parameter that was changed since has another stamp.
         self.distance2 = self._zeros(len(params))
         self.stamps: list[Any] = [None] * len(params)
-        # Bundles that need only the gradients of a step, by the parameters that have one.
-        self._frames: dict[tuple, Bundles] = {}
+        # Which kernels do which parameters, by the parameters that have a gradient.
+        self._plans: dict[tuple, list[tuple[ModuleType, list[int]]]] = {}
         self._dtypes = [local(p).dtype for p in params]
         self._plain = not any(is_sharded(p) or p.is_complex() for p in params)
         self._flags: dict[tuple[int, ...], Tensor] = {}
         counted = [i for i, p in enumerate(params) if processes.contributes(p)]
         self._counted = self._flag(counted) if len(counted) < len(params) else None
+        # What this was made from. Parameters that something refers to cannot be swapped
+        # (torch.utils.swap_tensors), not even weakly.
+        self._views = views  # so that their ids stay theirs
+        self._pointers = [view.data_ptr() for view in views]
+        self._first_of_row = list(first_of.values())
+        self._ids = _ids(members)
+        self._refs = [_nothing if t is None else ref(t) for t in self._kept(members)]
 
-    def bundles(self, implementation: str) -> Bundles:
+    def fits(self, members: Members) -> bool:
+        """Return whether parameters and state are still those that this was made from."""
+        if _ids(members) != self._ids:
+            return False
+        if torch.compiler.is_compiling():  # it reads what else there is from where it is
+            return True
+        numbers = [members.states[i]["scalars"] for i in self._first_of_row]
+        return (
+            # `tensor.data = ...` moves numbers away, too.
+            [t.data_ptr() for t in numbers] == self._pointers
+            and all(map(is_, self._kept(members), map(call, self._refs)))
+        )
+
+    def _kept(self, members: Members) -> list[Tensor | None]:
+        """Return what the state has of each parameter, beside the numbers of its row."""
+        names = ("x0", "compensation", "average") if self.averages else ("x0", "compensation")
+        return [state.get(name) for name in names for state in members.states]
+
+    def bundles(self, members: Members, implementation: str) -> Bundles:
         """Return the tensors that have a gradient, bundled, each with the kernels for it."""
-        places = [i for i, p in enumerate(self.params) if p.grad is not None]
-        if not self._plain or not _match([self.params[i] for i in places]):
-            return self._bundled(places, implementation, with_gradients=True)
-        key = implementation, self._decays(), *places
-        if key not in self._frames:
-            _make_room(self._frames)
-            self._frames[key] = self._bundled(places, implementation, with_gradients=True)
-        frames = self._frames[key]
-        for _, bundle in frames:  # all but the gradients is as it was in the step before
-            bundle.weight_decay = self.members[bundle.index[0]][0]["weight_decay"]
-            bundle.grads = [self.params[i].grad for i in bundle.index]  # type: ignore[misc]
-        return frames
+        grads = [p.grad for p in members.params]
+        places = [i for i, gradient in enumerate(grads) if gradient is not None]
+        if not self._plain or not _match(members.params, grads):
+            return self._bundled(members, places, implementation, with_gradients=True)
+        key = implementation, self._decays(members), *places
+        if key not in self._plans:
+            _make_room(self._plans)
+            made = self._bundled(members, places, implementation, with_gradients=True)
+            self._plans[key] = [(kernels, bundle.index) for kernels, bundle in made]
+            return made
+        return [
+            (kernels, self._refilled(members, index, grads)) for kernels, index in self._plans[key]
+        ]
 
-    def norms(self, bundles: Bundles, implementation: str, grad_scale: Tensor | None) -> Tensor:
+    def norms(
+        self, members: Members, bundles: Bundles, implementation: str, grad_scale: Tensor | None
+    ) -> Tensor:
         """Return the sums over each row, in this process, float64 [3, R].
 
         ‖g_t‖², ‖x_t − x_0‖², and how many parameters have a gradient.
         """
-        self.measure(implementation)
+        self.measure(members, implementation)
         gradient2 = torch.zeros_like(self.distance2)
         places = []
         for kernels, bundle in bundles:
@@ -206,18 +252,28 @@ class Layout:
             values = values * self._counted
         return self.rows.sum(values)
 
-    def measure(self, implementation: str) -> None:
-        """Measure the distance of the parameters that were changed since it was."""
-        now = self._stamps()
-        if now == self.stamps:
-            return
-        places = [i for i, stamp in enumerate(now) if stamp != self.stamps[i]]
-        for kernels, bundle in self._bundled(places, implementation, with_gradients=False):
+    def measure(self, members: Members, implementation: str) -> None:
+        """Measure the distance of the parameters that were changed since it was.
+
+        A compiled step cannot see changes: it trusts what is known when it is compiled, and does
+        not say what it knows itself, so that it is the same graph the next time.
+        """
+        if torch.compiler.is_compiling():
+            places = [i for i, stamp in enumerate(self.stamps) if stamp is None]
+        else:
+            now = self._stamps(members)
+            if now == self.stamps:
+                return
+            places = [i for i, stamp in enumerate(now) if stamp != self.stamps[i]]
+            if any(then and then[1] != now[i][1] for i, then in enumerate(self.stamps)):
+                self._plans.clear()  # in other memory it may have other strides
+        for kernels, bundle in self._bundled(members, places, implementation, with_gradients=False):
             self._put(bundle.index, kernels.distance2(bundle), self.distance2)
-        self.mark(places)
+        self.mark(members, places)
 
     def update(
         self,
+        members: Members,
         bundles: Bundles,
         eta: Tensor,
         average_weight: Tensor | None,
@@ -240,29 +296,32 @@ class Layout:
                 known += bundle.index
             else:
                 self.forget(bundle.index)
-            bundle.grads = []  # so that zero_grad() frees them
-        self.mark(known)  # after all: views of one tensor are stamped by every write to it
+        self.mark(members, known)  # after all: views of one tensor are stamped by each write to it
         if average_weight is not None:
-            self._average_idle(bundles, average_weight, take)
+            self._average_idle(members, bundles, average_weight, take)
 
-    def _average_idle(self, bundles: Bundles, average_weight: Tensor, take: Tensor) -> None:
+    def _average_idle(
+        self, members: Members, bundles: Bundles, average_weight: Tensor, take: Tensor
+    ) -> None:
         """Take the parameters without a gradient into their averages: they count where they are."""
         busy = {i for _, bundle in bundles for i in bundle.index}
-        idle = [i for i in range(len(self.params)) if i not in busy]
-        for _, bundle in self._bundled(idle, "reference", with_gradients=False):
+        idle = [i for i in range(len(members.params)) if i not in busy]
+        for _, bundle in self._bundled(members, idle, "reference", with_gradients=False):
             weights = self.rows.spread(average_weight, bundle)
             for i in range(len(bundle.params)):
                 reference.average(bundle, i, weights, take.to(weights.device, non_blocking=True))
 
-    def mark(self, places: Iterable[int]) -> None:
+    def mark(self, members: Members, places: Iterable[int]) -> None:
         """Note that ``distance2`` is of these parameters as they are now."""
-        now = self._stamps()
+        if torch.compiler.is_compiling():
+            return
+        now = self._stamps(members)
         for i in places:
             self.stamps[i] = now[i]
 
-    def unchanged(self) -> list[int]:
+    def unchanged(self, members: Members) -> list[int]:
         """Return the places of the parameters whose distance is known."""
-        return [i for i, stamp in enumerate(self._stamps()) if stamp == self.stamps[i]]
+        return [i for i, stamp in enumerate(self._stamps(members)) if stamp == self.stamps[i]]
 
     def forget(self, places: Iterable[int]) -> None:
         """Let the distance of these parameters be measured anew."""
@@ -273,40 +332,56 @@ class Layout:
         """Return the rows' numbers by name, [R] each."""
         return dict(zip(SCALARS, self.scalars, strict=True))
 
-    def _decays(self) -> tuple[int, ...]:
+    def _decays(self, members: Members) -> tuple[int, ...]:
         """Return a number for each group, the same where the weight decay is."""
         numbers: dict[float, int] = {}
-        decays = (group["weight_decay"] for group in self.rows.groups)
+        decays = (members.groups[i]["weight_decay"] for i in self.rows.firsts)
         return tuple(numbers.setdefault(decay, len(numbers)) for decay in decays)
 
-    def _stamps(self) -> list[Any]:
-        """Return what changes when parameters are written to; a compiled step cannot look at it."""
-        if torch.compiler.is_compiling():
-            return ["compiled"] * len(self.params)
-        parts = self.params if self._plain else map(local, self.params)
+    def _stamps(self, members: Members) -> list[tuple[int, int]]:
+        """Return what changes when parameters are written to."""
+        parts = members.params if self._plain else map(local, members.params)
         return [(part._version, part.data_ptr()) for part in parts]
 
-    def _bundled(self, places: list[int], implementation: str, with_gradients: bool) -> Bundles:
+    def _bundled(
+        self, members: Members, places: list[int], implementation: str, with_gradients: bool
+    ) -> Bundles:
         bundles: dict[Any, tuple[ModuleType, Bundle]] = {}
         for i in places:
-            (group, p), state = self.members[i], self.states[i]
+            group, p, state = members.groups[i], members.params[i], members.states[i]
             x, x0 = local(p), local(state["x0"])
-            if x.shape != x0.shape or x.dtype != self._dtypes[i]:
+            if x.shape != x0.shape or x.dtype != self._dtypes[i] or rounds(x0, x):
                 raise RuntimeError(
                     f"a parameter has become {tuple(x.shape)}, {x.dtype} since the first step: "
                     "make the optimizer when the model has its final shapes and types"
                 )
             gradient = local_gradient(p) if with_gradients else None
-            average = local(state["average"]) if "average" in state else None
+            average = local(state["average"]) if self.averages else None
             rest = local(state["compensation"]) if "compensation" in state else None
             kernels = _kernels(implementation, x, gradient, x0, average)
             decay = group["weight_decay"]
-            key = (x.device, x.dtype, kernels, decay)
+            key = (x.device, x.dtype, kernels, decay, rest is None)
             if key not in bundles:
                 bundle = Bundle(weight_decay=decay, average_first=self.average_first)
                 bundles[key] = kernels, bundle
             bundles[key][1].add(i, x, gradient, x0, average, rest)
         return list(bundles.values())
+
+    def _refilled(
+        self, members: Members, index: list[int], grads: Sequence[Tensor | None]
+    ) -> Bundle:
+        """Return a bundle of tensors as those for which the kernels were chosen."""
+        states = [members.states[i] for i in index]
+        return Bundle(
+            index,
+            params=[members.params[i] for i in index],
+            grads=[grads[i] for i in index],  # type: ignore[misc]
+            starts=[state["x0"] for state in states],
+            averages=[state["average"] for state in states] if self.averages else [],
+            compensations=[s["compensation"] for s in states if "compensation" in s],
+            weight_decay=members.groups[index[0]]["weight_decay"],
+            average_first=self.average_first,
+        )
 
     def _put(self, places: list[int], values: Tensor, into: Tensor) -> None:
         """Write numbers of some parameters, in place: a CUDA graph knows the address."""
@@ -325,7 +400,7 @@ class Layout:
         if key not in self._flags:
             _make_room(self._flags)
             chosen = set(places)
-            flags = [float(i in chosen) for i in range(len(self.params))]
+            flags = [float(i in chosen) for i in range(len(self.stamps))]
             self._flags[key] = torch.tensor(flags, dtype=torch.float64, device=self.home)
         return self._flags[key]
 
@@ -343,13 +418,22 @@ def _make_room(kept: dict) -> None:
         kept.clear()
 
 
-def _match(params: list[Tensor]) -> bool:
+def _match(params: list[Tensor], grads: Sequence[Tensor | None]) -> bool:
     """Return whether all gradients lie in memory as their parameters do."""
     return all(
-        g.stride() == p.stride() and g.dtype == p.dtype and g.layout == torch.strided
-        for p, g in ((p, p.grad) for p in params)
-        if g is not None
+        g is None or (g.stride() == p.stride() and g.dtype == p.dtype and g.layout == torch.strided)
+        for p, g in zip(params, grads, strict=True)
     )
+
+
+def _ids(members: Members) -> list[int]:
+    """Return what each parameter, its group and the tensor of its numbers are known by."""
+    numbers = [state["scalars"] for state in members.states]
+    return [id(thing) for things in (members.groups, members.params, numbers) for thing in things]
+
+
+def _nothing() -> None:
+    """Stand for a reference where there is nothing to refer to."""
 
 
 def _kernels(

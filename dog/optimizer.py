@@ -7,7 +7,7 @@ Schedule", arXiv 2302.12022, 2023.
 import logging
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, overload
 
@@ -21,12 +21,14 @@ from dog import storage
 from dog.averaging import Averaging, float_buffers, recomputed_batch_norm
 from dog.distributed import Processes, let_go_of_gathered, local
 from dog.equations import SCALARS, Dampening, advance, first_row, troubles
-from dog.layout import IMPLEMENTATIONS, Layout
+from dog.layout import IMPLEMENTATIONS, Layout, Members
 
 logger = logging.getLogger(__name__)
 
 Scope = Literal["group", "global", "tensor"]
 SCOPES: tuple[Scope, ...] = ("group", "global", "tensor")
+# Options that are the same for all that share a step size.
+SHARED = ("reps_rel", "lr", "eps", "init_eta")
 Implementation = Literal["auto", "reference", "foreach", "fused"]
 
 
@@ -56,11 +58,13 @@ class DoG(Optimizer):
             is left as it is.
         reps_rel: the size of the first step relative to ``1 + ‖x_0‖``. The paper uses 1e-4 for
             vision and 1e-6 for language. Default: 1e-6, as in ``dog-optimizer``.
-        lr: the factor c. The paper and this package advise against changing it. Default: 1.
+        lr: the factor c. The paper and this package advise against changing it; 0 for a group
+            leaves its weights as they are. Default: 1.
         weight_decay: L2 penalty; ``weight_decay * x_t`` joins the gradient (and so G), while
             ``p.grad`` stays as it was. Default: 0.
         eps: added once to the sum of squared gradient norms. Default: 1e-8.
-        init_eta: the first step size itself, in place of what ``reps_rel`` gives.
+        init_eta: the first step size itself, in place of what ``reps_rel`` gives; it stays until
+            a gradient that is not 0 has moved the weights.
         averaging: the running average to keep, :class:`PolynomialDecay` or
             :class:`DistanceWeighted`, in float32 for 16-bit parameters; :meth:`averaged` puts it
             in place. Default: none.
@@ -101,6 +105,7 @@ class DoG(Optimizer):
     # GradScaler then leaves the scale to the step, in `grad_scale` and `found_inf`.
     _step_supports_amp_scaling = True
     _usual_scope: Scope = "group"
+    _told_of_schedule = False
     # What an optimizer has beside defaults, state and groups, and takes along when it is copied.
     _options: tuple[str, ...] = (
         "averaging", "scope", "max_grad_norm", "compensate", "process_group", "implementation"
@@ -130,12 +135,17 @@ class DoG(Optimizer):
         self.implementation = implementation
         self._averages_are_in = False
         self._layout: Layout | None = None
-        self._bound_groups: list[tuple[int, int]] = []
         if self.scope not in SCOPES:
             raise ValueError(f"scope must be one of {', '.join(SCOPES)}; got {scope!r}")
         if implementation not in (known := ("auto", *IMPLEMENTATIONS)):
             raise ValueError(
                 f"implementation must be one of {', '.join(known)}; got {implementation!r}"
+            )
+        if averaging is not None and (
+            isinstance(averaging, type) or not hasattr(averaging, "weight")
+        ):
+            raise TypeError(
+                f"averaging must be like averaging=PolynomialDecay(); got {averaging!r}"
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive; got {max_grad_norm}")
@@ -146,15 +156,19 @@ class DoG(Optimizer):
             "eps": eps,
             "init_eta": init_eta,
         }
+        _check(defaults)  # also where every group has its own
+        if not lr > 0:  # that of a group may be 0, which leaves its weights as they are
+            raise ValueError(f"lr must be positive, and should be 1; got {lr}")
         super().__init__(params, defaults)
         for group in self.param_groups:
             if group["lr"] != 1:
                 logger.warning("lr=%g: DoG is meant to be used with lr=1", group["lr"])
-        if scope is None and self.scope == "group" and _differ(self.param_groups, "weight_decay"):
+        could_share = not any(_differ(self.param_groups, name) for name in SHARED)
+        several = sum(bool(group["params"]) for group in self.param_groups) > 1
+        if scope is None and self.scope == "group" and could_share and several:
             warnings.warn(
-                "param groups that differ in weight decay each get a step size of their own, "
-                'which is not DoG on the whole model: scope="global" gives them one '
-                '(scope="group" says that it is meant)',
+                "param groups each get a step size of their own, which is not DoG on the whole "
+                'model: scope="global" gives them one (scope="group" says that it is meant)',
                 stacklevel=2,
             )
 
@@ -167,7 +181,6 @@ class DoG(Optimizer):
             param_group = {**param_group, "reps_rel": 0.0}
         self._refuse_within_averaged("add_param_group()")
         super().add_param_group({**param_group, "scope": self.scope})  # so that it is saved
-        self._layout = None
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -181,16 +194,19 @@ class DoG(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._refuse_within_averaged("step()")
-        layout = self._started()
-        if not layout.params:
+        if not self._told_of_schedule and not torch.compiler.is_compiling():
+            self._look_for_schedule()
+        members = self._started()
+        if not members.params:
             return loss
+        layout = self._bound(members)
         grad_scale: Tensor | None = getattr(self, "grad_scale", None)
         found_inf: Tensor | None = getattr(self, "found_inf", None)
 
         # ‖g_t‖² and ‖x_t − x_0‖² of each row. The gradients are read once; the distances were
         # measured when the weights were written.
-        bundles = layout.bundles(self.implementation)
-        norms = layout.norms(bundles, self.implementation, grad_scale)
+        bundles = layout.bundles(members, self.implementation)
+        norms = layout.norms(members, bundles, self.implementation, grad_scale)
         sums = self._processes.sum(norms)
         gradient2, distance2, present = sums[0], sums[1], sums[2] > 0
 
@@ -210,8 +226,8 @@ class DoG(Optimizer):
             distance2,
             finite,
             present,
-            lr=layout.rows.option("lr"),
-            init_eta=layout.rows.option("init_eta"),
+            lr=layout.rows.option("lr", members.groups),
+            init_eta=layout.rows.option("init_eta", members.groups),
             shrink=shrink,
             dampening=self._dampening(),
         )
@@ -221,7 +237,7 @@ class DoG(Optimizer):
         weight = self._average_weight(layout, present)
 
         # x_{t+1}, its average and its distance from the start in one pass.
-        layout.update(bundles, eta, weight, take, grad_scale)
+        layout.update(members, bundles, eta, weight, take, grad_scale)
         self._average_buffers(take, weight)
         return loss
 
@@ -237,9 +253,10 @@ class DoG(Optimizer):
         ``p.data`` and, in a CUDA graph or a compiled step, at all: call this then.
         """
         self._refuse_within_averaged("refresh()")
-        layout = self._bound()
-        layout.forget(range(len(layout.params)))
-        layout.measure(self.implementation)
+        members = self._members()
+        layout = self._bound(members)
+        layout.forget(range(len(members.params)))
+        layout.measure(members, self.implementation)
 
     # What a step needs of the parameters ----------------------------------------------------------
 
@@ -249,24 +266,56 @@ class DoG(Optimizer):
                 f"{what} within averaged(): the weights are averages; leave it first"
             )
 
-    def _started(self) -> Layout:
-        """Return the layout, after giving state to parameters that have none yet.
+    def _look_for_schedule(self) -> None:
+        """Warn, once, where one of torch's schedulers has changed lr."""
+        for group in self.param_groups:
+            now, initial = group["lr"], group.get("initial_lr", group["lr"])
+            if not isinstance(now, Tensor) and now != initial:  # a look at a tensor would wait
+                self._told_of_schedule = True
+                warnings.warn(
+                    f"a schedule has changed lr from {initial:g} to {now:g}, and the step size "
+                    "with it: DoG finds its own; use a constant schedule",
+                    stacklevel=3,
+                )
+                return
+
+    def _members(self) -> Members:
+        """Return the parameters that have state, as groups and state are now.
+
+        Others may write there, too: an entry without x_0 and numbers is none of ours.
+        """
+        members = Members([], [], [])
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state.get(p)
+                if state and "x0" in state and "scalars" in state:
+                    members.groups.append(group)
+                    members.params.append(p)
+                    members.states.append(state)
+        return members
+
+    def _started(self) -> Members:
+        """Return the parameters that take part, after giving state to those that have none yet.
 
         x_0 is all that is being trained: a parameter's first gradient may come later.
         """
-        new = [
-            (group, p)
-            for group in self.param_groups
-            for p in group["params"]
-            if p not in self.state and (p.requires_grad or p.grad is not None)
-        ]
+        members = self._members()
         self._agree()
-        if new:
-            self._start(new)
-        return self._bound()
+        if len(members.params) < sum(len(group["params"]) for group in self.param_groups):
+            known = set(map(id, members.params))
+            new = [
+                (group, p)
+                for group in self.param_groups
+                for p in group["params"]
+                if id(p) not in known and (p.requires_grad or p.grad is not None)
+            ]
+            if new:
+                self._start(new, members)
+                return self._members()
+        return members
 
-    def _start(self, new: list[tuple[dict[str, Any], Tensor]]) -> None:
-        self._layout = None
+    @torch._disable_dynamo  # it looks at values
+    def _start(self, new: list[tuple[dict[str, Any], Tensor]], members: Members) -> None:
         processes = self._processes = Processes(self._all_params(), self.process_group)
         params = [p for _, p in new]
         home = local(params[0]).device
@@ -276,7 +325,9 @@ class DoG(Optimizer):
             for norm2, p in zip(norms2, params, strict=True)
         ]
         x0_norm2 = processes.sum(torch.stack(counted))
-        known = {self._row_of(group, p): self.state[p]["scalars"] for group, p in self._stateful()}
+        known: dict[Any, Tensor] = {}
+        for group, p, state in zip(*members, strict=True):
+            known.setdefault(self._row_of(group, p), state["scalars"])
         rows: dict[Any, list[int]] = {}
         for i, (group, p) in enumerate(new):
             rows.setdefault(self._row_of(group, p), []).append(i)
@@ -287,18 +338,32 @@ class DoG(Optimizer):
                 known[row] = first_row(norm, group["reps_rel"], group["eps"])
         starts = storage.compressed(params, processes)
         for (group, p), x0 in zip(new, starts, strict=True):
-            self.state[p] = {"scalars": known[self._row_of(group, p)], "x0": x0}
-            self._complete(p, self.state[p])
+            state = self.state.setdefault(p, {})  # with what others keep there
+            for name in self._own(p, state):
+                state.pop(name, None)
+            state |= {"scalars": known[self._row_of(group, p)], "x0": x0}
+            self._complete(p, state)
         self._start_buffers()
 
-    def _complete(self, p: Tensor, state: dict[str, Tensor]) -> None:
-        """Add what a parameter's state has, by the options, beside x_0 and numbers."""
+    def _own(self, p: Tensor, state: Mapping[str, Any]) -> list[str]:
+        """Return what a parameter's state has, by the options, beside x_0 and numbers."""
+        narrow = p.dtype in storage.NARROW or "compensation" in state
+        averages = self.averaging is not None
+        compensates = narrow if self.compensate is None else self.compensate
+        return ["average"] * averages + ["compensation"] * compensates
+
+    def _complete(
+        self, p: Tensor, state: dict[str, Tensor], saved: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Add what is missing in a parameter's state, as it was saved or else anew."""
+        saved = saved or {}
         narrow = p.dtype in storage.NARROW
-        if self.averaging is not None and "average" not in state:
-            x = p.detach().clone(memory_format=torch.preserve_format)
-            state["average"] = x.to(torch.float32) if narrow else x
-        if (narrow if self.compensate is None else self.compensate) and "compensation" not in state:
-            state["compensation"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        for name in self._own(p, {**state, **saved}):
+            if name not in state:
+                x = p.detach().clone(memory_format=torch.preserve_format)
+                state[name] = x.zero_() if name == "compensation" else x.float() if narrow else x
+            if name in saved:
+                state[name].copy_(saved[name])
 
     def _row_of(self, group: dict[str, Any], p: Tensor) -> int | None:
         """Return a key that is the same for parameters that share a step size."""
@@ -306,38 +371,32 @@ class DoG(Optimizer):
             return None
         return id(group) if self.scope == "group" else id(p)
 
-    def _stateful(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p in self.state:
-                    yield group, p
-
     def _all_params(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
 
     def _agree(self) -> None:
         """Refuse groups that cannot share a step size."""
-        for name in ("reps_rel", "lr", "eps", "init_eta"):
+        for name in SHARED:
             if self.scope == "global" and _differ(self.param_groups, name):
                 raise ValueError(f'scope="global" has one step size: the groups differ in {name}')
 
-    def _bound(self) -> Layout:
-        """Return the layout, made anew after state or groups have come or gone."""
-        groups = [(id(group), len(group["params"])) for group in self.param_groups]
-        if self._layout is None or groups != self._bound_groups:
-            self._bound_groups = groups
-            # What is made here has to outlast the inference that somebody may be about.
-            with torch.inference_mode(False), torch.no_grad():
-                self._layout = self._bind()
+    def _bound(self, members: Members) -> Layout:
+        """Return the layout, made anew where parameters or state are not those it was made from."""
+        if self._layout is None or not self._layout.fits(members):
+            self._layout = self._bind(members)
         return self._layout
 
-    def _bind(self) -> Layout:
-        self._processes = Processes(self._all_params(), self.process_group)
-        members = list(self._stateful())
-        states = [self.state[p] for _, p in members]
-        keys = [self._row_of(group, p) for group, p in members]
-        first = self.averaging is not None and self.averaging.of_start
-        return Layout(members, states, keys, self._processes, first)
+    @torch._disable_dynamo  # it looks at addresses
+    def _bind(self, members: Members) -> Layout:
+        # What is made here has to outlast the inference that somebody may be about.
+        with torch.inference_mode(False), torch.no_grad():
+            self._processes = Processes(self._all_params(), self.process_group)
+            for p, state in zip(members.params, members.states, strict=True):
+                self._complete(p, state)
+            keys = [self._row_of(group, p) for group, p, _ in zip(*members, strict=True)]
+            averages = self.averaging is not None
+            first = self.averaging is not None and self.averaging.of_start
+            return Layout(members, keys, self._processes, averages, first)
 
     # Averages -------------------------------------------------------------------------------------
 
@@ -356,19 +415,26 @@ class DoG(Optimizer):
         return self.averaging is not None and self.averaging.batch_norm == "paper"
 
     def _start_buffers(self) -> None:
-        """Start the averages of buffers, or drop those that are not wanted."""
+        """Start the averages of buffers, or drop those that are not wanted.
+
+        They start anew where the model's buffers are others, or of another shape, by now.
+        """
         group = self.param_groups[0]
         if not self._averages_buffers() or self.averaging is None:
             group.pop("averaged_buffers", None)
-        elif "averaged_buffers" not in group:
-            buffers = [b.detach().clone() for b in float_buffers(self.averaging.model)]
+            return
+        buffers = float_buffers(self.averaging.model)
+        shapes = [average.shape for average in group.get("averaged_buffers", ())]
+        if "averaged_buffers" not in group or shapes != [b.shape for b in buffers]:
             group["averaged_buffers"] = [
-                b.float() if b.dtype in storage.NARROW else b for b in buffers
+                b.detach().to(torch.float32 if b.dtype in storage.NARROW else b.dtype, copy=True)
+                for b in buffers
             ]
 
     def _average_buffers(self, take: Tensor, weight: Tensor | None) -> None:
         if not self._averages_buffers() or self.averaging is None or weight is None:
             return
+        self._start_buffers()
         w = weight.max()
         averages = self.param_groups[0]["averaged_buffers"]
         buffers = float_buffers(self.averaging.model)
@@ -398,15 +464,18 @@ class DoG(Optimizer):
         recompute = self.averaging.batch_norm == "recompute"
         if recompute and batches is None:
             raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
-        layout = self._bound()
+        members = self._members()
+        layout = self._bound(members)
+        if members.params:
+            self._start_buffers()
         pairs = [
             (local(p), local(state["average"]))
-            for p, state in zip(layout.params, layout.states, strict=True)
+            for p, state in zip(members.params, members.states, strict=True)
         ]
         buffers = self.param_groups[0].get("averaged_buffers")
         if buffers and self._averages_buffers():
             pairs += zip(float_buffers(self.averaging.model), buffers, strict=True)
-        unchanged = layout.unchanged()
+        unchanged = layout.unchanged(members)
         before = [(weights, weights.detach().clone()) for weights, _ in pairs]
         self._averages_are_in = True
         try:
@@ -423,7 +492,7 @@ class DoG(Optimizer):
                 for weights, values in before:
                     weights.copy_(values)
             let_go_of_gathered(self.averaging.model)
-            layout.mark(unchanged)
+            layout.mark(members, unchanged)
             self._averages_are_in = False
 
     # Telemetry ------------------------------------------------------------------------------------
@@ -434,11 +503,12 @@ class DoG(Optimizer):
         In the order of groups and parameters. Keys: ``step``, ``G`` (G_t), ``rbar`` (r̄_t),
         ``rbar_sum``, ``eta`` (η_t, the step size taken), ``gradient_norm`` (‖g_t‖, weight decay
         included), ``distance`` (‖x_t − x_0‖), ``first_eta``, ``early_eta`` and ``highest_eta`` (η
-        at the first step, and its largest within 100 and all steps), ``skipped`` (steps not taken
-        because a gradient was not finite). Empty before the first step. Reading waits for the
-        device; the step itself does not.
+        at the first step, and its largest within 100 and all steps, each where the gradient was
+        not 0), ``skipped`` (steps not taken because a gradient was not finite), ``r_epsilon`` (r_ε,
+        0 with ``init_eta``). Empty before the first step. Reading waits for the device; the step
+        itself does not.
         """
-        columns = self._bound().scalars.t().tolist()
+        columns = self._bound(self._members()).scalars.t().tolist()
         numbers = [dict(zip(SCALARS, column, strict=True)) for column in columns]
         whole = ("step", "skipped")
         return [
@@ -450,10 +520,12 @@ class DoG(Optimizer):
     def trouble(self) -> list[str]:
         """Return what the step sizes say is wrong, a sentence each; empty when all looks well.
 
-        The paper's signs (section 4.1): η above 1000 within 100 steps, η that has not risen in 300,
-        and steps skipped. Of several sets that have a step size each, the median is looked at.
+        The paper's signs (section 4.1): η above 1000 within 100 steps, η that has not risen in 300
+        while r̄ is within r_ε √t, and steps skipped. Of several sets that have a step size each, the
+        median is looked at.
         """
-        return troubles(self.telemetry())
+        options = [group["init_eta"] for group in self.param_groups]
+        return troubles(self.telemetry(), "init_eta" if any(options) else "reps_rel")
 
     # State ----------------------------------------------------------------------------------------
 
@@ -461,18 +533,22 @@ class DoG(Optimizer):
         """Return the state, in torch's form, for ``torch.save`` or torch.distributed.checkpoint.
 
         Of each parameter: ``x0``, ``average`` and ``compensation`` where there are any, and
-        ``scalars``, float64 [11], the numbers of the row it belongs to.
+        ``scalars``, float64 [12], the numbers of the row it belongs to, beside what others have put
+        there. Of each group: its options and, to be read, ``rbar``, ``G`` and ``eta`` as in
+        ``dog-optimizer``.
         """
-        self._bound()  # the numbers of parameters that joined late are in place
-        state_dict = super().state_dict()
-        params = {id(entry): p for p, entry in self.state.items()}
-        state_dict["state"] = {
-            key: {
-                **entry,
-                "x0": storage.restored(entry["x0"], params[id(entry)]),
-            }
-            for key, entry in state_dict["state"].items()
-        }
+        # Hooks are to see what is returned.
+        with _put_aside(self, "_optimizer_state_dict_post_hooks"):
+            state_dict = super().state_dict()
+        entries = state_dict["state"]
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            states = [self.state.get(p, {}) for p in group["params"]]
+            saved |= storage.published_numbers(states, self.scope)
+            for key, p, state in zip(saved["params"], group["params"], states, strict=True):
+                if "x0" in state:
+                    entries[key] = {**state, "x0": storage.restored(state["x0"], p)}
+        for hook in self._optimizer_state_dict_post_hooks.values():
+            state_dict = _either(hook(self, state_dict), state_dict)
         return state_dict
 
     @torch.no_grad()
@@ -482,40 +558,32 @@ class DoG(Optimizer):
         Averages that the state lacks start from the present weights.
 
         Raises:
-            ValueError: if the state is of other parameters, or of another scope.
+            ValueError: if the state is of other parameters, of parameters of a more precise type,
+                or of another scope.
         """
         self._refuse_within_averaged("load_state_dict()")
-        # torch would show its hooks a state without entries, which are read here.
+        state_dict = state_dict.copy()
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
-            state_dict = hook(self, state_dict) or state_dict
+            state_dict = _either(hook(self, state_dict), state_dict)
         state_dict = storage.from_published(state_dict)
         entries = storage.by_parameter(state_dict, self.param_groups)
         storage.check(entries, state_dict["param_groups"], self.param_groups, self.scope)
-        hooks = (
-            self._optimizer_load_state_dict_pre_hooks,
-            self._optimizer_load_state_dict_post_hooks,
-        )
-        self._optimizer_load_state_dict_pre_hooks = OrderedDict()
-        self._optimizer_load_state_dict_post_hooks = OrderedDict()
-        try:
-            super().load_state_dict({**state_dict, "state": {}})
-        finally:
-            self._optimizer_load_state_dict_pre_hooks = hooks[0]
-            self._optimizer_load_state_dict_post_hooks = hooks[1]
-        self._layout = None
+        # torch would round what is ours to the parameters' types, so it loads the rest, and shows
+        # it to nobody.
+        hooks = ("_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks")
+        with _put_aside(self, *hooks):
+            super().load_state_dict(storage.without_ours(state_dict))
         for group in self.param_groups:
             group["scope"] = self.scope
+        entries = {p: entry for p, entry in entries.items() if "x0" in entry}
         processes = Processes(self._all_params(), self.process_group)
         starts = storage.compressed(
             [entry["x0"].to(p.device) for p, entry in entries.items()], processes
         )
         for (p, entry), x0 in zip(entries.items(), starts, strict=True):
-            state = {"scalars": entry["scalars"].to(p.device, copy=True), "x0": x0}
-            self._complete(p, state)
-            for name in ("average", "compensation"):
-                if name in state and name in entry:
-                    state[name].copy_(entry[name])
-            self.state[p] = state
+            state = self.state[p]
+            state |= {"scalars": entry["scalars"].to(p.device, copy=True), "x0": x0}
+            self._complete(p, state, entry)
         if entries:
             self._start_buffers()
         for after in self._optimizer_load_state_dict_post_hooks.values():
@@ -531,11 +599,31 @@ class DoG(Optimizer):
         self._layout = None
 
 
+@contextmanager
+def _put_aside(optimizer: Optimizer, *names: str) -> Iterator[None]:
+    """Within, these hooks are not called."""
+    kept = {name: getattr(optimizer, name) for name in names}
+    try:
+        for name in names:
+            setattr(optimizer, name, OrderedDict())
+        yield
+    finally:
+        for name, hooks in kept.items():
+            setattr(optimizer, name, hooks)
+
+
+def _either(answer: dict[str, Any] | None, before: dict[str, Any]) -> dict[str, Any]:
+    """Return what a hook makes of a state dict; None says that it has left it in place."""
+    return before if answer is None else answer
+
+
 def _check(options: dict[str, Any]) -> None:
     """Refuse options of a param group that are out of their range."""
-    if not options["lr"] > 0:
-        raise ValueError(f"lr must be positive, and should be 1; got {options['lr']}")
-    for name in ("weight_decay", "eps"):
+    for name in ("lr", "weight_decay", "eps", "reps_rel", "init_eta"):
+        value = options[name]
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(f"Tensor {name} must be 1-element; got one of {tuple(value.shape)}")
+    for name in ("lr", "weight_decay", "eps"):
         if not options[name] >= 0:
             raise ValueError(f"{name} must not be negative; got {options[name]}")
     reps_rel, init_eta = options["reps_rel"], options["init_eta"]

@@ -13,6 +13,11 @@ from dog.kernels.bundle import is_constant
 
 NARROW = (torch.bfloat16, torch.float16)
 
+# What the state has of a parameter that is ours; others may keep more there.
+OURS = ("x0", "scalars", "average", "compensation")
+# What a saved param group has for readers of dog-optimizer's.
+PUBLISHED = ("rbar", "G", "eta")
+
 
 def compressed(tensors: list[Tensor], processes: Processes) -> list[Tensor]:
     """Return copies of x_0 that hold its exact values and keep its layout.
@@ -65,6 +70,32 @@ def restored(x0: Tensor, p: Tensor) -> Tensor:
     return torch.empty_like(p, requires_grad=False).copy_(x0)
 
 
+def rounds(x0: Tensor, p: Tensor) -> bool:
+    """Return whether a parameter's type is less precise than that of its x_0."""
+    return torch.promote_types(x0.dtype, p.dtype) != p.dtype
+
+
+def published_numbers(states: list[dict[str, Any]], scope: str) -> dict[str, Any]:
+    """Return r̄, G and η as a param group of ``dog-optimizer`` has them, copied.
+
+    η is one for each parameter, r̄ and G are so for L-DoG alone; 0 where one takes no part.
+    """
+    rows = [state["scalars"] for state in states if "scalars" in state]
+    if not rows:
+        return {}
+    if scope == "tensor":
+        nothing = torch.zeros_like(rows[0])
+        columns = torch.stack([state.get("scalars", nothing) for state in states], dim=1)
+    else:
+        columns = rows[0].clone()
+    row = dict(zip(SCALARS, columns, strict=True))
+    # A tuple, which torch.distributed.checkpoint takes as a whole.
+    etas = (
+        tuple(row["eta"].expand(len(states))) if scope == "tensor" else (row["eta"],) * len(states)
+    )
+    return {"rbar": row["rbar"], "G": row["G"], "eta": etas}
+
+
 def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state that ``dog-optimizer`` saved, as ours.
 
@@ -72,10 +103,9 @@ def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     nothing. Other state dicts are returned as they are.
     """
     groups = state_dict["param_groups"]
+    state = {key: entry for key, entry in state_dict["state"].items() if key != "_first_step"}
     if not any("init_buffer" in group for group in groups):
-        entries = {key: e for key, e in state_dict["state"].items() if key != "_first_step"}
-        return {**state_dict, "state": entries}
-    state: dict[Any, dict[str, Tensor]] = {}
+        return {**state_dict, "state": state}
     ours = []
     for group in groups:
         scope = "group" if torch.as_tensor(group["G"]).dim() == 0 else "tensor"
@@ -93,7 +123,9 @@ def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
             row |= {name: values[i].item() for name, values in numbers.items()}
             row["rbar_sum"] = row["rbar"]
             scalars = torch.tensor([row[name] for name in SCALARS], dtype=torch.float64)
-            state[key] = {"x0": group["init_buffer"][i], "scalars": scalars}
+            state[key] = {
+                **state.get(key, {}), "x0": group["init_buffer"][i], "scalars": scalars
+            }  # fmt: skip
     return {"state": state, "param_groups": ours}
 
 
@@ -108,25 +140,57 @@ def check(
     Raises:
         ValueError: with what is wrong.
     """
-    for p, entry in entries.items():
-        if not {"x0", "scalars"} <= set(entry):
-            raise ValueError(
-                f"the state is not DoG's: it has {', '.join(sorted(entry)) or 'nothing'}"
-            )
-        if entry["x0"].shape != p.shape:
-            raise ValueError(
-                f"the state is of other parameters: {tuple(entry['x0'].shape)} was saved for one "
-                f"of shape {tuple(p.shape)}"
-            )
-        if entry["scalars"].shape != (len(SCALARS),):
-            raise ValueError("the state is of another version of this package")
     for saved, group in zip(saved_groups, groups, strict=True):
-        started = any(p in entries for p in group["params"])
+        members = [(p, entries[p]) for p in group["params"] if p in entries]
+        for p, entry in members:
+            _check_entry(entry, p, others_may="scope" in saved)
+        started = any("x0" in entry for _, entry in members)
         if started and saved.get("scope", scope) != scope:
             raise ValueError(
                 f"the state was saved with scope={saved['scope']!r}, and this optimizer has "
                 f"{scope!r}: use the class and the scope that it was saved with"
             )
+
+
+def _check_entry(entry: Mapping[str, Tensor], p: Tensor, others_may: bool) -> None:
+    """Refuse what was saved for another tensor; what others have put beside it may be alone."""
+    ours = {"x0", "scalars"} & set(entry)
+    if not ours and (others_may or not entry):
+        return
+    if len(ours) < 2:
+        raise ValueError(f"the state is not DoG's: it has {', '.join(sorted(entry)) or 'nothing'}")
+    x0 = entry["x0"]
+    if x0.shape != p.shape:
+        raise ValueError(
+            f"the state is of other parameters: {tuple(x0.shape)} was saved for one "
+            f"of shape {tuple(p.shape)}"
+        )
+    if rounds(x0, p):
+        raise ValueError(
+            f"the state is of {x0.dtype} parameters, and rounding them to {p.dtype} would count as "
+            "distance from the start: load it with parameters of their type (autocast computes in "
+            "16 bits), or start anew without it"
+        )
+    if entry["scalars"].shape != (len(SCALARS),):
+        raise ValueError("the state is of another version of this package")
+
+
+def without_ours(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a state dict that is any optimizer's."""
+    keys = set(chain.from_iterable(group["params"] for group in state_dict["param_groups"]))
+    return {
+        **state_dict,
+        "state": {
+            key: {name: v for name, v in entry.items() if name not in OURS}
+            if key in keys
+            else entry
+            for key, entry in state_dict["state"].items()
+        },
+        "param_groups": [
+            {name: value for name, value in group.items() if name not in PUBLISHED}
+            for group in state_dict["param_groups"]
+        ],
+    }
 
 
 def by_parameter(

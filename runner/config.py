@@ -10,19 +10,22 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import identity
+from runner import overrides as typed
 from tasks.errors import UserError
 from tasks.sources import default_data_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 GROUPS = ("task", "model", "opt", "protocol")
+
+# More names than this are not listed in one line.
+MANY = 100
 
 # What a result depends on, and within it what merely describes or locates.
 SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
@@ -112,6 +115,7 @@ def _lookup(section: Any, key: str) -> Any:
 
 
 OmegaConf.register_new_resolver("budget", _budget, replace=True)
+OmegaConf.register_new_resolver("in_project", lambda path: str(in_project(path)), replace=True)
 
 
 def load(overrides: Iterable[str]) -> DictConfig:
@@ -120,7 +124,7 @@ def load(overrides: Iterable[str]) -> DictConfig:
     Raises:
         UserError: for an unknown name or key, a wrong type, an impossible value.
     """
-    overrides = list(overrides)
+    overrides = [typed.quoted(word) for word in overrides]
     defaults = check_names(overrides)
     with _hydra():
         try:
@@ -129,6 +133,7 @@ def load(overrides: Iterable[str]) -> DictConfig:
             OmegaConf.resolve(config)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_first_line(error)) from error
+    _check_added(config, defaults)
     _check_values(config, defaults)
     return config
 
@@ -138,10 +143,7 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
 
     Returns the configuration of the chosen options with all values as their yamls have them.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(_first_line(error)) from error
+    parsed = typed.parse(overrides)
     chosen = [o for o in parsed if o.key_or_group in GROUPS and not o.is_delete()]
     for override in chosen:
         options = sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml"))
@@ -160,7 +162,7 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
             continue
         parts = key.split(".")
         fixed = parts[0] in GROUPS and FIXED & set(parts) and parts[-1] != "path"
-        if override.is_delete() or (fixed and key in keys):
+        if override.is_delete() or (fixed and (key in keys or override.is_add())):
             raise UserError(f"{key} is not to be changed: copy a yaml of configs/ under a new name")
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
@@ -201,7 +203,12 @@ def company(config: DictConfig) -> str:
 
 def runs_dir(config: DictConfig) -> Path:
     """Return the folder of all runs."""
-    return (ROOT / Path(config.runs_dir).expanduser()).resolve()
+    return in_project(config.runs_dir)
+
+
+def in_project(path: str) -> Path:
+    """Return a path that, if it is relative, is so to the project's folder."""
+    return (ROOT / Path(path).expanduser()).resolve()
 
 
 def data_dir(config: DictConfig) -> Path:
@@ -301,6 +308,27 @@ def _check_values(config: DictConfig, defaults: DictConfig) -> None:
         raise UserError(f"opt.warmup={config.opt.warmup}: must be a part of the steps, at most 1")
 
 
+def _check_added(config: DictConfig, defaults: DictConfig) -> None:
+    """Refuse keys that were added with + and that nothing reads.
+
+    A yaml may lack what others of its group have; arguments are refused by what they are for.
+    """
+    keys = _keys(defaults)
+    for key in sorted(_keys(config) - keys):
+        top = key.partition(".")[0]
+        if top == "opt" or key.startswith("model.arguments."):
+            continue
+        group = CONFIGS / ("protocol" if top == "synthetic" else top)
+        paths = group.glob("*.yaml") if top in keys else []
+        yamls: list[Any] = [OmegaConf.load(path) for path in paths]
+        known = keys | {f"{top}.{one}" for yaml in yamls for one in _keys(yaml)}
+        words = {part for one in known if one.startswith(top) for part in one.split(".")}
+        if top == "protocol":
+            words |= {path.stem for path in (CONFIGS / "task").glob("*.yaml")}
+        if top not in keys or not words.issuperset(key.split(".")):
+            raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(known))}")
+
+
 def _check_domain(config: DictConfig) -> None:
     if config.model.for_domain != config.task.domain:
         raise UserError(
@@ -364,9 +392,16 @@ def _values(override: Override) -> list[str]:
 def did_you_mean(name: str, valid: list[str]) -> str:
     """Return the valid names that may have been meant, or all of them."""
     close = difflib.get_close_matches(name, valid, n=3)
-    # The last part of a key alone may be what was meant: lr for opt.lr.
-    close = close or [v for v in valid if v.split(".")[-1] == name.split(".")[-1]][:3]
-    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(valid)}"
+    if not close:  # the last part of a key alone may be what was meant: lr for opt.lr
+        last = [one.split(".")[-1] for one in valid]
+        near = difflib.get_close_matches(name.split(".")[-1], last, n=1)
+        close = [one for one, part in zip(valid, last, strict=True) if part in near]
+        close = sorted(close, key=lambda one: one.count("."))[:3]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    if len(valid) > MANY:
+        return "`python run.py --cfg job` shows all"
+    return f"choose from {', '.join(valid)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -113,10 +114,11 @@ def peak_memory(device: "torch.device") -> int | None:
 
 
 def _code() -> dict[str, Any]:
-    """Return the version, and the commit where the code is a git checkout."""
+    """Return the version of this checkout, and its commit where it is one of git."""
     commit = _git("rev-parse", "HEAD")
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return {
-        "version": metadata.version("dog-bench"),
+        "version": project["version"],  # what is installed, if anything is, may be another one
         "commit": commit,
         # What is below results/ is made by runs; it cannot change one.
         "modified": bool(_git("status", "--porcelain", "--", ".", ":!results")) if commit else None,

@@ -1,4 +1,8 @@
-"""How a run can end other than with a record. (Bad input is tasks.errors.UserError.)"""
+"""How a run can end other than with a record. (Bad input is tasks.errors.UserError.)
+
+All of these go from one process to another: pickle calls the class with ``args``, which therefore
+are the arguments of the class.
+"""
 
 from pathlib import Path
 
@@ -9,8 +13,11 @@ class Stopped(Exception):  # noqa: N818  (no error: the run goes on when it is s
     """SIGINT or SIGTERM came; the state is saved."""
 
     def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped at step {step}: the same command goes on from there")
+        super().__init__(signum, step)
         self.signum = signum
+
+    def __str__(self) -> str:
+        return f"stopped at step {self.args[1]}: the same command goes on from there"
 
 
 class Busy(Exception):  # noqa: N818
@@ -21,8 +28,11 @@ class DiskFull(UserError):  # noqa: N818
     """There is no room left for a run's files."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"the disk that holds {folder} is full: free some space and run the same command "
+        super().__init__(folder)
+
+    def __str__(self) -> str:
+        return (
+            f"the disk that holds {self.args[0]} is full: free some space and run the same command "
             "again; it goes on from its last checkpoint"
         )
 

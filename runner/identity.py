@@ -95,7 +95,7 @@ def sources(
         elif "registry" in block.get("source", {}):
             found[kind] = f"sha256 {block['source']['sha256']}"
         else:
-            named = {key: block.get(key) for key in ("torchvision", "url", "set", "sha256")}
+            named = {key: block.get(key) for key in ("torchvision", "url", "set", "sha256", "md5")}
             found[kind] = f"yaml {hash_of(named)}"
     return found
 

@@ -247,6 +247,9 @@ def _lives(owners: Path, name: str) -> bool | None:
         return False
     now = time.monotonic()  # after the look, which may take as long as a server's outage
     with _guard:
+        if path not in _seen:  # one who dies is not looked at any more
+            for other in [one for one, (*_, looked) in _seen.items() if now - looked > LEASE]:
+                del _seen[other]
         before, since, changed, looked = _seen.get(path, (stamp, now, False, now))
         if stamp != before:
             since, changed = now, True

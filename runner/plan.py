@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,6 @@ class Cell:
 
     config: DictConfig
     settings: Mapping[str, Any]
-    sources: Mapping[str, str | None]  # of its data and weights, now
     grid: Mapping[str, list[Any]]
     vary: Mapping[str, list[Any]]  # by key: values to report one at a time, never to tune on
     seeds: list[int]
@@ -77,6 +77,11 @@ class Cell:
     def name(self) -> tuple[str, str]:
         """The problem's id and the optimizer's name, as in the table of choices."""
         return problem_id(self.settings), self.settings["opt"]["name"]
+
+    @cached_property
+    def sources(self) -> Mapping[str, str | None]:
+        """What the data and the weights would be read from now."""
+        return configuration.sources_of(self.config, self.settings)
 
     def run(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:
         """Return the cell's run with these settings of the optimizer, on this seed."""
@@ -154,8 +159,7 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
             for point in [*points(grid), *_alone(vary)]:
                 configuration.check_opt(config, point)
             settings = configuration.settings_of(config)
-            sources = configuration.sources_of(config, settings)
-            cells.append(Cell(config, settings, sources, grid, vary, part["seeds"]))
+            cells.append(Cell(config, settings, grid, vary, part["seeds"]))
     return Sweep(cells)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -43,7 +43,7 @@ class Progress:
     ) -> None:
         """Take all runs of the stage, those done before included; write to stderr by default."""
         self.stage, self.total = stage, len(runs)
-        self.stream = Unfailing(stream or sys.stderr)
+        self.stream = stream or sys.stderr
         missing = [run for run in runs if not run.done]
         self.done, self.failed = len(runs) - len(missing), 0
         self.watch = Watch(missing)
@@ -128,26 +128,6 @@ class Progress:
     def _write(self, text: str) -> None:
         self._bar.write(text, file=self.stream)  # above the bar, if there is one
         self.stream.flush()
-
-
-class Unfailing:
-    """A stream whose errors do not matter: its disk is full, say, or its reader has left."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> None:
-        """Write what can be written."""
-        with suppress(OSError, ValueError):
-            self._stream.write(text)
-
-    def flush(self) -> None:
-        """Flush what can be flushed."""
-        with suppress(OSError, ValueError):
-            self._stream.flush()
 
 
 class Watch:

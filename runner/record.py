@@ -94,7 +94,7 @@ class RunFolder:
     @contextmanager
     def logged(self) -> Iterator[None]:
         """Let what is logged go to the run's log, too, which is made when there is something."""
-        handler = logging.FileHandler(self.log, delay=True)
+        handler = logging.FileHandler(self.log, delay=True, encoding="utf-8")
         root = logging.getLogger()
         root.addHandler(handler)
         try:

@@ -392,7 +392,7 @@ def _crash_told(job: Job) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
         summary = " ".join(f"{type(error).__name__}: {error}".split())
-        with folder.log.open("a") as log:
+        with folder.log.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)
         failure = {"run_id": job.identity, "error": summary, "log": folder.log.name}

@@ -66,7 +66,10 @@ def _together(group: Group) -> list[Outcome]:
         except Exception as error:  # no single run's fault; whose it is will show
             traceback.print_exc()
             line = f"{type(error).__name__}: {cli.one_line(error)} (see {group[0].folder.log})"
-            print(f"{len(group)} runs train one by one: {line}", file=sys.__stderr__, flush=True)
+            with suppress(OSError):  # nobody may read it any more
+                print(
+                    f"{len(group)} runs train one by one: {line}", file=sys.__stderr__, flush=True
+                )
     share = (time.monotonic() - began) / len(group)
     return [Outcome(group[place], *_told(end), share) for place, end in ends.items()]
 
@@ -93,7 +96,7 @@ def _logged(run: PlannedRun) -> Iterator[None]:
     folder.make()
     with (
         folder.full_disk_said(),
-        folder.log.open("a") as log,
+        folder.log.open("a", encoding="utf-8") as log,
         redirect_stdout(log),
         redirect_stderr(log),
     ):

@@ -1,7 +1,10 @@
 """Makes the paper's tables and figures again from what it published, results/paper."""
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
 from analysis import paper
 from runner import cli

@@ -6,6 +6,9 @@ package registries have, and the package that tests and benchmarks compare ours 
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
 from runner import cli, config, plan
 from runner.downloads import everything, fetch_all

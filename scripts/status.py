@@ -7,9 +7,10 @@ what of its plan is done, running, failed and missing, how fast it goes and how 
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
+
 from analysis import status
-from runner import cli
-from runner.config import ROOT
+from runner import cli, config, overrides
 from tasks.errors import UserError
 
 
@@ -19,24 +20,23 @@ def main() -> None:
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return
-    names = [w.removeprefix("sweep=") for w in words if "=" not in w or w.startswith("sweep=")]
-    options = [w for w in words if "=" in w and not w.startswith("sweep=")]
+    names, settings = overrides.split(words)
     if len(names) > 1:
         raise UserError(f"name one sweep or none, not {' and '.join(names)}")
     if names:
-        print(_of_sweep(names[0], options))
+        print(_of_sweep(names[0], settings))
         return
-    if unknown := [word for word in options if not word.startswith("runs_dir=")]:
+    if unknown := [word for word in settings if not word.startswith("runs_dir=")]:
         raise UserError(f"{unknown[0]}: without a sweep there is nothing to give but runs_dir=...")
-    folder = dict(word.split("=", 1) for word in options).get("runs_dir", "results/runs")
-    print(status.of_folder(ROOT / Path(folder).expanduser()))
+    folder = overrides.path_in(settings[-1]) if settings else "results/runs"
+    print(status.of_folder(config.in_project(folder)))
 
 
-def _of_sweep(name: str, overrides: list[str]) -> str:
+def _of_sweep(name: str, settings: list[str]) -> str:
     from analysis import price, price_text, selection
-    from runner import config, plan
+    from runner import plan
 
-    sweep = plan.load(name, overrides)
+    sweep = plan.load(name, settings)
     runs_dir = config.runs_dir(sweep.cells[0].config)
     frame = price.known(runs_dir)
     choices = selection.settings_to_report(frame)

@@ -17,8 +17,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
+
 from analysis import report
-from runner import cli, config, executors, plan
+from runner import cli, config, executors, overrides, plan
 from runner.downloads import fetch_all
 from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
@@ -32,8 +34,8 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv):
         print(__doc__)
         return 0
-    name, options, overrides = _arguments(sys.argv[1:])
-    sweep = plan.load(name, ["progress=false", *overrides])
+    name, options, settings = _arguments(sys.argv[1:])
+    sweep = plan.load(name, ["progress=false", *settings])
     chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
     dry = _true("dry_run", options)
     _show_price(sweep, (*executors.places(chosen), largest), dry)
@@ -115,13 +117,12 @@ def _runs_dir(sweep: Sweep) -> Path:
 def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     """Split the command line into the sweep's name, our own options and the runs' overrides."""
     words = ["dry_run=true" if word == "--dry-run" else word for word in words]
-    names = [word.removeprefix("sweep=") for word in words if "=" not in word or "sweep=" in word]
+    names, settings = overrides.split(words)
     if len(names) != 1:
         raise UserError(f"name one sweep: {(__doc__ or '').splitlines()[0].split(': ')[1]}")
     ours = ("jobs=", "replicas=", "dry_run=", "executor=", "executor.")
-    options = dict(word.split("=", 1) for word in words if "=" in word and word.startswith(ours))
-    rest = [w for w in words if "=" in w and not w.startswith((*ours, "sweep="))]
-    return names[0], options, rest
+    options = dict(word.split("=", 1) for word in settings if word.startswith(ours))
+    return names[0], options, [word for word in settings if not word.startswith(ours)]
 
 
 def _executor(options: dict[str, str]) -> DictConfig:

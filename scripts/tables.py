@@ -2,7 +2,10 @@
 
 import argparse
 import logging
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
 from analysis import report
 from runner import cli

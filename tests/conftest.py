@@ -36,3 +36,15 @@ def real_data():
         return default_data_dir()
 
     return need
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """Say at the end, after the list of all that was skipped, which command runs it."""
+    result = yield
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
+    for command in ("make setup", "make prepare"):
+        if left_out := sum(f"run {command}" in reason for reason in reasons):
+            line = f"{left_out} tests were left out: `{command} test` runs them, too"
+            terminalreporter.write_line(line, yellow=True)
+    return result

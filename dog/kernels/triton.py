@@ -6,6 +6,7 @@ device. Each block's sum has a place of its own, and a second, small launch adds
 in float64 in the order of the blocks: no atomics, the same bits every time.
 """
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -16,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dog.kernels.bundle import is_constant, wide
+from dog.kernels.bundle import SMALLEST_SQUARE, is_constant, wide
 
 # Elements of a block, eight for each thread: enough to load 16 bytes at a time, and few enough
 # registers for many warps to wait for memory at once.
@@ -35,6 +36,7 @@ PARAM, GRAD, START, AVERAGE, COMPENSATION, NUMEL, FORM, FIRST = map(tl.constexpr
 FIELDS = tl.constexpr(8)
 START_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 CONSTANT = tl.constexpr(len(START_TYPES))
+SMALLEST = tl.constexpr(SMALLEST_SQUARE)
 
 _TYPES = {
     torch.float32: tl.float32,
@@ -159,8 +161,9 @@ class _Table(NamedTuple):
 # The latest tables by all that is in them. Where the gradients lie where they did in the step
 # before, and they mostly do, nothing is copied to the device.
 _tables: dict[tuple, _Table] = {}
-# What CUDA graphs copy from whenever they are replayed.
-_captured: list[Tensor] = []
+# What CUDA graphs copy from whenever they are replayed, by its bytes. No graph tells when it is
+# gone; but one that is captured again, in the memory of the one before, needs nothing more.
+_captured: dict[bytes, Tensor] = {}
 
 
 def _table(lists: Sequence[list[Tensor]], like: list[Tensor]) -> _Table:
@@ -206,10 +209,19 @@ def _on_device(numbers: Tensor, device: torch.device) -> Tensor:
     """Return a copy that is there when the stream's next kernel runs; nothing waits for it."""
     if device.type == "cpu":  # in Triton's interpreter
         return numbers
-    numbers = numbers.pin_memory()
     if torch.cuda.is_current_stream_capturing():
-        _captured.append(numbers)
+        numbers = _kept(numbers)
+    else:
+        numbers = numbers.pin_memory()
     return numbers.to(device, non_blocking=True)
+
+
+def _kept(numbers: Tensor) -> Tensor:
+    """Return a pinned copy that stays, the same for the same numbers."""
+    content = ctypes.string_at(numbers.data_ptr(), numbers.nbytes)
+    if content not in _captured:
+        _captured[content] = numbers.pin_memory()
+    return _captured[content]
 
 
 # Kernels -----------------------------------------------------------------------------------------
@@ -233,7 +245,7 @@ def _walk(
     else:
         part = row, begin, lanes, lanes < count
         square = BODY(part, i, take, eta, weight, grad_scale, weight_decay, CASE)
-    tl.store(partials + tl.program_id(0), square.to(tl.float64))
+    tl.store(partials + tl.program_id(0), square)
 
 
 @triton.jit
@@ -358,7 +370,13 @@ def _pointers(at, FIELD: tl.constexpr, TYPE: tl.constexpr, CASE: tl.constexpr):
 
 @triton.jit
 def _sum_of_squares(at, values):
-    squares = values * values
+    """Return the sum, float64: of squares in the values' type, or in float64 where that fails."""
     if at[3] is not None:  # what lies beyond the mask is undefined
-        squares = tl.where(at[3], squares, 0.0)
-    return tl.sum(squares)
+        values = tl.where(at[3], values, 0.0)
+    square = tl.sum(values * values).to(tl.float64)
+    # Too large for float32, or so small that some may have been lost. Most blocks are neither,
+    # and many GPUs are slow in float64.
+    if not (square > SMALLEST and square < float("inf")):
+        exact = values.to(tl.float64)
+        square = tl.sum(exact * exact)
+    return square

@@ -139,9 +139,9 @@ def test_thousands_are_collected_in_order_and_in_moments(runs, csv):
     folders = records.run_folders(runs)
     names = [f"{folder}/record.json" for folder in folders]
     assert [path for path, _ in records.read_files(folders, ("record.json",))] == names
-    began = time.monotonic()
+    began = time.process_time()  # another job on this machine must not fail the test
     frame = records.collect(runs, csv)
-    assert time.monotonic() - began < 20  # 1 s where nothing else runs
+    assert time.process_time() - began < 10
     assert sorted(frame["test_last"]) == [index / 2000 for index in range(2000)]
 
 

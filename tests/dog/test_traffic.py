@@ -93,8 +93,8 @@ def test_ever_other_gradients_do_not_fill_the_memory():
         for i, p in enumerate(own):
             p.grad = torch.ones(2) if pattern >> i & 1 else None
         optimizer.step()
-    layout = optimizer._bound()
-    assert max(map(len, (layout._frames, layout._indices._made, layout._flags))) <= 64
+    layout = optimizer._layout
+    assert max(map(len, (layout._plans, layout._indices._made, layout._flags))) <= 64
     assert optimizer.telemetry()[0]["step"] == 199
 
 

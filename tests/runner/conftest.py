@@ -35,7 +35,7 @@ def finish(command):
 
     def run(*overrides, **options):
         process = command(*overrides, **options)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=240)
         return process.returncode, output, errors
 
     return run

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_another_process_is_waited_for_by_nobody_and_its_death_frees_the_lock_at
     assert not held(path) and owner(path).pid == process.pid
     with RunLock(path) as mine:
         mine.check()
-    assert time.monotonic() - began < 5 < lock.LEASE
+    assert time.monotonic() - began < lock.LEASE
     assert not list((path.parents[2] / ".owners").iterdir())
 
 
@@ -215,12 +216,23 @@ def test_an_owner_elsewhere_that_is_silent_for_a_lease_loses_all_its_locks(path,
     assert held(path)
     assert not RunLock(path).try_acquire()
     with RunLock(path) as mine:
-        assert 0.6 <= time.monotonic() - began < 3
+        assert time.monotonic() - began >= 0.6
         mine.check()
         assert not other.file.exists()
-        began = time.monotonic()
-        with RunLock(second):  # one watch tells of all of them
-            assert time.monotonic() - began < 0.3
+        later = RunLock(second)
+        assert later.try_acquire()  # one watch tells of all of them
+        later.release()
+
+
+def test_what_was_seen_of_owners_elsewhere_is_forgotten_in_time(path, monkeypatch):
+    moments = count(0, lock.LEASE)
+    monkeypatch.setattr(lock, "_seen", {})
+    monkeypatch.setattr(lock.time, "monotonic", lambda: next(moments))
+    for pid in range(20):
+        path.unlink(missing_ok=True)
+        Elsewhere(path, pid)
+        assert held(path)
+    assert len(lock._seen) < 4
 
 
 def test_a_dead_heir_stops_nobody(path):

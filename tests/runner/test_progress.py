@@ -7,6 +7,7 @@ import pytest
 from conftest import QUIET
 
 from runner import plan, progress
+from runner.cli import BestEffortStream
 from runner.progress import Progress, Watch, last_step
 from runner.worker import Outcome
 
@@ -158,7 +159,7 @@ def test_a_stream_that_fails_ends_nothing(runs, terminal, monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    with Progress("tuning", runs, Broken()) as shown:
+    with Progress("tuning", runs, BestEffortStream(Broken())) as shown:
         shown.tell(ended(runs[0]))
         shown.tell(ended(runs[1], status="failed"))
         shown.refresh()

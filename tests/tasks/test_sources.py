@@ -406,7 +406,7 @@ def test_an_interrupt_ends_the_client_and_cleans_up(archive, data_dir, serve, mo
     begun = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         fetch(source_of(archive), data_dir)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert leftovers(data_dir) == []
 
 
