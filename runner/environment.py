@@ -21,6 +21,8 @@ PACKAGES = (
 )  # fmt: skip
 # Of these, whose code computes a run's numbers.
 NUMERICAL = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
+# Their files: of NVIDIA's, AMD's and Windows' (for Linux). Without one there is no GPU to ask for.
+_GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -82,10 +84,11 @@ def differences(numerics: Mapping[str, Any], threads: int | None) -> list[str]:
 
 def processor(choice: str) -> str:
     """Return the name, as records have it, of what trains here with device=`choice`."""
-    import torch
+    if choice != "cpu" and any(Path("/dev", driver).exists() for driver in _GPU_DRIVERS):
+        import torch
 
-    if choice != "cpu" and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name()
     return _cpu()
 
 

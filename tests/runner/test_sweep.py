@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import QUIET, ROOT
 from omegaconf import OmegaConf
 
@@ -188,6 +189,22 @@ def test_interrupted_sweep_goes_on_and_ends_with_the_table(sweeps, tmp_path, rea
     assert "| DoG " in again.stdout and "instance-tuned" in again.stdout
     assert (tmp_path / "results" / "records.csv").exists()
     assert list((tmp_path / "results" / "figures").glob("*.svg"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch is asked for the GPU's name")
+def test_planning_needs_no_torch_which_takes_seconds_to_import(tmp_path):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = {sweep_command(tmp_path, 'demo', '--dry-run')[1:]!r}\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n"
+        "    print('imported:', sorted({'torch', 'torchvision', 'timm'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "imported: []"
 
 
 @pytest.mark.parametrize("words", ["dry_run=true", "--dry-run"])
