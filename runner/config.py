@@ -58,6 +58,7 @@ WHOLE |= {"train.image_size", "train.validation_examples", "opt.steps"}
 WHOLE |= {"executor.workers", "executor.gpus"}
 TEXTS = {
     "data_dir",
+    "wandb.project",
     "wandb.entity",
     "task.data.path",
     "task.source.data.path",
