@@ -1,7 +1,7 @@
 """The one place that knows wandb: a mirror of what metrics.jsonl and record.json hold.
 
-A run never depends on its mirror. A thread of its own speaks to wandb; what fails there, or does not
-answer in time, costs a warning, and the run goes on without.
+A run never depends on its mirror. A thread of its own speaks to wandb; what fails there, or does
+not answer in time, costs a warning, and the run goes on without.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Checkpoints hold tensors and plain values, of this machine's run alone, and are written at once."""
+"""Checkpoints: tensors and plain values, of the run's own device, written without a copy."""
 
 import hashlib
 import os
