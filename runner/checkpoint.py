@@ -27,7 +27,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     """
     everything = {**content, "generators": _generators(), "format": FORMAT}
     with replaced_atomically(path) as file:
-        hashing = _HashingWriter(file)
+        hashing: Any = _HashingWriter(file)
         torch.save(tree_map(_plain, everything), hashing)
         file.write(hashing.sha256.digest())
 
@@ -104,7 +104,7 @@ def _generators() -> dict[str, Any]:
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *rest),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
     }

@@ -5,6 +5,7 @@ import difflib
 import functools
 import hashlib
 import json
+import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tasks.errors import UserError
@@ -22,6 +23,8 @@ from tasks.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 GROUPS = ("task", "model", "opt", "protocol")
+
+Plain = dict[Any, Any]  # a configuration as dicts, lists and values
 
 # What a result depends on, and within it what merely describes or locates.
 SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
@@ -121,27 +124,31 @@ def load(overrides: Iterable[str]) -> DictConfig:
         UserError: for an unknown name or key, a wrong type, an impossible value.
     """
     overrides = list(overrides)
-    defaults = check_names(overrides)
-    with _hydra():
-        try:
-            config = compose("config", overrides)
-            _check_domain(config)  # first: tasks refer to what only models of their domain have
-            OmegaConf.resolve(config)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(_first_line(error)) from error
-    _check_values(config, defaults)
-    return config
-
-
-def check_names(overrides: Iterable[str]) -> DictConfig:
-    """Refuse unknown groups, options and keys with the closest valid ones.
-
-    Returns the configuration of the chosen options with all values as their yamls have them.
-    """
+    parsed = _parsed(overrides)
+    defaults = _checked_names(parsed)
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        if _only_set_values(parsed):
+            return _with_values(defaults, parsed)
+        with _hydra():
+            return _resolved(compose("config", overrides), defaults, parsed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_first_line(error)) from error
+
+
+def check_names(overrides: Iterable[str]) -> None:
+    """Refuse unknown groups, options and keys with the closest valid ones."""
+    _checked_names(_parsed(list(overrides)))
+
+
+def _parsed(overrides: list[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
         raise UserError(_first_line(error)) from error
+
+
+def _checked_names(parsed: list[Override]) -> Plain:
+    """Check names; return the chosen options with all values as their yamls have them."""
     chosen = [o for o in parsed if o.key_or_group in GROUPS and not o.is_delete()]
     for override in chosen:
         options = sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml"))
@@ -150,10 +157,8 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
                 raise UserError(
                     f"there is no {override.key_or_group}={name}: {did_you_mean(name, options)}"
                 )
-    with _hydra():
-        first = [f"{o.key_or_group}={_values(o)[0]}" for o in chosen]
-        defaults = compose("config", first)
-    keys = _keys(defaults)
+    defaults = _composed({o.key_or_group: _values(o)[0] for o in chosen})
+    keys = _names(defaults)
     for override in parsed:
         key = override.key_or_group
         if override in chosen or key.startswith("hydra"):
@@ -165,6 +170,95 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
     return defaults
+
+
+# What was composed before, unresolved: each group's part by its option, and the rest.
+_parts: dict[Any, Plain] = {}
+_REST = "rest"
+# The configuration that was resolved last but for its optimizer, pickled, and what describes it.
+_latest: tuple[Any, bytes] | None = None
+
+
+def _composed(choices: Mapping[str, str]) -> Plain:
+    """Return the configuration of the options of groups, without their values resolved.
+
+    Hydra needs some tenths of a second. A group's part depends on its option alone (the network's
+    on the task's, where none is chosen), so parts that were composed are put together: a sweep
+    composes each of its tasks, networks and optimizers once, and not each of their combinations.
+    """
+    keys: dict[str, Any] = {group: (group, choices.get(group)) for group in GROUPS}
+    if "model" not in choices:
+        keys["model"] = ("model of", choices.get("task"))
+    if all(key in _parts for key in keys.values()):
+        return {**_parts[_REST], **{group: _parts[key] for group, key in keys.items()}}
+    with _hydra():
+        config = compose("config", [f"{group}={name}" for group, name in choices.items()])
+    whole: Any = OmegaConf.to_container(config)
+    found = {key: whole[group] for group, key in keys.items()}
+    found[_REST] = {**whole, **dict.fromkeys(GROUPS)}
+    new = found.keys() - _parts.keys()
+    if any(_parts[key] != found[key] for key in found.keys() - new):
+        # A yaml of a user's writes to a part that is not its own: of no use to others.
+        _parts.clear()
+    elif not _parts or len(new - {("model of", choices.get("task"))}) <= 1:
+        # Of two new parts at once, one may have written to the other.
+        _parts.update(found)
+    return whole
+
+
+def _only_set_values(parsed: list[Override]) -> bool:
+    """Say whether overrides do nothing but choose options and set keys; else Hydra has the word."""
+    groups = [o.key_or_group for o in parsed if o.key_or_group in GROUPS]
+    return len(groups) == len(set(groups)) and all(
+        o.type is OverrideType.CHANGE
+        and o.package is None
+        and not o.is_sweep_override()
+        and not o.key_or_group.startswith("hydra")
+        for o in parsed
+    )
+
+
+def _with_values(defaults: Plain, parsed: list[Override]) -> DictConfig:
+    """Return the configuration with its values set and resolved, as compose() would make it.
+
+    Where only the optimizer is another than before, only the optimizer is resolved.
+    """
+    global _latest
+    values = [o for o in parsed if o.key_or_group not in GROUPS]
+    rest = {name: part for name, part in defaults.items() if name != "opt"}
+    key = rest, [o.input_line for o in values]
+    if _latest is not None and _latest[0] == key:
+        config: DictConfig = pickle.loads(_latest[1])
+        config.opt = defaults["opt"]
+        return _resolved(config, defaults, parsed, "opt.")
+    config = OmegaConf.create(defaults)
+    OmegaConf.set_struct(config, True)  # as compose() does
+    for override in values:
+        try:
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException as error:
+            raise UserError(f"Error merging override {override.input_line}") from error
+    _resolved(config, defaults, parsed)
+    if "${opt" not in str(rest) and not any(o.key_or_group.startswith("opt") for o in values):
+        _latest = key, pickle.dumps(config)
+    return config
+
+
+def _resolved(
+    config: DictConfig, defaults: Plain, parsed: list[Override], prefix: str = ""
+) -> DictConfig:
+    """Resolve and check a configuration, or the part of it whose keys have a prefix."""
+    _check_domain(config)  # first: tasks refer to what only models of their domain have
+    OmegaConf.resolve(config.opt if prefix else config)
+    expected = _leaves(defaults)
+    interpolated = {name for name, value in expected.items() if "${" in str(value)}
+    typed = interpolated & {o.key_or_group for o in parsed}
+    plain = OmegaConf.create(defaults) if typed else config
+    for name in interpolated:
+        # What nobody typed is as the yamls have it.
+        expected[name] = OmegaConf.select(plain if name in typed else config, name)
+    _check_values(config, expected, prefix)
+    return config
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
@@ -232,33 +326,34 @@ def opt_changes(config: DictConfig) -> dict[str, Any]:
 @functools.cache
 def _default_opt(choices: tuple[str, ...], synthetic: bool) -> DictConfig:
     """Return the optimizer's configuration as these choices alone make it."""
-    with _hydra():
-        default = compose("config", list(choices))
-        default.task.synthetic = synthetic
-        OmegaConf.resolve(default)
+    default = OmegaConf.create(_composed(dict(zip(GROUPS, choices, strict=True))))
+    default.task.synthetic = synthetic
+    OmegaConf.resolve(default.opt)
     return default.opt
 
 
 def check_opt(config: DictConfig, changes: Mapping[str, Any]) -> None:
     """Refuse settings of the optimizer that could not be typed: opt.key=value."""
-    for key in changes:
+    for key, value in changes.items():
         if key not in config.opt:
             near = did_you_mean(key, [str(name) for name in config.opt])
             raise UserError(f"opt={config.opt.name} has no key {key}: {near}")
-    changed = {f"opt.{key}": value for key, value in changes.items()}
-    _check_values(with_changes(config, changed), config)
+        if not isinstance(value, list):
+            name, default = f"opt.{key}", config.opt[key]
+            check_value(name, _as_number(name, value, default), default)
+    _check_warmup(changes.get("warmup", config.opt.warmup))
 
 
 def with_changes(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
     """Return a copy of a composed configuration with dotted keys set to new values."""
-    copy = config.copy()
+    changed = config.copy()
     for key, value in changes.items():
-        OmegaConf.update(copy, key, value)
-    return copy
+        OmegaConf.update(changed, key, value)
+    return changed
 
 
 def _group_choices(config: DictConfig) -> list[str]:
-    return [f"{group}={config[group].name}" for group in GROUPS]
+    return [config[group].name for group in GROUPS]
 
 
 def _hydra() -> Any:
@@ -268,24 +363,34 @@ def _hydra() -> Any:
     return initialize_config_dir(str(CONFIGS), version_base=None)
 
 
-def _check_values(config: DictConfig, defaults: DictConfig) -> None:
+def _check_values(config: DictConfig, expected: Mapping[str, Any], prefix: str = "") -> None:
     """Refuse wrong types and impossible values; a whole number where a fraction may stand is one.
 
     The default tells the type, so that a new key needs no entry here.
     """
-    for key in sorted(_keys(config)):
-        value, default = OmegaConf.select(config, key), OmegaConf.select(defaults, key)
-        if OmegaConf.is_config(value):
+    values = _leaves(to_plain(config))
+    for key in sorted(name for name in values if name.startswith(prefix)):
+        value, default = values[key], expected.get(key)
+        if isinstance(value, list):
             continue
-        fraction = isinstance(default, float) or (
-            key in RANGES.keys() - WHOLE and key.startswith("opt.")
-        )
-        if fraction and type(value) is int:
-            value = float(value)  # so that lr=1 and lr=1.0 are one run
-            OmegaConf.update(config, key, value)
-        check_value(key, value, default)
-    if config.opt.warmup > 1:
-        raise UserError(f"opt.warmup={config.opt.warmup}: must be a part of the steps, at most 1")
+        number = _as_number(key, value, default)
+        if number is not value:
+            OmegaConf.update(config, key, number)
+        check_value(key, number, default)
+    _check_warmup(config.opt.warmup)
+
+
+def _as_number(key: str, value: Any, default: Any) -> Any:
+    """Return a whole number as a fraction where one may stand: lr=1 and lr=1.0 are one run."""
+    fraction = isinstance(default, float) or (
+        key in RANGES.keys() - WHOLE and key.startswith("opt.")
+    )
+    return float(value) if fraction and type(value) is int else value
+
+
+def _check_warmup(warmup: float) -> None:
+    if warmup > 1:
+        raise UserError(f"opt.warmup={warmup}: must be a part of the steps, at most 1")
 
 
 def _check_domain(config: DictConfig) -> None:
@@ -309,8 +414,8 @@ def _type_error(key: str, value: Any, default: Any) -> str | None:
         return None if whole or isinstance(value, float) else "a number"
     if isinstance(default, str) or key in TEXTS:
         return None if isinstance(value, str) else "a text"
-    if OmegaConf.is_list(default):
-        return None if OmegaConf.is_list(value) else "a list"
+    if isinstance(default, list | ListConfig):
+        return None if isinstance(value, list | ListConfig) else "a list"
     return None
 
 
@@ -318,17 +423,25 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _keys(config: DictConfig, prefix: str = "") -> set[str]:
-    """Return the dotted names of all nodes, without resolving any."""
-    keys = set()
-    for name in map(str, config):
-        path = f"{prefix}{name}"
-        keys.add(path)
-        if not OmegaConf.is_interpolation(config, name) and OmegaConf.is_dict(
-            config._get_node(name)
-        ):
-            keys |= _keys(config[name], f"{path}.")
-    return keys
+def _names(plain: Plain, prefix: str = "") -> set[str]:
+    """Return the dotted names of all that a configuration holds, of dicts as well."""
+    names = set()
+    for name, value in plain.items():
+        names.add(f"{prefix}{name}")
+        if isinstance(value, dict):
+            names |= _names(value, f"{prefix}{name}.")
+    return names
+
+
+def _leaves(plain: Plain, prefix: str = "") -> dict[str, Any]:
+    """Return the values that are no dicts, by dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            leaves |= _leaves(value, f"{prefix}{name}.")
+        else:
+            leaves[f"{prefix}{name}"] = value
+    return leaves
 
 
 def _strip(value: Any) -> Any:

@@ -165,7 +165,7 @@ def mirror(job: "Job", results: Mapping[str, Any]) -> None:
         mirrored.summarise(results)
 
 
-def _mode(options: Mapping[str, Any]) -> str:
+def _mode(options: Mapping[str, Any]) -> Any:
     """Return the mode that is asked for, or what this process does in its place."""
     mode = options["mode"] or os.environ.get("WANDB_MODE") or "offline"
     while mode in _instead:
@@ -183,7 +183,7 @@ def _open(
     """Return the run that wandb opens: offline if its server cannot be had, None if nothing can."""
     import wandb
 
-    wanted = {"init_timeout": ANSWER, "login_timeout": ANSWER, "finish_timeout": ANSWER, **RECORDED}
+    wanted: dict[str, Any] = {"init_timeout": ANSWER, "login_timeout": ANSWER, "finish_timeout": ANSWER, **RECORDED}
     wanted |= WATCHED if trained else {}
     known = {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
     while (mode := _mode(options)) != "disabled":
