@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -90,5 +91,8 @@ def _points(content: bytes) -> Iterator[dict[str, float]]:
     chosen = np.searchsorted(steps, MARKS)
     for index in sorted({*chosen[chosen < len(steps)], len(steps) - 1}):
         line = json.loads(logged[index])
-        point = {name: float(f"{line[name]:.{DIGITS}g}") for name in ("eta", "rbar", "loss")}
+        numbers = {name: line[name] for name in ("eta", "rbar", "loss")}
+        # What was not finite is null there, as JSON has no other word for it.
+        numbers = {name: math.nan if one is None else one for name, one in numbers.items()}
+        point = {name: float(f"{one:.{DIGITS}g}") for name, one in numbers.items()}
         yield {"step": line["step"], **point}

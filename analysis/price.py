@@ -15,7 +15,6 @@ from analysis.selection import ROWS
 from runner import config as configuration
 from runner.downloads import from_elsewhere, sources
 from runner.plan import LARGEST, PlannedRun, Sweep, points
-from runner.run import data_dir
 from tasks.sources import Source, is_fetched
 
 COMMITTED = configuration.ROOT / "results" / "records.csv"
@@ -210,7 +209,8 @@ def price(
         ),
     ]
     to_do = [run for run in [*tuning, *reporting] if not run.done]
-    archives = [one for one in sources(configs) if not is_fetched(one, data_dir(configs[0]))]
+    data_dir = configuration.data_dir(configs[0])
+    archives = [one for one in sources(configs) if not is_fetched(one, data_dir)]
     run_bytes, unknown_bytes = _bytes(to_do, frame)
     checkpoint = max((_size(run.folder.checkpoint) for run in to_do), default=0) or None
     training = min(machine.slots, len(to_do)) * (checkpoint or 0)
@@ -221,11 +221,11 @@ def price(
         machine=machine,
         stages=stages,
         archives=archives,
-        elsewhere=from_elsewhere(configs, data_dir(configs[0])),
+        elsewhere=from_elsewhere(configs, data_dir),
         run_bytes=run_bytes,
         unknown_bytes=unknown_bytes,
         checkpoint_bytes=checkpoint,
-        places=_places([(runs_dir, run_bytes + training), (data_dir(configs[0]), fetching)]),
+        places=_places([(runs_dir, run_bytes + training), (data_dir, fetching)]),
     )
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis import records
+from runner.identity import optimizer_of
 from runner.lock import BEAT, lives, owner
 from runner.plan import PlannedRun
 from runner.progress import duration, last_step, plain
-from runner.record import optimizer_of
 from tasks.errors import UserError
 
 STATES = ("finished", "diverged", "running", "stopped", "failed")

@@ -109,7 +109,9 @@ class PolynomialDecayAverager:
 
     Call :meth:`step` after every ``optimizer.step()`` and evaluate :attr:`averaged_model`.
     Integer and boolean buffers are copied. A tensor that the model uses under several names is
-    averaged once. Averages of 16-bit weights are kept in float32 beside the averaged model.
+    averaged once. Averages of 16-bit weights are kept in float32 beside the averaged model. A layer
+    that is added later, or a tensor that takes another shape, starts its average as a copy; where
+    layers come or go :attr:`averaged_model` is another object afterwards.
 
     Args:
         model: the model in training. It is copied, so the average costs as much memory again.
@@ -130,7 +132,7 @@ class PolynomialDecayAverager:
         _check_batch_norm(batch_norm, model)
         self.t = 1
         self.model = model
-        self.av_model = copy.deepcopy(model)
+        self.av_model = _copied(model)
         self.gamma = gamma
         self.batch_norm = batch_norm
         self._wide: dict[str, Tensor] = {}  # float32 averages of 16-bit tensors
@@ -139,13 +141,19 @@ class PolynomialDecayAverager:
     def step(self) -> None:
         """Take the model's present weights into the average."""
         weight = (1 + self.gamma) / (self.t + self.gamma)  # w_t
+        tensors = _tensors(self.model)
+        if tensors.keys() != _tensors(self.av_model).keys():
+            self._follow()
         averages = _tensors(self.av_model)
         mixed: list[tuple[Tensor, Tensor]] = []
-        for name, x in _tensors(self.model).items():
+        for name, x in tensors.items():
             average = averages[name]
             if average.device != x.device:  # the model was moved after the averager was made
                 average.data = average.data.to(x.device)
-            if weight < 1 and self._is_averaged(x):
+            same_shape = average.shape == x.shape
+            if not same_shape:
+                average.data = torch.empty_like(x, dtype=average.dtype)
+            if weight < 1 and same_shape and self._is_averaged(x):
                 mixed.append((self._widened(name, average), x))
             else:  # a copy forgets even an average that is not finite
                 average.copy_(x)
@@ -155,6 +163,17 @@ class PolynomialDecayAverager:
         for name, kept in self._wide.items():
             averages[name].copy_(kept)
         self.t += 1
+
+    def _follow(self) -> None:
+        """Copy a model that has got or lost layers anew, and keep the averages of what stays."""
+        before, evaluates = _tensors(self.av_model), not self.av_model.training
+        self.av_model = _copied(self.model)
+        if evaluates:
+            self.av_model.eval()
+        averages = _tensors(self.av_model)
+        for name in before.keys() & averages.keys():
+            averages[name].data = before[name].data
+        self._wide = {name: kept for name, kept in self._wide.items() if name in averages}
 
     def _is_averaged(self, x: Tensor) -> bool:
         if isinstance(x, nn.Parameter):
@@ -246,6 +265,20 @@ def float_buffers(model: nn.Module | None) -> list[Tensor]:
     if model is None:
         return []
     return [b for b in model.buffers() if b.is_floating_point() or b.is_complex()]
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy, also of a model that keeps weights which it computes from its parameters.
+
+    ``torch.nn.utils.weight_norm`` does; deepcopy refuses such tensors.
+    """
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, computed)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -28,10 +28,11 @@ SCALARS = (
     "eta",  # η_t, the latest step size
     "gradient_norm",  # ‖g_t‖, weight decay included, before max_grad_norm
     "distance",  # ‖x_t − x_0‖
-    "first_eta",  # η_0
+    "first_eta",  # the first η
     "early_eta",  # the largest η of the first EARLY_STEPS
-    "highest_eta",  # the largest η of all
+    "highest_eta",  # the largest η of all; of these three, where the gradient was not 0
     "skipped",  # steps not taken because a gradient was not finite
+    "r_epsilon",  # r_ε = reps_rel · (1 + ‖x_0‖); 0 with init_eta
 )
 
 # From (‖g_t‖², G_{t−1}, t) to what η's denominator is the root of; None: G_t itself.
@@ -44,7 +45,7 @@ def first_row(x0_norm: Tensor, reps_rel: float, eps: float) -> Tensor:
     ``x0_norm`` is ‖x_0‖, 0-dim; r̄ starts as r_ε = reps_rel · (1 + ‖x_0‖) and G as ε.
     """
     row = torch.zeros(len(SCALARS), dtype=torch.float64, device=x0_norm.device)
-    row[SCALARS.index("rbar")] = reps_rel * (1 + x0_norm)
+    row[SCALARS.index("rbar")] = row[SCALARS.index("r_epsilon")] = reps_rel * (1 + x0_norm)
     row[SCALARS.index("G")] = eps
     return row
 
@@ -70,7 +71,8 @@ def advance(
         finite: whether the step is taken at all, bool, 0-dim; if not, it counts as skipped.
         present: whether a row has a gradient, bool [R]; the others keep their numbers.
         lr: the factor c, of all rows or of each, [R].
-        init_eta: η_0 itself, of all rows or of each, [R]; 0 or None: what r_ε gives.
+        init_eta: η itself until the weights have moved, of all rows or of each, [R]; 0 or None:
+            what r_ε gives.
         shrink: factor that ``max_grad_norm`` has for the gradient, 0-dim; G takes the
             shortened gradient.
         dampening: T-DoG's G'_t in place of G_t.
@@ -83,10 +85,11 @@ def advance(
     under = G if dampening is None else dampening(used2, old["G"], old["step"])
     # η_t = c · r̄_t / √G_t. G is 0 only if every gradient was, and then any η will do.
     eta = torch.where(under > 0, lr * rbar / under.sqrt(), 0.0)
-    first = old["step"] == 0
-    if init_eta is not None:
-        eta = torch.where(first & (init_eta > 0), init_eta, eta)
+    if init_eta is not None:  # a first gradient of 0 moves nothing: the next is the first then
+        eta = torch.where((rbar == 0) & (init_eta > 0) & (lr > 0), init_eta, eta)
     early = old["step"] < EARLY_STEPS
+    # With a gradient of 0 any η makes the same step; before the first other one it is r̄ / √ε.
+    telling = torch.where(used2 > 0, eta, 0.0)
     new = {
         "step": old["step"] + 1,
         "G": G,
@@ -95,13 +98,14 @@ def advance(
         "eta": eta,
         "gradient_norm": gradient2.sqrt(),
         "distance": distance,
-        "first_eta": torch.where(first, eta, old["first_eta"]),
-        "early_eta": torch.where(early, eta.maximum(old["early_eta"]), old["early_eta"]),
-        "highest_eta": eta.maximum(old["highest_eta"]),
+        "first_eta": torch.where(old["first_eta"] > 0, old["first_eta"], telling),
+        "early_eta": torch.where(early, telling.maximum(old["early_eta"]), old["early_eta"]),
+        "highest_eta": telling.maximum(old["highest_eta"]),
         "skipped": old["skipped"],
+        "r_epsilon": old["r_epsilon"],
     }
     taken = torch.stack([new[name] for name in SCALARS])
-    skipped = torch.stack([*scalars[:-1], old["skipped"] + 1])
+    skipped = torch.stack([*(old | {"skipped": old["skipped"] + 1}).values()])
     scalars.copy_(torch.where(present, torch.where(finite, taken, skipped), scalars))
     return eta
 
@@ -122,24 +126,30 @@ def guaranteed(steps: int, delta: float, lipschitz: float) -> Dampening:
     return dampening
 
 
-def troubles(rows: list[dict[str, float]]) -> list[str]:
+def troubles(rows: list[dict[str, float]], option: str) -> list[str]:
     """Return what the signs of the paper and its authors' package say of a run, in words.
 
     Each row has the numbers of :data:`SCALARS` by name; of several, the median is looked at.
+    ``option`` is the one that sets the first step: ``reps_rel`` or ``init_eta``.
     """
     if not rows:
         return []
     row = {name: median(numbers[name] for numbers in rows) for name in SCALARS}
     found = []
+    # The first gradient may have been so short, on a batch without loss, that its η was never
+    # reached again. A first step that was too small shows in r̄ as well: with gradients of one
+    # length, η is above its first value as soon as r̄ is above r_ε √t.
+    is_low = row["highest_eta"] <= row["first_eta"] > 0
+    is_near = row["rbar"] <= row["r_epsilon"] * row["step"] ** 0.5
     if row["early_eta"] > 1000:
         found.append(
             f"η reached {row['early_eta']:.3g} within {EARLY_STEPS} steps: "
-            "the first step was too large; divide reps_rel by 100"
+            f"the first step was too large; divide {option} by 100"
         )
-    elif row["step"] >= 300 and row["highest_eta"] <= row["first_eta"] > 0:
+    elif row["step"] >= 300 and is_low and is_near:
         found.append(
             f"η has not risen above its first value {row['first_eta']:.3g} in "
-            f"{row['step']:.0f} steps: the first step was too small; multiply reps_rel by 100"
+            f"{row['step']:.0f} steps: the first step was too small; multiply {option} by 100"
         )
     if row["skipped"] > 0 and row["skipped"] >= row["step"] / 100:
         found.append(

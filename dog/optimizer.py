@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 Scope = Literal["group", "global", "tensor"]
 SCOPES: tuple[Scope, ...] = ("group", "global", "tensor")
+# Options that are the same for all that share a step size.
+SHARED = ("reps_rel", "lr", "eps", "init_eta")
 Implementation = Literal["auto", "reference", "foreach", "fused"]
 
 
@@ -56,11 +58,13 @@ class DoG(Optimizer):
             is left as it is.
         reps_rel: the size of the first step relative to ``1 + ‖x_0‖``. The paper uses 1e-4 for
             vision and 1e-6 for language. Default: 1e-6, as in ``dog-optimizer``.
-        lr: the factor c. The paper and this package advise against changing it. Default: 1.
+        lr: the factor c. The paper and this package advise against changing it; 0 for a group
+            leaves its weights as they are. Default: 1.
         weight_decay: L2 penalty; ``weight_decay * x_t`` joins the gradient (and so G), while
             ``p.grad`` stays as it was. Default: 0.
         eps: added once to the sum of squared gradient norms. Default: 1e-8.
-        init_eta: the first step size itself, in place of what ``reps_rel`` gives.
+        init_eta: the first step size itself, in place of what ``reps_rel`` gives; it stays until
+            a gradient that is not 0 has moved the weights.
         averaging: the running average to keep, :class:`PolynomialDecay` or
             :class:`DistanceWeighted`, in float32 for 16-bit parameters; :meth:`averaged` puts it
             in place. Default: none.
@@ -101,6 +105,7 @@ class DoG(Optimizer):
     # GradScaler then leaves the scale to the step, in `grad_scale` and `found_inf`.
     _step_supports_amp_scaling = True
     _usual_scope: Scope = "group"
+    _told_of_schedule = False
     # What an optimizer has beside defaults, state and groups, and takes along when it is copied.
     _options: tuple[str, ...] = (
         "averaging", "scope", "max_grad_norm", "compensate", "process_group", "implementation"
@@ -137,6 +142,8 @@ class DoG(Optimizer):
             raise ValueError(
                 f"implementation must be one of {', '.join(known)}; got {implementation!r}"
             )
+        if not lr > 0:  # that of a group may be 0, which leaves its weights as they are
+            raise ValueError(f"lr must be positive, and should be 1; got {lr}")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive; got {max_grad_norm}")
         defaults = {
@@ -150,13 +157,14 @@ class DoG(Optimizer):
         for group in self.param_groups:
             if group["lr"] != 1:
                 logger.warning("lr=%g: DoG is meant to be used with lr=1", group["lr"])
-        if scope is None and self.scope == "group" and _differ(self.param_groups, "weight_decay"):
-            warnings.warn(
-                "param groups that differ in weight decay each get a step size of their own, "
-                'which is not DoG on the whole model: scope="global" gives them one '
-                '(scope="group" says that it is meant)',
-                stacklevel=2,
-            )
+        could_share = not any(_differ(self.param_groups, name) for name in SHARED)
+        if scope is None and self.scope == "group" and could_share:
+            if sum(bool(group["params"]) for group in self.param_groups) > 1:
+                warnings.warn(
+                    "param groups each get a step size of their own, which is not DoG on the whole "
+                    'model: scope="global" gives them one (scope="group" says that it is meant)',
+                    stacklevel=2,
+                )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; a group added in mid-run starts anew, from where it is."""
@@ -181,6 +189,8 @@ class DoG(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._refuse_within_averaged("step()")
+        if not self._told_of_schedule and not torch.compiler.is_compiling():
+            self._look_for_schedule()
         layout = self._started()
         if not layout.params:
             return loss
@@ -248,6 +258,19 @@ class DoG(Optimizer):
             raise RuntimeError(
                 f"{what} within averaged(): the weights are averages; leave it first"
             )
+
+    def _look_for_schedule(self) -> None:
+        """Warn, once, where one of torch's schedulers has changed lr."""
+        for group in self.param_groups:
+            now, initial = group["lr"], group.get("initial_lr", group["lr"])
+            if not isinstance(now, Tensor) and now != initial:  # a look at a tensor would wait
+                self._told_of_schedule = True
+                warnings.warn(
+                    f"a schedule has changed lr from {initial:g} to {now:g}, and the step size "
+                    "with it: DoG finds its own; use a constant schedule",
+                    stacklevel=3,
+                )
+                return
 
     def _started(self) -> Layout:
         """Return the layout, after giving state to parameters that have none yet.
@@ -317,7 +340,7 @@ class DoG(Optimizer):
 
     def _agree(self) -> None:
         """Refuse groups that cannot share a step size."""
-        for name in ("reps_rel", "lr", "eps", "init_eta"):
+        for name in SHARED:
             if self.scope == "global" and _differ(self.param_groups, name):
                 raise ValueError(f'scope="global" has one step size: the groups differ in {name}')
 
@@ -356,19 +379,26 @@ class DoG(Optimizer):
         return self.averaging is not None and self.averaging.batch_norm == "paper"
 
     def _start_buffers(self) -> None:
-        """Start the averages of buffers, or drop those that are not wanted."""
+        """Start the averages of buffers, or drop those that are not wanted.
+
+        They start anew where the model's buffers are others, or of another shape, by now.
+        """
         group = self.param_groups[0]
         if not self._averages_buffers() or self.averaging is None:
             group.pop("averaged_buffers", None)
-        elif "averaged_buffers" not in group:
-            buffers = [b.detach().clone() for b in float_buffers(self.averaging.model)]
+            return
+        buffers = float_buffers(self.averaging.model)
+        shapes = [average.shape for average in group.get("averaged_buffers", ())]
+        if "averaged_buffers" not in group or shapes != [b.shape for b in buffers]:
             group["averaged_buffers"] = [
-                b.float() if b.dtype in storage.NARROW else b for b in buffers
+                b.detach().to(torch.float32 if b.dtype in storage.NARROW else b.dtype, copy=True)
+                for b in buffers
             ]
 
     def _average_buffers(self, take: Tensor, weight: Tensor | None) -> None:
         if not self._averages_buffers() or self.averaging is None or weight is None:
             return
+        self._start_buffers()
         w = weight.max()
         averages = self.param_groups[0]["averaged_buffers"]
         buffers = float_buffers(self.averaging.model)
@@ -399,6 +429,8 @@ class DoG(Optimizer):
         if recompute and batches is None:
             raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
         layout = self._bound()
+        if layout.params:
+            self._start_buffers()
         pairs = [
             (local(p), local(state["average"]))
             for p, state in zip(layout.params, layout.states, strict=True)
@@ -434,9 +466,10 @@ class DoG(Optimizer):
         In the order of groups and parameters. Keys: ``step``, ``G`` (G_t), ``rbar`` (r̄_t),
         ``rbar_sum``, ``eta`` (η_t, the step size taken), ``gradient_norm`` (‖g_t‖, weight decay
         included), ``distance`` (‖x_t − x_0‖), ``first_eta``, ``early_eta`` and ``highest_eta`` (η
-        at the first step, and its largest within 100 and all steps), ``skipped`` (steps not taken
-        because a gradient was not finite). Empty before the first step. Reading waits for the
-        device; the step itself does not.
+        at the first step, and its largest within 100 and all steps, each where the gradient was
+        not 0), ``skipped`` (steps not taken because a gradient was not finite), ``r_epsilon`` (r_ε,
+        0 with ``init_eta``). Empty before the first step. Reading waits for the device; the step
+        itself does not.
         """
         columns = self._bound().scalars.t().tolist()
         numbers = [dict(zip(SCALARS, column, strict=True)) for column in columns]
@@ -450,10 +483,12 @@ class DoG(Optimizer):
     def trouble(self) -> list[str]:
         """Return what the step sizes say is wrong, a sentence each; empty when all looks well.
 
-        The paper's signs (section 4.1): η above 1000 within 100 steps, η that has not risen in 300,
-        and steps skipped. Of several sets that have a step size each, the median is looked at.
+        The paper's signs (section 4.1): η above 1000 within 100 steps, η that has not risen in 300
+        while r̄ is within r_ε √t, and steps skipped. Of several sets that have a step size each, the
+        median is looked at.
         """
-        return troubles(self.telemetry())
+        options = [group["init_eta"] for group in self.param_groups]
+        return troubles(self.telemetry(), "init_eta" if any(options) else "reps_rel")
 
     # State ----------------------------------------------------------------------------------------
 
@@ -461,7 +496,7 @@ class DoG(Optimizer):
         """Return the state, in torch's form, for ``torch.save`` or torch.distributed.checkpoint.
 
         Of each parameter: ``x0``, ``average`` and ``compensation`` where there are any, and
-        ``scalars``, float64 [11], the numbers of the row it belongs to.
+        ``scalars``, float64 [12], the numbers of the row it belongs to.
         """
         self._bound()  # the numbers of parameters that joined late are in place
         state_dict = super().state_dict()
@@ -533,9 +568,7 @@ class DoG(Optimizer):
 
 def _check(options: dict[str, Any]) -> None:
     """Refuse options of a param group that are out of their range."""
-    if not options["lr"] > 0:
-        raise ValueError(f"lr must be positive, and should be 1; got {options['lr']}")
-    for name in ("weight_decay", "eps"):
+    for name in ("lr", "weight_decay", "eps"):
         if not options[name] >= 0:
             raise ValueError(f"{name} must not be negative; got {options[name]}")
     reps_rel, init_eta = options["reps_rel"], options["init_eta"]

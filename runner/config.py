@@ -3,8 +3,7 @@
 import contextlib
 import difflib
 import functools
-import hashlib
-import json
+import math
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner import identity
 from tasks.errors import UserError
+from tasks.sources import default_data_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -35,7 +36,7 @@ DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain", "forms", "pr
 # What the yaml files alone may say: a record tells what it was made from by these names.
 FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
 FIXED |= {"weights", "tokenizer", "examples", "reader", "hub", "columns", "forms", "prompt"}
-FIXED |= {"prescribes", "baseline", "replicas", "independent_groups"}
+FIXED |= {"prescribes", "baseline", "replicas", "independent_groups", "files"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {
@@ -262,11 +263,23 @@ def _resolved(
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
-    """Return all that the result of a run depends on, as plain values."""
+    """Return all that the result of a run depends on, as plain values.
+
+    Raises:
+        UserError: if the user's own copy of data or weights cannot be read.
+    """
     plain = to_plain(config)
     settings = _strip({name: plain[name] for name in SCIENTIFIC})
     settings["protocol"] = {name: plain["protocol"][name] for name in ("name", "version")}
+    if copies := identity.local_copies(plain, data_dir(config)):
+        settings["local_copies"] = copies
     return settings
+
+
+def sources_of(config: DictConfig, settings: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return what a run's data and weights would be read from now, as far as it can be named."""
+    copies = settings.get("local_copies", {})
+    return identity.sources(to_plain(config), copies, data_dir(config))
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -275,29 +288,32 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def run_id(settings: Mapping[str, Any]) -> str:
-    """Return the name of the run: task, optimizer and a hash of all settings.
-
-    An option that is null counts as absent, so a new one whose null means the old behaviour
-    leaves every existing run its name.
-    """
-    return f"{settings['task']['name']}-{settings['opt']['name']}-{_hash(settings)}"
-
-
-def problem_id(settings: Mapping[str, Any]) -> str:
-    """Return a hash of all settings but optimizer and seed: runs that share it are comparable."""
-    return _hash({name: settings[name] for name in settings if name not in ("opt", "seed")})
-
-
 def company(config: DictConfig) -> str:
     """Return a hash of all but optimizer and seed: runs that share it can train together."""
     plain = to_plain(config)
-    return _hash({name: plain[name] for name in plain if name not in ("opt", "seed")})
+    return identity.hash_of({name: plain[name] for name in plain if name not in ("opt", "seed")})
 
 
 def runs_dir(config: DictConfig) -> Path:
     """Return the folder of all runs."""
     return (ROOT / Path(config.runs_dir).expanduser()).resolve()
+
+
+def data_dir(config: DictConfig) -> Path:
+    """Return the folder of data and weights."""
+    chosen = Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
+    return chosen.resolve()
+
+
+def as_in_ids(key: str, value: Any, default: Any) -> Any:
+    """Return a value as a run's id has it: lr=1 and lr=1.0 are one run.
+
+    Where a fraction may stand, a whole number is one; its default may be null.
+    """
+    fraction = isinstance(default, float) or (
+        key in RANGES.keys() - WHOLE and key.startswith("opt.")
+    )
+    return float(value) if fraction and type(value) is int else value
 
 
 def check_value(key: str, value: Any, default: Any) -> None:
@@ -307,8 +323,9 @@ def check_value(key: str, value: Any, default: Any) -> None:
         raise UserError(f"{key}={_shown(value)}: must be {wanted}")
     if value is not None and key in CHOICES and value not in CHOICES[key]:
         raise UserError(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value}: must be a finite number")
     low = RANGES.get(key)
-    # Written so that nan is refused as well.
     if value is not None and low and not (value > 0 if low == POSITIVE else value >= 0):
         raise UserError(f"{key}={value}: {low}")
 
@@ -340,7 +357,7 @@ def check_opt(config: DictConfig, changes: Mapping[str, Any]) -> None:
             raise UserError(f"opt={config.opt.name} has no key {key}: {near}")
         if not isinstance(value, list):
             name, default = f"opt.{key}", config.opt[key]
-            check_value(name, _as_number(name, value, default), default)
+            check_value(name, as_in_ids(name, value, default), default)
     _check_warmup(changes.get("warmup", config.opt.warmup))
 
 
@@ -373,19 +390,11 @@ def _check_values(config: DictConfig, expected: Mapping[str, Any], prefix: str =
         value, default = values[key], expected.get(key)
         if isinstance(value, list):
             continue
-        number = _as_number(key, value, default)
-        if number is not value:
-            OmegaConf.update(config, key, number)
-        check_value(key, number, default)
+        if (same := as_in_ids(key, value, default)) is not value:
+            value = same
+            OmegaConf.update(config, key, value)
+        check_value(key, value, default)
     _check_warmup(config.opt.warmup)
-
-
-def _as_number(key: str, value: Any, default: Any) -> Any:
-    """Return a whole number as a fraction where one may stand: lr=1 and lr=1.0 are one run."""
-    fraction = isinstance(default, float) or (
-        key in RANGES.keys() - WHOLE and key.startswith("opt.")
-    )
-    return float(value) if fraction and type(value) is int else value
 
 
 def _check_warmup(warmup: float) -> None:
@@ -448,17 +457,6 @@ def _strip(value: Any) -> Any:
     """Drop what merely describes, at any depth."""
     if isinstance(value, dict):
         return {str(k): _strip(v) for k, v in value.items() if k not in DESCRIPTIVE}
-    return value
-
-
-def _hash(settings: Any) -> str:
-    text = json.dumps(_without_nulls(settings), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
     return value
 
 

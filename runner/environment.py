@@ -1,27 +1,35 @@
-"""What a run was made with: code, packages, hardware, memory."""
+"""What a run was made with: code, packages, hardware, memory, and what can change its last bits."""
 
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+# Torch takes seconds to import, and whoever only asks for a result waits for it.
 
 PACKAGES = (
     "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow", "hydra-core",
     "datasets", "scikit-learn", "scipy", "torchmetrics",
 )  # fmt: skip
+# Of these, whose code computes a run's numbers.
+NUMERICAL = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: "torch.device") -> dict[str, Any]:
     """Return the record's parts `code`, `packages` and `hardware`."""
+    import torch
+
     return {
         "code": _code(),
-        "packages": {"python": platform.python_version(), **_versions()},
+        "packages": {"python": platform.python_version(), **_versions(PACKAGES)},
         "hardware": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),
@@ -31,23 +39,69 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
+def numerics(device: "torch.device", optimizer: "torch.optim.Optimizer") -> dict[str, Any]:
+    """Return what can change the last bits of a result, beside its settings, data and weights.
+
+    `kernel` is what makes the step of an optimizer of ours: C, Triton or torch's operators.
+    """
+    import torch
+
+    from dog.kernels import fused
+
+    found = {
+        "device": device.type,
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        **_versions(NUMERICAL),
+    }
+    implementation = getattr(optimizer, "implementation", None)
+    if implementation is not None:
+        fastest = implementation in ("auto", "fused")
+        found["kernel"] = fused.engine(device) if fastest else implementation
+    return found
+
+
+def differences(numerics: Mapping[str, Any], threads: int | None) -> list[str]:
+    """Return in what a record's `numerics` differ from here, as far as torch need not be asked.
+
+    Args:
+        numerics: the record's.
+        threads: the number of CPU threads that is asked for; None: any.
+    """
+    here: dict[str, Any] = _versions(NUMERICAL) | ({"threads": threads} if threads else {})
+    if numerics.get("device") == "cpu":
+        here["processor"] = _cpu()
+    return [
+        f"{name} {numerics.get(name)} (here {value})"
+        for name, value in here.items()
+        if numerics.get(name) != value
+    ]
+
+
 def processor(choice: str) -> str:
     """Return the name, as records have it, of what trains here with device=`choice`."""
+    import torch
+
     if choice != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return _cpu()
 
 
-def reset_peak_memory(device: torch.device) -> None:
+def reset_peak_memory(device: "torch.device") -> None:
     """Start to measure anew, where the system can (a worker trains many runs)."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):  # elsewhere the peak is that of the process
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_memory(device: torch.device) -> int | None:
+def peak_memory(device: "torch.device") -> int | None:
     """Return the most memory in use since the reset, in bytes: the GPU's on a GPU."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -79,9 +133,9 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
+def _versions(packages: Iterable[str]) -> dict[str, str]:
     versions = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

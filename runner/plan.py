@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from yaml import YAMLError
 
 from runner import TUNING_SEED
 from runner import config as configuration
-from runner.record import RunFolder, optimizer_of
+from runner.identity import optimizer_of, problem_id, run_id
+from runner.record import RunFolder
 from tasks.errors import UserError
 
 SWEEPS = configuration.CONFIGS / "sweep"
@@ -74,26 +76,30 @@ class Cell:
     @property
     def name(self) -> tuple[str, str]:
         """The problem's id and the optimizer's name, as in the table of choices."""
-        return configuration.problem_id(self.settings), self.settings["opt"]["name"]
+        return problem_id(self.settings), self.settings["opt"]["name"]
+
+    @cached_property
+    def sources(self) -> Mapping[str, str | None]:
+        """What the data and the weights would be read from now."""
+        return configuration.sources_of(self.config, self.settings)
 
     def run(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:
         """Return the cell's run with these settings of the optimizer, on this seed."""
-        # As in a composed configuration: a whole number where a fraction may stand is one.
         changes = {
-            key: float(value) if isinstance(self.settings["opt"].get(key), float) else value
+            key: configuration.as_in_ids(f"opt.{key}", value, self.settings["opt"].get(key))
             for key, value in changes.items()
         }
         settings = {**self.settings, "opt": {**self.settings["opt"], **changes}, "seed": seed}
-        identity = configuration.run_id(settings)
+        identity = run_id(settings)
         words = [settings["task"]["name"], settings["opt"]["name"]]
         words += [f"{key}={_shown(value)}" for key, value in changes.items()]
         return PlannedRun(
             identity,
-            configuration.problem_id(settings),
+            problem_id(settings),
             " ".join([*words, f"seed {seed}"]),
             self.config,
             {**{f"opt.{key}": value for key, value in changes.items()}, "seed": seed},
-            RunFolder(configuration.runs_dir(self.config), settings, identity),
+            RunFolder(configuration.runs_dir(self.config), settings, identity, self.sources),
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import secrets
 import tempfile
@@ -10,7 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from runner import SCHEMA
 from runner.errors import DiskFull
+from runner.identity import run_id as id_of
 from runner.lock import RunLock
 from tasks.errors import UserError
 from tasks.storage import FULL
@@ -19,9 +22,24 @@ logger = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """Where a run keeps its files: ``runs_dir/<task>/<run id>/``."""
+    """Where a run keeps its files: ``runs_dir/<task>/<run id>/``.
 
-    def __init__(self, runs_dir: Path, settings: Mapping[str, Any], run_id: str) -> None:
+    Args:
+        runs_dir: the folder of all runs.
+        settings: what the run's result depends on.
+        run_id: its name, which these settings give.
+        sources: what its data and weights would be read from now; None, and what is absent, is not
+            known (:func:`runner.identity.sources`).
+    """
+
+    def __init__(
+        self,
+        runs_dir: Path,
+        settings: Mapping[str, Any],
+        run_id: str,
+        sources: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.run_id, self.sources = run_id, sources or {}
         self.path = runs_dir / settings["task"]["name"] / run_id
         self.record = self.path / "record.json"
         self.failure = self.path / "failure.json"
@@ -53,12 +71,15 @@ class RunFolder:
         return size == 0 or (self.metrics.exists() and self.metrics.stat().st_size >= size)
 
     def tidy(self) -> None:
-        """Remove what killed writers left and put a damaged record aside; only for the owner."""
+        """Remove what killed writers left and put aside what is not the run's record.
+
+        Only for the owner.
+        """
         for file in (self.record, self.failure, self.checkpoint, self.lock.path):
             for leftover in self.path.glob(f".{file.name}.*"):
                 leftover.unlink(missing_ok=True)
-        if self.record.exists() and self.read_record() is None:
-            put_aside(self.record)
+        if self.record.exists() and (fault := self._fault(self._content())):
+            put_aside(self.record, fault)
 
     @contextmanager
     def full_disk_said(self) -> Iterator[None]:
@@ -94,19 +115,32 @@ class RunFolder:
         return record
 
     def read_record(self) -> dict[str, Any] | None:
-        """Return the finished run's record, or None if there is none, or none that is whole."""
+        """Return the finished run's record, or None if there is none, or none of this run."""
+        record = self._content()
+        return None if self._fault(record) else record
+
+    def _content(self) -> Any:
+        """Return what record.json holds; None where it is absent, or no JSON."""
         try:
-            record = json.loads(self.record.read_bytes())
+            return json.loads(self.record.read_bytes(), parse_constant=_refuse)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         except OSError as error:
             raise UserError(f"cannot read {self.record}: {error.strerror}") from error
-        return record if _is_whole(record) else None
 
-
-def optimizer_of(task: str, run_id: str) -> str:
-    """Return the optimizer in a run's id, which is task-optimizer-hash."""
-    return run_id.removeprefix(f"{task}-").rpartition("-")[0]
+    def _fault(self, record: Any) -> str | None:
+        """Say why a record is not the answer that this run would give; None if it is."""
+        if not _is_whole(record):
+            return "is damaged"
+        if record["schema"] != SCHEMA:
+            return f"has schema {record['schema']} and not {SCHEMA}"
+        if not self.run_id == record["run_id"] == id_of(record["settings"]):
+            return f"is that of another run, {record['run_id']}"
+        for kind, source in self.sources.items():
+            was = record["sources"].get(kind)
+            if source is not None and source != was:
+                return f"is of other {kind}: {was}, where there is now {source}"
+        return None
 
 
 def _is_whole(record: Any) -> bool:
@@ -114,14 +148,25 @@ def _is_whole(record: Any) -> bool:
     try:
         results = record["results"]
         return (
-            record["status"] in ("finished", "diverged")
+            isinstance(record["schema"], int)
+            and record["status"] in ("finished", "diverged")
             and isinstance(record["run_id"], str)
             and {"last", "averaged"} <= results["validation"].keys() & results["test"].keys()
-            and {"task", "opt"} <= record["settings"].keys()
+            and {"name"} <= record["settings"]["task"].keys() & record["settings"]["opt"].keys()
             and {"seconds", "examples_per_second"} <= record["measured"].keys()
+            # A record of another schema need not have what this one has: it is not read.
+            and (record["schema"] != SCHEMA or _dictionaries(record, "sources", "numerics"))
         )
     except (KeyError, TypeError, AttributeError):
         return False
+
+
+def _dictionaries(record: Any, *keys: str) -> bool:
+    return all(isinstance(record[key], dict) for key in keys)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def put_aside(path: Path, reason: str = "is damaged") -> None:
@@ -133,7 +178,21 @@ def put_aside(path: Path, reason: str = "is damaged") -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file in one atomic step: a reader sees the old one or the new one, whole."""
-    write_atomically(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(path, (to_json(content, indent=1) + "\n").encode())
+
+
+def to_json(content: Any, indent: int | None = None) -> str:
+    """Return content as JSON, which knows no NaN and no infinity: these numbers become null."""
+    return json.dumps(finite_or_null(content), indent=indent, sort_keys=True, allow_nan=False)
+
+
+def finite_or_null(value: Any) -> Any:
+    """Return a copy of content with null in place of each number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite_or_null(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, content: bytes) -> None:

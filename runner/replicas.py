@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import torch
@@ -27,16 +26,17 @@ from runner.run import (
     origin,
     results,
     set_up,
+    what_was_read,
     write_record,
 )
 from runner.stack import SharedOptimizer, Stack, sharing
 from runner.train import (
-    CHECK_EVERY,
     SAVING_SHARE,
     MetricsLog,
     StopRequest,
     Training,
     is_logged,
+    is_looked_at,
     iterates,
     metrics_file,
     stop_request,
@@ -113,7 +113,7 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
         if not jobs:
             return
         task = build_task(configs[0])
-        facts["fingerprints"] = task.fingerprints()
+        facts |= what_was_read(next(iter(jobs.values())), task)
         # Together is what is at the same step, and had as many threads.
         parts: dict[tuple[int, int], list[Replica]] = {}
         for place, job in jobs.items():
@@ -199,9 +199,9 @@ def _train(
 ) -> list[Replica]:
     """Train until the protocol's last step, or until a signal; return who has to go on alone.
 
-    These have met a gradient that is not finite: what comes of it is for the training loop of a
-    single run to say, and shared optimizers must not see it. Whose loss is not finite has
-    diverged, and is at its end. Whose lock is lost has that for an end.
+    These have met a loss or a gradient that is not finite: what comes of it is for the training
+    loop of a single run to say, and shared optimizers must not see it. Whose weights are not
+    finite has diverged, and is at its end. Whose lock is lost has that for an end.
     """
     budget = options["train"]
     steps, done = budget["steps"], replicas[0].training.step
@@ -228,9 +228,10 @@ def _train(
             together.update(steps)
 
             last = step == steps
-            logged = is_logged(step, steps, options["log_every"])
-            if logged or step % CHECK_EVERY == 0:
-                together.look(logged)
+            if is_logged(step, steps, options["log_every"]):
+                together.log()
+            if is_looked_at(step, steps):
+                together.look()
             together.charge(trained=True)
             if diverged := [r for r in together.replicas if r.training.diverged]:
                 together = together.without(diverged)
@@ -275,7 +276,7 @@ class Together:
         self._set_training()
 
     def backward(self, batches: Mapping[int, Any]) -> list[Replica]:
-        """Compute the gradients of a step; return the replicas that have one that is not finite.
+        """Compute losses and gradients; return the replicas that have one that is not finite.
 
         Args:
             batches: inputs and targets by seed.
@@ -295,13 +296,17 @@ class Together:
         for replica in self.replicas:
             replica.training.step += 1
 
-    def look(self, logged: bool) -> None:
-        """See whether each loss is still finite, and log the step if it is to be logged."""
+    def look(self) -> None:
+        """See whether runs have diverged: no loss here is not finite, but weights may be."""
+        for replica in self.replicas:
+            replica.training.look()
+
+    def log(self) -> None:
+        """Log the step."""
         for seed, stack in self.stacks.items():
             for replica, loss in zip(self.members[seed], stack.losses.tolist(), strict=True):
                 replica.training.train_loss = loss
-                replica.training.diverged = not isfinite(loss)
-        for members, optimizer in self.optimizers if logged else ():
+        for members, optimizer in self.optimizers:
             for replica, numbers in zip(members, optimizer.numbers(), strict=True):
                 training = replica.training
                 replica.log({"step": training.step, "loss": training.train_loss, **numbers})

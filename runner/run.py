@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from runner import SCHEMA
 from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
-from runner.record import RunFolder, put_aside, write_json
+from runner.identity import data_id, problem_id, run_id
+from runner.record import RunFolder, finite_or_null, put_aside, write_json
 from tasks.errors import UserError
-from tasks.sources import default_data_dir
 from tasks.storage import FULL
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class Job:
     def of(cls, config: DictConfig) -> "Job":
         """Return the job that a composed configuration describes."""
         settings = configuration.settings_of(config)
-        identity = configuration.run_id(settings)
-        folder = RunFolder(configuration.runs_dir(config), settings, identity)
+        identity = run_id(settings)
+        sources = configuration.sources_of(config, settings)
+        folder = RunFolder(configuration.runs_dir(config), settings, identity, sources)
         return cls(config, settings, identity, folder)
 
 
@@ -69,11 +70,21 @@ def run(config: DictConfig) -> dict[str, Any]:
     job = Job.of(config)
     record = job.folder.result()
     if record is not None:
+        _tell_differences(record, config)
         return record
     job.folder.make()
     with explained(job), job.folder.lock:
         job.folder.tidy()
         return job.folder.read_record() or _train(job)
+
+
+def _tell_differences(record: Mapping[str, Any], config: DictConfig) -> None:
+    """Say with what else than is here a record was made: the last digits may depend on it."""
+    from runner import environment
+
+    if different := environment.differences(record["numerics"], config.threads):
+        made = ", ".join(different)
+        logger.info("made with %s: the last digits may differ if it is made again", made)
 
 
 def show(record: Mapping[str, Any]) -> str:
@@ -90,7 +101,10 @@ def show(record: Mapping[str, Any]) -> str:
             f"{scores['last']:{form}} last"
             f"  ({baseline} {scores['majority']:{form}}, {scores['examples']} examples)"
         )
-    facts = ", ".join(f"{name} = {value:.4g}" for name, value in results.get("facts", {}).items())
+    facts = ", ".join(
+        f"{name} = {'not finite' if value is None else format(value, '.4g')}"
+        for name, value in results.get("facts", {}).items()
+    )
     lines += [f"  {facts}"] if facts else []
     lines += [f"  trouble: {sentence}" for sentence in results.get("trouble", ())]
     lines.append(
@@ -104,7 +118,7 @@ def _train(job: Job) -> dict[str, Any]:
     """Do the run's work, now that it is known to be ours and not yet done."""
     device, facts = set_up(job.config)
     task = build_task(job.config)
-    start = origin(job, facts | {"fingerprints": task.fingerprints()})
+    start = origin(job, facts | what_was_read(job, task))
     return finish(job, start, task, begin(job, task, device), device)
 
 
@@ -128,6 +142,17 @@ def set_up(config: DictConfig) -> tuple["torch.device", dict[str, Any]]:
 def origin(job: Job, facts: Mapping[str, Any]) -> Origin:
     """Note that a run starts now: what it is, and the facts of its code, machine and data."""
     return Origin(datetime.now(UTC), {**description(job.config, job.settings), **facts})
+
+
+def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
+    """Return the record's parts `data_id`, `fingerprints` and `sources`."""
+    fingerprints = task.fingerprints()
+    return {
+        "data_id": data_id(fingerprints),
+        "fingerprints": fingerprints,
+        # Anew: what is fetched from a hub has its commit only now.
+        "sources": configuration.sources_of(job.config, job.settings),
+    }
 
 
 def begin(job: Job, task: "Task", device: "torch.device") -> "Training":
@@ -189,6 +214,7 @@ def write_record(
         "run_id": job.identity,
         "status": "diverged" if training.diverged else "finished",
         "results": found,
+        "numerics": environment.numerics(device, training.optimizer),
         **start.description,
         "measured": {
             "started": start.started.isoformat(timespec="seconds"),
@@ -203,6 +229,7 @@ def write_record(
         },
     }
     job.folder.lock.check()
+    record = finite_or_null(record)
     write_json(job.folder.record, record)
     job.folder.checkpoint.unlink(missing_ok=True)
     return record
@@ -213,7 +240,7 @@ def description(config: DictConfig, settings: Mapping[str, Any]) -> dict[str, An
     changes = configuration.opt_changes(config)
     return {
         "settings": settings,
-        "problem_id": configuration.problem_id(settings),
+        "problem_id": problem_id(settings),
         "opt_default": not changes,
         "opt_changed": changes,
         "opt_label": config.opt.label,
@@ -227,14 +254,8 @@ def build_task(config: DictConfig) -> "Task":
 
     parts = (config.task, config.model, config.train)
     return get_class(config.task._target_)(
-        *(configuration.to_plain(part) for part in parts), data_dir(config)
+        *(configuration.to_plain(part) for part in parts), configuration.data_dir(config)
     )
-
-
-def data_dir(config: DictConfig) -> Path:
-    """Return the folder of data and weights."""
-    chosen = Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
-    return chosen.resolve()
 
 
 def arguments(opt: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,8 +284,9 @@ def results(
 ) -> list[dict[str, Any]]:
     """Score both iterates of each run on validation and test, all runs in one pass over the data.
 
-    Divergence scores as the majority class. The iterates' weights are the best by validation
-    afterwards, where the protocol says so.
+    The iterates' weights are the best by validation afterwards, where the protocol says so. A run
+    whose outputs or scores are not finite has diverged, too. Divergence scores as the majority
+    class, unless weights from before it were kept.
     """
     import numpy as np
 
@@ -273,19 +295,34 @@ def results(
     found = [_before_evaluation(task, training) for training in trainings]
     networks: dict[tuple[int, str], nn.Module] = {}
     for i, training in enumerate(trainings):
-        if training.diverged:
-            continue
         for name, network in iterates(training).items():
             if name in training.best:
                 network.load_state_dict(training.best[name]["weights"])
+            elif training.diverged:
+                continue
             networks[i, name] = network
+    scores: dict[tuple[int, str], dict[str, float]] = {key: {} for key in networks}
+    correct: dict[tuple[int, str], np.ndarray | None] = {}
     for split in ("validation", "test") if networks else ():
         answers = evaluate(task, networks, split, options, device, task.train["precision"])
-        for (i, name), predictions in answers.items():
-            found[i][split][name] = task.score(split, predictions)
-            correct = task.correct(split, predictions)
-            if split == "test" and correct is not None:
-                found[i]["test_correct"][name] = np.packbits(correct).tobytes().hex()
+        for key, predictions in answers.items():
+            scores[key][split] = task.score(split, predictions)
+            correct[key] = task.correct(split, predictions)  # of test, which comes last
+    scored = {
+        key
+        for key in networks
+        if len(scores[key]) == 2 and all(map(isfinite, scores[key].values()))
+    }
+    for i, _ in networks.keys() - scored:
+        trainings[i].diverged = True
+    for i, name in scored:
+        if trainings[i].diverged and name not in trainings[i].best:
+            continue
+        for split, score in scores[i, name].items():
+            found[i][split][name] = score
+        right = correct[i, name]
+        if right is not None:
+            found[i]["test_correct"][name] = np.packbits(right).tobytes().hex()
     return found
 
 
@@ -299,7 +336,7 @@ def _before_evaluation(task: "Task", training: "Training") -> dict[str, Any]:
     networks = iterates(training)
     found: dict[str, Any] = {
         "steps": training.step,
-        "train_loss": None if training.diverged else training.train_loss,
+        "train_loss": training.train_loss,
         "trouble": trouble(),
         "test_correct": {},
     }
@@ -307,9 +344,7 @@ def _before_evaluation(task: "Task", training: "Training") -> dict[str, Any]:
         majority = task.majority(split)
         scores = {"majority": majority, **dict.fromkeys(networks, majority)}
         found[split] = {**scores, "examples": task.count(split)}
-    if training.diverged:
-        return found
-    if facts := task.facts(networks["last"], telemetry()):
+    if not training.diverged and (facts := task.facts(networks["last"], telemetry())):
         found["facts"] = facts
     if training.best:
         found["checkpoint_steps"] = {name: kept["step"] for name, kept in training.best.items()}

@@ -52,16 +52,17 @@ class Stack:
         return self._averager is not None
 
     def backward(self, inputs: Any, targets: Tensor) -> Tensor:
-        """Compute each network's loss and gradients; return whether these are finite, bool [K]."""
+        """Compute each network's loss and gradients; return whether all are finite, bool [K]."""
         if not self._tried:
             self._tried = True
             if self._agree(inputs, targets):
                 self._join()
         if not self.is_joined:
             self.losses = _one_by_one(self._each, inputs, targets)
-            return torch.stack([_sum(own.parameters()) for own in self._each]).isfinite()
+            sums = torch.stack([_sum(own.parameters()) for own in self._each])
+            return (sums + self.losses).isfinite()
         self.losses = _at_once(self._each[0], self._parameters, self._buffers, inputs, targets)
-        sums = torch.zeros_like(self.losses)
+        sums = self.losses.clone()
         for name, p in self._parameters.items():
             if p.grad is None:
                 continue

@@ -183,7 +183,12 @@ def _open(
     """Return the run that wandb opens: offline if its server cannot be had, None if nothing can."""
     import wandb
 
-    wanted: dict[str, Any] = {"init_timeout": ANSWER, "login_timeout": ANSWER, "finish_timeout": ANSWER, **RECORDED}
+    wanted: dict[str, Any] = {
+        "init_timeout": ANSWER,
+        "login_timeout": ANSWER,
+        "finish_timeout": ANSWER,
+        **RECORDED,
+    }
     wanted |= WATCHED if trained else {}
     known = {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
     while (mode := _mode(options)) != "disabled":

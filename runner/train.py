@@ -1,6 +1,5 @@
 """The training loop, from the first step to the last."""
 
-import json
 import math
 import signal
 import sys
@@ -22,14 +21,16 @@ from dog import PolynomialDecayAverager
 from runner import checkpoint
 from runner.errors import Stopped
 from runner.order import Batches, Parts, prepared
-from runner.record import RunFolder
+from runner.record import RunFolder, to_json
 from runner.schedule import factor
 from runner.tracking import Tracker
+from tasks.errors import NotFinite
 from tasks.task import Task, to_device
 
 Name = TypeVar("Name")
 
-# Steps between looks at whether the loss is still finite: a look makes a GPU wait.
+# Steps between looks at whether the run has diverged: a look makes a GPU wait. It is part of what
+# divergence means (Training.look), so that no option may change it.
 CHECK_EVERY = 10
 # Steps that are logged besides every log_every-th: DoG's step size grows most at the beginning.
 EARLY = (1, 2, 3, 5, 7)
@@ -48,7 +49,9 @@ class Training:
     averager: PolynomialDecayAverager
     step: int = 0  # steps taken
     train_loss: float = math.nan  # the latest seen
-    diverged: bool = False  # whether the loss was found not finite
+    diverged: bool = False  # whether a look has found so
+    # How many of the latest steps in a row had a loss that was not finite, on the device.
+    lost: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     earlier_seconds: float = 0.0  # what counts beside those since `began`: of earlier sessions
     train_seconds: float = 0.0  # of the steps alone, in all sessions
     sessions: int = 1  # how often the run was started
@@ -59,9 +62,25 @@ class Training:
     # When this session did; None while its time is a share of that of several runs.
     began: float | None = field(default_factory=time.monotonic)
 
+    def count(self, loss: Tensor) -> None:
+        """Count the loss of a step, a scalar, without waiting for the device."""
+        self.lost = torch.where(loss.detach().isfinite(), 0, self.lost.to(loss.device) + 1)
+
+    def look(self) -> None:
+        """See whether the run has diverged.
+
+        It has if weights (or statistics) are not finite, or if no loss since the last look was: a
+        single one may be an optimizer's to skip.
+        """
+        stays = bool(self.lost >= min(CHECK_EVERY, self.step))
+        self.diverged = stays or not is_finite(self.network)
+
     def keep_if_best(self, name: str, gain: float) -> None:
-        """Keep an iterate's weights, on the CPU, if none had a higher gain; of equals the first."""
-        if name not in self.best or gain > self.best[name]["gain"]:
+        """Keep an iterate's weights, on the CPU, if none had a higher gain; of equals the first.
+
+        A gain that is no number is none.
+        """
+        if not math.isnan(gain) and (name not in self.best or gain > self.best[name]["gain"]):
             weights = iterates(self)[name].state_dict()
             copies = {key: tensor.detach().clone() for key, tensor in weights.items()}
             self.best[name] = _on_cpu({"gain": gain, "step": self.step, "weights": copies})
@@ -89,6 +108,7 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs."""
         return {name: getattr(self, name) for name in self._scalars} | {
+            "lost": int(self.lost),
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
@@ -101,6 +121,7 @@ class Training:
         """Go back to where :meth:`state_dict` was called."""
         for name in self._scalars:
             setattr(self, name, state[name])
+        self.lost = torch.tensor(state["lost"])
         self.earlier_seconds = state["seconds"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -123,7 +144,7 @@ def train(
     tracker: Tracker,
     device: torch.device,
 ) -> None:
-    """Train until the protocol's last step, or until the loss is no longer finite.
+    """Train until the protocol's last step, or until the run has diverged.
 
     Raises:
         Stopped: after SIGINT or SIGTERM, with the state saved.
@@ -162,15 +183,15 @@ def train(
             training.step += 1
 
             step, last = training.step, training.step == steps
-            logged = is_logged(step, steps, options["log_every"])
-            if logged or step % CHECK_EVERY == 0:
+            training.count(loss)
+            if is_looked_at(step, steps):
+                training.look()
+            if is_logged(step, steps, options["log_every"]):
                 training.train_loss = loss.item()
-                training.diverged = not math.isfinite(training.train_loss)
                 line = {"step": step, "loss": training.train_loss, **step_size(optimizer)}
                 bar.set_postfix(shown(line))
-                if logged:
-                    log(line)
-                    tracker.log(line)
+                log(line)
+                tracker.log(line)
             bar.update()
 
             training.train_seconds += time.monotonic() - clock
@@ -193,6 +214,23 @@ def train(
             clock = time.monotonic()
 
 
+def is_looked_at(step: int, steps: int) -> bool:
+    """Return whether a step is one after which a run may turn out to have diverged."""
+    return step == steps or step % CHECK_EVERY == 0
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Return whether all weights and statistics of a network are finite."""
+    tensors = [t.detach() for t in (*network.parameters(), *network.buffers())]
+    bounds = [
+        bound.double()
+        for t in tensors
+        if t.is_floating_point() and t.numel()
+        for bound in torch.aminmax(t)
+    ]
+    return bool(torch.stack(bounds).isfinite().all())
+
+
 def is_logged(step: int, steps: int, log_every: int) -> bool:
     """Return whether a step has a line in metrics.jsonl."""
     return step == steps or step % log_every == 0 or step in EARLY
@@ -212,8 +250,10 @@ def validate(
     }
     answers = evaluate(task, networks, "validation", options, device, task.train["precision"])
     lines: list[dict[str, float]] = [{"step": training.step} for training in trainings]
-    for (i, name), predictions in answers.items():
-        score = lines[i][f"validation_{name}"] = task.score("validation", predictions)
+    for i, name in networks:
+        predictions = answers.get((i, name))
+        score = math.nan if predictions is None else task.score("validation", predictions)
+        lines[i][f"validation_{name}"] = score
         if task.train.get("checkpoint") == "best":
             trainings[i].keep_if_best(name, score if task.higher_is_better else -score)
     return lines
@@ -233,16 +273,22 @@ def evaluate(
     device: torch.device,
     precision: str,
 ) -> dict[Name, np.ndarray]:
-    """Return each network's predictions for all of a split, [N, ...], in the split's order."""
+    """Return each network's predictions for all of a split, [N, ...], in the split's order.
+
+    Networks whose outputs are not finite have none.
+    """
     parts: dict[Name, list[Tensor]] = {name: [] for name in networks}
     for network in networks.values():
         network.eval()
     batches = Parts(task, split, options["eval_batch_size"])
     for batch in prepared(batches, range(len(batches)), options["workers"]):
         inputs, _ = to_device(batch, device)
-        for name, network in networks.items():
-            with autocast(device, precision):
-                parts[name].append(task.predict(network, inputs).cpu())
+        for name in list(parts):
+            try:
+                with autocast(device, precision):
+                    parts[name].append(task.predict(networks[name], inputs).cpu())
+            except NotFinite:
+                del parts[name]
     return {name: torch.cat(predictions).numpy() for name, predictions in parts.items()}
 
 
@@ -286,7 +332,7 @@ class MetricsLog:
         self.file = file
 
     def __call__(self, line: Mapping[str, float]) -> None:
-        self.file.write((json.dumps(line) + "\n").encode())
+        self.file.write((to_json(line) + "\n").encode())
         self.file.flush()
 
     def size(self) -> int:

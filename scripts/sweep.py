@@ -23,7 +23,6 @@ from runner.downloads import sources
 from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
 from runner.progress import SUCCESSES, Progress, plain
-from runner.run import data_dir
 from runner.worker import Outcome
 from tasks.errors import UserError
 from tasks.sources import fetch
@@ -66,7 +65,7 @@ def _fetch(sweep: Sweep) -> None:
     """Fetch data and weights here, where the user sees it, and not in each worker."""
     for cell in sweep.cells:
         for source in sources([cell.config]):
-            fetch(source, data_dir(cell.config))
+            fetch(source, config.data_dir(cell.config))
 
 
 def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -> list[Outcome]:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tasks.copies import Data, folder_by_hand, folders_in, labels, whole
 from tasks.errors import UserError, reason
 from tasks.images import image_files
-from tasks.readers import DataSet, Examples
+from tasks.readers import DataSet, Examples, numbers
 from tasks.retinopathy import Fundus
 from tasks.storage import explained, locked, put_in_place, staging_folder
 from tasks.tfds import cut
@@ -39,7 +41,7 @@ def retinopathy(data: Data, data_dir: Path) -> DataSet:
 
     def part(name: str, rows: Any) -> Examples:
         images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows["image"]])
-        return Examples(images.decoded_by(decode), labels(rows["level"]))
+        return Examples(images.decoded_by(decode), numbers(rows["level"].tolist(), np.int64))
 
     with whole(data, folder, "Kaggle's files"):
         train = part("train", read_csv(folder / "trainLabels.csv"))

@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,15 @@ def _described(part: Values | Images) -> list[Any]:
 def content_key(facts: Any) -> str:
     """sha256 of facts that json can hold: the name under which a result of them is kept."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str | None]:
+    """The installed versions of packages: a part of the key of what they compute."""
+    found: dict[str, str | None] = dict.fromkeys(packages)
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def cached_arrays(

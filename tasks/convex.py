@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from tasks.content import cached_files, content_key
-from tasks.readers import Examples
+from tasks.content import cached_files, content_key, versions
+from tasks.copies import manual_folder
+from tasks.digest import digest_of
+from tasks.hub import copy_of, path_key, patterns_of
+from tasks.readers import Examples, local_path
 from tasks.task import SPLITS, Task, to_device
 
 # Raised when the way features are computed changes, so that old ones are not found.
 FEATURES_VERSION = 1
+
+# What of a model's yaml no feature depends on: weights are told by their content.
+NO_FEATURES = {"name", "for_domain", "weights", "batch_norm", "freeze_embeddings", "forms"}
+NO_FEATURES |= {"synthetic_arch"}
 
 
 class Probe(Task):
@@ -42,14 +50,44 @@ class Probe(Task):
                 name: torch.cat([part for _, part in self._computed(backbone, name)])
                 for name in SPLITS
             }
-        facts = [FEATURES_VERSION, self.source.fingerprints()]
-        facts += [self.train[name] for name in ("image_size", "max_tokens", "augment")]
-        facts += [self.model.get(name) for name in ("arch", "mean", "std", "channels")]
-        if _device().type != "cpu":  # a GPU rounds otherwise
-            facts.append(_device().type)
-        folder = self.data_dir / "features" / content_key(facts)
+        folder = self.data_dir / "features" / content_key(self._dependencies())
         arrays = cached_files(folder, self._write, f"compute the features of {self.name}")
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _dependencies(self) -> list[Any]:
+        """Return all that the features depend on, as json can hold it.
+
+        They are computed in float32, by one example a row, whatever the protocol says of training.
+        """
+        gpu = _device().type == "cuda"
+        return [
+            FEATURES_VERSION,
+            self.source.fingerprints(),
+            self._copies(),
+            {name: value for name, value in self.task["source"].items() if name != "data"},
+            {name: value for name, value in self.model.items() if name not in NO_FEATURES},
+            {name: self.train[name] for name in ("image_size", "max_tokens", "augment")},
+            torch.cuda.get_device_name() if gpu else torch.backends.cpu.get_cpu_capability(),
+            versions(
+                "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow"
+            ),
+        ]
+
+    def _copies(self) -> list[str]:
+        """Return digests of what fingerprints tell by names and sizes alone, or by a part of it.
+
+        These are the user's images, and the files beside the weights: settings and tokenizer.
+        """
+        data, weights = self.source.task["data"], self.model.get("weights") or {}
+        found = []
+        if "sha256" not in data and (data.get("path") or "manual" in data):
+            folder = local_path(data) or manual_folder(data, self.data_dir)
+            found.append(digest_of(folder, patterns_of(data), self.data_dir, path_key(data)))
+        if "hub" in weights:
+            copy = copy_of(weights, "model", self.data_dir)
+            key = path_key(weights, "model")
+            found.append(digest_of(copy.folder, copy.patterns, self.data_dir, key))
+        return found
 
     def _write(self, folder: Path) -> None:
         """Write the features as they come: those of a large data set are larger than memory."""

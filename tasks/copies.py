@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from tasks.content import made_once
+from tasks.content import content_key, made_once
 from tasks.errors import UserError, reason
 from tasks.hub import path_key
 from tasks.images import image_files
@@ -30,7 +30,8 @@ def fetched_folder(data: Data, data_dir: Path) -> Path:
     """Where a data set of torchvision's, or of an address, is or will be."""
     if "torchvision" in data:
         return data_dir / "torchvision" / data["torchvision"]
-    return data_dir / "addresses" / Path(data["url"]).stem
+    key = content_key([data["url"], data["md5"]])[:16]
+    return data_dir / "addresses" / f"{Path(data['url']).stem}-{key}"
 
 
 def torchvision_copy(
@@ -51,9 +52,10 @@ def torchvision_copy(
 
 
 def file_copy(data: Data, data_dir: Path) -> tuple[Path, str]:
-    """Return the file that is at data.url, and where it is from; data.path may be its folder."""
-    from torchvision.datasets.utils import download_url
+    """Return the file that is at data.url, and where it is from; data.path may be its folder.
 
+    What is fetched must have the checksum data.md5.
+    """
     path, name = local_path(data), Path(data["url"]).name
     if path is not None:
         path = path / name if path.is_dir() else path
@@ -61,14 +63,18 @@ def file_copy(data: Data, data_dir: Path) -> tuple[Path, str]:
             raise UserError(f"no file {path}: put it there, or leave {path_key(data)} out to fetch")
         return path, "local copy"
     target = fetched_folder(data, data_dir)
-    get = partial(_download, data, partial(download_url, data["url"]))
-    made_once(target, get, f"download {name}")
+    made_once(target, partial(_download, data, partial(_pinned_file, data)), f"download {name}")
     return target / name, str(data["url"])
+
+
+def manual_folder(data: Data, data_dir: Path) -> Path:
+    """Return where the user is asked to put a data set that no program may fetch."""
+    return data_dir / "manual" / str(data["reader"]).rpartition(".")[2]
 
 
 def folder_by_hand(data: Data, data_dir: Path, inside: str = "") -> Path:
     """Return the folder `inside` the one that the user was asked to fill."""
-    folder = local_path(data) or data_dir / "manual" / data["reader"].rpartition(".")[2]
+    folder = local_path(data) or manual_folder(data, data_dir)
     if not (folder / inside).is_dir():
         raise UserError(f"{data['manual']} into {folder}, or say {path_key(data)}=FOLDER")
     return folder / inside
@@ -112,6 +118,15 @@ def labels(values: Any) -> np.ndarray:
 def name_and_size(path: Path) -> list[Any]:
     """Return what tells a file from that of another copy."""
     return [path.name, path.stat().st_size]
+
+
+def _pinned_file(data: Data, folder: Path) -> None:
+    from torchvision.datasets.utils import calculate_md5, download_url
+
+    download_url(data["url"], folder)
+    got = calculate_md5(folder / Path(data["url"]).name)
+    if got != data["md5"]:
+        raise ValueError(f"its md5 is {got}, and the yaml pins {data['md5']}: nothing was kept")
 
 
 def _download(data: Data, get: Callable[[Path], Any], folder: Path) -> None:

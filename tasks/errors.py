@@ -1,4 +1,4 @@
-"""The one exception that means "the user can put this right": it is shown as a single line."""
+"""The exceptions of tasks: what the user can put right, and outputs that are no numbers."""
 
 
 class UserError(Exception):
@@ -6,6 +6,10 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class NotFinite(ArithmeticError):  # noqa: N818
+    """A network's outputs are infinite or no numbers: it has no answers."""
 
 
 def reason(error: BaseException) -> str:

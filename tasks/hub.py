@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.content import content_key
+from tasks.digest import digest_of
 from tasks.errors import UserError, reason
 from tasks.storage import (
     explained,
@@ -52,6 +53,12 @@ def path_key(block: Mapping[str, Any], kind: Kind = "dataset") -> str:
     return str(block.get("path_key", default))
 
 
+def patterns_of(block: Mapping[str, Any]) -> list[str]:
+    """The wanted files of a repository, or of another copy, as patterns of their paths in it."""
+    files = block.get("hub", block).get("files", ["*"])
+    return list(files.values() if isinstance(files, Mapping) else files)
+
+
 def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
     """The copy at the block's `path`, else the fetched repository, fetched first if it is absent.
 
@@ -59,7 +66,7 @@ def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
     """
     if block.get("path"):
         folder = Path(block["path"]).expanduser()
-        copy = Copy(folder, "local copy", tuple(_patterns(block["hub"])))
+        copy = Copy(folder, "local copy", tuple(patterns_of(block)))
     else:
         copy = _fetched(block, kind, data_dir)
     _check(copy.folder, str(copy.folder), block, kind)
@@ -73,17 +80,18 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, once
-    folder = copy_of(data, "dataset", data_dir).folder
+    copy = copy_of(data, "dataset", data_dir)
+    folder = copy.folder
     files = {
         part: sorted(map(str, folder.glob(pattern)))
         for part, pattern in data["hub"]["files"].items()
     }
+    # The library keeps its own tables by the files' names and times, which a copy may share with
+    # another one.
+    digest = digest_of(folder, copy.patterns, data_dir, path_key(data))
+    cache = data_dir / "hub" / "arrow" / content_key([digest, datasets.__version__])[:16]
     try:
-        return dict(
-            datasets.load_dataset(
-                "parquet", data_files=files, cache_dir=str(data_dir / "hub" / "arrow")
-            )
-        )
+        return dict(datasets.load_dataset("parquet", data_files=files, cache_dir=str(cache)))
     except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
         raise UserError(
             f"the parquet files in {folder} cannot be read ({reason(error.__cause__ or error)}): "
@@ -94,12 +102,12 @@ def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
 def fetched_folder(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Path:
     """Where the repository's files are, or will be."""
     hub = block["hub"]
-    key = content_key([kind, hub["repository"], hub["revision"], _patterns(hub)])[:16]
+    key = content_key([kind, hub["repository"], hub["revision"], patterns_of(block)])[:16]
     return data_dir / "hub" / f"{hub['repository'].replace('/', '--')}-{key}"
 
 
 def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
-    repository, patterns = block["hub"]["repository"], _patterns(block["hub"])
+    repository, patterns = block["hub"]["repository"], patterns_of(block)
     target = fetched_folder(block, kind, data_dir)
     with explained(data_dir):
         if sealed_facts(target) is None:
@@ -128,25 +136,25 @@ def _download(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
             repo_type=kind,
             revision=commit,
             local_dir=folder,
-            allow_patterns=_patterns(hub),
+            allow_patterns=patterns_of(block),
         )
     return str(commit)
 
 
 def _check(folder: Path, where: str, block: Mapping[str, Any], kind: Kind) -> None:
-    for pattern in _patterns(block["hub"]):
+    for pattern in patterns_of(block):
         if not any(folder.glob(pattern)):
             raise UserError(f"no file {pattern} in {where}: {_remedy(block, kind)}")
-
-
-def _patterns(hub: Mapping[str, Any]) -> list[str]:
-    files = hub["files"]
-    return list(files.values() if isinstance(files, Mapping) else files)
 
 
 def _remedy(block: Mapping[str, Any], kind: Kind) -> str:
     hub = block["hub"]
     return (
-        f"copy {', '.join(_patterns(hub))} of the {kind} repository {hub['repository']} to a "
+        f"copy {', '.join(patterns_of(block))} of the {kind} repository {hub['repository']} to a "
         f"folder, laid out as on the hub, and say {path_key(block, kind)}=FOLDER"
     )
+
+
+def local_revision(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> str | None:
+    """The repository@commit of the files that were fetched; None if there are none."""
+    return (sealed_facts(fetched_folder(block, kind, data_dir)) or {}).get("revision")

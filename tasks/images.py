@@ -82,4 +82,9 @@ class _FileSizes:
         self.root = root
 
     def __call__(self, names: Sequence[str]) -> list[Any]:
-        return [[name, (self.root / name).stat().st_size] for name in names]
+        try:
+            return [[name, (self.root / name).stat().st_size] for name in names]
+        except OSError as error:
+            raise UserError(
+                f"{error.filename} cannot be read ({error.strerror}): put a whole copy there"
+            ) from error

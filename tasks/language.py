@@ -15,7 +15,7 @@ from tasks.content import Values
 from tasks.errors import UserError
 from tasks.hub import path_key
 from tasks.readers import DataSet, Examples, read
-from tasks.task import Task, split
+from tasks.task import Task, finite, split
 
 # What a tokenizer gives (input_ids, maybe token_type_ids): for each a row of int32 a text.
 Tokens = dict[str, list[np.ndarray]]
@@ -133,7 +133,7 @@ class TextRegression(TextTask):
 
     def predict(self, network: nn.Module, inputs: Any) -> Tensor:
         """Return the numbers, float32 [B]."""
-        return self.forward(network, inputs).float().squeeze(-1)
+        return finite(self.forward(network, inputs)).float().squeeze(-1)
 
     def correct(self, split: str, predictions: np.ndarray) -> None:
         return None

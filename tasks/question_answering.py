@@ -16,6 +16,7 @@ from tasks.errors import UserError
 from tasks.language import TextTask, Tokens, pad_rows
 from tasks.metrics import squad
 from tasks.readers import DataSet, Examples, Question
+from tasks.task import finite
 
 # The longest answer that is considered, in tokens; of SQuAD's own few are longer.
 LONGEST = 30
@@ -152,7 +153,7 @@ class Spans(QuestionAnswering):
 
     def predict(self, network: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
         """Return each window's best span: first token, last token, score; float32 [B, 3]."""
-        return best_spans(self.forward(network, inputs), inputs["context"])
+        return best_spans(finite(self.forward(network, inputs)), inputs["context"])
 
     def answers(self, split: str, predictions: np.ndarray) -> list[str]:
         """Return the text of the best span in any of a question's windows."""

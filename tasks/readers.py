@@ -5,7 +5,7 @@ import io
 import math
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -91,7 +91,49 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
                 f"{name}: the yaml promises {expected} {split} examples, there are {got}: give a "
                 f"whole copy with {path_key(data)}=FOLDER"
             )
+    for split in ("train", "validation", "test"):
+        examples: Examples | None = getattr(dataset, split)
+        complaint = _complaint(examples, dataset.classes) if examples else None
+        if complaint:
+            raise UserError(
+                f"{data.get('path') or name}: the {split} part cannot be used, as {complaint}: "
+                f"give a copy with whole and labelled examples, {path_key(data)}=FOLDER"
+            )
     return dataset
+
+
+def _complaint(examples: Examples, classes: tuple[str, ...]) -> str | None:
+    """What is wrong with the first bad example of a part; None if all are good."""
+    labels, inputs = examples.labels, examples.inputs
+    if isinstance(inputs, list):
+        for row, text in enumerate(inputs):
+            if not _is_whole(text):
+                return f"row {row} lacks a text, or has an answer outside of its text"
+    if labels.dtype.kind not in "iuf":
+        return f"its labels are no numbers ({labels[0]!r})"
+    if classes:
+        wrong, wanted = (labels < 0) | (labels >= len(classes)), f"0 to {len(classes) - 1}"
+    else:
+        wrong, wanted = ~np.isfinite(labels), "a number"
+    if wrong.any():
+        row = int(wrong.argmax())
+        secret = " (-1 stands for a secret label)" if labels[row] == -1 else ""
+        return f"the label in row {row} is {labels[row]} where it must be {wanted}{secret}"
+    if labels.dtype.kind == "f" and (labels == -1).all():
+        return "all its labels are -1, which stands for a secret label"
+    return None
+
+
+def _is_whole(text: Any) -> bool:
+    """Whether an example is a text, a tuple of texts, or a question with answers in its text."""
+    if not isinstance(text, Question):
+        return isinstance(text, str) or all(isinstance(part, str) for part in text)
+    texts = (text.question, text.context, *text.answers)
+    return (
+        all(isinstance(part, str) for part in texts)
+        and len(text.answers) > 0
+        and all(0 <= start < len(text.context) for start in text.starts)
+    )
 
 
 def cifar10(data: Mapping[str, Any], data_dir: Path) -> DataSet:
@@ -187,7 +229,7 @@ def hub_texts(data: Mapping[str, Any], data_dir: Path) -> DataSet:
         found = {
             part: Examples(
                 list(zip(*(table[column][:] for column in columns), strict=True)),
-                np.array(table["label"][:], dtype=kind),
+                numbers(table["label"][:], kind),
             )
             for part, table in parts.items()
         }
@@ -208,8 +250,8 @@ def hub_questions(data: Mapping[str, Any], data_dir: Path) -> DataSet:
                 )
                 for row in table
             ]
-            starts = np.array([question.starts[0] for question in questions], dtype=np.int64)
-            found[part] = Examples(questions, starts)
+            starts = [question.starts[0] if question.starts else -1 for question in questions]
+            found[part] = Examples(questions, np.array(starts, dtype=np.int64))
     return DataSet(found["train"], found.get("test"), (), found.get("validation"))
 
 
@@ -218,7 +260,7 @@ def _columns_explained(data: Mapping[str, Any]) -> Iterator[None]:
     """Turn a table of another form into a UserError."""
     try:
         yield
-    except (KeyError, IndexError, TypeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(
             f"the tables at {data.get('path') or data['hub']['repository']} are of another form "
             f"than this task reads ({error}): give a copy of {data['hub']['repository']}"
@@ -279,6 +321,14 @@ def local_path(data: Mapping[str, Any]) -> Path | None:
             f"{path_key(data)}={path} does not exist: correct it, or leave it out to fetch"
         )
     return path
+
+
+def numbers(values: Sequence[Any], kind: type) -> np.ndarray:
+    """A column of numbers as an array; ValueError with the first value that is none."""
+    for row, value in enumerate(values):
+        if not isinstance(value, int | float):
+            raise ValueError(f"the label in row {row} is {value!r}, which is no number")
+    return np.array(values, dtype=kind)
 
 
 def _find(folder: Path, name: str) -> Path:

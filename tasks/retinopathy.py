@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.content import content_key
+from tasks.content import content_key, versions
 from tasks.images import rgb
 from tasks.storage import explained
 
@@ -25,15 +25,19 @@ QUALITY = 72  # of the JPEG
 class Fundus:
     """Decodes a photograph; it is prepared and written to `prepared` when first asked for.
 
-    An original of another size, as another copy may have, is prepared anew.
+    Another original, or other versions of the libraries that prepare it: it is prepared anew.
     """
 
     def __init__(self, originals: Path, prepared: Path) -> None:
         self.originals, self.prepared = originals, prepared
+        self.versions = versions("torch", "torchvision", "pillow")
 
     def __call__(self, name: str) -> np.ndarray:
         with explained(self.prepared):
-            key = content_key([VERSION, name, (self.originals / name).stat().st_size])[:16]
+            file = (self.originals / name).stat()
+            # Its content would take long to read: these change when anybody writes to it.
+            facts = [file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino]
+            key = content_key([VERSION, self.versions, name, facts])[:16]
             path = (self.prepared / name).with_suffix(f".{key}.jpeg")
             if not path.is_file():
                 self._prepare(name, path)

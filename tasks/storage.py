@@ -105,7 +105,22 @@ def sealed_facts(folder: Path) -> dict[str, Any] | None:
 
 
 def put_in_place(finished: Path, target: Path) -> None:
-    """Rename the finished folder to `target`; a damaged one that stands there makes way."""
-    if target.exists() or target.is_symlink():
-        target.rename(finished.parent / "replaced")
-    finished.rename(target)
+    """Rename the finished folder to `target`, or its files one by one if a folder stands there.
+
+    Call it under the lock of `target`. Processes that already read the folder find each file at
+    any time, the old or the new one. The seal goes first and comes last: whoever looks in between
+    sees a folder that is not whole, and waits for the lock.
+    """
+    if target.is_symlink() or not target.is_dir():
+        if target.exists() or target.is_symlink():
+            target.rename(finished.parent / "replaced")
+        finished.rename(target)
+        return
+    (target / SEAL).unlink(missing_ok=True)
+    files = [path.relative_to(finished) for path in finished.rglob("*") if path.is_file()]
+    for file in sorted(files, key=lambda file: file.name == SEAL):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        (finished / file).replace(target / file)
+    for path in target.rglob("*"):
+        if path.is_file() and path.relative_to(target) not in files:
+            path.unlink()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.content import Values, fingerprint
-from tasks.errors import UserError
+from tasks.errors import NotFinite, UserError
 from tasks.hub import copy_of
 from tasks.images import Images
 from tasks.metrics import METRICS
@@ -101,8 +101,12 @@ class Task(ABC):
         return functional.cross_entropy(outputs.float(), targets)
 
     def predict(self, network: nn.Module, inputs: Any) -> Tensor:
-        """Return what the network answers to a batch, [B, ...]: here classes, int64 [B]."""
-        return self.forward(network, inputs).argmax(-1)
+        """Return what the network answers to a batch, [B, ...]: here classes, int64 [B].
+
+        Raises:
+            NotFinite: if its outputs are not, so that there is no answer.
+        """
+        return finite(self.forward(network, inputs)).argmax(-1)
 
     def score(self, split: str, predictions: np.ndarray) -> float:
         """Return the task's metric of the predictions for all of a split, [N, ...]."""
@@ -164,6 +168,17 @@ class Task(ABC):
         if self.origin:
             prints["data_revision"] = self.origin
         return prints
+
+
+def finite(outputs: Tensor) -> Tensor:
+    """Return a network's outputs.
+
+    Raises:
+        NotFinite: if one is infinite or no number.
+    """
+    if not outputs.isfinite().all():
+        raise NotFinite
+    return outputs
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from tasks.language import TextClassification, TextRegression, TextTask, columns, pad_rows
 from tasks.question_answering import QuestionAnswering
 from tasks.readers import Examples
+from tasks.task import finite
 
 # What cross entropy passes over.
 IGNORED = -100
@@ -74,7 +75,11 @@ class TextToText(TextTask):
     def written(self, network: Any, inputs: Mapping[str, Any]) -> Tensor:
         """Return what the network writes, greedily: tokens, int64 [B, longest]."""
         tokens = network.generate(
-            **_encoder(inputs), max_new_tokens=self.longest, do_sample=False, num_beams=1
+            **_encoder(inputs),
+            max_new_tokens=self.longest,
+            do_sample=False,
+            num_beams=1,
+            logits_processor=[lambda _, logits: finite(logits)],
         )[:, 1:]  # the first one tells the decoder to start
         missing = self.longest - tokens.shape[1]
         return functional.pad(tokens, (0, missing), value=self.tokenizer.pad_token_id)

@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tasks.errors import UserError
 from tasks.readers import Examples, read
-from tasks.task import SPLIT_SEED, SPLITS, Task
+from tasks.task import SPLIT_SEED, SPLITS, Task, finite
 
 # A minimum that was searched for is at most this far above the true one.
 TOLERANCE = 1e-10
@@ -63,7 +63,7 @@ class KnownOptimum(Task):
         return outputs.mean()
 
     def predict(self, network: nn.Module, inputs: Any) -> Tensor:
-        return self.forward(network, inputs)
+        return finite(self.forward(network, inputs))
 
     def score(self, split: str, predictions: np.ndarray) -> float:
         """Return f(x) − f*, of f_i(x), float64 [N]."""

@@ -25,10 +25,11 @@ from tasks.copies import (
     torchvision_copy,
     whole,
 )
+from tasks.digest import digest_of
 from tasks.errors import UserError
-from tasks.hub import copy_of, tables
+from tasks.hub import copy_of, path_key, tables
 from tasks.images import Images, image_files, rgb
-from tasks.readers import DataSet, Examples
+from tasks.readers import DataSet, Examples, numbers
 from tasks.tfds import cut
 
 # From torchvision
@@ -176,6 +177,7 @@ def distance_class(scene: Mapping[str, Any]) -> int:
 def hub_images(data: Data, data_dir: Path) -> DataSet:
     """A hub data set with official parts; its columns are `image`, of any sizes, and `label`."""
     from datasets import ClassLabel, Image
+    from pyarrow.compute import struct_field
 
     folder = copy_of(data, "dataset", data_dir).folder
     parts, found = tables(data, data_dir), {}
@@ -187,9 +189,11 @@ def hub_images(data: Data, data_dir: Path) -> DataSet:
         for part, table in parts.items():
             files = sorted(folder.glob(data["hub"]["files"][part]))
             table = table.cast_column("image", Image(decode=False))
+            if absent := struct_field(table.data.column("image"), "bytes").null_count:
+                raise ValueError(f"{absent} images of {part} are missing")
             rows = _Rows(table, [name_and_size(file) for file in files])
             images = Images(range(len(table)), rows, rows.describe)
-            found[part] = Examples(images, labels(table["label"][:]))
+            found[part] = Examples(images, numbers(table["label"][:], np.int64))
     return DataSet(found["train"], found["test"], classes, found["validation"])
 
 
@@ -213,9 +217,10 @@ ORIENTATIONS, ORIENTATION_CLASSES = 40, 16
 def dsprites_ori(data: Data, data_dir: Path) -> DataSet:
     """dSprites, a sprite's orientation; 80, 10 and 10 % in TFDS's order."""
     path, origin = file_copy(data, data_dir)
-    folder = data_dir / "decoded" / f"dsprites-{content_key([1, *name_and_size(path)])[:16]}"
+    digest = digest_of(path, ["*"], data_dir, path_key(data))
+    folder = data_dir / "decoded" / f"dsprites-{content_key([1, digest])[:16]}"
     arrays = cached_arrays(folder, partial(_unpacked_sprites, data, path), "unpack dSprites")
-    sprites = _Sprites(arrays["bits"], name_and_size(path))
+    sprites = _Sprites(arrays["bits"], digest)
     every = Examples(
         Images(range(len(arrays["bits"])), sprites, sprites.describe),
         orientation_class(arrays["orientation"]),
@@ -241,11 +246,11 @@ def _unpacked_sprites(data: Data, path: Path) -> dict[str, np.ndarray]:
 
 
 class _Sprites:
-    def __init__(self, bits: np.ndarray, facts: list[Any]) -> None:
-        self.bits, self.facts = bits, facts
+    def __init__(self, bits: np.ndarray, digest: str) -> None:
+        self.bits, self.digest = bits, digest
 
     def __call__(self, row: int) -> np.ndarray:
         return np.unpackbits(self.bits[row]).reshape(64, 64, 1) * np.uint8(255)
 
     def describe(self, rows: Sequence[int]) -> Any:
-        return [self.facts, list(rows)]
+        return [self.digest, list(rows)]

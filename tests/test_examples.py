@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dog import DoG, PolynomialDecay
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -165,6 +167,26 @@ def test_trainer_that_loads_the_best_model_keeps_it(huggingface, tmp_path):
     assert loss == trainer.state.best_metric
 
 
+def test_trainer_that_makes_its_groups_and_schedule_itself_is_told_what_they_do(
+    huggingface, tmp_path
+):
+    from transformers import Trainer, TrainingArguments
+
+    model = huggingface.build(1, str(tmp_path)).model
+    quiet = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(str(tmp_path), max_steps=3, **quiet),
+        train_dataset=huggingface.sentences(64, seed=0),
+        optimizer_cls_and_kwargs=(DoG, {}),
+    )
+    with pytest.warns(UserWarning) as warned:
+        trainer.train()
+    sentences = [str(warning.message) for warning in warned]
+    assert sum('scope="global"' in sentence for sentence in sentences) == 1
+    assert sum("constant schedule" in sentence for sentence in sentences) == 1
+
+
 def test_trainer_learns(huggingface):
     result = huggingface.main(steps=150)
     losses = [log["loss"] for log in result["trainer"].state.log_history if "loss" in log]
@@ -233,6 +255,25 @@ def test_lightning_validates_and_saves_averages_and_goes_on_from_the_weights(tmp
     assert all_the_same(resumed_watcher.trained, watcher.trained)
     assert all_the_same(named(resumed_module), named(module))
     assert resumed.optimizers[0].telemetry() == trainer.optimizers[0].telemetry()
+
+
+def test_lightning_clips_in_mixed_precision_where_dog_does_it(tmp_path):
+    example_of = example("lightning_module", "pytorch_lightning", "sklearn")
+    train, _ = example_of.loaders()
+    options = {"precision": "bf16-mixed", "accelerator": "cpu", "limit_train_batches": 3}
+
+    def fit(max_grad_norm=None, **more):
+        trainer, module = example_of.build(1, str(tmp_path), **options, **more)
+        optimizer = DoG(module.parameters(), reps_rel=1e-4, averaging=PolynomialDecay(),
+                        max_grad_norm=max_grad_norm)  # fmt: skip
+        module.configure_optimizers = lambda: optimizer
+        trainer.fit(module, train)
+        return optimizer.telemetry()[0]
+
+    with pytest.raises(RuntimeError, match="performs unscaling"):  # as with a fused AdamW
+        fit(gradient_clip_val=0.1)
+    numbers = fit(max_grad_norm=0.1)  # what docs/optimizers.md says to do
+    assert numbers["gradient_norm"] > 0.2 and numbers["G"] == pytest.approx(3 * 0.1**2, rel=1e-3)
 
 
 def test_lightning_module_learns():

@@ -1,13 +1,13 @@
 """The fused passes on the CPU: torch's own kernels over blocks of memory that stay in cache."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
 import torch
 from torch import Tensor
 
-from dog.kernels.bundle import as_stored, is_constant
+from dog.kernels.bundle import SMALLEST_SQUARE, as_stored, is_constant
 from dog.kernels.bundle import wide as wide_of
 
 # Elements of a block for each thread: a block of float32 and what is made of it fit into the
@@ -119,17 +119,19 @@ def _gradient(
     return gradient
 
 
-def _square(x: Tensor) -> Tensor:
+def _square(x: Tensor) -> float:
+    """Return the sum of squares, in double precision where float32 cannot hold it."""
     x = x.reshape(-1)
-    return torch.dot(x, x)
+    square = torch.dot(x, x).item()
+    if not SMALLEST_SQUARE < square < math.inf:
+        x = x.double()
+        square = torch.dot(x, x).item()
+    return square
 
 
-def _totals(squares: Iterator[list[Tensor]] | list[list[Tensor]]) -> Tensor:
+def _totals(squares: Iterable[list[float]]) -> Tensor:
     """Sum the blocks' partial sums of each parameter in double precision."""
-    squares = list(squares)
-    values = iter(torch.stack([s for parts in squares for s in parts]).tolist())
-    sums = [math.fsum(next(values) for _ in parts) for parts in squares]
-    return torch.tensor(sums, dtype=torch.float64)
+    return torch.tensor([sum(parts) for parts in squares], dtype=torch.float64)
 
 
 def _entries(*lists: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+# Where float32 sums the squares of a block to less, some may have been too small for it.
+SMALLEST_SQUARE = 1e-25
+
 
 @dataclass
 class Bundle:

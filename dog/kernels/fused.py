@@ -85,6 +85,16 @@ def applies(tensors: list[Tensor]) -> bool:
     return same and is_dense(tensors[0])
 
 
+def engine(device: torch.device) -> str:
+    """Return what makes the passes on a device: C, Triton, or torch's own operators.
+
+    Sums come out otherwise in the last bits with each.
+    """
+    if device.type == "cuda":
+        return "Triton" if _has_triton() else "torch"
+    return "torch" if compiled.library() is None else "C"
+
+
 @functools.cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None

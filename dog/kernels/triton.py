@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dog.kernels.bundle import is_constant, wide
+from dog.kernels.bundle import SMALLEST_SQUARE, is_constant, wide
 
 # Elements of a block, eight for each thread: enough to load 16 bytes at a time, and few enough
 # registers for many warps to wait for memory at once.
@@ -35,6 +35,7 @@ PARAM, GRAD, START, AVERAGE, COMPENSATION, NUMEL, FORM, FIRST = map(tl.constexpr
 FIELDS = tl.constexpr(8)
 START_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 CONSTANT = tl.constexpr(len(START_TYPES))
+SMALLEST = tl.constexpr(SMALLEST_SQUARE)
 
 _TYPES = {
     torch.float32: tl.float32,
@@ -233,7 +234,7 @@ def _walk(
     else:
         part = row, begin, lanes, lanes < count
         square = BODY(part, i, take, eta, weight, grad_scale, weight_decay, CASE)
-    tl.store(partials + tl.program_id(0), square.to(tl.float64))
+    tl.store(partials + tl.program_id(0), square)
 
 
 @triton.jit
@@ -358,7 +359,13 @@ def _pointers(at, FIELD: tl.constexpr, TYPE: tl.constexpr, CASE: tl.constexpr):
 
 @triton.jit
 def _sum_of_squares(at, values):
-    squares = values * values
+    """Return the sum, float64: of squares in the values' type, or in float64 where that fails."""
     if at[3] is not None:  # what lies beyond the mask is undefined
-        squares = tl.where(at[3], squares, 0.0)
-    return tl.sum(squares)
+        values = tl.where(at[3], values, 0.0)
+    square = tl.sum(values * values).to(tl.float64)
+    # Too large for float32, or so small that some may have been lost. Most blocks are neither,
+    # and many GPUs are slow in float64.
+    if not (square > SMALLEST and square < float("inf")):
+        exact = values.to(tl.float64)
+        square = tl.sum(exact * exact)
+    return square

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from analysis import price, price_text, records, selection
 from analysis.price import Machine
-from runner import config, plan
+from runner import config, identity, plan
 from tasks.errors import UserError
 
 HERE = Machine("a cpu", threads=2, slots=2)
@@ -44,8 +44,8 @@ def a_record(
     settings["train"] |= {"steps": steps or settings["train"]["steps"], **train}
     made |= {
         "settings": settings,
-        "run_id": config.run_id(settings),
-        "problem_id": config.problem_id(settings),
+        "run_id": identity.run_id(settings),
+        "problem_id": identity.problem_id(settings),
         "hardware": {**made["hardware"], "cpu": cpu},
     }
     made["measured"] |= {"threads": threads, "replicas": replicas}

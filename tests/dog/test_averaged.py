@@ -285,6 +285,28 @@ def test_loaded_state_has_averages_of_statistics_where_they_are_wanted(batch_nor
     train(model, loads)
 
 
+@pytest.mark.parametrize("change", ["a layer is added", "a buffer changes shape"])
+def test_statistics_are_averaged_anew_where_the_models_buffers_have_changed(change):
+    model = network()
+    model.register_buffer("memory", torch.ones(1))
+    averaging = PolynomialDecay(model=model, batch_norm="paper")
+    optimizer = DoG(model.parameters(), averaging=averaging)
+    train(model, optimizer)
+    if change == "a layer is added":
+        model.append(nn.BatchNorm1d(2))
+        optimizer.add_param_group({"params": [*model[-1].parameters()]})
+    else:
+        model.memory = torch.full((3,), 2.0)
+    present = copy.deepcopy(dict(model.named_buffers()))
+    with optimizer.averaged():
+        assert_equal(dict(model.named_buffers()), present)
+    train(model, optimizer)
+    present = copy.deepcopy(dict(model.named_buffers()))
+    with optimizer.averaged():
+        assert not torch.equal(model[1].running_mean, present["1.running_mean"])
+    assert_equal(dict(model.named_buffers()), present)
+
+
 def test_recomputing_leaves_every_module_in_its_mode():
     model = network()
     model[1].eval()

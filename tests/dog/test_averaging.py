@@ -139,3 +139,62 @@ def test_reset_forgets_an_average_that_is_not_finite():
 def test_negative_gamma_is_refused():
     with pytest.raises(ValueError, match="gamma"):
         PolynomialDecayAverager(nn.Linear(1, 1), gamma=-1.0)
+
+
+def test_layer_added_or_taken_away_is_followed_and_the_other_averages_stay():
+    model, twin = nn.Sequential(nn.Linear(3, 3)), nn.Linear(3, 3)
+    averagers = PolynomialDecayAverager(model), PolynomialDecayAverager(twin)
+    averagers[0].averaged_model.eval()
+    for step in range(6):
+        if step == 3:
+            model.append(nn.Linear(3, 2))
+        if step == 5:
+            del model[1]
+        for averager, layer in zip(averagers, (model[0], twin), strict=True):
+            nn.init.constant_(layer.weight, step)
+            nn.init.constant_(layer.bias, step)
+            averager.step()
+        average = averagers[0].averaged_model
+        assert len(average) == len(model) and not average.training
+        assert torch.equal(vector(average[0]), vector(averagers[1].averaged_model))
+        if step == 3:
+            assert torch.equal(vector(average[1]), vector(model[1]))
+            assert average[1].weight is not model[1].weight
+
+
+@pytest.mark.parametrize("sizes", [(4, 2), (1, 3), (3, 1)])
+@pytest.mark.parametrize("kind", [nn.Buffer, nn.Parameter])
+def test_tensor_that_changes_shape_is_copied(kind, sizes):
+    model = nn.Linear(1, 1)
+    averager = PolynomialDecayAverager(model)
+    for size in sizes:
+        model.memory = kind(torch.arange(float(size)))
+        averager.step()
+    assert torch.equal(averager.averaged_model.memory, model.memory)
+    averager.averaged_model.memory.data.zero_()
+    assert model.memory.sum() == sum(range(sizes[1]))
+
+
+def test_sixteen_bit_tensor_that_changes_shape_is_copied():
+    model = nn.Linear(2, 1).bfloat16()
+    averager = PolynomialDecayAverager(model)
+    for size in (2, 2, 3, 3):
+        model.weight = nn.Parameter(torch.full((1, size), float(size), dtype=torch.bfloat16))
+        averager.step()
+    assert torch.equal(averager.averaged_model.weight, model.weight)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("normed", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_layers_that_compute_their_weight_are_averaged(normed):
+    model = normed(nn.Linear(3, 2))
+    model(torch.ones(1, 3))
+    averager = PolynomialDecayAverager(model)
+    for _ in range(3):
+        averager.step()
+    model.eval(), averager.averaged_model.eval()
+    inputs = torch.randn(4, 3)
+    torch.testing.assert_close(averager.averaged_model(inputs), model(inputs))
+    assert {p.data_ptr() for p in model.parameters()}.isdisjoint(
+        p.data_ptr() for p in averager.averaged_model.parameters()
+    )

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dog import DistanceWeighted, DoG, LDoG, PolynomialDecay, TDoG
 
-pytestmark = pytest.mark.filterwarnings("ignore:param groups that differ")
+pytestmark = pytest.mark.filterwarnings("ignore:param groups each")
 EVERY = pytest.mark.parametrize("implementation", ["reference", "foreach", "fused"])
 OPTIMIZERS = pytest.mark.parametrize(
     ("optimizer_class", "more"), [(DoG, {}), (LDoG, {}), (TDoG, {"steps": 100})]

@@ -96,6 +96,24 @@ def test_distances_are_those_of_the_reference(kernels, case):
     torch.testing.assert_close(kernels.distance2(b), reference.distance2(b), rtol=1e-5, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e25], ids=["small", "large"])
+def test_squares_that_float32_cannot_hold_are_summed(kernels, size):
+    b = bundle(torch.float32)
+    b.grads = [size * g for g in b.grads]
+    b.params = [size * p for p in b.params]
+    b.starts = [torch.zeros_like(p) for p in b.params]
+
+    def assert_equal(ours, theirs):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0.0)
+
+    assert_equal(kernels.gradient2(b), reference.gradient2(b))
+    assert_equal(kernels.distance2(b), reference.distance2(b))
+    eta = torch.full((len(SHAPES),), 0.1, dtype=torch.float64)
+    after = kernels.update(b, eta, None, torch.tensor(True))
+    if after is not None:
+        assert_equal(after, reference.distance2(b))
+
+
 @EVERY
 @pytest.mark.parametrize("scale", [None, 8.0])
 def test_update_is_that_of_the_reference(kernels, case, scale):

@@ -89,7 +89,7 @@ def test_step_follows_the_papers_equation(reps_rel, c, eps, weight_decay, eta0, 
             )
 
 
-@pytest.mark.filterwarnings("ignore:param groups that differ")
+@pytest.mark.filterwarnings("ignore:param groups each")
 def test_param_groups_are_independent_optimizers():
     a, b = tensors(3, 4)
     twin_a, twin_b = copy.deepcopy([a, b])
@@ -247,6 +247,46 @@ def test_zero_gradients_with_eps_zero_do_nothing():
     p.grad = torch.zeros_like(p)
     DoG([p], eps=0.0).step()
     assert torch.equal(p, before)
+
+
+@BOTH
+def test_first_gradient_of_zero_leaves_init_eta_to_the_next(optimizer_class):
+    whole, late = tensors(4, 3), tensors(4, 3)
+    train(optimizer_class(whole, init_eta=0.05), [whole], 8)
+    optimizer = optimizer_class(late, init_eta=0.05)
+    train(optimizer, [late], 2, lambda x, t: np.zeros_like(x))
+    train(optimizer, [late], 8)
+    assert all(torch.equal(p, q) for p, q in zip(whole, late, strict=True))
+
+
+def test_ldog_with_init_eta_trains_lora_whose_b_starts_at_zero():
+    generator = torch.Generator().manual_seed(0)
+    inputs, wanted = torch.randn(64, 6, generator=generator), torch.randn(6, 5, generator=generator)
+    a = (0.3 * torch.randn(6, 2, generator=generator)).requires_grad_()
+    b = torch.zeros(2, 5, requires_grad=True)
+    start = a.detach().clone()
+    optimizer = LDoG([a, b], init_eta=1e-3)
+    losses = []
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss = (inputs @ (a @ b - wanted)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    best = torch.linalg.svdvals(wanted)[2:].square().sum() / 5  # roughly: of rank 2
+    assert losses[-1] < 2 * best and not torch.equal(a, start)
+
+
+@BOTH
+def test_gradient_norm_that_float32_cannot_square_is_no_reason_to_skip(optimizer_class):
+    (p,) = tensors(3, dtype=torch.float32)
+    before = p.detach().clone()
+    optimizer = optimizer_class([p], reps_rel=1e-2)
+    p.grad = torch.full_like(p, 1e25)
+    optimizer.step()
+    (seen,) = optimizer.telemetry()
+    assert (seen["step"], seen["skipped"]) == (1, 0)
+    torch.testing.assert_close((p - before).norm(), 1e-2 * (1 + before.norm()))
 
 
 def test_sparse_gradient_is_refused():

@@ -11,7 +11,7 @@ from benchmarks import published
 from tasks.sources import default_data_dir, is_fetched
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:param groups that differ"),
+    pytest.mark.filterwarnings("ignore:param groups each"),
     pytest.mark.real_data,
     pytest.mark.skipif(
         not is_fetched(published.source(), default_data_dir()),

@@ -66,9 +66,10 @@ def test_global_scope_refuses_groups_that_need_two_step_sizes(name):
         optimizer.step()
 
 
-def test_decay_groups_that_split_dog_are_warned_of():
+@pytest.mark.parametrize("weight_decay", [0.1, 0.0])
+def test_groups_that_split_dog_are_warned_of(weight_decay):
     parameters = tensors(3, 4)
-    groups = [{"params": parameters[:1], "weight_decay": 0.1}, {"params": parameters[1:]}]
+    groups = [{"params": parameters[:1], "weight_decay": weight_decay}, {"params": parameters[1:]}]
     with pytest.warns(UserWarning, match='scope="global"'):
         DoG(groups)
     with warnings.catch_warnings():
@@ -76,6 +77,36 @@ def test_decay_groups_that_split_dog_are_warned_of():
         for chosen in ({"scope": "group"}, {"scope": "global"}, {"scope": "tensor"}):
             DoG(groups, **chosen)
         LDoG(groups)
+        DoG([{"params": parameters}, {"params": [], "weight_decay": 0.1}])
+        DoG([groups[0], {**groups[1], "reps_rel": 1e-2}])  # these cannot share one
+
+
+def test_schedule_that_changes_the_step_size_is_told_of_once():
+    (p,) = tensors(3)
+    optimizer = DoG([p], reps_rel=1e-2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: max(0.0, 1 - t / 10))
+
+    def told():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            train(optimizer, [p], 1)
+            schedule.step()
+        return [str(warning.message) for warning in caught]
+
+    assert told() == []  # as with a constant schedule, lr is still 1
+    (sentence,) = told()
+    assert "lr from 1 to 0.9" in sentence and "constant schedule" in sentence
+    assert [told() for _ in range(9)] == [[]] * 9 and optimizer.telemetry()[0]["eta"] == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"init_eta": 0.1}], ids=str)
+def test_group_with_lr_zero_stays_and_the_others_train(options):
+    (p, q), (alone,) = tensors(3, 4), tensors(3)
+    still = q.detach().clone()
+    optimizer = DoG([{"params": [p]}, {"params": [q], "lr": 0.0}], **options)
+    train(optimizer, [p, q])
+    train(DoG([alone], **options), [alone])
+    assert torch.equal(p, alone) and torch.equal(q, still)
 
 
 def test_unknown_scope_and_implementation_are_refused_with_the_known_ones():
@@ -149,6 +180,30 @@ def test_trouble_is_a_step_size_that_does_not_rise():
     assert optimizer.trouble() == []
     quiet(optimizer, p, [1.0, -1.0] * 2)
     assert len(optimizer.trouble()) == 1 and "multiply reps_rel by 100" in optimizer.trouble()[0]
+
+
+@pytest.mark.parametrize("scope", ["group", "tensor"])
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-3])
+def test_first_batch_without_loss_is_no_trouble(weight_decay, scope):
+    (p,) = tensors(4)
+    optimizer = DoG([p], reps_rel=0.1, weight_decay=weight_decay, scope=scope)
+    quiet(optimizer, p, [0.0])
+    train(optimizer, [p], 400)
+    assert optimizer.trouble() == []
+
+
+def test_only_gradients_of_zero_are_no_sign_of_a_step_too_small_or_too_large():
+    p = nn.Parameter(torch.full((4,), 1e3))
+    optimizer = DoG([p], reps_rel=1e-3)
+    quiet(optimizer, p, [0.0] * 400)
+    assert optimizer.trouble() == []
+
+
+def test_trouble_names_the_option_that_set_the_first_step():
+    (p,) = tensors(4)
+    optimizer = DoG([p], init_eta=1e4)
+    quiet(optimizer, p, [1e-4] * 3)
+    assert "divide init_eta by 100" in optimizer.trouble()[0]
 
 
 def test_trouble_is_steps_that_were_skipped():

@@ -10,12 +10,14 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
-from dog import DoG, LDoG, PolynomialDecay
+from benchmarks import kernel_cases
+from benchmarks.kernel_cases import TOLERANCE, assert_close, assert_same_bits, numbers
+from dog import DoG, LDoG
 from dog.kernels import reference
 from dog.kernels.bundle import Bundle
 
@@ -24,16 +26,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 BLOCK = 32
-# Of parameters by themselves. In the interpreter bfloat16 is cut off and not rounded.
-TOLERANCE = {
-    torch.float64: 1e-14,
-    torch.float32: 1e-6,
-    torch.float16: 2**-10,
-    torch.bfloat16: 2**-7,
-}
-# Of two 16-bit numbers together, which hold twice as many digits.
-TOGETHER = {torch.float16: 2**-19, torch.bfloat16: 2**-13}
-
+TRUE = torch.tensor(True)
 EVERY_TYPE = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 COMPENSATED = pytest.mark.parametrize("compensated", [False, True], ids=["plain", "compensated"])
 
@@ -59,34 +52,7 @@ def kernels():
 
 
 def bundle_of(dtype, averaged=False, compensated=False, **options):
-    """Return tensors of several sizes, orders in memory and forms of x_0."""
-    forms = {
-        (): dtype,
-        (0,): torch.bfloat16,
-        (1,): torch.float16,
-        (BLOCK,): dtype,
-        (2, 3, 2, 4): torch.float64,
-        (BLOCK + 5,): "constant",
-        (3 * BLOCK - 1,): torch.bfloat16,
-    }
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(shape, dtype, scale=1.0):
-        x = scale * torch.randn(shape, generator=generator).to(dtype)
-        return x.to(memory_format=torch.channels_last) if len(shape) == 4 else x
-
-    bundle = Bundle(**options)
-    for i, (shape, form) in enumerate(forms.items()):
-        constant = form == "constant"
-        bundle.add(
-            i,
-            drawn(shape, dtype),
-            drawn(shape, dtype),
-            torch.tensor(0.25, dtype=dtype).expand(shape) if constant else drawn(shape, form),
-            drawn(shape, torch.promote_types(dtype, torch.float32)) if averaged else None,
-            drawn(shape, dtype, 1e-4) if compensated else None,
-        )
-    return bundle
+    return kernel_cases.bundle_of(dtype, BLOCK, "cpu", averaged, compensated, **options)
 
 
 def gradient2(bundle, grad_scale=None):
@@ -104,7 +70,7 @@ def distance2(bundle):
     return kernels().distance2(bundle.params, bundle.compensations, bundle.starts)
 
 
-def update(bundle, eta, average_weight, take=True, grad_scale=None):
+def update(bundle, eta, average_weight, take=TRUE, grad_scale=None):
     return kernels().update_(
         bundle.params,
         bundle.compensations,
@@ -113,32 +79,14 @@ def update(bundle, eta, average_weight, take=True, grad_scale=None):
         bundle.starts,
         eta,
         average_weight,
-        torch.tensor(take),
+        take,
         bundle.weight_decay,
         grad_scale,
         bundle.average_first,
     )
 
 
-def numbers(bundle):
-    """Return η and the average's weight of each parameter."""
-    n = len(bundle.params)
-    return torch.linspace(0.01, 0.1, n).double(), torch.linspace(0.1, 1.0, n).double()
-
-
-def exact(bundle):
-    return [reference.exact(bundle, i) for i in range(len(bundle.params))]
-
-
-def assert_close(ours, theirs, tolerance):
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance, check_dtype=False)
-
-
-def assert_same_bits(bundle, other):
-    for name in ("params", "compensations", "averages"):
-        for a, b in zip(getattr(bundle, name), getattr(other, name), strict=True):
-            assert torch.equal(a, b)
+TRITON = SimpleNamespace(gradient2=gradient2, distance2=distance2, update=update)
 
 
 # What is done in the interpreter -----------------------------------------------------------------
@@ -146,39 +94,19 @@ def assert_same_bits(bundle, other):
 
 def compare_measures(dtype, compensated, weight_decay, grad_scale):
     bundle = bundle_of(dtype, compensated=compensated, weight_decay=weight_decay)
-    scale = None if grad_scale is None else torch.tensor(grad_scale)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    assert_close([gradient2(bundle, scale)], [reference.gradient2(bundle, scale)], tolerance)
-    assert_close([distance2(bundle)], [reference.distance2(bundle)], tolerance)
+    kernel_cases.compare_measures(TRITON, bundle, grad_scale)
 
 
-def compare_steps(dtype, compensated, averaging, weight_decay, grad_scale):
+def compare_step(dtype, compensated, averaging, weight_decay, grad_scale):
     averaged = averaging != "no average"
-    first = averaging == "average first"
-    ours = bundle_of(dtype, averaged, compensated, weight_decay=weight_decay, average_first=first)
-    theirs = copy.deepcopy(ours)
-    eta, weight = numbers(ours)
-    weight = weight if averaged else None
-    scale = None if grad_scale is None else torch.tensor(grad_scale)
-    measured = update(ours, eta, weight, True, scale)
-    reference.update(theirs, eta, weight, torch.tensor(True), scale)
-
-    alone = TOLERANCE[dtype]
-    together = TOGETHER.get(dtype, alone) if compensated else alone
-    assert_close(ours.params, theirs.params, alone)
-    assert_close(exact(ours), exact(theirs), together)
-    assert_close(ours.averages, theirs.averages, together if compensated or not first else 1e-6)
-    assert_close([measured], [reference.distance2(ours)], 1e-12 if alone < 1e-12 else 1e-5)
+    options = {"weight_decay": weight_decay, "average_first": averaging == "average first"}
+    bundle = bundle_of(dtype, averaged, compensated, **options)
+    kernel_cases.compare_step(TRITON, bundle, averaged, grad_scale)
 
 
 def refuse_step(dtype, compensated, average_first):
-    ours = bundle_of(dtype, True, compensated, weight_decay=0.1, average_first=average_first)
-    for i, value in ((3, torch.inf), (5, torch.nan)):
-        ours.grads[i].view(-1)[0] = value
-    before = copy.deepcopy(ours)
-    measured = update(ours, *numbers(ours), False, torch.tensor(4.0))
-    assert_same_bits(ours, before)
-    assert torch.equal(measured, distance2(ours))
+    bundle = bundle_of(dtype, True, compensated, weight_decay=0.1, average_first=average_first)
+    kernel_cases.refuse_step(TRITON, bundle)
 
 
 def repeat():
@@ -193,7 +121,7 @@ def share_eta():
     ours, theirs = (bundle_of(torch.float64, True) for _ in range(2))
     eta, weight = (t[:1].expand(len(ours.params)) for t in numbers(ours))
     update(ours, eta, weight)
-    reference.update(theirs, eta, weight, torch.tensor(True))
+    reference.update(theirs, eta, weight, TRUE)
     assert_close(ours.params + ours.averages, theirs.params + theirs.averages, 1e-14)
 
 
@@ -211,6 +139,10 @@ def see_overflow():
     bundle.grads[5][-1] = torch.nan
     found = gradient2(bundle).isfinite().tolist()
     assert found == [i not in (3, 5) for i in range(len(found))]
+
+
+def square_extremes(size):
+    kernel_cases.square_extremes(TRITON, bundle_of(torch.float32), size)
 
 
 def do_nothing():
@@ -259,33 +191,7 @@ def train(optimizer_class, dtype, options):
     library = torch.library.Library("dog", "IMPL")
     for name in ("gradient2", "distance2", "update_"):
         library.impl(name, getattr(kernels(), name), "CPU", allow_override=True)
-    runs = []
-    for implementation in ("fused", "reference"):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
-        averaging = PolynomialDecay()
-        optimizer = optimizer_class(
-            model.parameters(), 1e-2, averaging=averaging, implementation=implementation, **options
-        )
-        runs.append((model, optimizer))
-    for step in range(5):
-        inputs = torch.randn(16, 6).to(dtype)
-        targets = torch.randint(3, (16,))
-        for model, optimizer in runs:
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(inputs), targets)
-            (loss * torch.inf if step == 2 else loss).backward()
-            optimizer.step()
-    (ours, our_optimizer), (theirs, their_optimizer) = runs
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-4
-    assert_close(ours.parameters(), theirs.parameters(), tolerance)
-    for our_row, their_row in zip(
-        our_optimizer.telemetry(), their_optimizer.telemetry(), strict=True
-    ):
-        assert our_row == pytest.approx(their_row, rel=tolerance)
-        assert (our_row["step"], our_row["skipped"]) == (4, 1)
-    with our_optimizer.averaged(), their_optimizer.averaged():
-        assert_close(ours.parameters(), theirs.parameters(), tolerance)
+    kernel_cases.compare_training(optimizer_class, dtype, "fused", **options)
 
 
 # Tests -------------------------------------------------------------------------------------------
@@ -304,12 +210,12 @@ def test_norms_and_distances_are_the_references(
 @pytest.mark.parametrize("averaging", ["no average", "average first", "average after"])
 @EVERY_TYPE
 def test_step_is_the_references(interpreter, dtype, compensated, averaging):
-    interpreter(compare_steps, dtype, compensated, averaging, 0.3, 3.0)
+    interpreter(compare_step, dtype, compensated, averaging, 0.3, 3.0)
 
 
 @pytest.mark.parametrize("weight_decay, grad_scale", [(0.0, None), (0.3, None), (0.0, 3.0)])
 def test_step_without_decay_or_scale_is_the_references(interpreter, weight_decay, grad_scale):
-    interpreter(compare_steps, torch.float64, False, "average after", weight_decay, grad_scale)
+    interpreter(compare_step, torch.float64, False, "average after", weight_decay, grad_scale)
 
 
 @COMPENSATED
@@ -336,6 +242,11 @@ def test_average_of_weight_one_is_the_parameter_exactly(interpreter, dtype):
 
 def test_gradient_that_is_not_finite_shows_in_its_own_norm_alone(interpreter):
     interpreter(see_overflow)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e25], ids=["small", "large"])
+def test_squares_that_float32_cannot_hold_are_summed(interpreter, size):
+    interpreter(square_extremes, size)
 
 
 def test_bundle_of_empty_tensors_has_norm_and_distance_zero(interpreter):
@@ -419,7 +330,7 @@ def test_every_pass_compiles_for_cuda_and_is_two_launches(compiled, dtype, compe
     scale = torch.tensor(2.0)
     gradient2(bundle, scale)
     distance2(bundle)
-    update(bundle, *numbers(bundle), True, scale)
+    update(bundle, *numbers(bundle), TRUE, scale)
     assert len(compiled) == 3 * 2
     assert all(kernel.asm["cubin"] for kernel in compiled)
 

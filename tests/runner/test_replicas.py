@@ -79,8 +79,11 @@ def test_each_has_the_record_that_it_has_alone(task, grids, overrides, tmp_path)
 
 
 def test_one_that_diverges_leaves_the_others_alone(tmp_path):
-    grids = {"sgd": {"lr": [0.1, 1e38]}, "adam": {"lr": [0.01]}, "ldog": {}}
-    together, separate = (planned(tmp_path / name, grids=grids) for name in ("together", "alone"))
+    grids = {"sgd": {"lr": [0.1, 1e30]}, "adam": {"lr": [0.01]}, "ldog": {}}
+    together, separate = (
+        planned(tmp_path / name, "opt.weight_decay=0.1", grids=grids)
+        for name in ("together", "alone")
+    )
     statuses = [outcome.status for outcome in work(tuple(together), 1)]
     assert statuses.count("diverged") == 2 and statuses.count("finished") == 6
     alone(separate)

@@ -9,11 +9,13 @@ import pytest
 import torch
 from conftest import QUIET, only_record
 
-from runner import checkpoint, config, train
+from dog import PolynomialDecayAverager
+from runner import checkpoint, config, identity, train
 from runner import run as running
 from runner.errors import Busy, Crash
 from runner.record import RunFolder, write_json
-from tasks.errors import UserError
+from tasks.convex import Probe
+from tasks.errors import NotFinite, UserError
 from tasks.vision import ImageClassification
 
 
@@ -27,7 +29,7 @@ def made_up(tmp_path):
 
 def folder_of(loaded):
     settings = config.settings_of(loaded)
-    return RunFolder(config.runs_dir(loaded), settings, config.run_id(settings))
+    return RunFolder(config.runs_dir(loaded), settings, identity.run_id(settings))
 
 
 def test_record_holds_what_a_reader_needs_to_trust_it(made_up):
@@ -116,6 +118,136 @@ def test_diverged_run_is_a_result_scored_as_the_majority_class(made_up):
     assert record["status"] == "diverged" and record["results"]["steps"] < 40
     test = record["results"]["test"]
     assert test["last"] == test["averaged"] == test["majority"]
+
+
+def strict(path):
+    """Read JSON as everyone else does: NaN and Infinity are none."""
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task=cifar", "opt.lr=1e20"],  # finite weights, whose outputs are not
+        ["task=cifar", "opt.lr=1e38"],
+        ["task=logistic_wine", "opt.lr=1e200"],
+        ["task=movies", "opt.lr=1e30"],
+        ["task=stsb", "model=roberta_base", "protocol=paper", "opt.lr=1e30"],
+        ["task=squad", "model=roberta_base", "protocol=paper", "opt.lr=1e30"],
+    ],
+    ids=str,
+)
+def test_run_that_its_last_step_breaks_has_diverged(made_up, words):
+    loaded = made_up(*words, "opt=sgd", "opt.warmup=0", "train.steps=1")
+    record = running.run(loaded)
+    assert record["status"] == "diverged"
+    for split in ("validation", "test"):
+        scores = record["results"][split]
+        assert scores["last"] == scores["averaged"] == scores["majority"]
+    assert strict(folder_of(loaded).record) == [record]
+    assert running.run(loaded) == record
+
+
+@pytest.mark.parametrize("task", ["cola", "stsb", "squad"])
+def test_writer_whose_outputs_are_no_numbers_has_no_answer(made_up, task):
+    built = running.build_task(made_up(f"task={task}", "model=t5_base", "protocol=paper"))
+    network = built.network().eval()
+    inputs, _ = built.batch("test", torch.arange(2))
+    assert len(built.predict(network, inputs)) == 2
+    for p in network.parameters():
+        torch.nn.init.constant_(p, float("nan"))
+    with pytest.raises(NotFinite):
+        built.predict(network, inputs)
+
+
+def lose(monkeypatch, *lost):
+    """Let the losses of these steps be no numbers, in the forward and the backward pass."""
+    whole, calls = ImageClassification.loss, []
+
+    def loss(self, outputs, targets):
+        calls.append(1)
+        return whole(self, outputs, targets) * (float("nan") if len(calls) in lost else 1.0)
+
+    monkeypatch.setattr(ImageClassification, "loss", loss)
+
+
+@pytest.mark.parametrize("opt", ["dog", "ldog"])
+def test_loss_that_is_skipped_is_no_divergence_however_often_is_logged(made_up, monkeypatch, opt):
+    results = []
+    for log_every in (10, 4, 1):
+        with monkeypatch.context() as patch:
+            lose(patch, 4, 10, 24)  # logged, looked at, and the last
+            words = ["task=cifar", f"opt={opt}", f"log_every={log_every}", "train.steps=24"]
+            loaded = made_up(*words, f"runs_dir={folder_of(made_up()).path}/{log_every}")
+            record = running.run(loaded)
+        assert record["status"] == "finished" and record["results"]["steps"] == 24
+        assert record["results"]["train_loss"] is None
+        lines = {line["step"]: line for line in strict(folder_of(loaded).metrics)}
+        assert lines[24]["loss"] is None
+        results.append(record["results"])
+    assert results[0] == results[1] == results[2]
+
+
+def test_loss_that_stays_lost_is_divergence(made_up, monkeypatch):
+    lose(monkeypatch, *range(12, 99))
+    record = running.run(made_up("task=cifar", "opt=dog", "train.steps=60", "log_every=7"))
+    assert record["status"] == "diverged"
+    assert record["results"]["steps"] == 30  # not 20, when ten in a row had not been lost
+
+
+def test_lost_losses_are_counted_across_a_stop(made_up, monkeypatch):
+    loaded = made_up("task=cifar", "opt=dog", "train.steps=60", "checkpoint_seconds=0.0001")
+    lose(monkeypatch, *range(11, 99))
+    save = checkpoint.save
+
+    def killed(path, content):
+        save(path, content)
+        if content["step"] == 15:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", killed)
+        patch.setattr(train, "SAVING_SHARE", 1e6)  # after every step, whatever it costs
+        with pytest.raises(KeyboardInterrupt):
+            running.run(loaded)
+    record = running.run(loaded)
+    assert record["measured"]["sessions"] == 2
+    assert record["status"] == "diverged" and record["results"]["steps"] == 20
+
+
+def test_best_checkpoint_is_what_counts_of_a_run_that_diverges_later(made_up, monkeypatch):
+    words = ["task=probe_cifar", "opt=sgd", "train.steps=30", "train.eval_every=5"]
+    loaded = made_up(*words, "train.checkpoint=best")
+    whole, calls = Probe.loss, []
+
+    def loss(self, outputs, targets):
+        calls.append(1)
+        return whole(self, outputs, targets) * (float("nan") if len(calls) >= 8 else 1.0)
+
+    monkeypatch.setattr(Probe, "loss", loss)
+    record = running.run(loaded)
+    results = record["results"]
+    assert record["status"] == "diverged" and results["checkpoint_steps"]["last"] == 5
+    line = next(line for line in strict(folder_of(loaded).metrics) if "validation_last" in line)
+    assert results["validation"]["last"] == line["validation_last"]
+    assert results["test"]["last"] != results["test"]["majority"]
+
+
+def test_score_that_is_no_number_is_never_the_best():
+    network = torch.nn.Linear(1, 1)
+    averager = PolynomialDecayAverager(network)
+    training = train.Training(network, torch.optim.SGD(network.parameters(), 1.0), averager)
+    training.keep_if_best("last", float("nan"))
+    assert not training.best
+    for step, gain in enumerate([-2.0, float("nan"), -1.0, -1.0]):
+        training.step = step
+        training.keep_if_best("last", gain)
+    assert training.best["last"]["step"] == 2
 
 
 def test_crash_leaves_a_failure_and_a_log_and_can_be_tried_again(made_up, monkeypatch):

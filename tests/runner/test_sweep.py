@@ -11,6 +11,7 @@ from conftest import QUIET, ROOT
 from omegaconf import OmegaConf
 
 from runner import config, plan
+from runner.identity import problem_id, run_id
 from runner.run import run as train
 from runner.worker import work
 from tasks.errors import UserError
@@ -272,11 +273,15 @@ def test_damaged_record_is_trained_anew_by_the_sweep(sweeps, tmp_path):
     assert "record.json is damaged" in run.folder.log.read_text()
 
 
-def test_planned_run_is_the_run_that_its_configuration_names(sweeps, tmp_path):
-    part = {**SWEEP["parts"][0], "grids": {"sgd": {"lr": [1]}}}
-    (_, planned) = load(sweeps({**SWEEP, "parts": [part]}), tmp_path).tuning()
+@pytest.mark.parametrize(
+    ("opt", "key"), [("sgd", "lr"), ("sgd", "clip_norm"), ("dog", "init_eta"), ("sgd", "warmup")]
+)
+def test_planned_run_is_the_run_that_its_configuration_names(sweeps, tmp_path, opt, key):
+    """A whole number in a yaml is the fraction that it is when typed, null by default or not."""
+    part = {**SWEEP["parts"][0], "optimizers": [opt], "grids": {opt: {key: [1]}}}
+    (planned,) = load(sweeps({**SWEEP, "parts": [part]}), tmp_path).tuning()
     settings = config.settings_of(planned.config)
-    assert config.run_id(settings) == planned.run_id
-    assert config.problem_id(settings) == planned.problem_id
-    typed = ["task=probe_cifar", "opt=sgd", "opt.lr=1", "seed=100", "protocol=smoke", *QUIET]
-    assert config.run_id(config.settings_of(config.load(typed))) == planned.run_id
+    assert run_id(settings) == planned.run_id
+    assert problem_id(settings) == planned.problem_id
+    words = ["task=probe_cifar", f"opt={opt}", f"opt.{key}=1", "seed=100", "protocol=smoke"]
+    assert run_id(config.settings_of(config.load([*words, *QUIET]))) == planned.run_id

@@ -177,6 +177,10 @@ def test_every_yaml_names_itself_and_every_key_has_a_comment(path: Path):
             assert "#" in line or key == "citation", f"no comment: {line}"
 
 
+def words(url):
+    return set(url.split("/"))
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_states_what_tables_and_licences_need(task):
     problem = config.load([f"task={task}"]).task
@@ -192,8 +196,11 @@ def test_every_task_states_what_tables_and_licences_need(task):
     elif "source" in data:
         assert data.source.licence
         assert data.sha256 if problem.domain == "theory" else data.source.sha256
-    else:  # torchvision knows checksums; an address and what is put there by hand have none
+    else:  # torchvision knows checksums; what is put there by hand has none
         assert data.licence and len({"torchvision", "url", "manual"} & set(data)) == 1
+        assert "url" not in data or (
+            len(data.md5) == 32 and not {"master", "main"} & words(data.url)
+        )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

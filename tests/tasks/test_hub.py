@@ -5,6 +5,7 @@ of the real classes, saved as the hub's are. What reads them is what reads a fet
 """
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -383,6 +384,59 @@ def test_classes_without_names_are_refused(copies, load, tmp_path):
     one_line(said)
 
 
+def first(value):
+    return lambda column: [value, *column[1:]]
+
+
+def answered(texts, starts):
+    return lambda column: [{"text": texts, "answer_start": starts}, *column[1:]]
+
+
+BAD_COLUMNS = {
+    "words as labels": ("cola", "label", lambda c: ["good"] * len(c), "label in row 0 is 'good'"),
+    "a secret label": ("cola", "label", first(-1), r"label in row 0 is -1 .*\(-1 .* secret"),
+    "no label": ("cola", "label", first(None), "label in row 0 is None"),
+    "no text": ("cola", "sentence", first(None), "row 0 lacks a text"),
+    "half a pair": ("stsb", "sentence2", first(None), "row 0 lacks a text"),
+    "words as numbers": ("stsb", "label", lambda c: ["3"] * len(c), "label in row 0 is '3'"),
+    "no number": ("stsb", "label", first(None), "label in row 0 is None"),
+    "not a number": ("stsb", "label", first(float("nan")), "label in row 0 is nan"),
+    "secret numbers": ("stsb", "label", lambda c: [-1.0] * len(c), "all its labels are -1"),
+    "no question": ("squad", "question", first(None), "row 0 lacks a text"),
+    "no context": ("squad", "context", first(None), "row 0 lacks a text"),
+    "no answer": ("squad", "answers", answered([], []), "row 0 lacks a text"),
+    "an answer before its text": ("squad", "answers", answered(["cat"], [-1]), "answer outside"),
+    "an answer behind its text": ("squad", "answers", answered(["cat"], [999]), "answer outside"),
+}
+
+
+BAD_PARTS = [(name, "validation") for name in BAD_COLUMNS]
+BAD_PARTS += [(name, "train") for name in ("a secret label", "no text", "secret numbers")]
+
+
+@pytest.mark.parametrize(("name", "part"), BAD_PARTS)
+def test_labels_and_texts_that_are_none_are_one_line(copies, load, tmp_path, name, part):
+    """In the part that is trained on, and in the one that is only scored."""
+    from datasets import Dataset, Features, Value
+
+    task, column, change, said = BAD_COLUMNS[name]
+    shutil.copytree(copies / ("squad" if task == "squad" else "glue"), tmp_path / "copy")
+    for split in SIZES:
+        folder = tmp_path / "copy" / ("plain_text" if task == "squad" else task)
+        file = folder / f"{split}-00000-of-00001.parquet"
+        table = Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
+        rows, features = {c: table[c][:] for c in table.features}, dict(table.features)
+        words = column == "label" and isinstance(change(rows[column])[0], str)
+        if words:  # in both parts: the library gives a column one type
+            features[column] = Value("string")
+        if words or split == part:
+            rows[column] = change(rows[column])
+        Dataset.from_dict(rows, Features(features)).to_parquet(file)
+    with pytest.raises(UserError, match=said) as error:
+        build_task(load(task, "roberta_base", **{"task.data.path": f"{tmp_path}/copy"}))
+    assert str(tmp_path / "copy") in one_line(error)
+
+
 def without(name):
     return lambda tensors: {key: t for key, t in tensors.items() if not key.startswith(name)}
 
@@ -434,3 +488,19 @@ def test_several_files_of_one_part_are_read_in_order(copies, tmp_path):
     data = {"path": str(tmp_path), "hub": {**hub, "files": {"train": "train-*.parquet"}}}
     table = tables(data, tmp_path / "data")["train"]
     assert table["text"][:] == ["00", "01", "02", "10", "11", "12"]
+
+
+def test_another_copy_with_the_names_sizes_and_times_of_a_first_is_read_anew(tmp_path):
+    from datasets import Dataset
+
+    file = tmp_path / "copy" / "train-00000-of-00001.parquet"
+    file.parent.mkdir()
+    hub = {"repository": "a/b", "revision": "main", "licence": "MIT"}
+    data = {"path": str(file.parent), "hub": {**hub, "files": {"train": "train-*.parquet"}}}
+    sizes = []
+    for text in ("one", "two"):
+        Dataset.from_dict({"text": [text] * 3}).to_parquet(file)
+        os.utime(file, ns=(0, 0))
+        sizes.append(file.stat().st_size)
+        assert tables(data, tmp_path / "data")["train"]["text"][:] == [text] * 3
+    assert sizes[0] == sizes[1]

@@ -116,6 +116,29 @@ def test_a_damaged_folder_is_fetched_again(archive, data_dir, serve, damage):
     assert leftovers(data_dir) == [folder.name]
 
 
+def test_a_file_is_there_at_any_time_while_its_folder_is_replaced(
+    archive, data_dir, serve, monkeypatch
+):
+    serve(COPY, archive)
+    folder = fetch(source_of(archive), data_dir)
+    looks = []
+
+    def then_looked(method):
+        def call(path, *arguments, **options):
+            done = method(path, *arguments, **options)
+            looks.append((folder / MEMBER).read_bytes() == CONTENT)
+            return done
+
+        return call
+
+    for name in ("rename", "replace", "unlink"):
+        monkeypatch.setattr(Path, name, then_looked(getattr(Path, name)))
+    (folder / "stale").touch()
+    fetch(source_of(archive, files=("package/oth*",)), data_dir)
+    assert looks and all(looks)
+    assert not (folder / "stale").exists() and is_fetched(source_of(archive), data_dir)
+
+
 def test_two_tasks_that_want_different_files_of_one_archive_both_keep_theirs(
     archive, data_dir, serve
 ):

@@ -6,6 +6,8 @@ yamls promise are replaced; all else is what reads the originals.
 
 import csv
 import errno
+import hashlib
+import importlib.metadata
 import json
 import os
 import pickle
@@ -433,6 +435,41 @@ def test_hub_images_come_out_as_they_went_in(tmp_path):
     assert task.fingerprints()["data_revision"] == "local copy"
 
 
+def test_hub_images_or_labels_that_are_missing_are_one_line(tmp_path):
+    from datasets import Dataset
+
+    counts = write_hub(tmp_path / "whole")
+    file = tmp_path / "whole/data/test-00000-of-00001.parquet"
+    whole_table = Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
+    for column, value, said in (
+        ("image", None, "1 images of test are missing"),
+        ("label", None, "the label in row 0 is None"),
+        ("label", -1, "the test part cannot be used, as the label in row 0 is -1"),
+    ):
+        rows = {name: whole_table[name][:] for name in whole_table.features}
+        rows[column][0] = value
+        Dataset.from_dict(rows, whole_table.features).to_parquet(file)
+        with pytest.raises(UserError, match=said) as refusal:
+            task_of("dmlab", tmp_path / "whole", tmp_path, counts)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_image_is_named_before_training(tmp_path):
+    counts = write_clevr_dist(tmp_path / "copy")
+    task = task_of("clevr_dist", tmp_path / "copy", tmp_path, counts)
+    (tmp_path / "copy/clevr/CLEVR_v1.0/images/val/CLEVR_val_000001.png").unlink()
+    with pytest.raises(UserError, match=r"CLEVR_val_000001\.png cannot be read .*put a whole copy"):
+        task.fingerprints()
+
+
+def test_a_grade_that_is_missing_is_one_line(tmp_path):
+    counts = write_retinopathy(tmp_path / "copy")
+    solution = tmp_path / "copy/retinopathy_solution.csv"
+    solution.write_text(solution.read_text().replace("0_left,0,Private", "0_left,,Private"))
+    with pytest.raises(UserError, match=r"no whole copy of Kaggle's files .*NaN"):
+        task_of("retinopathy", tmp_path / "copy", tmp_path, counts)
+
+
 def test_clevrs_images_are_their_files(tmp_path):
     counts = write_clevr_dist(tmp_path / "copy")
     task = task_of("clevr_dist", tmp_path / "copy", tmp_path, counts)
@@ -473,24 +510,67 @@ def test_a_damaged_image_is_named(tmp_path):
         task.batch("test", torch.arange(4))
 
 
-@pytest.mark.parametrize("end", [0.5, 0.98], ids=["half", "nearly all"])
-def test_sprites_cut_short_are_refused_and_fetched_anew(end, tmp_path, monkeypatch):
-    counts = write_dsprites_ori(tmp_path / "whole")
-    (file,) = (tmp_path / "whole").iterdir()
+def sprites_of_copy(tmp_path):
+    """The yaml's block for a small copy of dSprites, and its file's name and content."""
+    counts = write_dsprites_ori(tmp_path / "copy")
+    (file,) = (tmp_path / "copy").iterdir()
     content = file.read_bytes()
+    block = OmegaConf.to_container(OmegaConf.load(config.CONFIGS / "task/dsprites_ori.yaml").data)
+    block["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    block["examples"] = dict(zip(("train", "validation", "test"), counts, strict=True))
+    return block, file.name, content
+
+
+@pytest.mark.parametrize("end", [0.5, 0.98], ids=["half", "nearly all"])
+def test_another_file_at_the_address_is_refused_and_not_kept(end, tmp_path, monkeypatch):
+    block, name, content = sprites_of_copy(tmp_path)
+    given = [content, content[: int(end * len(content))]]
 
     def download(url, folder):
-        (Path(folder) / file.name).write_bytes(given.pop())
+        (Path(folder) / name).write_bytes(given.pop())
 
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", download)
-    given = [content, content[: int(end * len(content))]]
-    with pytest.raises(UserError, match=r"no whole copy of dSprites .*: delete it") as said:
-        task_of("dsprites_ori", "null", tmp_path, counts)
-    assert "\n" not in str(said.value)
-    (damaged,) = (tmp_path / "d").rglob("*.npz")
-    assert str(damaged) in str(said.value)
-    damaged.unlink()
-    assert len(task_of("dsprites_ori", "null", tmp_path, counts).splits["train"]) == 64
+    with pytest.raises(UserError, match=f"its md5 is .* the yaml pins {block['md5']}") as said:
+        read(block, tmp_path / "d")
+    assert "\n" not in str(said.value) and not list((tmp_path / "d").rglob("*.npz"))
+    assert len(read(block, tmp_path / "d").train) == 64
+
+
+def test_what_was_fetched_from_another_address_is_not_taken_for_it(tmp_path, monkeypatch):
+    block, name, content = sprites_of_copy(tmp_path)
+    asked = []
+
+    def download(url, folder):
+        asked.append(url)
+        (Path(folder) / name).write_bytes(content)
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url", download)
+    branch = {**block, "url": block["url"].replace("fa310c66517cfc1939d77fe17c725154efc97127", "b")}
+    for each in (branch, block, block):
+        assert read(each, tmp_path / "d").origin == each["url"]
+    assert asked == [branch["url"], block["url"]]
+
+
+def test_sprites_of_another_file_of_the_same_name_and_size_are_other_sprites(tmp_path):
+    block, name, _ = sprites_of_copy(tmp_path)
+    images = []
+    for number in range(2):
+        copy = tmp_path / str(number)
+        copy.mkdir()
+        with np.load(tmp_path / "copy" / name) as arrays:
+            imgs = 1 - arrays["imgs"] if number else arrays["imgs"]
+            np.savez(copy / name, imgs=imgs, latents_classes=arrays["latents_classes"])
+        images.append(read({**block, "path": str(copy)}, tmp_path / "d").train.inputs)
+    assert (tmp_path / "0" / name).stat().st_size == (tmp_path / "1" / name).stat().st_size
+    np.testing.assert_array_equal(images[0][3], 255 - images[1][3])
+    assert images[0].facts() != images[1].facts()
+
+
+def test_an_archive_cut_short_in_the_users_folder_is_theirs_to_mend(tmp_path):
+    block, name, content = sprites_of_copy(tmp_path)
+    (tmp_path / "copy" / name).write_bytes(content[:-100])
+    with pytest.raises(UserError, match=r"no whole copy of dSprites .*: give a whole copy$"):
+        read({**block, "path": str(tmp_path / "copy")}, tmp_path / "d")
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -564,6 +644,25 @@ def test_a_photograph_of_another_copy_is_prepared_anew_and_all_may_read_it(tmp_p
     os.umask(umask)
     for file in (tmp_path / "prepared/train").iterdir():
         assert file.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_photograph_of_other_content_or_by_other_libraries_is_prepared_anew(
+    tmp_path, monkeypatch
+):
+    name = "train/1_left.jpeg"
+    file = tmp_path / "copy" / name
+    contents, images = [], []
+    for _ in range(2):
+        picture(file, 20, 30)
+        contents.append(file.read_bytes())
+    for content in contents:  # a JPEG may be followed by anything: both have one size, one time
+        file.write_bytes(content.ljust(max(map(len, contents)), b"\0"))
+        os.utime(file, ns=(0, 0))
+        images.append(Fundus(tmp_path / "copy", tmp_path / "prepared")(name))
+    assert not np.array_equal(*images)
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.0")
+    Fundus(tmp_path / "copy", tmp_path / "prepared")(name)
+    assert len(list((tmp_path / "prepared").rglob("*.jpeg"))) == 3
 
 
 def test_an_eye_gets_the_radius_300_and_grey_surroundings():

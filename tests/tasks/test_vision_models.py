@@ -1,5 +1,9 @@
 """The paper's vision networks: weights from local copies of the hub's files, and WRN-28-10."""
 
+import importlib.metadata
+import os
+import shutil
+
 import numpy as np
 import pytest
 import timm
@@ -11,9 +15,11 @@ from torch import nn
 
 from runner import config
 from runner.run import build_task, run
+from tasks import convex
 from tasks.convex import Probe
 from tasks.errors import UserError
 from tasks.models import timm_from_file
+from tasks.vision import ImageClassification
 from tasks.wide_resnet import Block, WideResNet, wide_resnet
 
 HUB = ("vgg11", "resnet50", "densenet121", "vit_b32", "convnext_tiny", "clip_vit_b32")
@@ -167,6 +173,99 @@ def test_a_probes_features_are_the_networks_and_are_computed_once(weights, tmp_p
     again.features_of["train"][0] = 0  # memory of this process alone: the files stay
     third = build_task(loaded("probe_dtd", weights, tmp_path))
     assert torch.equal(third.features_of["train"], probe.features_of["train"])
+
+
+@pytest.fixture
+def features_folder(weights, tmp_path, monkeypatch):
+    """A function that returns the name under which a probe's features are kept, of such changes."""
+    write_dtd(tmp_path / "copy")
+    kept = []
+
+    def cached_files(folder, write, purpose):
+        kept.append(folder.name)
+        return {}
+
+    monkeypatch.setattr(convex, "cached_files", cached_files)
+
+    def folder(**changes):
+        made = loaded("probe_dtd", weights, tmp_path)
+        for key, value in changes.items():
+            OmegaConf.update(made, key.replace("__", "."), value, force_add=True)
+        build_task(made)
+        return kept[-1]
+
+    return folder
+
+
+FEATURES = {
+    "model__interpolation": "bicubic",
+    "model__crop_pct": 0.5,
+    "model__arguments": {"global_pool": "max"},
+    "model___target_": "tasks.models.timm_network",
+    "model__mean": [0.0, 0.0, 0.0],
+    "train__augment": "timm",
+    "train__image_size": 40,
+    "train__max_tokens": 9,
+    "task__source__prompt": "{}?",
+    "task__source___target_": "test_vision_models.Upside",
+}
+NO_FEATURES = {
+    "model__batch_norm": "frozen",
+    "train__steps": 9,
+    "train__batch_size": 9,
+    "train__precision": "bf16",
+    "opt__lr": 0.5,
+    "seed": 9,
+}
+
+
+class Upside(ImageClassification):
+    """Images upside down."""
+
+
+def test_features_are_kept_under_all_that_they_depend_on(features_folder, monkeypatch, tmp_path):
+    first = features_folder()
+    names = [features_folder(**{key: value}) for key, value in FEATURES.items()]
+    assert len({first, *names}) == 1 + len(FEATURES)
+    assert {features_folder(**{key: value}) for key, value in NO_FEATURES.items()} == {first}
+
+
+@pytest.mark.parametrize(
+    "package", ["torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "numpy"]
+)
+def test_other_versions_of_the_libraries_compute_features_of_their_own(
+    features_folder, package, monkeypatch
+):
+    first, version = features_folder(), importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "0.0" if name == package else version(name)
+    )
+    assert features_folder() != first
+
+
+def test_other_images_of_the_same_names_and_sizes_have_features_of_their_own(
+    features_folder, tmp_path
+):
+    first = features_folder()
+    file = next((tmp_path / "copy/dtd/dtd/images").rglob("*.jpg"))
+    content, time = bytearray(file.read_bytes()), file.stat().st_mtime_ns
+    content[-3] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(time, time))
+    assert features_folder() != first
+
+
+def test_another_tokenizer_beside_the_same_weights_has_features_of_its_own(
+    weights, features_folder, tmp_path
+):
+    shutil.copytree(weights, tmp_path / "weights")
+    files = ["model.safetensors", "*.json"]
+    changes = {"model__weights__path": f"{tmp_path}/weights", "model__weights__hub__files": files}
+    names = []
+    for vocabulary in ("ab", "ba"):
+        (tmp_path / "weights/tokenizer.json").write_text(vocabulary)
+        names.append(features_folder(**changes))
+    assert names[0] != names[1]
 
 
 # WRN-28-10
