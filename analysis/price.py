@@ -1,6 +1,5 @@
 """What a sweep will cost, from what earlier runs have cost: runs, time, downloads and disk."""
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pandas as pd
 from analysis import records
 from analysis.selection import ROWS
 from runner import config as configuration
+from runner.cores import usable_cores
 from runner.downloads import from_elsewhere, sources
 from runner.plan import LARGEST, PlannedRun, Sweep, points
 from tasks.sources import Source, is_fetched
@@ -234,7 +234,7 @@ def this_machine(sweep: Sweep, *places: int) -> Machine:
     from runner import environment
 
     processor = environment.processor(sweep.cells[0].config.device)
-    return Machine(processor, *(places or (1, os.cpu_count() or 1)))
+    return Machine(processor, *(places or (1, usable_cores())))
 
 
 def known(runs_dir: Path) -> pd.DataFrame:
