@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.cores import usable_cores
+
 if TYPE_CHECKING:
     import torch
 
