@@ -198,12 +198,12 @@ def _composed(choices: Mapping[str, str]) -> Plain:
     found = {key: whole[group] for group, key in keys.items()}
     found[_REST] = {**whole, **dict.fromkeys(GROUPS)}
     new = found.keys() - _parts.keys()
-    if any(_parts[key] != found[key] for key in found.keys() - new):
-        # A yaml of a user's writes to a part that is not its own: of no use to others.
+    foreign = any(_parts[key] != found[key] for key in found.keys() - new)
+    if foreign or len(new - {("model of", choices.get("task"))}) > 1:
+        # Some yaml, of a user's, writes to a part that is not its own; or may have done so, where
+        # two parts are new at once. What was composed before says nothing of these.
         _parts.clear()
-    elif not _parts or len(new - {("model of", choices.get("task"))}) <= 1:
-        # Of two new parts at once, one may have written to the other.
-        _parts.update(found)
+    _parts.update(found)
     return whole
 
 
@@ -231,7 +231,7 @@ def _with_values(defaults: Plain, parsed: list[Override]) -> DictConfig:
     if _latest is not None and _latest[0] == key:
         config: DictConfig = pickle.loads(_latest[1])
         config.opt = defaults["opt"]
-        return _resolved(config, defaults, parsed, "opt.")
+        return _resolved(config, defaults, parsed, opt_alone=True)
     config = OmegaConf.create(defaults)
     OmegaConf.set_struct(config, True)  # as compose() does
     for override in values:
@@ -246,19 +246,20 @@ def _with_values(defaults: Plain, parsed: list[Override]) -> DictConfig:
 
 
 def _resolved(
-    config: DictConfig, defaults: Plain, parsed: list[Override], prefix: str = ""
+    config: DictConfig, defaults: Plain, parsed: list[Override], opt_alone: bool = False
 ) -> DictConfig:
-    """Resolve and check a configuration, or the part of it whose keys have a prefix."""
+    """Resolve and check a configuration, or its optimizer alone."""
     _check_domain(config)  # first: tasks refer to what only models of their domain have
-    OmegaConf.resolve(config.opt if prefix else config)
-    expected = _leaves(defaults)
+    OmegaConf.resolve(config.opt if opt_alone else config)
+    expected = _leaves({"opt": defaults["opt"]} if opt_alone else defaults)
     interpolated = {name for name, value in expected.items() if "${" in str(value)}
     typed = interpolated & {o.key_or_group for o in parsed}
-    plain = OmegaConf.create(defaults) if typed else config
+    untyped = OmegaConf.create(defaults) if typed else config
     for name in interpolated:
         # What nobody typed is as the yamls have it.
-        expected[name] = OmegaConf.select(plain if name in typed else config, name)
-    _check_values(config, expected, prefix)
+        expected[name] = OmegaConf.select(untyped if name in typed else config, name)
+    plain = {"opt": to_plain(config.opt)} if opt_alone else to_plain(config)
+    _check_values(config, _leaves(plain), expected)
     return config
 
 
@@ -380,13 +381,14 @@ def _hydra() -> Any:
     return initialize_config_dir(str(CONFIGS), version_base=None)
 
 
-def _check_values(config: DictConfig, expected: Mapping[str, Any], prefix: str = "") -> None:
+def _check_values(
+    config: DictConfig, values: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
     """Refuse wrong types and impossible values; a whole number where a fraction may stand is one.
 
     The default tells the type, so that a new key needs no entry here.
     """
-    values = _leaves(to_plain(config))
-    for key in sorted(name for name in values if name.startswith(prefix)):
+    for key in sorted(values):
         value, default = values[key], expected.get(key)
         if isinstance(value, list):
             continue
