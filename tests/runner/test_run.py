@@ -270,12 +270,12 @@ def test_crash_leaves_a_failure_and_a_log_and_can_be_tried_again(made_up, monkey
 
 
 def test_full_disk_is_said_and_a_later_run_recovers(made_up, monkeypatch):
-    def no_space(path, content):
+    def no_space(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     loaded = made_up("task=cifar")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_atomically", no_space)
+        patch.setattr(checkpoint, "replaced_atomically", no_space)
         with pytest.raises(UserError, match=r"disk .* is full"):
             running.run(loaded)
     folder = folder_of(loaded)
