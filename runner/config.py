@@ -38,7 +38,8 @@ DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain", "forms", "pr
 # What the yaml files alone may say: a record tells what it was made from by these names.
 FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
 FIXED |= {"weights", "tokenizer", "examples", "reader", "hub", "columns", "forms", "prompt"}
-FIXED |= {"prescribes", "baseline", "replicas", "independent_groups", "files"}
+FIXED |= {"prescribes", "baseline", "replicas", "independent_groups", "files", "md5", "url"}
+FIXED |= {"torchvision", "manual", "layout"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner import config as configuration
+from runner import identity
 from runner.config import CONFIGS
 from tasks.errors import UserError
 from tasks.sources import Source, fetch, fetched_folder, source_from
@@ -93,15 +94,8 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def _blocks(config: DictConfig) -> dict["Kind", Block]:
     """Return what says where data and weights come from."""
-    task = configuration.to_plain(config.task)
-    if task["synthetic"]:
-        return {}
-    data = task.get("data")
-    if data is None and "source" in task:
-        data = {**task["source"]["data"], "path_key": "task.source.data.path"}
-    weights = configuration.to_plain(config.model).get("weights")
-    blocks: dict[Kind, Any] = {"dataset": data, "model": weights}
-    return {kind: block for kind, block in blocks.items() if block}
+    blocks = identity.blocks(configuration.to_plain(config))
+    return {identity.KINDS[kind]: block for kind, block in blocks.items()}
 
 
 def _to_fetch(config: DictConfig) -> dict["Kind", Block]:

@@ -5,7 +5,6 @@ import subprocess
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,13 +139,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
-    versions = {}
-    for name in packages:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    from tasks.content import versions
+
+    return {name: version for name, version in versions(*packages).items() if version}
 
 
 def _cpu() -> str:

@@ -4,8 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from tasks.hub import Kind
+
+# What data and weights are called on the hub.
+KINDS: "dict[str, Kind]" = {"data": "dataset", "weights": "model"}
 # Runs that differ in nothing else are compared, if they read the same data.
 NOT_PROBLEM = ("opt", "seed", "local_copies")
 
@@ -56,15 +61,15 @@ def local_copies(config: Mapping[str, Any], data_dir: Path) -> dict[str, str]:
         UserError: if a copy cannot be read.
     """
     from tasks.digest import digest_of
+    from tasks.hub import path_key
 
     copies = {}
-    for kind, block in _blocks(config).items():
+    for kind, block in blocks(config).items():
         if "sha256" in block:
             continue  # whatever the copy, what is read must be this
         if block.get("path"):
-            key = {"data": _data_key(config), "weights": "model.weights.path"}[kind]
             path = Path(block["path"]).expanduser()
-            copies[kind] = digest_of(path, _files(block), data_dir, key)
+            copies[kind] = digest_of(path, _files(block), data_dir, path_key(block, KINDS[kind]))
         elif "manual" in block:
             path = data_dir / "manual" / block["reader"].rpartition(".")[2]
             if path.is_dir():  # else the task says what is to be put there
@@ -87,7 +92,7 @@ def sources(
         data_dir: the folder of data and weights.
     """
     found: dict[str, str | None] = {}
-    for kind, block in _blocks(config).items():
+    for kind, block in blocks(config).items():
         if kind in copies:
             found[kind] = f"local copy {copies[kind]}"
         elif "hub" in block:
@@ -100,26 +105,23 @@ def sources(
     return found
 
 
-def _blocks(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return what says where data and weights come from; nothing where they are made up."""
+def blocks(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what says where the data and the weights come from; nothing of made-up problems."""
     task = config["task"]
     if task["synthetic"]:
         return {}
-    data = task.get("data") or task.get("source", {}).get("data")
-    blocks = {"data": data, "weights": config["model"].get("weights")}
-    return {kind: block for kind, block in blocks.items() if block}
+    data = task.get("data")
+    if not data and "source" in task:
+        data = {**task["source"]["data"], "path_key": "task.source.data.path"}
+    found = {"data": data, "weights": config["model"].get("weights")}
+    return {kind: block for kind, block in found.items() if block}
 
 
 def _files(block: Mapping[str, Any]) -> list[str]:
     """Return which files of a copy are read, as fnmatch patterns."""
-    if "url" in block:
-        return [Path(block["url"]).name]
-    files = block.get("hub", block).get("files", ["*"])
-    return list(files.values() if isinstance(files, Mapping) else files)
+    from tasks.hub import patterns_of
 
-
-def _data_key(config: Mapping[str, Any]) -> str:
-    return "task.data.path" if config["task"].get("data") else "task.source.data.path"
+    return [Path(block["url"]).name] if "url" in block else patterns_of(block)
 
 
 def _commit(block: Mapping[str, Any], kind: str, data_dir: Path) -> str | None:
@@ -128,7 +130,7 @@ def _commit(block: Mapping[str, Any], kind: str, data_dir: Path) -> str | None:
         return f"{hub['repository']}@{hub['revision']}"
     from tasks.hub import local_revision
 
-    return local_revision(block, "dataset" if kind == "data" else "model", data_dir)
+    return local_revision(block, KINDS[kind], data_dir)
 
 
 def _without_nulls(value: Any) -> Any:

@@ -14,7 +14,7 @@ TYPED = [
     ["task=movies", "opt=adam", "opt.lr=0.5", "train.batch_size=4"],
     ["task=movies", "opt=sgd"],
     ["model=squeezenet", "opt=tdog", "protocol.vision.steps=7"],
-    ["task=cifar_scratch", "opt=sgd_momentum", "protocol=paper", "+train.more=3"],
+    ["task=cifar_scratch", "opt=sgd_momentum", "protocol=paper", "+opt.foreach=false"],
 ]
 
 
