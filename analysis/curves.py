@@ -1,6 +1,5 @@
 """Gathers how DoG's step size grew in each run in results/curves.csv: a few points a run."""
 
-import json
 import logging
 import math
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.records import read_files, write_if_changed
+from analysis.records import parse_json, read_files, write_if_changed
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ def _points(content: bytes) -> Iterator[dict[str, float]]:
         raise ValueError("a line has no step")
     chosen = np.searchsorted(steps, MARKS)
     for index in sorted({*chosen[chosen < len(steps)], len(steps) - 1}):
-        line = json.loads(logged[index])
+        line = parse_json(logged[index])
         numbers = {name: line[name] for name in ("eta", "rbar", "loss")}
         # What was not finite is null there, as JSON has no other word for it.
         numbers = {name: math.nan if one is None else one for name, one in numbers.items()}

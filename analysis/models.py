@@ -11,7 +11,6 @@ import pandas as pd
 from analysis import text
 from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, is_reference
 from analysis.statistics import (
-    LEAST_SEEDS,
     LEAST_TASKS,
     MARGIN,
     RESAMPLES,
@@ -21,6 +20,7 @@ from analysis.statistics import (
     verdict,
 )
 from analysis.tables import MADE_BY, MARK, Table, csv
+from analysis.variants import departures
 
 GROUP = ["protocol", "protocol_version", "budget", "model"]
 COLUMNS = [*GROUP, "optimizer", "label", "row", "tasks", "task_names"]
@@ -54,9 +54,7 @@ def build(tables: Iterable[Table]) -> pd.DataFrame:
     - these_low, these_high: the 95 % interval of red_median "on these tasks", like_low and
       like_high: "on tasks like these"; nan where unknown (`statistics.Intervals`);
     - verdict_these, verdict_like: what the interval says of DoG against the optimizer
-      (`statistics.verdict`); "" for DoG itself. verdict_these is always inconclusive over several
-      tasks of which one has fewer than `LEAST_SEEDS` seeds of either side, and verdict_like over
-      fewer than `LEAST_TASKS` tasks;
+      (`statistics.verdict`); "" for DoG itself;
     - near_best: the part of all the group's tasks on which the mean error is at most 1 + `MARGIN`
       times the smallest of any line (`statistics.performance_profile`);
     - diverged, crashed: reported runs; edges: tasks whose rate is at the edge of the grid;
@@ -89,11 +87,13 @@ def mean_errors(tables: Sequence[Table]) -> pd.DataFrame:
 
 
 def groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
-    """The tables of each protocol, budget and model: of a task's variants `_first_variant`."""
+    """The tables of each protocol, budget and model: of a task's variants the first.
 
+    That is the protocol's own, if it was run (`variants.rank`).
+    """
     for key, group in groupby(sorted(tables, key=_whose), _whose):
         by_task = groupby(sorted(group, key=_task), _task)
-        yield key, [_first_variant(list(variants)) for _, variants in by_task]
+        yield key, [max(variants, key=_rank) for _, variants in by_task]
 
 
 def _whose(table: Table) -> tuple:
@@ -104,26 +104,22 @@ def _task(table: Table) -> str:
     return str(table.problem.task)
 
 
-def _first_variant(variants: list[Table]) -> Table:
-    """The problem of a task with the most reported runs; of equals, that with the most steps."""
-    return max(variants, key=_rank)
-
-
-def _rank(table: Table) -> tuple[int, int, str]:
-    """What decides among variants: distinct reported runs, steps, and where all is equal the id."""
-    runs = table.cells.drop_duplicates(["optimizer", "setting"])["tried"].sum()
-    return int(runs), int(table.problem.steps), table.problem.problem_id
+def _rank(table: Table) -> int:
+    return int(table.problem["rank"])
 
 
 def _left_out(table: Table, taken: Table) -> str:
     """Why another variant of its task is taken."""
-    reason = "alike in runs and steps, where the greater id decides"
-    for mine, other, what in zip(
-        _rank(table), _rank(taken), ("reported runs", "steps"), strict=False
-    ):
-        if mine != other:
-            reason = f"with {text.count(mine)} {what}, fewer than its {text.count(other)}"
-            break
+    mine, other = table.problem, taken.problem
+    if mine.departures > other.departures:
+        changed = ", ".join(departures(mine))
+        reason = f"which departs more from the protocol's own settings: {changed}"
+    elif mine.runs < other.runs:
+        reason = f"with {text.count(mine.runs)} runs, fewer than its {text.count(other.runs)}"
+    elif mine.steps < other.steps:
+        reason = f"with {text.count(mine.steps)} steps, fewer than its {text.count(other.steps)}"
+    else:
+        reason = "alike in runs and steps and not run later"
     return f"Left out: {table.stem}, a variant of {taken.stem} {reason}."
 
 
@@ -147,12 +143,7 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
     by_seed = [_by_seed(line) for line in known]
     intervals = intervals_over_tasks([dog for dog, _ in by_seed], [other for _, other in by_seed])
     these, like = intervals.on_these_tasks, intervals.on_tasks_like_these
-    seeds = min((len(side) for one in known for side in (one.errors, one.dog_errors)), default=0)
-    sure = len(known) == 1 or seeds >= LEAST_SEEDS
-    verdicts: list[str] = [
-        verdict(*(these if sure else UNKNOWN)),
-        verdict(*(like if len(known) >= LEAST_TASKS else UNKNOWN)),
-    ]
+    verdicts: list[str] = [verdict(*these), verdict(*like)]
     if is_reference(first):
         these, like, verdicts = UNKNOWN, UNKNOWN, ["", ""]
     return {
@@ -295,26 +286,38 @@ def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
         if line.errors and np.isnan(line.cell["red"]):
             reason = text.without_red(line.table.problem)
             notes.append(f"Dropped: {line.table.stem}, where DoG's runs {reason}.")
+    notes += [f"{table.stem}: {caveat}" for table in taken.values() for caveat in table.caveats]
     if 0 < frame["tasks"].max() < LEAST_TASKS:
         notes.append(
-            f"Fewer than {LEAST_TASKS} tasks say little of tasks like them: the whole range of RED "
-            "over T tasks holds the median of all tasks like them with probability 1 − 2·½ᵀ, with "
-            "resampled seeds little more often, so no verdict is drawn."
+            f"With fewer than {LEAST_TASKS} tasks there is no 95 % interval on tasks like these; "
+            "none is shown."
         )
     return [
         *notes,
         "RED: how much smaller the mean error is than DoG's on a task, (err_DoG − err) / err_DoG; "
         "positive is better than DoG. The median, quartiles and mean are over the tasks; of pairs: "
         "the median of RED as published, averaged over all pairs of seeds.",
-        "95 % intervals of the median. On these tasks: of one task Student's t of RED over seeds; "
-        f"of several by {RESAMPLES:,} resamples of the seeds, which cover 86 to 91 % with 5 seeds "
-        f"and 78 to 86 % with 3, so that fewer than {LEAST_SEEDS} bear no verdict. On tasks like "
-        "these: resampled are tasks, then seeds.",
-        f"After the interval its verdict: DoG is better (RED below 0), non-inferior (below "
+        "95 % intervals of the median. On these tasks, for other seeds: of one task Student's t of "
+        f"RED over seeds; of several a studentised bootstrap, {RESAMPLES:,} draws. On tasks like "
+        "these, for other tasks too: that of the sign test.",
+        "After the interval its verdict: DoG is better (RED below 0), non-inferior (below "
         f"{100 * MARGIN:g} %, the margin fixed before any run: close to the rival), worse (above 0 "
         "and not below the margin), or it is inconclusive.",
+        *_multiplicity(frame),
         f"near best: on how many of the tasks the mean error is at most {1 + MARGIN:g} times the "
         "smallest of any line. †: tasks whose learning rate is the lowest or highest tried. "
-        "break-even: what tuning takes until its expected test error is at most DoG's, the median "
-        "over the tasks. runs, time: charged over all tasks, tuning included.",
+        "break-even: what tuning takes until its expected test error is at most DoG's on the same "
+        "seed, the median over the tasks. runs, time: charged over all tasks, tuning included.",
+    ]
+
+
+def _multiplicity(frame: pd.DataFrame) -> list[str]:
+    """What the number of verdicts does to them."""
+    number = int(frame[["these_low", "like_low"]].notna().sum().sum())
+    if number < 2:
+        return []
+    return [
+        f"{number} verdicts stand in this table, each by its own 95 % interval; none is corrected "
+        f"for their number. Of so many intervals {0.05 * number:.1f} miss the truth on average: "
+        "one verdict that differs from all others may be one of these."
     ]

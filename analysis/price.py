@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import records
+from analysis import records, selection
 from analysis.selection import ROWS
 from runner import config as configuration
 from runner.cores import usable_cores
@@ -197,7 +197,7 @@ def price(
     """Price what is not done of a sweep, its second stage as `choices` has it.
 
     `frame` has the records of earlier runs (`known`); `choices` are the settings to report by
-    problem and optimizer (`selection.settings_to_report`).
+    problem and optimizer (`chosen`).
     """
     configs = [cell.config for cell in sweep.cells]
     earlier = Earlier(_with_committed(frame), machine)
@@ -247,6 +247,11 @@ def this_machine(sweep: Sweep, *places: int) -> Machine:
 def known(runs_dir: Path) -> pd.DataFrame:
     """The records of all runs known beside a folder of runs; without rows if there are none."""
     return records.gather(runs_dir, runs_dir.parent / "records.csv")
+
+
+def chosen(sweep: Sweep, frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """The settings that a sweep reports, of `known` runs its own: by problem and optimizer."""
+    return selection.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
 
 
 def _bounds(sweep: Sweep) -> tuple[int, int]:

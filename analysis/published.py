@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis import statistics, text
+from analysis import selection, statistics, text
 from analysis.paper import read_cells
-from analysis.selection import DOG, is_grid_run, newest
+from analysis.selection import DOG, comparable, is_grid_run
 from analysis.tables import MARK, csv, reported, scored
 from runner import TUNING_SEED
 
@@ -129,7 +129,9 @@ def files(frame: pd.DataFrame) -> dict[str, str]:
         return {}
     shown = display(cells)
     left = ["model", "task", "optimizer", "iterate", "protocol", "other than in the paper"]
-    body = f"{text.markdown(shown, left)}\n\n{text.bullets(_NOTES)}"
+    others = selection.left_out(frame)
+    notes = text.other_data(others[others.index.isin(cells["problem_id"])].sum())
+    body = f"{text.markdown(shown, left)}\n\n{text.bullets([*notes, *_NOTES])}"
     title = "Our records beside the paper's numbers"
     return {
         "published.md": f"{MARK}\n# {title}\n\n{body}\n",
@@ -154,7 +156,7 @@ def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
       records.csv: of clipping and weight decay only that the protocol is another), and what tells
       them apart from our other problems of the same cell and protocol.
     """
-    runs = newest(frame)
+    runs = comparable(frame)
     runs = runs[runs["model"].isin(MODELS) & runs["task"].isin(TASKS)]
     runs = runs[runs["optimizer"].isin(OPTIMIZERS) & (runs["status"] != "failed")]
     runs = runs[runs["opt_default"] | is_grid_run(runs)]
@@ -249,7 +251,7 @@ def _line(
     mean, half_width = statistics.student_t(scores)
     red = np.nan
     dog_error = np.mean(np.asarray(dog_errors, float)) if np.size(dog_errors) else np.nan
-    if statistics.has_enough_errors(dog_error, first["test_examples"], first["higher_is_better"]):
+    if statistics.has_enough_errors(dog_error, first["test_examples"], first["metric"]):
         red = 100 * statistics.relative_error_difference(dog_errors, runs["error"])
     seeds = ", ".join(str(seed) for seed in sorted(runs["seed"]))
     movement = FIRST_MOVEMENTS[theirs["task"]].get(theirs["optimizer"])
@@ -277,7 +279,7 @@ def _departures(problem: pd.Series, budget: dict[Any, Any]) -> dict[str, str]:
     here["metric"] = METRICS.get(problem["metric"], problem["metric"])
     protocol = problem["protocol"]
     other = {} if protocol == "paper" else {"protocol": f"protocol {protocol}"}
-    # A missing number of examples means all of them; a model without batch norm has no such key.
+    # A model without batch norm has no such key.
     return other | {
         key: f"{NAMES[key]} {_value(here[key])}, paper {_value(value)}"
         for key, value in budget.items()

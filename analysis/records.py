@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from runner import SCHEMA
+from runner.identity import NOT_PROBLEM
 from runner.record import write_atomically
 from tasks.errors import UserError
 
@@ -28,7 +30,8 @@ READERS, PART, AHEAD = 16, 16, 64
 COLUMNS: dict[str, str] = {
     "run_id": "str",
     "status": "str",  # finished, diverged or failed
-    "problem_id": "str",  # runs of one problem differ in optimizer and seed only
+    "problem_id": "str",  # runs of one problem differ in optimizer, seed and data only
+    "data_id": "str",  # hash of the examples and weights that were read; "" of a crash: unknown
     "task": "str",
     "task_version": "int64",
     "domain": "str",
@@ -40,12 +43,13 @@ COLUMNS: dict[str, str] = {
     "protocol_version": "int64",
     "steps": "Int64",
     "batch_size": "Int64",
-    "train_examples": "Int64",
+    "train_examples": "Int64",  # that there were; what was asked for is in problem_settings
     "optimizer": "str",
     "label": "str",  # the optimizer's name for readers
     "setting": "str",  # the grid's keys and whatever else was changed: "lr=0.01"
-    "learning_rate": "float64",  # of DoG the paper's c
-    "reps_rel": "float64",  # DoG's first movement, relative to 1 + ‖x_0‖
+    "learning_rate": "float64",  # DoG has none
+    "c": "float64",  # the factor of DoG's step sizes
+    "reps_rel": "float64",  # DoG's initial step length, relative to 1 + ‖x_0‖
     "seed": "int64",
     "opt_default": "bool",
     "overrides": "str",  # JSON: what differs from the optimizer's defaults
@@ -70,6 +74,7 @@ COLUMNS: dict[str, str] = {
     "device": "str",
     "cpu": "str",
     "gpu": "str",
+    "numerics": "str",  # what can change the last bits: "key=value; …"
     "started": "str",
     "code_version": "str",
     "code_commit": "str",
@@ -77,6 +82,7 @@ COLUMNS: dict[str, str] = {
     "problem_settings": "str",  # the problem's settings that have no column: "key=value; …"
 }
 TEXT = [name for name, kind in COLUMNS.items() if kind == "str"]
+SCORES = [f"{split}_{key}" for key in ("last", "averaged") for split in ("validation", "test")]
 REQUIRED = [name for name, kind in COLUMNS.items() if kind in ("int64", "bool")]
 ORDER = ["task", "model", "protocol", "protocol_version", "problem_id", "optimizer"]
 ORDER += ["learning_rate", "setting", "seed", "run_id"]
@@ -84,7 +90,7 @@ ORDER += ["learning_rate", "setting", "seed", "run_id"]
 # Settings that have a column of their own.
 _OWN_COLUMN = {f"task.{key}" for key in ("name", "version", "domain", "budget", "metric")}
 _OWN_COLUMN |= {"task.higher_is_better", "model.name", "protocol.name", "protocol.version"}
-_OWN_COLUMN |= {"train.steps", "train.batch_size", "train.train_examples"}
+_OWN_COLUMN |= {"train.steps", "train.batch_size"}
 
 # Made once: json.dumps would make one for each of a million values.
 _encode = json.JSONEncoder(sort_keys=True).encode
@@ -127,16 +133,27 @@ def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
         try:
             if isinstance(content, OSError):
                 raise content
-            record = json.loads(content)
+            record = parse_json(content)
             if record["settings"]["task"].get("synthetic"):
                 continue  # a made-up problem is for tests: no result
             row = _row(record, failed=path.endswith("failure.json"))
+            if row["run_id"] != (folder := path.split("/")[-2]):
+                raise ValueError(f"it is of the run {row['run_id']}, not of {folder}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
-            logger.warning("skipped the damaged record %s (%s)", path, reason)
+            logger.warning("skipped %s (%s)", path, reason)
             continue
         rows[row["run_id"]] = row
     return list(rows.values())
+
+
+def parse_json(content: bytes) -> Any:
+    """What JSON says; refuses NaN and Infinity, which Python's parser takes and JSON has not."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not valid JSON")
+
+    return json.loads(content, parse_constant=refuse)
 
 
 def read_files(
@@ -189,10 +206,13 @@ def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
     settings, grid = record["settings"], record["grid"]
     task, train, optimizer = settings["task"], settings["train"], settings["opt"]
     changed = record["opt_changed"]
+    factor = _number(optimizer.get("lr"))
+    is_dog = "reps_rel" in optimizer  # and its relatives: lr is the paper's c
     row = {
         "run_id": record["run_id"],
         "status": "failed" if failed else record["status"],
         "problem_id": record["problem_id"],
+        "data_id": record.get("data_id"),
         "task": task["name"],
         "task_version": int(task["version"]),
         "domain": task["domain"],
@@ -204,11 +224,11 @@ def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
         "protocol_version": int(settings["protocol"]["version"]),
         "steps": train.get("steps"),
         "batch_size": train.get("batch_size"),
-        "train_examples": train.get("train_examples"),
         "optimizer": optimizer["name"],
         "label": record.get("opt_label") or optimizer["name"],
         "setting": setting_text(optimizer, changed, grid),
-        "learning_rate": _number(optimizer.get("lr")),
+        "learning_rate": math.nan if is_dog else factor,
+        "c": factor if is_dog else math.nan,
         "reps_rel": _number(optimizer.get("reps_rel")),
         "seed": int(settings["seed"]),
         "opt_default": bool(record["opt_default"]),
@@ -226,12 +246,13 @@ def _outcome(record: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"unknown status {record['status']!r}")
     results, measured = record["results"], record["measured"]
     row = {"steps_done": results.get("steps"), "train_loss": _number(results.get("train_loss"))}
+    row["train_examples"] = results["train_examples"]
     for split in ("validation", "test"):
         scores = results[split]
-        if not math.isfinite(_number(scores["last"])):
-            raise ValueError(f"the {split} score is {scores['last']}")
-        row |= {f"{split}_{key}": _number(scores.get(key)) for key in ("last", "averaged")}
-        row[f"{split}_majority"] = _number(scores.get("majority"))
+        for key in ("last", "averaged", "majority"):
+            score = row[f"{split}_{key}"] = _number(scores.get(key))
+            if math.isinf(score) or (key == "last" and math.isnan(score)):
+                raise ValueError(f"the {split} score is {score}")
         row[f"{split}_examples"] = scores["examples"]
     for key in ("peak_memory_bytes", "sessions", "threads"):
         row[key] = measured.get(key)
@@ -243,6 +264,7 @@ def _outcome(record: dict[str, Any]) -> dict[str, Any]:
         "device": hardware.get("device"),
         "cpu": hardware.get("cpu"),
         "gpu": hardware.get("gpu"),
+        "numerics": numerics_text(record.get("numerics", {})),
         "started": measured.get("started"),
         "code_version": code.get("version"),
         "code_commit": code.get("commit"),
@@ -262,9 +284,14 @@ def setting_text(optimizer: dict, changed: dict, grid: dict) -> str:
     return " ".join(f"{key}={_text(values[key])}" for key in keys)
 
 
+def numerics_text(numerics: dict[str, Any]) -> str:
+    """What can change a run's last bits, as the column numerics."""
+    return "; ".join(f"{key}={_text(value)}" for key, value in sorted(numerics.items()))
+
+
 def problem_text(settings: dict[str, Any]) -> str:
     """The problem's settings that have no column of their own, as the column problem_settings."""
-    parts = {key: value for key, value in settings.items() if key not in ("opt", "seed")}
+    parts = {key: value for key, value in settings.items() if key not in NOT_PROBLEM}
     values = sorted((key, value) for key, value in _flatten(parts) if key not in _OWN_COLUMN)
     return "; ".join(f"{key}={_text(value)}" for key, value in values)
 
@@ -331,7 +358,13 @@ def read_csv(path: Path) -> pd.DataFrame:
         advice = "restore it with git or delete it"
         raise UserError(f"cannot read {path} ({reason}): {advice}") from error
     # A file of an older version may lack columns.
-    return frame if list(frame) == list(COLUMNS) else _complete(frame.reindex(columns=[*COLUMNS]))
+    if list(frame) != list(COLUMNS):
+        frame = _complete(frame.reindex(columns=[*COLUMNS]))
+    wrong = (frame["status"] != "failed") & ~np.isfinite(frame[SCORES[:2]]).all(axis=1)
+    wrong |= np.isinf(frame[SCORES]).any(axis=1)
+    for run_id in frame["run_id"][wrong]:
+        logger.warning("skipped the run %s of %s (a score that is no number)", run_id, path)
+    return frame[~wrong]
 
 
 def write_if_changed(path: Path, text: str) -> bool:

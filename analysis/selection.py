@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import variants
 from analysis.statistics import error, gain, has_enough_errors
 from runner import TUNING_SEED
 
@@ -20,7 +21,7 @@ ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, INSTANCE_TUN
 
 # All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
 READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
-READ += ["steps", "batch_size", "train_examples", "higher_is_better", "status", "seed", "seconds"]
+READ += ["steps", "batch_size", "metric", "higher_is_better", "status", "seed", "seconds"]
 READ += ["optimizer", "opt_default", "setting", "learning_rate", "overrides", "grid"]
 READ += ["validation_last", "validation_averaged", "validation_examples"]
 
@@ -58,10 +59,13 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
 
     An optimizer without a grid has the default only; so has one without tuning runs.
     """
-    frame = newest(frame)[READ]
+    frame = comparable(frame)
+    rank = variants.rank(frame)["rank"].to_dict()
+    frame = frame[READ]
     trials = _trials(frame)
     problems = {
-        one["problem_id"]: one for one in frame.drop_duplicates("problem_id").to_dict("records")
+        one["problem_id"]: one | {"rank": rank[one["problem_id"]]}
+        for one in frame.drop_duplicates("problem_id").to_dict("records")
     }
     rows: list[dict] = []
     for (problem_id, optimizer), runs in frame.groupby(["problem_id", "optimizer"]):
@@ -73,30 +77,68 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
 
 
-def settings_to_report(frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """What `choose` has chosen, by problem and optimizer: what to change in the defaults."""
+def settings_to_report(
+    frame: pd.DataFrame, tuning: Iterable[str]
+) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """What `choose` has chosen, by problem and optimizer: what to change in the defaults.
+
+    `tuning` are the run ids of a sweep's own tuning runs: a sweep does not choose from what others
+    have tried.
+    """
     settings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in choose(frame).to_dict("records"):
+    for row in choose(frame[frame["run_id"].isin(set(tuning))]).to_dict("records"):
         settings.setdefault((row["problem_id"], row["optimizer"]), []).append(row["overrides"])
     return settings
 
 
-def newest(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the newest version of every task and protocol, and of every optimizer's defaults.
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that may be compared: of the newest versions, of the same data, each run once.
 
-    Runs of different versions are not comparable. Defaults have no version; where they differ in
-    anything, those last run are taken.
+    Runs of different versions of a task or a protocol are not comparable, nor are runs of different
+    data (`of_other_data`). An optimizer's defaults have no version; where they differ in anything,
+    those last run are taken. A run may have several ids: its data were read from several folders.
     """
-    for name in ("task", "protocol"):
-        version = frame[f"{name}_version"]
-        frame = frame[version == version.groupby(frame[name]).transform("max")]
+    frame = of_newest_versions(frame)
+    frame = frame[~of_other_data(frame)]
     # The default is compared as such: its setting's text changes when the default changes.
     for key in (frame["setting"].mask(frame["opt_default"], DEFAULT), frame["setting"]):
         order = frame.sort_values(["started", "run_id"])
         groups = order.groupby(["problem_id", "optimizer", key.reindex(order.index)])
         latest = groups["optimizer_id"].transform("last").reindex(frame.index)
         frame = frame[frame["optimizer_id"] == latest]
+    order = frame.assign(failed=frame["status"] == "failed")
+    order = order.sort_values(["failed", "started", "run_id"])
+    copy = order.duplicated(["problem_id", "optimizer", "optimizer_id", "seed"])
+    return frame[~copy.reindex(frame.index)]
+
+
+def of_newest_versions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the newest version of every task and protocol."""
+    for name in ("task", "protocol"):
+        version = frame[f"{name}_version"]
+        frame = frame[version == version.groupby(frame[name]).transform("max")]
     return frame
+
+
+def of_other_data(frame: pd.DataFrame) -> pd.Series:
+    """Whether a run read other examples or weights than most runs of its problem.
+
+    Where two data have equally many results, the one with the latest run is taken. A crash before
+    any data were read belongs to every data.
+    """
+    done = frame[frame["status"] != "failed"]
+    data = done.groupby(["problem_id", "data_id"])["started"].agg(["size", "max"]).reset_index()
+    data = data.sort_values(["size", "max", "data_id"])
+    taken = data.groupby("problem_id")["data_id"].last()
+    unknown = (frame["status"] == "failed") & (frame["data_id"] == "")
+    others = frame["data_id"] != frame["problem_id"].map(taken).fillna(frame["data_id"])
+    return others & ~unknown
+
+
+def left_out(frame: pd.DataFrame) -> pd.Series:
+    """How many runs `comparable` leaves out because of their data, by problem id."""
+    frame = of_newest_versions(frame)
+    return frame["problem_id"][of_other_data(frame)].value_counts()
 
 
 def is_reference(cells: Any) -> Any:
@@ -143,7 +185,7 @@ def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
     enough = has_enough_errors(
         reference["error"],
         reference["validation_examples"].astype("float64"),
-        reference["higher_is_better"],
+        reference["metric"],
     )
     dog_errors = reference[enough].set_index("problem_id")["error"].to_dict()
     dog_error = runs["problem_id"].map(dog_errors).astype("float64")
@@ -236,22 +278,22 @@ def _one_problem_a_task(here: Problem, problems: list[Problem]) -> list[str]:
     """The problem `here` and, of every other task of its group, the variant most like it.
 
     A task may have been run in variants (other steps, another BatchNorm mode): those that share
-    the most settings with this problem are comparable with it.
+    the most settings with this problem are comparable with it. Of equals the first by
+    `variants.rank` is taken.
     """
     group = ("protocol", "protocol_version", "budget", "model")
     wanted = _traits(here)
-    nearest: dict[str, tuple[int, str]] = {}
+    nearest: dict[str, tuple[int, int, str]] = {}
     for other in problems:
         if other["task"] != here["task"] and all(other[key] == here[key] for key in group):
-            likeness = (len(wanted & _traits(other)), other["problem_id"])
-            nearest[other["task"]] = max(likeness, nearest.get(other["task"], (-1, "")))
-    return [here["problem_id"], *(problem_id for _, problem_id in nearest.values())]
+            likeness = (len(wanted & _traits(other)), other["rank"], other["problem_id"])
+            nearest[other["task"]] = max(likeness, nearest.get(other["task"], (-1, -1, "")))
+    return [here["problem_id"], *(problem_id for *_, problem_id in nearest.values())]
 
 
 def _traits(problem: Problem) -> set[str]:
-    own = {f"{key}={problem[key]}" for key in ("steps", "batch_size", "train_examples")}
-    texts = problem["problem_settings"].split("; ")
-    return own | {text for text in texts if not text.startswith("task.")}
+    own = variants.settings(problem)
+    return {f"{key}={value}" for key, value in own.items() if not key.startswith("task.")}
 
 
 def _default(runs: pd.DataFrame) -> dict:

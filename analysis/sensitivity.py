@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from analysis import text
-from analysis.selection import CHOICE_COLUMNS, DEFAULT, DOG, newest
+from analysis.selection import CHOICE_COLUMNS, DEFAULT, DOG, comparable, left_out
 from analysis.tables import MARK, Table, compare, csv, numbers, reported, scored
 
 OPTIMIZERS = (DOG, "ldog")
@@ -16,7 +16,7 @@ ROW = "sensitivity"
 
 def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
     """Of each problem with such runs sensitivity-<stem>.md and .csv, by file name."""
-    runs = newest(frame)
+    runs, others = comparable(frame), left_out(frame)
     runs = runs[runs["optimizer"].isin(OPTIMIZERS)]
     runs = reported(runs[runs["opt_default"] | runs["overrides"].map(_key).isin(KEYS)])
     changed = set(runs["problem_id"][~runs["opt_default"]])
@@ -25,7 +25,11 @@ def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
         if table.problem.problem_id in changed:
             own = scored(runs[runs["problem_id"] == table.problem.problem_id])
             cells, _ = compare(own, _choices(own))
-            made[f"sensitivity-{table.stem}.md"] = _markdown(table, cells)
+            caveats = [
+                *text.other_data(others.get(table.problem.problem_id, 0)),
+                *text.numerics(own["numerics"][own["status"] != "failed"]),
+            ]
+            made[f"sensitivity-{table.stem}.md"] = _markdown(table, cells, caveats)
             made[f"sensitivity-{table.stem}.csv"] = csv(numbers(table.problem, cells))
     return made
 
@@ -50,13 +54,14 @@ def _choices(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row for _, row in rows]).reindex(columns=CHOICE_COLUMNS)
 
 
-def _markdown(table: Table, cells: pd.DataFrame) -> str:
+def _markdown(table: Table, cells: pd.DataFrame, caveats: list[str]) -> str:
     shown = text.display(cells, table.problem).drop(columns=["row", "runs", "time"])
     settings = cells["setting"].where(cells["row"] != DEFAULT, "default")
     shown = shown.assign(**{"learning rate": settings.str.replace("lr=", "c=")})
     shown = shown.rename(columns={"learning rate": "setting"})
     notes = [
-        "default: what the other tables show. reps_rel: the first movement relative to "
+        *caveats,
+        "default: what the other tables show. reps_rel: the initial step length relative to "
         "1 + ‖x_0‖; c: the factor of all step sizes. Nothing was chosen by these scores.",
         f"{table.problem.metric}: of the last or the averaged iterate, whichever is better on "
         "validation in that run; the next two columns show both.",

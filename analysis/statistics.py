@@ -14,13 +14,12 @@ LEAST_ERRORS = 10
 # statistics protocol; changing it after results are known would make the verdicts worthless.
 MARGIN = 0.05
 
-# Below this many tasks their whole range holds the median of all tasks like them in fewer than 95
-# of 100 cases: 1 − 2·½ᵀ.
+# With fewer tasks there is no 95 % interval on "tasks like these": even their whole range holds the
+# median of all such tasks in fewer than 95 of 100 cases, 1 − 2·½ᵀ.
 LEAST_TASKS = 6
 
-# With fewer seeds an interval from resampling them covers too little for a verdict: of 3 seeds 78
-# to 86 of 100 cases, of 5 seeds 86 to 91.
-LEAST_SEEDS = 5
+# Metrics whose error is a rate of examples. Matthews' correlation, F1 or a loss counts none.
+RATES = ("accuracy", "squad_exact")
 
 RESAMPLES = 10_000
 UNKNOWN = (np.nan, np.nan)
@@ -84,17 +83,16 @@ def relative_error_difference_of_pairs(dog_errors: ArrayLike, errors: ArrayLike)
     return float(np.mean((dog[:, None] - other[None, :]) / dog[:, None]))
 
 
-def has_enough_errors(
-    dog_error: ArrayLike, examples: ArrayLike, higher_is_better: ArrayLike
-) -> np.ndarray:
-    """Whether DoG errs on at least `LEAST_ERRORS` examples, elementwise; nan gives False.
+def has_enough_errors(dog_error: ArrayLike, examples: ArrayLike, metric: ArrayLike) -> np.ndarray:
+    """Whether DoG's error bears a relative difference, elementwise; nan gives False.
 
-    Where lower is better (a suboptimality) the error counts no examples, and any above 0 is enough.
+    Of a metric that is a rate of examples (`RATES`) DoG must err on at least `LEAST_ERRORS`; the
+    error of another metric counts no examples, and any above 0 is enough.
     """
     dog_error = np.asarray(dog_error, dtype=float)
     # With a tolerance, because (1 − 0.99) · 1000 is a little less or more than 10.
     several = dog_error * np.asarray(examples, dtype=float) > LEAST_ERRORS - 1e-6
-    return np.where(np.asarray(higher_is_better, dtype=bool), several, dog_error > 0)
+    return np.where(np.isin(metric, RATES), several, dog_error > 0)
 
 
 def binomial_standard_error(proportion: float, examples: int) -> float:
@@ -102,53 +100,46 @@ def binomial_standard_error(proportion: float, examples: int) -> float:
     return float(np.sqrt(proportion * (1 - proportion) / examples))
 
 
-def student_t_of_red(
-    dog_errors: ArrayLike, errors: ArrayLike, confidence: float = 0.95
-) -> tuple[float, float]:
-    """(low, high) of RED of seed means on one task, by Student's t and the delta method.
+class RedOfMeans(NamedTuple):
+    """RED of seed means on one task, with its standard error and degrees of freedom."""
+
+    estimate: float
+    standard_error: float
+    freedom: float
+
+
+def red_of_means(dog_errors: ArrayLike, errors: ArrayLike) -> RedOfMeans:
+    """RED of seed means on one task, and how sure it is, by the delta method.
 
     Both arguments have shape (seeds,), nan where a seed has no run. RED is 1 − r with the ratio of
     means r = x̄ / d̄, which errs by (x̄ − r·d̄) / d̄ to first order; the next order is smaller by
     d̄'s own relative error, a few percent here. So where both sides have the same seeds, whose runs
-    share head, data order and dropout, it is the t interval of the mean of x_i − r·d_i over d̄;
-    otherwise Welch's of x̄ − r·d̄. Where r is 1 these are the intervals of the mean of d − x over
-    d̄; elsewhere those would count DoG's own spread wrongly. nan where a side has fewer than two
-    seeds or d̄ is 0.
-
-    >>> low, high = student_t_of_red([0.1, 0.3], [0.2, 0.2])
-    >>> round(low, 3), round(high, 3)
-    (-6.353, 6.353)
+    share head, data order and dropout, its error is that of the mean of x_i − r·d_i over d̄;
+    otherwise that of x̄ − r·d̄ as Welch has it. Where r is 1 these are the errors of the mean of
+    d − x over d̄; elsewhere those would count DoG's own spread wrongly. nan where a side has fewer
+    than two seeds or d̄ is 0.
     """
     dog, other = np.asarray(dog_errors, dtype=float), np.asarray(errors, dtype=float)
-    paired = _is_paired(dog, other)
+    paired = dog.shape == other.shape and bool((np.isnan(dog) == np.isnan(other)).all())
     dog, other = dog[~np.isnan(dog)], other[~np.isnan(other)]
+    red = relative_error_difference(dog, other)
     if min(dog.size, other.size) < 2 or dog.mean() == 0:
-        return UNKNOWN
+        return RedOfMeans(red, np.nan, np.nan)
     ratio = other.mean() / dog.mean()
     sides = [other - ratio * dog] if paired else [other, ratio * dog]
     variances = np.array([side.var(ddof=1) / side.size for side in sides])
-    half_width = 0.0
-    if variances.any():
-        from scipy.special import stdtrit
-
-        freedoms = np.array([side.size - 1 for side in sides])
-        freedom = variances.sum() ** 2 / (variances**2 / freedoms).sum()
-        quantile = stdtrit(freedom, (1 + confidence) / 2)
-        half_width = quantile * np.sqrt(variances.sum()) / dog.mean()
-    return float(1 - ratio - half_width), float(1 - ratio + half_width)
-
-
-def _is_paired(dog: np.ndarray, other: np.ndarray) -> bool:
-    """Whether both have the same seeds; nan where a seed has no run."""
-    return dog.shape == other.shape and bool((np.isnan(dog) == np.isnan(other)).all())
+    freedoms = np.array([side.size - 1 for side in sides])
+    spread = (variances**2 / freedoms).sum()
+    freedom = variances.sum() ** 2 / spread if spread else freedoms.sum()
+    return RedOfMeans(red, float(np.sqrt(variances.sum()) / dog.mean()), float(freedom))
 
 
 class Intervals(NamedTuple):
     """The median of RED over tasks, and (low, high) of what it may be, each a fraction.
 
     `on_these_tasks` answers for other seeds on the same tasks, `on_tasks_like_these` for other
-    tasks too. nan where it cannot be told: the first needs two seeds a task, the second two tasks,
-    and both an error of DoG in every run.
+    tasks too. nan where it cannot be told: the first needs two seeds of both sides on each task,
+    the second `LEAST_TASKS` tasks.
     """
 
     estimate: float
@@ -162,65 +153,56 @@ def intervals_over_tasks(
     """The median over tasks of RED of seed means, with two 95 % intervals.
 
     Both arguments hold an array of shape (seeds,) for each task: the errors in the order of the
-    seeds, nan where a seed has no run. On one task `student_t_of_red` is the interval; over several
-    seeds, or tasks and then seeds, are resampled and percentiles taken. Where both sides have the
-    same seeds these are resampled together, because a seed's runs share head, data order and
-    dropout; otherwise each side by itself. The generator is fixed: the same errors give the same
-    intervals.
+    seeds, nan where a seed has no run.
 
-    What they cover is measured in tests/analysis/test_statistics.py: on one task the nominal 95 %;
-    resampling 5 seeds of several tasks 86 to 91 %, which is why fewer than `LEAST_SEEDS` bear no
-    verdict; resampling tasks, what it promises, if they are many. Over fewer than `LEAST_TASKS` no
-    interval can.
+    - On these tasks: of one task Student's t interval. Of several a studentised bootstrap: each
+      task's RED is drawn from Student's t around its estimate, with its own standard error and
+      degrees of freedom, and the interval is the estimate ± the 95 % quantile of how far the median
+      of such draws is from it. (Symmetric, because the median of noisy numbers is biased where the
+      tasks are not: percentiles of the same draws cover 50 % in a bad case.) The generator is
+      fixed: the same errors give the same interval.
+    - On tasks like these: the interval of the sign test, between two of the sorted REDs. It rests
+      on nothing but that the tasks were drawn independently; the spread over seeds is in the REDs.
+
+    Both cover 95 % or more in the simulations of tests/analysis/test_statistics.py.
 
     >>> intervals = intervals_over_tasks([[0.2, 0.2], [0.4, 0.4]], [[0.1, 0.1], [0.4, 0.4]])
     >>> intervals.estimate, intervals.on_these_tasks, intervals.on_tasks_like_these
-    (0.25, (0.25, 0.25), (0.0, 0.5))
+    (0.25, (0.25, 0.25), (nan, nan))
     """
-    pairs = [
-        (np.asarray(dog, dtype=float), np.asarray(other, dtype=float))
-        for dog, other in zip(dog_errors, errors, strict=True)
-    ]
-    if not pairs or any(np.isnan(side).all() for pair in pairs for side in pair):
+    tasks = [red_of_means(*pair) for pair in zip(dog_errors, errors, strict=True)]
+    reds, standard_errors, freedoms = np.array(tasks, dtype=float).reshape(-1, 3).T
+    if not tasks or np.isnan(reds).any():
         return Intervals(np.nan, UNKNOWN, UNKNOWN)
-    known = [(dog[~np.isnan(dog)], other[~np.isnan(other)]) for dog, other in pairs]
-    estimate = float(np.median([relative_error_difference(*pair) for pair in known]))
-    if any((dog == 0).any() for dog, _ in known):
-        return Intervals(estimate, UNKNOWN, UNKNOWN)
-    if len(pairs) == 1:
-        return Intervals(estimate, student_t_of_red(*pairs[0]), UNKNOWN)
-    generator = np.random.default_rng(0)
-    # Of shape (resamples, tasks).
-    resampled = np.stack(
-        [_resample_seeds(dog, other, resamples, generator) for dog, other in pairs], axis=1
-    )
-    tasks = generator.integers(len(pairs), size=resampled.shape)
-    # Another row for each task drawn: a task drawn twice has its seeds drawn twice, too.
-    rows = generator.integers(resamples, size=resampled.shape)
+    estimate = float(np.median(reds))
+    these = UNKNOWN
+    if not np.isnan(standard_errors).any():
+        if len(tasks) == 1:
+            from scipy.special import stdtrit
 
-    def interval(values: np.ndarray) -> tuple[float, float]:
-        low, high = np.quantile(np.median(values, axis=1), [0.025, 0.975])
-        return float(low), float(high)
-
-    several_seeds = min(side.size for pair in known for side in pair) > 1
-    return Intervals(
-        estimate,
-        interval(resampled) if several_seeds else UNKNOWN,
-        interval(resampled[rows, tasks]),
-    )
+            half_width = float(stdtrit(freedoms[0], 0.975) * standard_errors[0])
+        else:
+            generator = np.random.default_rng(0)
+            noise = generator.standard_t(freedoms, size=(resamples, len(tasks))) * standard_errors
+            distances = np.abs(np.median(reds + noise, axis=1) - estimate)
+            half_width = float(np.quantile(distances, 0.95))
+        these = (estimate - half_width, estimate + half_width)
+    return Intervals(estimate, these, _sign_test_interval(np.sort(reds)))
 
 
-def _resample_seeds(
-    dog: np.ndarray, other: np.ndarray, resamples: int, generator: np.random.Generator
-) -> np.ndarray:
-    """RED of seed means of a task, of shape (resamples,), each of seeds drawn with replacement."""
-    paired = _is_paired(dog, other)
-    dog, other = dog[~np.isnan(dog)], other[~np.isnan(other)]
-    # Of shape (seeds, resamples): sums along the first axis are several times as fast.
-    of_dog = generator.integers(dog.size, size=(dog.size, resamples))
-    of_other = of_dog if paired else generator.integers(other.size, size=(other.size, resamples))
-    dog_mean = dog[of_dog].mean(axis=0)
-    return (dog_mean - other[of_other].mean(axis=0)) / dog_mean
+def _sign_test_interval(values: np.ndarray) -> tuple[float, float]:
+    """The innermost two of sorted values between which 95 % of medians lie; nan if there are none.
+
+    The k-th smallest and the k-th largest of T hold the median with probability
+    1 − 2·P(Bin(T, ½) < k).
+    """
+    count = values.size
+    outside, place = 2 * 0.5**count, 0
+    if outside > 0.05:
+        return UNKNOWN
+    while (more := outside + 2 * comb(count, place + 1) * 0.5**count) <= 0.05:
+        outside, place = more, place + 1
+    return float(values[place]), float(values[-1 - place])
 
 
 Verdict = Literal["better", "non-inferior", "worse", "inconclusive"]

@@ -1,25 +1,23 @@
 """Makes the tables that compare DoG with tuned baselines: one a problem, and a summary of all."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import pandas as pd
 
-from analysis import statistics, text
+from analysis import statistics, text, variants
 from analysis.records import write_if_changed
 from analysis.selection import (
     DEFAULT,
     DOG,
-    MODEL_TUNED,
-    MODEL_TUNED_MEAN,
+    LEAVE_ONE_TASK_OUT,
     choose,
+    comparable,
     is_grid_run,
-    is_reference,
     iterate,
-    newest,
+    left_out,
     validation_score,
 )
 from runner import TUNING_SEED
@@ -37,13 +35,12 @@ CELLS += ["averaged", "red", "red_of_pairs", "seeds", "tried", "diverged", "runs
 
 STEM = ["task", "model", "protocol"]
 LEFT = ["task", "model", "protocol", "optimizer", "row"]
-# Which of the variants of a problem comes first: the one with the largest of these.
-RANK = ["runs", "steps", "problem_id"]
 
-
-# What a cell is made from; few columns are faster to filter.
+# What a cell is made from, and what else a table; few columns are faster to filter.
 _RUN = ["optimizer", "label", "setting", "opt_default", "status", "test", "error", "test_last"]
-_RUN += ["seed", "test_averaged", "test_examples", "seconds", "higher_is_better"]
+_RUN += ["seed", "test_averaged", "test_examples", "seconds", "metric"]
+_TABLE = [*_RUN, "problem_id", "overrides", "grid", "learning_rate", "higher_is_better"]
+_TABLE += ["validation_last", "validation_averaged", "replicas", "numerics"]
 
 
 @dataclass(frozen=True)
@@ -51,65 +48,86 @@ class Table:
     """One problem's comparison."""
 
     stem: str  # <task>-<model>-<protocol>: the name of its files, as from `file_stems`
-    problem: pd.Series  # the columns of records.csv that all its runs share, and `runs`: how many
+    problem: pd.Series  # the columns of records.csv that all its runs share, and of `variants.rank`
+    variant: str  # what tells it from other problems of its name; "" where there are none
     cells: pd.DataFrame  # CELLS, a line for each optimizer and row
     errors: list[dict[int, float]]  # of each line, the reported runs' test errors by seed
-    break_even: dict[str, statistics.BreakEven]  # of each optimizer with a grid, against DoG
+    dog_error: float  # DoG's test error at the tuning seed; nan: none, or too few errors
+    break_even: dict[str, statistics.BreakEven]  # of each optimizer with a grid, against that
+    caveats: list[str]  # which runs were left out, and in what those compared differ
     notes: list[str]
 
     @property
     def title(self) -> str:
         problem = self.problem
-        return f"{problem.task} · {problem.model} · {problem.protocol} v{problem.protocol_version}"
+        name = f"{problem.task} · {problem.model} · {problem.protocol} v{problem.protocol_version}"
+        return f"{name} · {self.variant}" if self.variant else name
 
 
 def build(frame: pd.DataFrame) -> list[Table]:
-    """The tables of all problems in `frame` (from `records.collect`), newest versions only."""
-    current = newest(frame)
+    """The tables of all problems in `frame` (from `records.collect`), comparable runs only."""
+    current = comparable(frame)
     choices = dict(list(choose(current).groupby("problem_id")))
-    runs = dict(list(scored(current)[["problem_id", *_RUN]].groupby("problem_id")))
-    trials = _trials(current)
+    runs = dict(list(scored(current)[_TABLE].groupby("problem_id")))
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")
-    problems = problems.sort_values([*STEM, "problem_id"])
-    problems = problems.assign(
-        runs=problems["problem_id"].map(current["problem_id"].value_counts())
-    )
+    problems = problems.drop(columns=["steps", "started"])
+    problems = problems.merge(variants.rank(current), on="problem_id")
+    problems = problems.sort_values([*STEM, "problem_id"], ignore_index=True)
     names = ["-".join(problem) for problem in zip(*(problems[part] for part in STEM), strict=True)]
-    together = current.groupby("problem_id")["replicas"].max()
+    others = left_out(frame)
     old = {name: text.left_out(group) for name, group in frame.groupby(STEM)}
     tables = []
-    stems = file_stems(names, problems)
-    for name, stem, (_, problem) in zip(names, stems, problems.iterrows(), strict=True):
-        problem_id = problem.problem_id
-        rivals = problems[[other == name for other in names]]
-        rivals = rivals[rivals["problem_id"] != problem_id]
-        chosen = choices[problem_id]
-        cells, errors = compare(runs[problem_id], chosen)
-        caught_up = _break_even(trials.get(problem_id, {}), cells, errors)
-        notes = [
-            *text.warnings(problem, chosen, cells),
-            *(text.difference(problem, rival) for _, rival in rivals.iterrows()),
-            *old[tuple(problem[STEM])],
-            *text.explanations(problem, chosen, cells),
-            *text.shared_time(together[problem_id]),
-            *text.break_even(caught_up, chosen, cells),
-        ]
-        tables.append(Table(stem, problem, cells, errors, caught_up, notes))
+    stems = dict(zip(problems["problem_id"], file_stems(names, problems), strict=True))
+    for name, alike in problems.groupby(STEM):
+        labels = variants.labels(alike.to_dict("records"))
+        for (_, problem), label in zip(alike.iterrows(), labels, strict=True):
+            one = problem.problem_id
+            table = _table(stems[one], problem, label, runs[one], choices[one])
+            rivals = alike[alike["problem_id"] != one]
+            differences = [text.difference(problem, rival) for _, rival in rivals.iterrows()]
+            caveats = [*text.other_data(others.get(one, 0)), *table.caveats]
+            notes = [*caveats, *differences, *old[name], *table.notes]
+            tables.append(replace(table, caveats=caveats, notes=notes))
     return tables
+
+
+def _table(
+    stem: str, problem: pd.Series, variant: str, runs: pd.DataFrame, choices: pd.DataFrame
+) -> Table:
+    """The table of a problem's `scored` runs; its notes are of these alone."""
+    cells, errors = compare(runs, choices)
+    dog_error, caught_up = _break_even(runs)
+    notes = [
+        *text.warnings(problem, choices, cells),
+        *text.explanations(problem, choices, cells),
+        *text.shared_time(runs["replicas"].max()),
+        *text.break_even(problem, dog_error, caught_up, choices, cells),
+    ]
+    caveats = text.numerics(_behind(runs, choices)["numerics"])
+    return Table(stem, problem, variant, cells, errors, dog_error, caught_up, caveats, notes)
 
 
 def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
     """The names of the problems' files: those given, and an id where several would be the same.
 
-    `problems` has the columns `RANK`. Of problems of one name that with the most runs keeps it, so
-    that links to it stay right when a variant is run; of equals, that with the most steps.
+    `problems` has the columns problem_id and rank. Of problems of one name the first by
+    `variants.rank` keeps it.
     """
-    ranked = problems[RANK].assign(name=names).sort_values(RANK)
+    ranked = problems[["problem_id", "rank"]].assign(name=names).sort_values("rank")
     first = set(ranked.drop_duplicates("name", keep="last")["problem_id"])
     return [
         name if problem_id in first else f"{name}-{problem_id[:6]}"
         for name, problem_id in zip(names, problems["problem_id"], strict=True)
     ]
+
+
+def _behind(runs: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+    """The runs with a result behind a table of one problem: those reported, and those of tuning."""
+    tuning = is_grid_run(runs) | ((runs["optimizer"] == DOG) & runs["opt_default"])
+    rows = zip(choices["optimizer"], choices["setting"], strict=True)
+    chosen = pd.MultiIndex.from_frame(runs[["optimizer", "setting"]]).isin([*rows])
+    of_tuning = runs["seed"] == TUNING_SEED
+    return runs[(runs["status"] != "failed") & ((of_tuning & tuning) | (~of_tuning & chosen))]
 
 
 def scored(runs: pd.DataFrame) -> pd.DataFrame:
@@ -168,13 +186,13 @@ def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
     mean, half_width = statistics.student_t(done["test"])
     red = of_pairs = np.nan
     if dog["error"].size and statistics.has_enough_errors(
-        dog["error"].mean(), dog["test_examples"][0], dog["higher_is_better"][0]
+        dog["error"].mean(), dog["test_examples"][0], dog["metric"][0]
     ):
         red = statistics.relative_error_difference(dog["error"], done["error"])
         of_pairs = statistics.relative_error_difference_of_pairs(dog["error"], done["error"])
     tuning = int(choice["tuning_runs"])
-    # Model-tuned is charged the K runs that chose its rate, the others their final run too.
-    final = choice["row"] not in (MODEL_TUNED, MODEL_TUNED_MEAN)
+    # A tuned row's user keeps the run that was chosen: the reported seeds repeat it to measure it.
+    final = choice["row"] in (DEFAULT, LEAVE_ONE_TASK_OUT)
     final_seconds = _mean(done["seconds"]) if final else 0.0
     return {
         **{key: choice[key] for key in ("optimizer", "row", "setting", "edge")},
@@ -197,40 +215,25 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else np.nan
 
 
-# An optimizer's grid runs of a problem: for each its gain, test error and seconds.
-Trials = dict[str, list[tuple[float, float, float]]]
+def _break_even(runs: pd.DataFrame) -> tuple[float, dict[str, statistics.BreakEven]]:
+    """DoG's error at the tuning seed and each grid's break-even with it, of one problem.
 
-
-def _trials(current: pd.DataFrame) -> dict[str, Trials]:
-    """The grid runs at the tuning seed that have a result, of each problem, by learning rate.
-
-    The gain is the validation score, where lower is better with its sign changed.
+    `runs` are `scored`. Without such a run of DoG, or with too few errors, nan and nothing.
     """
-    runs = current[(current["seed"] == TUNING_SEED) & (current["status"] != "failed")]
-    runs = scored(runs[is_grid_run(runs)]).sort_values(["learning_rate", "setting"])
-    score = validation_score(runs)
-    gain = statistics.gain(score, runs["higher_is_better"])
-    trials: dict[str, Trials] = {}
-    whose = zip(runs["problem_id"], runs["optimizer"], strict=True)
-    numbers = zip(gain, runs["error"], runs["seconds"], strict=True)
-    for (problem_id, optimizer), trial in zip(whose, numbers, strict=True):
-        trials.setdefault(problem_id, {}).setdefault(optimizer, []).append(trial)
-    return trials
-
-
-def _break_even(
-    trials: Trials, cells: pd.DataFrame, errors: list[dict[int, float]]
-) -> dict[str, statistics.BreakEven]:
-    """Each grid's break-even with DoG's reported runs; empty where DoG has no RED."""
-    is_dog = is_reference(cells) & cells["red"].notna()
-    if not is_dog.any():
-        return {}
-    dog_error = fmean(errors[int(is_dog.argmax())].values())
-    curves = {}
-    for optimizer, runs in sorted(trials.items()):
-        gain, error, seconds = np.transpose(runs)
-        curves[optimizer] = statistics.break_even(gain, error, seconds, dog_error)
-    return curves
+    runs = runs[(runs["seed"] == TUNING_SEED) & (runs["status"] != "failed")]
+    dog = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+    enough = statistics.has_enough_errors(
+        dog["error"], dog["test_examples"].astype("float64"), dog["metric"]
+    )
+    if not enough.any():
+        return np.nan, {}
+    dog_error = float(dog["error"].iloc[0])
+    tried = runs[is_grid_run(runs)].sort_values(["learning_rate", "setting"])
+    score = statistics.gain(validation_score(tried), tried["higher_is_better"])
+    return dog_error, {
+        str(optimizer): statistics.break_even(own["gain"], own["error"], own["seconds"], dog_error)
+        for optimizer, own in tried.assign(gain=score).groupby("optimizer")
+    }
 
 
 def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
@@ -243,6 +246,11 @@ def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
         made[f"{table.stem}.csv"] = csv(of_cells)
         made[f"{table.stem}.tex"] = f"% {MADE_BY}\n{text.latex(cells, LEFT)}"
     return made
+
+
+def of_models(tables: Iterable[Table]) -> list[str]:
+    """The names of the tables over all tasks of a model (`models.files`): one a protocol."""
+    return [f"models-{one}.md" for one in sorted({table.problem.protocol for table in tables})]
 
 
 def csv(frame: pd.DataFrame) -> str:
@@ -302,5 +310,11 @@ def _summary(tables: list[Table], shown: list[pd.DataFrame], frame: pd.DataFrame
         cells.insert(5, "metric", score)
         parts.append(cells)
     lines = text.markdown(pd.concat(parts), [*LEFT, "table", "metric"])
-    notes = ["The tables linked explain rows and columns.", *text.left_out(frame)]
+    links = ", ".join(f"[{name}]({name})" for name in of_models(tables))
+    notes = [
+        "The tables linked explain rows and columns.",
+        f"Over all tasks of a model, with intervals and verdicts: {links}.",
+        *text.left_out(frame),
+        *text.other_data(left_out(frame).sum()),
+    ]
     return f"{MARK}\n# All results\n\n{lines}\n\n{text.bullets(notes)}\n"

@@ -14,19 +14,19 @@ from analysis.selection import (
     MODEL_TUNED_MEAN,
     is_reference,
 )
-from analysis.statistics import LEAST_ERRORS, BreakEven, binomial_standard_error
+from analysis.statistics import LEAST_ERRORS, RATES, BreakEven, binomial_standard_error
 from runner import TUNING_SEED
 
 NONE = "–"
 # Settings that are named in a heading and so need no entry in records.csv's problem_settings.
-_HEADING = {"steps": "steps", "batch_size": "batch size", "train_examples": "training examples"}
+_HEADING = {"steps": "steps", "batch_size": "batch size"}
 
 
 def heading(problem: pd.Series) -> str:
     """What the numbers of a problem's table rest on, in a line."""
     better = "higher" if problem.higher_is_better else "lower"
     sizes = {
-        "training": _setting(problem, "train_examples"),
+        "training": count(problem.train_examples),
         "validation": count(problem.validation_examples),
         "test": count(problem.test_examples),
     }
@@ -41,7 +41,6 @@ def heading(problem: pd.Series) -> str:
 def display(cells: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
     """The cells of a table as a reader sees them: text, in named columns."""
     percent = bool(problem.higher_is_better)
-    score = f"{problem.metric}{' %' if percent else ''}"
     means = [_score(value, percent) for value in cells["test"]]
     widths = [_score(value, percent) for value in cells["test_half_width"]]
     pairs = zip(means, widths, strict=True)
@@ -52,7 +51,9 @@ def display(cells: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
             "optimizer": cells["label"],
             "row": cells["row"],
             "learning rate": learning_rates(cells),
-            score: [mean if width == NONE else f"{mean} ± {width}" for mean, width in pairs],
+            unit(problem): [
+                mean if width == NONE else f"{mean} ± {width}" for mean, width in pairs
+            ],
             "last": [_score(value, percent) for value in cells["last"]],
             "averaged": [_score(value, percent) for value in cells["averaged"]],
             "RED %": cells["red"].map(signed).mask(is_dog, "reference"),
@@ -62,6 +63,11 @@ def display(cells: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
             "time": cells["hours"].map(duration),
         }
     )
+
+
+def unit(problem: pd.Series) -> str:
+    """The name of the metric, in percent where more is better."""
+    return f"{problem.metric}{' %' if problem.higher_is_better else ''}"
 
 
 def learning_rates(cells: pd.DataFrame) -> list[str]:
@@ -130,23 +136,17 @@ def warnings(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame) -> 
 
 def without_red(problem: pd.Series) -> str:
     """What runs of DoG do that have no RED (`statistics.has_enough_errors`)."""
-    if problem.higher_is_better:
+    if problem.metric in RATES:
         return f"make fewer than {LEAST_ERRORS} errors"
-    return f"reach a {problem.metric} of 0"
-
-
-def _setting(problem: pd.Series, key: str) -> str:
-    """One of `_HEADING`; a missing number of training examples means all of them."""
-    value = problem[key]
-    return "all" if key == "train_examples" and pd.isna(value) else count(value)
+    return f"reach a {problem.metric} of {int(problem.higher_is_better)}"
 
 
 def difference(problem: pd.Series, rival: pd.Series) -> str:
     """What tells apart two problems of the same task, model and protocol."""
     parts = [
-        f"{name} {_setting(problem, key)} here, {_setting(rival, key)} there"
+        f"{name} {count(problem[key])} here, {count(rival[key])} there"
         for key, name in _HEADING.items()
-        if _setting(problem, key) != _setting(rival, key)
+        if problem[key] != rival[key]
     ]
     here, there = (set(one["problem_settings"].split("; ")) for one in (problem, rival))
     parts += [f"{text} here" for text in sorted(here - there)]
@@ -170,7 +170,11 @@ def explanations(problem: pd.Series, choices: pd.DataFrame, cells: pd.DataFrame)
     if set(rows) != {DEFAULT}:
         notes.append(
             "instance-tuned: the learning rate with the best validation score on this task, at "
-            f"seed {TUNING_SEED}, which is not reported; runs and time include the tuning."
+            f"seed {TUNING_SEED}, which is not reported."
+        )
+        notes.append(
+            "runs, time: of a tuned row those of all learning rates tried. Its user keeps the run "
+            "that was chosen; the reported seeds only measure it."
         )
     for tasks, optimizers in _by_tasks(rows.get(MODEL_TUNED)):
         which = "" if len(optimizers) == len(rows[MODEL_TUNED]) else ", ".join(optimizers)
@@ -216,11 +220,48 @@ def _by_tasks(choices: pd.DataFrame | None) -> list[tuple[str, dict[str, int]]]:
     return sorted(found.items())
 
 
+def other_data(runs: int) -> list[str]:
+    """What was left out because it was trained on other data."""
+    if not runs:
+        return []
+    return [
+        f"Left out: {_runs(runs)} of the same settings on other data: other "
+        "examples or other pretrained weights."
+    ]
+
+
+def numerics(column: pd.Series) -> list[str]:
+    """In what runs that are compared differ, of what can change the last digits of a result.
+
+    `column` is theirs of records.csv. Not all runs have all keys: SGD has no kernel of ours.
+    """
+    known = [dict(part.split("=", 1) for part in text.split("; ")) for text in set(column) if text]
+    if not known:
+        return []
+    parts = []
+    for key in sorted({key for one in known for key in one}):
+        values = sorted({one[key] for one in known if key in one})
+        if len(values) > 1:
+            parts.append(f"{key} {', '.join(values[:-1])} and {values[-1]}")
+    unknown = (column == "").sum()
+    if unknown:
+        parts.append(f"of {unknown} of {len(column)} runs it is not known")
+    return [f"Runs differ in what can change the last digits: {'; '.join(parts)}."] if parts else []
+
+
 def break_even(
-    curves: dict[str, BreakEven], choices: pd.DataFrame, cells: pd.DataFrame
+    problem: pd.Series,
+    dog_error: float,
+    curves: dict[str, BreakEven],
+    choices: pd.DataFrame,
+    cells: pd.DataFrame,
 ) -> list[str]:
     """Where tuning catches up with DoG, in runs and in time."""
-    tuned = choices[choices["row"] == INSTANCE_TUNED]
+    tuned = choices["row"] == INSTANCE_TUNED
+    if not curves:
+        reason = f"needs a run of DoG at seed {TUNING_SEED} that does not {without_red(problem)}"
+        return [f"No break-even: it {reason} on the test set."] if tuned.any() else []
+    tuned = choices[tuned]
     charged = dict(zip(tuned["optimizer"], tuned["tuning_runs"], strict=True))
     labels = dict(zip(cells["optimizer"], cells["label"], strict=True))
     parts = []
@@ -234,22 +275,24 @@ def break_even(
             time = duration(curve.hours[curve.runs - 1])
             runs = f"{curve.runs} of {tried} runs{without}, {time}"
             parts.append(f"{labels[optimizer]} catches up with DoG after {runs}")
-    if not parts:
-        return []
+    percent = bool(problem.higher_is_better)
+    here = _score(1 - dog_error if percent else dog_error, percent)
+    mean = _score(cells["test"][is_reference(cells)].mean(), percent)
     return [
         f"Break-even: {'; '.join(parts)}. That is where the expected test error of the best on "
         f"validation among so many learning rates, drawn at random, at seed {TUNING_SEED}, is at "
-        "most DoG's mean."
+        f"most that of DoG at the same seed, whose {unit(problem)} is {here} (mean over its "
+        f"reported seeds: {mean})."
     ]
 
 
 def _sampling_error(problem: pd.Series, cells: pd.DataFrame) -> list[str]:
-    score = cells["test"].dropna()
-    if problem.metric != "accuracy" or score.empty or pd.isna(problem.test_examples):
+    means = cells["test"].dropna()
+    if problem.metric not in RATES or means.empty or pd.isna(problem.test_examples):
         return []
-    points = 100 * binomial_standard_error(score.iloc[0], problem.test_examples)
+    points = 100 * binomial_standard_error(means.iloc[0], problem.test_examples)
     return [
-        f"The test set's own sampling error at {100 * score.iloc[0]:.1f} % is {points:.2f} points "
+        f"The test set's own sampling error at {100 * means.iloc[0]:.1f} % is {points:.2f} points "
         f"(one standard error, {count(problem.test_examples)} examples), the same examples for "
         "every row."
     ]
@@ -264,8 +307,12 @@ def left_out(runs: pd.DataFrame) -> list[str]:
             continue
         old = runs[version < version.groupby(runs[name]).transform("max")]
         for (thing, number), group in old.groupby([name, f"{name}_version"]):
-            notes.append(f"Left out: {len(group)} runs of version {number} of {name} {thing}.")
+            notes.append(f"Left out: {_runs(len(group))} of version {number} of {name} {thing}.")
     return notes
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'' if number == 1 else 's'}"
 
 
 def bullets(notes: Iterable[str]) -> str:

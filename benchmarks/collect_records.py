@@ -106,6 +106,7 @@ def made_up(index: int, numbers: random.Random) -> dict[str, Any]:
         "run_id": f"{task}-{opt}-{numbers.getrandbits(40):010x}",
         "status": "finished",
         "problem_id": f"{sorted(TASKS).index(task):010x}",
+        "data_id": f"{sorted(TASKS).index(task):010x}",
         "opt_label": {"sgd": "SGD", "adam": "Adam", "dog": "DoG", "ldog": "L-DoG"}[opt],
         "opt_default": not tuned,
         "opt_changed": {"lr": rate} if tuned else {},
@@ -138,6 +139,7 @@ def made_up(index: int, numbers: random.Random) -> dict[str, Any]:
         "results": {
             "steps": STEPS,
             "train_loss": numbers.random(),
+            "train_examples": 10000,
             "trouble": [],
             "validation": {**scores, "examples": 2000},
             "test": {**scores, "examples": examples},
@@ -153,6 +155,9 @@ def made_up(index: int, numbers: random.Random) -> dict[str, Any]:
             "timm": "1.0.31", "tokenizers": "0.23.3", "torch": "2.15.0", "torchvision": "0.29.2",
             "transformers": "5.23.0",
         },
+        "sources": {"data": numbers.randbytes(32).hex(), "weights": numbers.randbytes(32).hex()},
+        "numerics": {"kernel": "compiled", "cpu_capability": "AVX512", "device": "cpu",
+                     "threads": 1, "torch": "2.15.0"},
         "hardware": {"cpu": "AMD EPYC", "cores": 2, "device": "cpu", "gpu": None},
         "measured": {
             "started": "2026-11-23T03:42:39+00:00", "finished": "2026-11-23T03:42:45+00:00",

@@ -340,6 +340,7 @@ def _before_evaluation(task: "Task", training: "Training") -> dict[str, Any]:
     found: dict[str, Any] = {
         "steps": training.step,
         "train_loss": training.train_loss,
+        "train_examples": task.count("train"),
         "trouble": trouble(),
         "test_correct": {},
     }

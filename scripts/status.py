@@ -33,13 +33,13 @@ def main() -> None:
 
 
 def _of_sweep(name: str, settings: list[str]) -> str:
-    from analysis import price, price_text, selection
+    from analysis import price, price_text
     from runner import plan
 
     sweep = plan.load(name, settings)
     runs_dir = config.runs_dir(sweep.cells[0].config)
     frame = price.known(runs_dir)
-    choices = selection.settings_to_report(frame)
+    choices = price.chosen(sweep, frame)
 
     def priced() -> str:
         machine = price.this_machine(sweep)

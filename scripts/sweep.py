@@ -55,12 +55,12 @@ def main() -> int:
         if any(outcome.status == "stopped" for outcome in unfinished):
             line = "runs of the tuning were stopped by others: give the same command again"
             raise UserError(line)
-        unfinished += _run(
-            "reporting", sweep.reporting(_choices(sweep)), executor, largest, expected.estimate
-        )
+        reporting = sweep.reporting(_choices(sweep))
+        unfinished += _run("reporting", reporting, executor, largest, expected.estimate)
     runs_dir = _runs_dir(sweep)
     problems = sorted({cell.name[0] for cell in sweep.cells})
-    print(report.make(runs_dir, runs_dir.parent, problems))
+    own = {run.run_id for run in [*sweep.tuning(), *reporting]}
+    print(report.make(runs_dir, runs_dir.parent, problems, own))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:
@@ -107,11 +107,11 @@ def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> "Pri
 
     `places` are a group's threads, how many groups train at once, and how many runs one may have.
     """
-    from analysis import price, price_text, selection
+    from analysis import price, price_text
 
     frame = price.known(_runs_dir(sweep))
     machine = price.this_machine(sweep, *places)
-    found = price.price(sweep, selection.settings_to_report(frame), frame, machine)
+    found = price.price(sweep, price.chosen(sweep, frame), frame, machine)
     if whole:
         print(price_text.whole(found))
     else:
@@ -121,9 +121,9 @@ def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> "Pri
 
 def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     """Return the settings to report for each problem and optimizer, from the runs so far."""
-    from analysis import price, selection
+    from analysis import price
 
-    return selection.settings_to_report(price.known(_runs_dir(sweep)))
+    return price.chosen(sweep, price.known(_runs_dir(sweep)))
 
 
 def _runs_dir(sweep: Sweep) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import Data, seeds_in_words, settings, stems, varied
+from analysis.figures.data import Data, seeds_in_words, stems, varied
 from analysis.figures.style import (
     draw_means,
     head,
@@ -19,6 +19,7 @@ from analysis.figures.style import (
 )
 from analysis.selection import DOG
 from analysis.tables import Table
+from analysis.variants import settings
 
 KEY = "model.batch_norm"
 # A line: its label, the problem's table and DoG's runs by reps_rel.
@@ -30,8 +31,9 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
     found: list[tuple[str, Table, list[Line]]] = []
     for protocol, tables in data.by_protocol().items():
         for table in tables:
-            lines = gather(data, table, tables) if settings(table).get(KEY) == "frozen" else []
-            if len({settings(one).get(KEY) for _, one, _ in lines} - {None}) == 2:
+            frozen = settings(table.problem).get(KEY) == "frozen"
+            lines = gather(data, table, tables) if frozen else []
+            if len({settings(one.problem).get(KEY) for _, one, _ in lines} - {None}) == 2:
                 problem = table.problem
                 found.append(
                     (f"batch_norm-{problem.task}-{problem.model}-{protocol}", table, lines)
@@ -48,7 +50,7 @@ def gather(data: Data, frozen: Table, tables: list[Table]) -> list[Line]:
         runs = varied(data.of(table), DOG, "reps_rel")
         if table.problem.task != frozen.problem.task or runs["value"].nunique() < 2:
             continue
-        mode = settings(table).get(KEY)
+        mode = settings(table.problem).get(KEY)
         if mode is None and _budget(table) == _budget(frozen):
             lines.append((f"{table.problem.model}: none", table, runs))
         elif mode is not None and _but_mode(table) == _but_mode(frozen):
@@ -60,11 +62,12 @@ WORDS = {"frozen": "evaluation mode", "train": "batch statistics"}
 
 
 def _but_mode(table: Table) -> dict[str, str]:
-    return {**settings(table), KEY: "", "model": table.problem.model}
+    return {**settings(table.problem), KEY: "", "model": table.problem.model}
 
 
 def _budget(table: Table) -> dict[str, str]:
-    return {key: value for key, value in settings(table).items() if not key.startswith("model.")}
+    own = settings(table.problem)
+    return {key: value for key, value in own.items() if not key.startswith("model.")}
 
 
 @styled

@@ -21,6 +21,7 @@ from analysis.figures.style import (
 )
 from analysis.selection import DOG, is_reference
 from analysis.tables import Table
+from runner import TUNING_SEED
 
 
 def make(data: Data) -> Iterator[tuple[str, Any]]:
@@ -43,12 +44,16 @@ def draw(table: Table) -> Any:
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     cells = table.cells
     position = int(is_reference(cells).argmax())
-    dog = scale * fmean(table.errors[position].values())
+    name, hours = cells["label"].iloc[position], text.duration(cells["hours"].iloc[position])
     dashes, colour = ACROSS[DOG]
     style: Any = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
+    dog = scale * table.dog_error
     axes.axhline(dog, **style)
-    hours = text.duration(cells["hours"].iloc[position])
-    labels = [(f"{cells['label'].iloc[position]}: 1 run, {hours}", dog, style)]
+    labels = [(f"{name}, seed {TUNING_SEED}: 1 run, {hours}", dog, style)]
+    if reported := table.errors[position]:
+        mean, dotted = scale * fmean(reported.values()), {**style, "linestyle": ":", "linewidth": 1}
+        axes.axhline(mean, **dotted)
+        labels.append((f"{name}, mean of {plural(len(reported), 'seed')}", mean, dotted))
     names = cells.set_index("optimizer")["label"].to_dict()
     curves = table.break_even.items()
     for (optimizer, curve), (marker, line, shade) in zip(

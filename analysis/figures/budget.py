@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import Data, settings, stems
+from analysis.figures.data import Data, stems
 from analysis.figures.style import (
     CURVES,
     error_locator,
@@ -17,7 +17,8 @@ from analysis.figures.style import (
 )
 from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
 from analysis.statistics import error
-from analysis.tables import RANK, Table
+from analysis.tables import Table
+from analysis.variants import settings
 
 LINES: dict[tuple[str, str], Any] = {(DOG, DEFAULT): ("X", "-", "#000000")}
 LINES |= dict(zip([("sgd", INSTANCE_TUNED), ("adam", INSTANCE_TUNED)], CURVES, strict=False))
@@ -27,13 +28,13 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
     """A figure for each problem of which a line was run with several numbers of steps."""
     groups: dict[tuple, list[Table]] = {}
     for table in data.tables:
-        others = {**settings(table), "train.steps": ""}
+        others = {**settings(table.problem), "train.steps": ""}
         problem = table.problem
         key = (problem.task, problem.model, problem.protocol, str(sorted(others.items())))
         groups.setdefault(key, []).append(table)
     groups = {key: tables for key, tables in groups.items() if _has_a_line(tables)}
     drawn = [
-        (f"budget-{'-'.join(key[:3])}", max(tables, key=lambda one: one.problem[RANK].tolist()))
+        (f"budget-{'-'.join(key[:3])}", max(tables, key=lambda one: one.problem["rank"]))
         for key, tables in groups.items()
     ]
     for stem, tables in zip(stems(drawn), groups.values(), strict=True):

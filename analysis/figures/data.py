@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.selection import newest, validation_score
+from analysis.selection import comparable, validation_score
 from analysis.statistics import gain
-from analysis.tables import RANK, Table, file_stems, scored
+from analysis.tables import Table, file_stems, scored
 from runner import TUNING_SEED
 
 # What is drawn of a run; few columns are faster to filter.
 RUN = ["run_id", "problem_id", "optimizer", "label", "setting", "opt_default", "overrides", "grid"]
-RUN += ["seed", "learning_rate", "reps_rel", "validation_last", "validation_averaged", "test"]
-RUN += ["error", "higher_is_better", "test_majority", "test_examples"]
+RUN += ["seed", "learning_rate", "c", "reps_rel", "validation_last", "validation_averaged", "test"]
+RUN += ["error", "metric", "higher_is_better", "test_majority", "test_examples"]
 
 # The columns of records.csv that hold the settings which figures vary.
-VARIED = {"reps_rel": "reps_rel", "lr": "learning_rate"}
+VARIED = {"reps_rel": "reps_rel", "lr": "c"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Data:
     @classmethod
     def gather(cls, tables: list[Table], frame: pd.DataFrame, curves: pd.DataFrame) -> "Data":
         """From `tables.build`, `records.collect` and `curves.collect`."""
-        current = newest(frame)
+        current = comparable(frame)
         runs = scored(current[current["status"] != "failed"])[RUN]
         groups = dict(list(runs.groupby("problem_id")))
         ids = [table.problem.problem_id for table in tables]
@@ -89,34 +89,14 @@ def plural(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def settings(table: Table) -> dict[str, str]:
-    """What is the problem's own beside task, model and protocol, as text by dotted key."""
-    problem = table.problem
-    own = {f"train.{key}": str(problem[key]) for key in ("steps", "batch_size", "train_examples")}
-    parts = (text.partition("=") for text in problem.problem_settings.split("; ") if text)
-    own |= {key: value for key, _, value in parts}
-    if own.get("train.checkpoint") != "best":  # there it is what chooses the result
-        own.pop("train.eval_every", None)
-    return own
-
-
 def names(tables: list[Table]) -> dict[str, str]:
     """A name by problem id: "task · model", and how it differs from others of that name."""
-    named: dict[str, str] = {}
-    for table in tables:
-        problem = table.problem
-        alike = [
-            settings(other)
-            for other in tables
-            if (other.problem.task, other.problem.model) == (problem.task, problem.model)
-        ]
-        own = [
-            f"{key.rpartition('.')[2]} {value}"
-            for key, value in sorted(settings(table).items())
-            if any(other.get(key) != value for other in alike)
-        ]
-        named[problem.problem_id] = ", ".join([f"{problem.task} · {problem.model}", *own])
-    return named
+    return {
+        table.problem.problem_id: ", ".join(
+            filter(None, [f"{table.problem.task} · {table.problem.model}", table.variant])
+        )
+        for table in tables
+    }
 
 
 def steps(tables: list[Table]) -> str:
@@ -129,5 +109,5 @@ def steps(tables: list[Table]) -> str:
 
 def stems(drawn: list[tuple[str, Table]]) -> list[str]:
     """The names of figures' files, with the problem's id where `file_stems` tells them apart."""
-    problems = pd.DataFrame([table.problem for _, table in drawn], columns=RANK)
+    problems = pd.DataFrame([table.problem for _, table in drawn], columns=["problem_id", "rank"])
     return file_stems([name for name, _ in drawn], problems)

@@ -18,6 +18,7 @@ from analysis.figures.style import (
     write_labels,
 )
 from analysis.selection import TUNING_SEED, is_grid_run
+from analysis.statistics import RATES
 from analysis.tables import Table, reported
 
 
@@ -79,11 +80,11 @@ def draw(table: Table, runs: pd.DataFrame) -> Any:
 def _drawable(runs: pd.DataFrame) -> pd.Series:
     """The errors, those with no place on a log axis as half the smallest that could be there.
 
-    That is half an error of one example or, of a metric with any value, half the smallest above 0.
+    That is half an error of one example or, where none is counted, half the smallest above 0.
     """
     errors = runs["error"]
     least = (1 / runs["test_examples"].astype("float64")).where(
-        runs["higher_is_better"], errors[errors > 0].min()
+        runs["metric"].isin(RATES), errors[errors > 0].min()
     )
     return errors.clip(lower=0.5 * least)
 

@@ -83,7 +83,7 @@ def _dog_error(data: Data, table: Table) -> float:
     runs = at_tuning_seed(data, table)
     dog = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
     examples = dog["test_examples"].astype("float64")
-    enough = has_enough_errors(dog["error"], examples, dog["higher_is_better"])
+    enough = has_enough_errors(dog["error"], examples, dog["metric"])
     return float(dog["error"].iloc[0]) if len(dog) and enough[0] else np.nan
 
 

@@ -67,9 +67,14 @@ def record(
     status: str = "finished",
     seconds: float = 60.0,
     examples: int = 1000,
+    data: str = "the examples",
+    numerics: dict[str, Any] | None = None,
     **choices: Any,
 ) -> dict[str, Any]:
-    """A record; a score is (last, averaged), or one number for both."""
+    """A record; a score is (last, averaged), or one number for both.
+
+    `data` stands for the examples and weights that were read, `numerics` is what is not as usual.
+    """
     changed = choices.get("changed") or {}
     settings = settings_of(**choices)
     opt = settings["opt"]["name"]
@@ -84,13 +89,21 @@ def record(
         "run_id": f"{settings['task']['name']}-{opt}-{digest(settings)}",
         "status": status,
         "problem_id": digest(problem),
+        "data_id": digest(data),
         "settings": settings,
         "opt_default": not changed,
         "opt_changed": changed,
         "opt_label": LABELS[opt],
         "grid": GRIDS[opt],
-        "results": {"steps": settings["train"]["steps"], "train_loss": 0.4, **scores},
+        "results": {
+            "steps": settings["train"]["steps"],
+            "train_loss": 0.4,
+            "train_examples": settings["train"]["train_examples"] or 50_000,
+            **scores,
+        },
         "fingerprints": {},
+        "sources": {},
+        "numerics": {"kernel": "compiled", "device": "cpu", "threads": 2, **(numerics or {})},
         "code": {"version": "0.1.0", "commit": "abc", "modified": False},
         "packages": {},
         "hardware": {"cpu": "a cpu", "cores": 2, "gpu": None, "device": "cpu"},

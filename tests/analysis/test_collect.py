@@ -42,13 +42,17 @@ def test_one_row_a_run_with_the_declared_columns_and_types(runs, csv):
     assert (row.setting, row.learning_rate, row.opt_default) == ("lr=0.1", 0.1, False)
     assert (json.loads(row.overrides), json.loads(row.grid)) == ({"lr": 0.1}, made_up.GRIDS["sgd"])
     assert (row.seconds, row.device, row.gpu, row.code_commit) == (60.0, "cpu", "", "abc")
-    assert row.problem_settings == "task.image_size=64"
+    assert row.problem_settings == "task.image_size=64; train.train_examples=5000"
+    assert row.data_id == made_up.digest("the examples")
+    assert row.numerics == "device=cpu; kernel=compiled; threads=2"
+    dog = frame[frame["optimizer"] == "dog"].iloc[0]
+    assert math.isnan(dog.learning_rate) and dog.c == 1.0 and math.isnan(row.c)
     assert row.replicas == 1  # of a record without
 
 
 def test_the_csv_is_read_back_exactly(runs, csv):
     odd = made_up.record(0.1 + 0.2, 1 / 3, seed=0)
-    odd["results"]["train_loss"] = math.inf
+    odd["results"]["train_loss"] = 1e308
     odd["settings"]["model"]["name"] = "None"
     odd["code"] = {"version": "NA", "commit": "1e5", "modified": None}
     odd["hardware"]["cpu"] = 'a "cpu", with\na second line'
@@ -188,10 +192,28 @@ def of_another_schema(path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 1}))
 
 
-def without_score(path):
+def with_score(path, key, score):
     record = json.loads(path.read_text())
-    record["results"]["test"]["last"] = math.nan
+    record["results"]["test"][key] = "score"
+    path.write_text(json.dumps(record).replace('"score"', score))
+
+
+def without_score(path):
+    with_score(path, "last", "null")
+
+
+def with_infinite_score(path):
+    with_score(path, "averaged", "1e999")  # valid JSON
+
+
+def with_nan(path):
+    record = json.loads(path.read_text())
+    record["results"]["train_loss"] = math.nan
     path.write_text(json.dumps(record))
+
+
+def of_another_run(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run_id": "cifar-sgd-0000000000"}))
 
 
 def of_unknown_status(path):
@@ -207,6 +229,7 @@ def binary(path):
 
 
 DAMAGES = [break_off, without_seed, of_another_schema, without_score, of_unknown_status, a_list]
+DAMAGES += [with_infinite_score, with_nan, of_another_run]
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, binary])
@@ -217,6 +240,34 @@ def test_a_damaged_record_is_named_and_skipped(runs, csv, caplog, damage):
     assert records.collect(runs, csv)["seed"].tolist() == [1]
     assert len(caplog.messages) == 1
     assert str(damaged) in caplog.messages[0]
+
+
+def test_the_warning_says_why(runs, csv, caplog):
+    for seed, damage in enumerate((with_nan, with_infinite_score, of_another_run)):
+        damage(made_up.write(runs, made_up.record(0.5, seed=seed)))
+    made_up.write(runs, made_up.record(0.5, seed=9))
+    records.collect(runs, csv)
+    text = "\n".join(caplog.messages)
+    assert "NaN is not valid JSON" in text and "the test score is inf" in text
+    assert "it is of the run cifar-sgd-0000000000, not of cifar-sgd-" in text
+
+
+def test_a_score_of_the_csv_that_is_no_number_enters_no_table(runs, csv, caplog):
+    for seed in (0, 1, 2):
+        made_up.write(runs, made_up.record(0.5, seed=seed))
+    frame = records.collect(runs, csv)
+    frame.loc[0, "test_averaged"], frame.loc[1, "validation_last"] = math.inf, math.nan
+    frame.to_csv(csv, index=False)
+    assert records.read_csv(csv)["seed"].tolist() == [2]
+    assert [frame["run_id"][seed] in caplog.messages[seed] for seed in (0, 1)] == [True, True]
+
+
+def test_the_number_of_training_examples_is_that_of_those_there(runs, csv):
+    made = made_up.record(0.5)
+    made["results"]["train_examples"] = 36
+    made_up.write(runs, made)
+    row = records.collect(runs, csv).iloc[0]
+    assert row.train_examples == 36 and "train.train_examples=5000" in row.problem_settings
 
 
 def test_no_runs_at_all_says_what_to_do(runs, csv):

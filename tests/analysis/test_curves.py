@@ -49,7 +49,7 @@ def test_only_runs_with_a_result_and_telemetry_have_curves(tmp_path, collect):
     diverged = made_up.record(0.1, opt="dog", seed=1, status="diverged")
     folder = made_up.write_with_curve(runs, diverged, {1: 0.1, 2: 5.0})
     with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 3, "loss": math.nan, "eta": 7.0, "rbar": 1.0}) + "\n")
+        file.write(json.dumps({"step": 3, "loss": None, "eta": 7.0, "rbar": 1.0}) + "\n")
     sgd = made_up.write(runs, made_up.record(0.7, opt="sgd"))
     (sgd.parent / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0, "lr": 0.1}\n')
     synthetic = made_up.record(0.9, opt="dog", seed=3)

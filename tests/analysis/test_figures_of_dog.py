@@ -220,8 +220,8 @@ def test_problems_of_one_name_are_told_apart_by_what_differs(gather):
     data = gather(*by_start(batch_norm="frozen"), *by_start(batch_norm="train", steps=99))
     named = sorted(names(data.tables).values())
     assert named == [
-        "cifar · efficientnet_lite0, batch_norm frozen, steps 468",
-        "cifar · efficientnet_lite0, batch_norm train, steps 99",
+        "cifar · efficientnet_lite0, batch_norm=frozen, steps=468",
+        "cifar · efficientnet_lite0, batch_norm=train, steps=99",
     ]
 
 

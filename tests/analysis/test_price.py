@@ -7,7 +7,7 @@ import pytest
 from made_up_records import collected, record, write
 from omegaconf import OmegaConf
 
-from analysis import price, price_text, records, selection
+from analysis import price, price_text, records
 from analysis.price import Machine
 from runner import config, identity, plan
 from tasks.errors import UserError
@@ -46,6 +46,7 @@ def a_record(
         "settings": settings,
         "run_id": identity.run_id(settings),
         "problem_id": identity.problem_id(settings),
+        "sources": {**run.folder.sources},
         "hardware": {**made["hardware"], "cpu": cpu},
     }
     made["measured"] |= {"threads": threads, "replicas": replicas}
@@ -133,9 +134,24 @@ def test_before_tuning_is_done_the_reported_runs_are_bounded(sweep, tmp_path):
     # of which one is the default.
     assert (reporting.least, reporting.runs, reporting.most) == (4, 4, 8)
     frame = collected(tmp_path, *[a_record(run, 1.0) for run in [dog, *sgd]])
-    choices = selection.settings_to_report(frame)
+    choices = price.chosen(sweep, frame)
     tuning, reporting = price.price(sweep, choices, frame, HERE).stages
     assert tuning.to_do == 0 and reporting.least == reporting.runs == reporting.most
+
+
+def test_a_sweep_chooses_among_the_points_of_its_own_plan(sweep, tmp_path):
+    part = {**PART, "grids": {"sgd": {"lr": [10.0]}}}
+    OmegaConf.save(OmegaConf.create({"parts": [part]}), tmp_path / "wider.yaml")
+    folders = [f"runs_dir={tmp_path}/runs", f"data_dir={tmp_path}/data"]
+    _, others = plan.load(str(tmp_path / "wider.yaml"), folders).tuning()
+    _, own, *_ = sweep.tuning()
+    made = []
+    for run, score in ((own, 0.6), (others, 0.9)):
+        rate = {"lr": run.config.opt.lr}
+        made.append(a_record(run, 1.0) | {"opt_default": False, "opt_changed": rate})
+        made[-1]["results"]["validation"] |= {"last": score, "averaged": score}
+    choices = price.chosen(sweep, collected(tmp_path, *made))
+    assert choices[own.problem_id, "sgd"] == [{}, {"lr": 0.001}]
 
 
 def test_what_was_done_and_is_no_longer_planned_leaves_no_negative_rest():

@@ -306,7 +306,7 @@ def test_only_the_newest_version_of_task_and_protocol_counts(frame_of, old):
     new = {"task_version": 2, "protocol": ("lite", 2)}
     made = [*grid({0.01: 0.9, 0.1: 0.1}, **{**new, **old}), *grid({0.01: 0.1, 0.1: 0.9}, **new)]
     frame = frame_of(*made, trial(0.1, 0.5, task="movies", protocol=("smoke", 1)))
-    kept = selection.newest(frame)
+    kept = selection.comparable(frame)
     assert kept["run_id"].nunique() == 3
     assert set(kept["task_version"][kept["task"] == "cifar"]) == {2}
     assert set(kept["protocol_version"][kept["protocol"] == "lite"]) == {2}
@@ -318,5 +318,22 @@ def test_runs_of_an_older_default_are_not_mixed_with_the_newer(frame_of):
     new["settings"]["opt"]["lr"] = 0.02
     new["measured"]["started"] = "2025-02-01T00:00:00+00:00"
     frame = frame_of(old, new)
-    assert selection.newest(frame)["setting"].tolist() == ["lr=0.02"]
+    assert selection.comparable(frame)["setting"].tolist() == ["lr=0.02"]
     assert selection.choose(frame)["setting"].tolist() == ["lr=0.02"]
+
+
+def test_a_sweep_chooses_among_its_own_points(frame_of):
+    # Somebody's committed rows have a better rate, and a better one still on other data.
+    own = [trial(None, 0.8, opt="dog"), *grid({0.1: 0.7, 1.0: 0.75})]
+    frame = frame_of(*own, *grid({0.01: 0.9}), *grid({0.03: 0.95}, data="other"))
+    (problem,) = frame["problem_id"].unique()
+    chosen = selection.settings_to_report(frame, [run["run_id"] for run in own])
+    assert chosen[problem, "sgd"] == [{}, {"lr": 1.0}, {"lr": 1.0}]
+    assert chosen[problem, "dog"] == [{}]
+
+
+def test_settings_are_chosen_from_runs_of_the_same_data_alone(frame_of):
+    dog = [trial(None, 0.8, opt="dog"), trial(None, 0.8, opt="dog", seed=0)]
+    frame = frame_of(*dog, *grid({0.01: 0.7, 0.1: 0.8}), trial(1.0, 0.99, data="other"))
+    for row in TUNED:
+        assert choices_of(frame)[row]["setting"] == "lr=0.1"

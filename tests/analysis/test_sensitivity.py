@@ -52,3 +52,25 @@ def test_only_one_changed_setting_on_reported_seeds_counts(files):
     tuning = made_up.record(0.8, opt="dog", changed={"reps_rel": 1e-6}, seed=100)
     rival = made_up.record(0.8, changed={"lr": 0.1})
     assert files(default, two, decay, tuning, rival) == {}
+
+
+def test_a_sensitivity_table_says_which_variant_it_is_and_what_its_runs_differ_in(files):
+    written = files(
+        *(
+            made_up.record(0.8, opt="dog", changed=changed, batch_norm=mode, numerics=numerics)
+            for mode in ("frozen", "train")
+            for changed, numerics in ((None, None), ({"reps_rel": 1e-6}, {"threads": 1}))
+        ),
+        *(
+            made_up.record(0.8, opt="dog", seed=1, batch_norm=mode, data="other")
+            for mode in ("frozen", "train")
+        ),
+    )
+    titles = {text.splitlines()[1] for name, text in written.items() if name.endswith(".md")}
+    assert titles == {
+        f"# Sensitivity: cifar · efficientnet_lite0 · lite v1 · batch_norm={mode}"
+        for mode in ("frozen", "train")
+    }
+    texts = [text for name, text in written.items() if name.endswith(".md")]
+    assert all("threads 1 and 2" in text for text in texts)
+    assert all("Left out: 1 run of the same settings on other data" in text for text in texts)

@@ -68,14 +68,17 @@ def test_relative_error_differences_are_unknown_without_errors_or_seeds():
 
 
 def test_ten_errors_of_dog_are_enough_and_nine_are_not():
-    enough = statistics.has_enough_errors([1 - 0.99, 0.0099, 0.009, np.nan], 1000, True)
+    enough = statistics.has_enough_errors([1 - 0.99, 0.0099, 0.009, np.nan], 1000, "accuracy")
     assert enough.tolist() == [True, False, False, False]
 
 
-def test_where_lower_is_better_any_error_of_dog_is_enough():
-    # A suboptimality of 1e-5 on 100 examples is no fraction of them.
-    enough = statistics.has_enough_errors([1e-5, 0, np.nan, 1e-5], 100, [False] * 3 + [True])
-    assert enough.tolist() == [True, False, False, False]
+@pytest.mark.parametrize("metric", ["suboptimality", "matthews", "f1", "squad_f1", "pearson"])
+def test_any_error_is_enough_where_the_metric_counts_no_examples(metric):
+    # 1e-5 on 100 examples is no number of them: not of a loss, and not of a correlation or an F1.
+    enough = statistics.has_enough_errors([1e-5, 0, np.nan], 100, metric)
+    assert enough.tolist() == [True, False, False]
+    mixed = statistics.has_enough_errors([1e-5, 1e-5], 100, [metric, "accuracy"])
+    assert mixed.tolist() == [True, False]
 
 
 def test_binomial_standard_error_by_hand():
@@ -87,26 +90,28 @@ def test_the_doctests_hold():
     assert tried and not failed
 
 
-def test_student_t_of_red_by_hand():
+def interval_on_one_task(dog, other):
+    return statistics.intervals_over_tasks([dog], [other]).on_these_tasks
+
+
+def test_the_interval_on_one_task_is_students_by_hand():
     # r = 0.75; x − r·d is ±0.05 over d̄ = 0.2: standard error 0.05, t quantile 12.7062.
-    dog, other = [0.1, 0.3], [0.125, 0.175]
-    low, high = statistics.student_t_of_red(dog, other)
+    low, high = interval_on_one_task([0.1, 0.3], [0.125, 0.175])
     assert (low, high) == pytest.approx((0.25 - 0.25 * 12.7062, 0.25 + 0.25 * 12.7062), abs=1e-4)
     # In each seed the other errs half as much as DoG: sure, whatever DoG's spread.
-    assert statistics.student_t_of_red([0.1, 0.2, 0.4], [0.05, 0.1, 0.2]) == (0.5, 0.5)
+    assert interval_on_one_task([0.1, 0.2, 0.4], [0.05, 0.1, 0.2]) == (0.5, 0.5)
 
 
-def test_student_t_of_red_of_other_seeds_is_welchs():
+def test_the_interval_on_one_task_of_other_seeds_is_welchs():
     # r = 1, variances of the means (0.02 / 2 and 0.02 / 2), so 2 degrees of freedom: t is 4.3027.
-    dog, other = [0.1, 0.3, np.nan, np.nan], [np.nan, np.nan, 0.1, 0.3]
-    low, high = statistics.student_t_of_red(dog, other)
+    low, high = interval_on_one_task([0.1, 0.3, np.nan, np.nan], [np.nan, np.nan, 0.1, 0.3])
     half_width = 4.3027 * np.sqrt(0.02) / 0.2
     assert (low, high) == pytest.approx((-half_width, half_width), abs=1e-3)
-    assert np.isnan(statistics.student_t_of_red([0.1, 0.3], [0.2, np.nan])).all()
+    assert np.isnan(interval_on_one_task([0.1, 0.3], [0.2, np.nan])).all()
 
 
-def test_paired_seeds_are_resampled_together():
-    # In each seed the other errs half as much as DoG: whatever seeds are drawn, RED is a half.
+def test_paired_seeds_are_compared_with_each_other():
+    # In each seed the other errs half as much as DoG: whatever the seeds, RED is a half.
     dog, other = [0.1, 0.2, 0.4], [0.05, 0.1, 0.2]
     intervals = statistics.intervals_over_tasks([dog] * 2, [other] * 2)
     assert intervals.on_these_tasks == pytest.approx((0.5, 0.5))
@@ -115,59 +120,73 @@ def test_paired_seeds_are_resampled_together():
     assert apart.on_these_tasks[0] < 0.3 and apart.on_these_tasks[1] > 0.6
 
 
-def test_both_intervals_of_two_tasks_by_hand():
-    # RED 0 or 0.2 on the first task (seeds of DoG alike), 0.5 on the second.
-    dog, other = [[0.5, 0.5], [0.4, 0.4]], [[0.5, 0.4], [0.2, 0.2]]
-    intervals = statistics.intervals_over_tasks(dog, other)
-    assert intervals.estimate == pytest.approx((0.1 + 0.5) / 2)
-    assert intervals.on_these_tasks == pytest.approx(((0 + 0.5) / 2, (0.2 + 0.5) / 2))
-    # The first task twice, with the worse seed each time, in 1 of 4 · 16; the second in 1 of 4.
-    assert intervals.on_tasks_like_these == pytest.approx((0.05, 0.5))
-    # Of one task the interval is Student's.
-    one = statistics.intervals_over_tasks(dog[:1], other[:1])
-    assert one.on_these_tasks == statistics.student_t_of_red(dog[0], other[0])
-    assert np.isnan(one.on_tasks_like_these).all()
+def test_of_several_tasks_that_do_not_vary_the_interval_is_that_of_the_one_that_does():
+    # RED is 0, 0.5 ± t · 0.05 and 0.9: the median is the second's, whatever t says in 95 of 100.
+    dog, other = [[0.2] * 5] * 3, [[0.2] * 5, [0.08, 0.09, 0.1, 0.11, 0.12], [0.02] * 5]
+    low, high = statistics.intervals_over_tasks(dog, other).on_these_tasks
+    half_width = 2.7764 * np.sqrt(0.00025 / 5) / 0.2
+    assert (low, high) == pytest.approx((0.5 - half_width, 0.5 + half_width), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "place"), [(5, None), (6, 0), (8, 0), (9, 1), (11, 1), (12, 2), (20, 5)]
+)
+def test_the_interval_on_tasks_like_these_is_that_of_the_sign_test(tasks, place):
+    # The tables of the sign test: of 9 the second and the eighth, of 20 the sixth and fifteenth.
+    dog, other = [[1.0]] * tasks, [[1.0 - red] for red in range(tasks)]
+    found = statistics.intervals_over_tasks(dog, other).on_tasks_like_these
+    if place is None:
+        assert np.isnan(found).all()
+    else:
+        assert found == pytest.approx((place, tasks - 1 - place))
 
 
 def test_the_intervals_are_the_same_every_time_and_unknown_without_seeds_or_tasks():
     dog, other = [[0.2, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.2, 0.2]]
-    first, second = (statistics.intervals_over_tasks(dog, other) for _ in range(2))
+    first, second = (statistics.intervals_over_tasks(dog, other).on_these_tasks for _ in range(2))
     assert first == second
     one_seed = statistics.intervals_over_tasks([[0.2], [0.1]], [[0.1], [0.1]])
     assert one_seed.estimate == pytest.approx(0.25)
-    assert np.isnan(one_seed.on_these_tasks).all()
-    assert one_seed.on_tasks_like_these == pytest.approx((0, 0.5))
-    perfect_seed = statistics.intervals_over_tasks([[0.0, 0.2]] * 2, [[0.1, 0.1]] * 2)
-    assert perfect_seed.estimate == 0 and np.isnan(perfect_seed[1:]).all()
+    assert np.isnan(one_seed[1:]).all()
+    perfect = statistics.intervals_over_tasks([[0.0, 0.0]] * 2, [[0.1, 0.1]] * 2)
+    assert np.isnan(perfect.estimate) and np.isnan(perfect[1:]).all()
     assert np.isnan(statistics.intervals_over_tasks([], []).estimate)
     assert np.isnan(statistics.intervals_over_tasks([[0.1]], [[np.nan]]).estimate)
 
 
-@pytest.mark.parametrize(
-    ("tasks", "seeds", "these", "like_these"),
-    [
-        (1, 2, 0.95, 0),
-        (1, 3, 0.95, 0),
-        (1, 5, 0.95, 0),
-        (2, 3, 0.81, 0.7),
-        (3, 5, 0.86, 0.84),
-        (12, 5, 0.91, 0.95),
-    ],
-)
-def test_what_the_intervals_of_the_median_cover(tasks, seeds, these, like_these):
-    # For a promise of 0.95: Student's t on one task, at any number of seeds; resampling 5 seeds a
-    # little less, 3 far too little; resampling many tasks, and of one there is no interval.
+# What RED is on the tasks of a simulation. Drawn: from a normal and from a skew distribution, both
+# with median 0. Fixed: all alike, and the worst case, half alike and the others far above.
+REDS = {
+    "normal": lambda generator, tasks: generator.normal(0, 0.1, tasks),
+    "skew": lambda generator, tasks: generator.exponential(0.1, tasks) - 0.1 * np.log(2),
+    "alike": lambda generator, tasks: np.zeros(tasks),
+    "half alike": lambda generator, tasks: np.where(np.arange(tasks) < tasks // 2 + 1, 0.0, 0.5),
+}
+
+
+@pytest.mark.parametrize("reds", REDS)
+@pytest.mark.parametrize("tasks, seeds", [(1, 2), (1, 5), (2, 2), (3, 3), (3, 5), (7, 5), (12, 5)])
+def test_what_is_printed_as_95_percent_covers_95_percent(tasks, seeds, reds):
     generator = np.random.default_rng(0)
-    cells, covered = 500, np.zeros(2)
+    cells, covered, printed = 500, np.zeros(2), np.zeros(2)
     for _ in range(cells):
-        red = generator.normal(0, 0.1, size=tasks)
-        dog = generator.normal(0.2, 0.01, size=(tasks, seeds))
-        other = 0.2 * (1 - red)[:, None] + generator.normal(0, 0.01, size=(tasks, seeds))
-        intervals = statistics.intervals_over_tasks(list(dog), list(other), resamples=500)
+        red = REDS[reds](generator, tasks)
+        shared = generator.normal(0, 0.01, size=(tasks, seeds))  # what a seed does to both
+        dog = 0.2 + shared + generator.normal(0, 0.01, size=(tasks, seeds))
+        other = (1 - red)[:, None] * (0.2 + shared)
+        other += generator.normal(0, 0.01, size=(tasks, seeds))
+        intervals = statistics.intervals_over_tasks(list(dog), list(other), resamples=1000)
         for place, truth in enumerate((np.median(red), 0)):
             low, high = intervals[1 + place]
             covered[place] += low <= truth <= high
-    assert covered / cells == pytest.approx([these, like_these], abs=0.04)
+            printed[place] += not np.isnan(low)
+    # Down to three standard errors of this simulation, in which a percentile bootstrap of 5 seeds
+    # covers 0.86 to 0.91 and of half alike tasks less.
+    assert printed[0] == cells and covered[0] / cells >= 0.95 - 0.029
+    # Tasks like these are those of a distribution.
+    assert printed[1] == (cells if tasks >= statistics.LEAST_TASKS else 0)
+    if printed[1] and reds != "half alike":
+        assert covered[1] / cells >= 0.95 - 0.029
 
 
 def test_five_tasks_hold_the_median_too_rarely_and_six_often_enough():

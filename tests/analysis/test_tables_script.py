@@ -9,6 +9,8 @@ from pathlib import Path
 import made_up_records as made_up
 import pytest
 
+from analysis import report
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,8 +39,22 @@ def test_it_writes_records_tables_and_figures_and_prints_the_wanted_table(result
     files = ["records.csv", "tables/summary.md", "tables/summary.csv", f"figures/{stem}.svg"]
     for name in [*files, f"tables/{stem}.md", f"tables/{stem}.csv"]:
         assert (results / name).is_file()
-    assert f"{stem}.svg" in done.stdout
+    assert f"{stem}.svg" in done.stdout and "models-lite.md" in done.stdout
     assert "| DoG " not in run("--results", results).stdout
+
+
+def test_what_a_sweep_reports_is_of_its_own_runs(results):
+    """Somebody's rows have a better rate than any of its own."""
+    own = {path.name for path in (results / "runs").glob("*/*")}
+    for seed in (100, 0):
+        other = made_up.record(0.9, seed=seed, changed={"lr": 1.0})
+        made_up.write(results / "runs", other)
+    printed = report.make(results / "runs", results, [other["problem_id"]], own)
+    tuned = [line for line in printed.splitlines() if "instance-tuned " in line]
+    assert len(tuned) == 1 and "| 0.1 † |" in " ".join(tuned[0].split())
+    assert "are also of 2 other runs of the same problems" in printed
+    table = (results / "tables" / "cifar-efficientnet_lite0-lite.md").read_text()
+    assert "| 1 † |" in " ".join(table.split())
 
 
 def test_the_runs_may_lie_elsewhere(results, tmp_path):

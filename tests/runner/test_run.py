@@ -39,6 +39,7 @@ def test_record_holds_what_a_reader_needs_to_trust_it(made_up):
     assert set(record["fingerprints"]) == {"train", "validation", "test", "weights"}
     assert len(record["code"]["commit"]) == 40 and record["packages"]["torch"]
     assert record["hardware"]["cpu"] and record["hardware"]["device"] == "cpu"
+    assert record["results"]["train_examples"] == 64  # of 96, as config.yaml's synthetic has it
     measured = record["measured"]
     assert measured["seconds"] > measured["train_seconds"] > 0
     assert measured["examples_per_second"] > 0 and measured["peak_memory_bytes"] > 1e6
