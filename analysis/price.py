@@ -1,8 +1,7 @@
 """What a sweep will cost, from what earlier runs have cost: runs, time, downloads and disk."""
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 from analysis import records
 from analysis.selection import ROWS
 from runner import config as configuration
+from runner.cores import usable_cores
 from runner.downloads import from_elsewhere, sources
 from runner.plan import LARGEST, PlannedRun, Sweep, points
 from tasks.sources import Source, is_fetched
@@ -90,6 +90,7 @@ class Price:
     unknown_bytes: int  # how many of those runs have none
     checkpoint_bytes: int | None  # of a run in training; None: unknown
     places: list[Place]
+    estimate: Callable[[PlannedRun], float | None]  # the seconds of one run, where they are known
 
     @property
     def to_do(self) -> int:
@@ -153,6 +154,11 @@ class Earlier:
         if key not in self._found:
             self._found[key] = next(self._estimates(run), None)
         return self._found[key]
+
+    def seconds(self, run: PlannedRun) -> float | None:
+        """Return the seconds of :meth:`estimate` alone."""
+        found = self.estimate(run)
+        return None if found is None else found[0]
 
     def _estimates(self, run: PlannedRun) -> Iterator[tuple[float, str]]:
         """Yield the estimates that there are, the best first."""
@@ -225,6 +231,7 @@ def price(
         run_bytes=run_bytes,
         unknown_bytes=unknown_bytes,
         checkpoint_bytes=checkpoint,
+        estimate=earlier.seconds,
         places=_places([(runs_dir, run_bytes + training), (data_dir, fetching)]),
     )
 
@@ -234,7 +241,7 @@ def this_machine(sweep: Sweep, *places: int) -> Machine:
     from runner import environment
 
     processor = environment.processor(sweep.cells[0].config.device)
-    return Machine(processor, *(places or (1, os.cpu_count() or 1)))
+    return Machine(processor, *(places or (1, usable_cores())))
 
 
 def known(runs_dir: Path) -> pd.DataFrame:

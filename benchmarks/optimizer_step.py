@@ -134,9 +134,14 @@ def document(rows: Sequence[Row], header: Iterable[str]) -> str:
         if all(row.status == NO_GPU for row in own):
             parts.append(f"{NO_GPU[0].upper()}{NO_GPU[1:]}.")
         else:
-            marks = ["---", *["---:"] * (len(_HEADINGS) - 1)]
-            parts.append("\n".join([_line(_HEADINGS), _line(marks), *(r.markdown() for r in own)]))
+            parts.append(table(own))
     return "\n\n".join(parts) + "\n"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the table of one model."""
+    marks = ["---", *["---:"] * (len(_HEADINGS) - 1)]
+    return "\n".join([_line(_HEADINGS), _line(marks), *(row.markdown() for row in rows)])
 
 
 def header(command: str, steps: int, device: torch.device) -> list[str]:
@@ -176,13 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text, end="")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
     def error(self, message: str):
         raise UserError(message)
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m benchmarks.optimizer_step", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.optimizer_step", description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="NAME",
                         help=f"of {', '.join(MODELS)}; default: all")  # fmt: skip
     parser.add_argument("--optimizers", nargs="+", default=list(CONTESTANTS), metavar="NAME",

@@ -7,7 +7,6 @@ at once, to see how cost grows. Data and features must be there: make prepare, o
 
 import argparse
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import torch
 
 from analysis.text import markdown
 from runner import cli, environment, executors, plan
+from runner.cores import usable_cores
 from runner.plan import PlannedRun
 from runner.worker import Group, work
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "results" / "benchmarks" / "sweep_throughput.md"
 ALL = 105
 REPLICAS, GROWTH_STEPS = (1, 10, 100, 1000), 200
-CORES = os.cpu_count() or 1
+CORES = usable_cores()
 
 _LEGEND = f"""\
 *one process a run*: `python run.py`, one after another, torch with all cores. *in sequence*: one

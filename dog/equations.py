@@ -89,7 +89,7 @@ def advance(
         eta = torch.where((rbar == 0) & (init_eta > 0) & (lr > 0), init_eta, eta)
     early = old["step"] < EARLY_STEPS
     # With a gradient of 0 any η makes the same step; before the first other one it is r̄ / √ε.
-    telling = torch.where(used2 > 0, eta, 0.0)
+    telling = eta * (used2 > 0)
     new = {
         "step": old["step"] + 1,
         "G": G,

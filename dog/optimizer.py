@@ -163,9 +163,9 @@ class DoG(Optimizer):
         for group in self.param_groups:
             if group["lr"] != 1:
                 logger.warning("lr=%g: DoG is meant to be used with lr=1", group["lr"])
-        could_share = not any(_differ(self.param_groups, name) for name in SHARED)
-        several = sum(bool(group["params"]) for group in self.param_groups) > 1
-        if scope is None and self.scope == "group" and could_share and several:
+        groups = [group for group in self.param_groups if group["params"]]
+        could_share = len(groups) > 1 and not any(_differ(groups, name) for name in SHARED)
+        if scope is None and self.scope == "group" and could_share:
             warnings.warn(
                 "param groups each get a step size of their own, which is not DoG on the whole "
                 'model: scope="global" gives them one (scope="group" says that it is meant)',
@@ -193,9 +193,9 @@ class DoG(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._refuse_within_averaged("step()")
         if not self._told_of_schedule and not torch.compiler.is_compiling():
             self._look_for_schedule()
+        self._refuse_within_averaged("step()")
         members = self._started()
         if not members.params:
             return loss
@@ -245,6 +245,19 @@ class DoG(Optimizer):
         """Return what stands for G in the step size's denominator; None: G."""
         return None
 
+    def _look_for_schedule(self) -> None:
+        """Warn, once, where one of torch's schedulers has changed lr."""
+        for group in self.param_groups:
+            now, initial = group["lr"], group.get("initial_lr", group["lr"])
+            if not isinstance(now, Tensor) and now != initial:  # a look at a tensor would wait
+                self._told_of_schedule = True
+                warnings.warn(
+                    f"a schedule has changed lr from {initial:g} to {now:g}, and the step size "
+                    "with it: DoG finds its own; use a constant schedule",
+                    stacklevel=3,
+                )
+                return
+
     @torch.no_grad()
     def refresh(self) -> None:
         """Measure all distances from the start again.
@@ -265,19 +278,6 @@ class DoG(Optimizer):
             raise RuntimeError(
                 f"{what} within averaged(): the weights are averages; leave it first"
             )
-
-    def _look_for_schedule(self) -> None:
-        """Warn, once, where one of torch's schedulers has changed lr."""
-        for group in self.param_groups:
-            now, initial = group["lr"], group.get("initial_lr", group["lr"])
-            if not isinstance(now, Tensor) and now != initial:  # a look at a tensor would wait
-                self._told_of_schedule = True
-                warnings.warn(
-                    f"a schedule has changed lr from {initial:g} to {now:g}, and the step size "
-                    "with it: DoG finds its own; use a constant schedule",
-                    stacklevel=3,
-                )
-                return
 
     def _members(self) -> Members:
         """Return the parameters that have state, as groups and state are now.
@@ -466,12 +466,12 @@ class DoG(Optimizer):
             raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
         members = self._members()
         layout = self._bound(members)
-        if members.params:
-            self._start_buffers()
         pairs = [
             (local(p), local(state["average"]))
             for p, state in zip(members.params, members.states, strict=True)
         ]
+        if "averaged_buffers" in self.param_groups[0]:
+            self._start_buffers()
         buffers = self.param_groups[0].get("averaged_buffers")
         if buffers and self._averages_buffers():
             pairs += zip(float_buffers(self.averaging.model), buffers, strict=True)

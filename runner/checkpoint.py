@@ -1,73 +1,118 @@
 """Checkpoints that let a killed run end in the same record, bit for bit."""
 
 import hashlib
-import io
+import os
+import pickle
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from runner.record import put_aside, write_atomically
+from runner.record import put_aside, replaced_atomically
 
 # Raised when what a checkpoint holds changes.
-FORMAT = 3
+FORMAT = 4
 
 _DIGEST = hashlib.sha256().digest_size
+_BLOCK = 2**20  # bytes read at a time to compute the sha256
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint in one atomic step, its own sha256 first."""
-    buffer = io.BytesIO()
-    whole = {**content, "generators": _generators(), "format": FORMAT}
-    torch.save(tree_map(_compact, whole), buffer)
-    body = buffer.getvalue()
-    write_atomically(path, hashlib.sha256(body).digest() + body)
+    """Write a checkpoint in one atomic step, its own sha256 at the end.
+
+    It is written as it is made: there is no copy of it in memory.
+    """
+    everything = {**content, "generators": _generators(), "format": FORMAT}
+    with replaced_atomically(path) as file:
+        hashing: Any = _HashingWriter(file)
+        torch.save(tree_map(_plain, everything), hashing)
+        file.write(hashing.sha256.digest())
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
     """Return the checkpoint's content and set the generators, or None where there is none.
 
-    One that is damaged, or of another version, is put aside: then there is none.
+    One that is damaged, of another version, or of anything but tensors and plain values, is put
+    aside: then there is none. Nothing in it is run.
     """
     try:
-        data = path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError:
         return None
-    body = data[_DIGEST:]
-    if hashlib.sha256(body).digest() != data[:_DIGEST]:
-        put_aside(path)
+    with file:
+        reason = None if _is_whole(file) else "is damaged"
+        if reason is None:
+            try:
+                content = torch.load(file, map_location=device, weights_only=True)
+            except (pickle.UnpicklingError, RuntimeError):
+                reason = "holds what is neither a tensor nor a plain value, and was not loaded"
+            else:
+                if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+                    reason = "is from another version of dog-bench"
+    if reason is not None:
+        put_aside(path, reason)
         return None
-    content = torch.load(io.BytesIO(body), map_location=device, weights_only=False)
-    if content.pop("format", None) != FORMAT:
-        put_aside(path, "is from another version of dog-bench")
-        return None
-    _set_generators(content.pop("generators"))
+    _set_generators(content.pop("generators"), device)
     return content
 
 
-def _compact(value: Any) -> Any:
-    """Return a tensor without the rest of the one that it is a slice of, which would be saved."""
+class _HashingWriter:
+    """A file to write to from start to end, and the sha256 of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        """Write bytes."""
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
+
+
+def _is_whole(file: BinaryIO) -> bool:
+    """Say whether a file ends in the sha256 of all before it; go back to its start."""
+    left = file.seek(0, os.SEEK_END) - _DIGEST
+    file.seek(0)
+    sha256 = hashlib.sha256()
+    while left > 0 and (block := file.read(min(left, _BLOCK))):
+        sha256.update(block)
+        left -= len(block)
+    digest = file.read(_DIGEST)
+    file.seek(0)
+    return digest == sha256.digest()
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it can be loaded without running code, and without what it does not need.
+
+    A tensor that is a slice of another would be saved with the whole of it.
+    """
     if isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes:
         return value.clone()
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _generators() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    """Return the states of all generators that a run uses: of GPUs, that of its own."""
+    name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": cuda,
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
     }
 
 
-def _set_generators(states: dict[str, Any]) -> None:
+def _set_generators(states: dict[str, Any], device: torch.device) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"].cpu())
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    if states["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)

@@ -4,15 +4,16 @@ import contextlib
 import difflib
 import functools
 import math
+import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import identity
@@ -26,6 +27,7 @@ GROUPS = ("task", "model", "opt", "protocol")
 
 # More names than this are not listed in one line.
 MANY = 100
+Plain = dict[Any, Any]  # a configuration as dicts, lists and values
 
 # What a result depends on, and within it what merely describes or locates.
 SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
@@ -62,6 +64,7 @@ WHOLE |= {"train.image_size", "train.validation_examples", "opt.steps"}
 WHOLE |= {"executor.workers", "executor.gpus"}
 TEXTS = {
     "data_dir",
+    "wandb.project",
     "wandb.entity",
     "task.data.path",
     "task.source.data.path",
@@ -125,25 +128,26 @@ def load(overrides: Iterable[str]) -> DictConfig:
         UserError: for an unknown name or key, a wrong type, an impossible value.
     """
     overrides = [typed.quoted(word) for word in overrides]
-    defaults = check_names(overrides)
-    with _hydra():
-        try:
-            config = compose("config", overrides)
-            _check_domain(config)  # first: tasks refer to what only models of their domain have
-            OmegaConf.resolve(config)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(_first_line(error)) from error
-    _check_added(config, defaults)
-    _check_values(config, defaults)
-    return config
-
-
-def check_names(overrides: Iterable[str]) -> DictConfig:
-    """Refuse unknown groups, options and keys with the closest valid ones.
-
-    Returns the configuration of the chosen options with all values as their yamls have them.
-    """
     parsed = typed.parse(overrides)
+    defaults = _checked_names(parsed)
+    try:
+        if _only_set_values(parsed):
+            return _with_values(defaults, parsed)
+        with _hydra():
+            config = compose("config", overrides)
+        _check_added(config, defaults)
+        return _resolved(config, defaults, parsed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_first_line(error)) from error
+
+
+def check_names(overrides: Iterable[str]) -> None:
+    """Refuse unknown groups, options and keys with the closest valid ones."""
+    _checked_names(typed.parse(overrides))
+
+
+def _checked_names(parsed: list[Override]) -> Plain:
+    """Check names; return the chosen options with all values as their yamls have them."""
     chosen = [o for o in parsed if o.key_or_group in GROUPS and not o.is_delete()]
     for override in chosen:
         options = sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml"))
@@ -152,10 +156,8 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
                 raise UserError(
                     f"there is no {override.key_or_group}={name}: {did_you_mean(name, options)}"
                 )
-    with _hydra():
-        first = [f"{o.key_or_group}={_values(o)[0]}" for o in chosen]
-        defaults = compose("config", first)
-    keys = _keys(defaults)
+    defaults = _composed({o.key_or_group: _values(o)[0] for o in chosen})
+    keys = _names(defaults)
     for override in parsed:
         key = override.key_or_group
         if override in chosen or key.startswith("hydra"):
@@ -167,6 +169,96 @@ def check_names(overrides: Iterable[str]) -> DictConfig:
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
     return defaults
+
+
+# What was composed before, unresolved: each group's part by its option, and the rest.
+_parts: dict[Any, Plain] = {}
+_REST = "rest"
+# The configuration that was resolved last but for its optimizer, pickled, and what describes it.
+_latest: tuple[Any, bytes] | None = None
+
+
+def _composed(choices: Mapping[str, str]) -> Plain:
+    """Return the configuration of the options of groups, without their values resolved.
+
+    Hydra needs some tenths of a second. A group's part depends on its option alone (the network's
+    on the task's, where none is chosen), so parts that were composed are put together: a sweep
+    composes each of its tasks, networks and optimizers once, and not each of their combinations.
+    """
+    keys: dict[str, Any] = {group: (group, choices.get(group)) for group in GROUPS}
+    if "model" not in choices:
+        keys["model"] = ("model of", choices.get("task"))
+    if all(key in _parts for key in keys.values()):
+        return {**_parts[_REST], **{group: _parts[key] for group, key in keys.items()}}
+    with _hydra():
+        config = compose("config", [f"{group}={name}" for group, name in choices.items()])
+    whole: Any = OmegaConf.to_container(config)
+    found = {key: whole[group] for group, key in keys.items()}
+    found[_REST] = {**whole, **dict.fromkeys(GROUPS)}
+    new = found.keys() - _parts.keys()
+    foreign = any(_parts[key] != found[key] for key in found.keys() - new)
+    if foreign or len(new - {("model of", choices.get("task"))}) > 1:
+        # Some yaml, of a user's, writes to a part that is not its own; or may have done so, where
+        # two parts are new at once. What was composed before says nothing of these.
+        _parts.clear()
+    _parts.update(found)
+    return whole
+
+
+def _only_set_values(parsed: list[Override]) -> bool:
+    """Say whether overrides do nothing but choose options and set keys; else Hydra has the word."""
+    groups = [o.key_or_group for o in parsed if o.key_or_group in GROUPS]
+    return len(groups) == len(set(groups)) and all(
+        o.type is OverrideType.CHANGE
+        and o.package is None
+        and not o.is_sweep_override()
+        and not o.key_or_group.startswith("hydra")
+        for o in parsed
+    )
+
+
+def _with_values(defaults: Plain, parsed: list[Override]) -> DictConfig:
+    """Return the configuration with its values set and resolved, as compose() would make it.
+
+    Where only the optimizer is another than before, only the optimizer is resolved.
+    """
+    global _latest
+    values = [o for o in parsed if o.key_or_group not in GROUPS]
+    rest = {name: part for name, part in defaults.items() if name != "opt"}
+    key = rest, [o.input_line for o in values]
+    if _latest is not None and _latest[0] == key:
+        config: DictConfig = pickle.loads(_latest[1])
+        config.opt = defaults["opt"]
+        return _resolved(config, defaults, parsed, opt_alone=True)
+    config = OmegaConf.create(defaults)
+    OmegaConf.set_struct(config, True)  # as compose() does
+    for override in values:
+        try:
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException as error:
+            raise UserError(f"Error merging override {override.input_line}") from error
+    _resolved(config, defaults, parsed)
+    if "${opt" not in str(rest) and not any(o.key_or_group.startswith("opt") for o in values):
+        _latest = key, pickle.dumps(config)
+    return config
+
+
+def _resolved(
+    config: DictConfig, defaults: Plain, parsed: list[Override], opt_alone: bool = False
+) -> DictConfig:
+    """Resolve and check a configuration, or its optimizer alone."""
+    _check_domain(config)  # first: tasks refer to what only models of their domain have
+    OmegaConf.resolve(config.opt if opt_alone else config)
+    expected = _leaves({"opt": defaults["opt"]} if opt_alone else defaults)
+    interpolated = {name for name, value in expected.items() if "${" in str(value)}
+    given = interpolated & {o.key_or_group for o in parsed}
+    untouched = OmegaConf.create(defaults) if given else config
+    for name in interpolated:
+        # What was not given is as the yamls have it.
+        expected[name] = OmegaConf.select(untouched if name in given else config, name)
+    plain = {"opt": to_plain(config.opt)} if opt_alone else to_plain(config)
+    _check_values(config, _leaves(plain), expected)
+    return config
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
@@ -255,33 +347,34 @@ def opt_changes(config: DictConfig) -> dict[str, Any]:
 @functools.cache
 def _default_opt(choices: tuple[str, ...], synthetic: bool) -> DictConfig:
     """Return the optimizer's configuration as these choices alone make it."""
-    with _hydra():
-        default = compose("config", list(choices))
-        default.task.synthetic = synthetic
-        OmegaConf.resolve(default)
+    default = OmegaConf.create(_composed(dict(zip(GROUPS, choices, strict=True))))
+    default.task.synthetic = synthetic
+    OmegaConf.resolve(default.opt)
     return default.opt
 
 
 def check_opt(config: DictConfig, changes: Mapping[str, Any]) -> None:
     """Refuse settings of the optimizer that could not be typed: opt.key=value."""
-    for key in changes:
+    for key, value in changes.items():
         if key not in config.opt:
             near = did_you_mean(key, [str(name) for name in config.opt])
             raise UserError(f"opt={config.opt.name} has no key {key}: {near}")
-    changed = {f"opt.{key}": value for key, value in changes.items()}
-    _check_values(with_changes(config, changed), config)
+        if not isinstance(value, list):
+            name, default = f"opt.{key}", config.opt[key]
+            check_value(name, as_in_ids(name, value, default), default)
+    _check_warmup(changes.get("warmup", config.opt.warmup))
 
 
 def with_changes(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
     """Return a copy of a composed configuration with dotted keys set to new values."""
-    copy = config.copy()
+    changed = config.copy()
     for key, value in changes.items():
-        OmegaConf.update(copy, key, value)
-    return copy
+        OmegaConf.update(changed, key, value)
+    return changed
 
 
 def _group_choices(config: DictConfig) -> list[str]:
-    return [f"{group}={config[group].name}" for group in GROUPS]
+    return [config[group].name for group in GROUPS]
 
 
 def _hydra() -> Any:
@@ -291,37 +384,44 @@ def _hydra() -> Any:
     return initialize_config_dir(str(CONFIGS), version_base=None)
 
 
-def _check_values(config: DictConfig, defaults: DictConfig) -> None:
+def _check_values(
+    config: DictConfig, values: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
     """Refuse wrong types and impossible values; a whole number where a fraction may stand is one.
 
     The default tells the type, so that a new key needs no entry here.
     """
-    for key in sorted(_keys(config)):
-        value, default = OmegaConf.select(config, key), OmegaConf.select(defaults, key)
-        if OmegaConf.is_config(value):
+    for key in sorted(values):
+        value, default = values[key], expected.get(key)
+        if isinstance(value, list):
             continue
         if (same := as_in_ids(key, value, default)) is not value:
             value = same
             OmegaConf.update(config, key, value)
         check_value(key, value, default)
-    if config.opt.warmup > 1:
-        raise UserError(f"opt.warmup={config.opt.warmup}: must be a part of the steps, at most 1")
+    _check_warmup(config.opt.warmup)
 
 
-def _check_added(config: DictConfig, defaults: DictConfig) -> None:
+def _check_warmup(warmup: float) -> None:
+    if warmup > 1:
+        raise UserError(f"opt.warmup={warmup}: must be a part of the steps, at most 1")
+
+
+def _check_added(config: DictConfig, defaults: Plain) -> None:
     """Refuse keys that were added with + and that nothing reads.
 
     A yaml may lack what others of its group have; arguments are refused by what they are for.
     """
-    keys = _keys(defaults)
-    for key in sorted(_keys(config) - keys):
+    keys = _names(defaults)
+    whole: Any = OmegaConf.to_container(config)
+    for key in sorted(_names(whole) - keys):
         top = key.partition(".")[0]
         if top == "opt" or key.startswith("model.arguments."):
             continue
         group = CONFIGS / ("protocol" if top == "synthetic" else top)
         paths = group.glob("*.yaml") if top in keys else []
-        yamls: list[Any] = [OmegaConf.load(path) for path in paths]
-        known = keys | {f"{top}.{one}" for yaml in yamls for one in _keys(yaml)}
+        yamls: list[Any] = [OmegaConf.to_container(OmegaConf.load(path)) for path in paths]
+        known = keys | {f"{top}.{one}" for yaml in yamls for one in _names(yaml)}
         words = {part for one in known if one.startswith(top) for part in one.split(".")}
         if top == "protocol":
             words |= {path.stem for path in (CONFIGS / "task").glob("*.yaml")}
@@ -350,8 +450,8 @@ def _type_error(key: str, value: Any, default: Any) -> str | None:
         return None if whole or isinstance(value, float) else "a number"
     if isinstance(default, str) or key in TEXTS:
         return None if isinstance(value, str) else "a text"
-    if OmegaConf.is_list(default):
-        return None if OmegaConf.is_list(value) else "a list"
+    if isinstance(default, list | ListConfig):
+        return None if isinstance(value, list | ListConfig) else "a list"
     return None
 
 
@@ -359,17 +459,25 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _keys(config: DictConfig, prefix: str = "") -> set[str]:
-    """Return the dotted names of all nodes, without resolving any."""
-    keys = set()
-    for name in map(str, config):
-        path = f"{prefix}{name}"
-        keys.add(path)
-        if not OmegaConf.is_interpolation(config, name) and OmegaConf.is_dict(
-            config._get_node(name)
-        ):
-            keys |= _keys(config[name], f"{path}.")
-    return keys
+def _names(plain: Plain, prefix: str = "") -> set[str]:
+    """Return the dotted names of all that a configuration holds, of dicts as well."""
+    names = set()
+    for name, value in plain.items():
+        names.add(f"{prefix}{name}")
+        if isinstance(value, dict):
+            names |= _names(value, f"{prefix}{name}.")
+    return names
+
+
+def _leaves(plain: Plain, prefix: str = "") -> dict[str, Any]:
+    """Return the values that are no dicts, by dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            leaves |= _leaves(value, f"{prefix}{name}.")
+        else:
+            leaves[f"{prefix}{name}"] = value
+    return leaves
 
 
 def _strip(value: Any) -> Any:

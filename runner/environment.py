@@ -1,6 +1,5 @@
 """What a run was made with: code, packages, hardware, memory, and what can change its last bits."""
 
-import os
 import platform
 import subprocess
 import tomllib
@@ -9,6 +8,8 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from runner.cores import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ def describe(device: "torch.device") -> dict[str, Any]:
         "packages": {"python": platform.python_version(), **_versions(PACKAGES)},
         "hardware": {
             "cpu": _cpu(),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
             "device": device.type,
             "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         },

@@ -73,7 +73,7 @@ class Cell:
     vary: Mapping[str, list[Any]]  # by key: values to report one at a time, never to tune on
     seeds: list[int]
 
-    @property
+    @cached_property
     def name(self) -> tuple[str, str]:
         """The problem's id and the optimizer's name, as in the table of choices."""
         return problem_id(self.settings), self.settings["opt"]["name"]
@@ -82,6 +82,11 @@ class Cell:
     def sources(self) -> Mapping[str, str | None]:
         """What the data and the weights would be read from now."""
         return configuration.sources_of(self.config, self.settings)
+
+    @cached_property
+    def runs_dir(self) -> Path:
+        """The folder of all runs."""
+        return configuration.runs_dir(self.config)
 
     def run(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:
         """Return the cell's run with these settings of the optimizer, on this seed."""
@@ -95,11 +100,11 @@ class Cell:
         words += [f"{key}={_shown(value)}" for key, value in changes.items()]
         return PlannedRun(
             identity,
-            problem_id(settings),
+            self.name[0],  # optimizer and seed are no part of the problem
             " ".join([*words, f"seed {seed}"]),
             self.config,
             {**{f"opt.{key}": value for key, value in changes.items()}, "seed": seed},
-            RunFolder(configuration.runs_dir(self.config), settings, identity, self.sources),
+            RunFolder(self.runs_dir, settings, identity, self.sources),
         )
 
 

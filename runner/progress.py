@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,9 @@ from tqdm import tqdm
 
 from runner.plan import PlannedRun
 from runner.worker import Outcome
+
+# What a run was expected to take, in seconds; None if nothing says so.
+Estimate = Callable[[PlannedRun], float | None]
 
 # Seconds between two looks at the files of the runs, and the part of the time that looks may take.
 LOOK_EVERY, LOOKING_SHARE = 5.0, 0.05
@@ -39,14 +42,24 @@ class Progress:
     """
 
     def __init__(
-        self, stage: str, runs: Sequence[PlannedRun], stream: TextIO | None = None
+        self,
+        stage: str,
+        runs: Sequence[PlannedRun],
+        stream: TextIO | None = None,
+        estimate: Estimate = lambda run: None,
+        later: float = 0.0,
     ) -> None:
-        """Take all runs of the stage, those done before included; write to stderr by default."""
+        """Take all runs of the stage, those done before included; write to stderr by default.
+
+        `estimate` says what a run was expected to take, and `later` what the stages after this one
+        were: what is left is corrected by what the runs of this one do take.
+        """
         self.stage, self.total = stage, len(runs)
         self.stream = stream or sys.stderr
         missing = [run for run in runs if not run.done]
         self.done, self.failed = len(runs) - len(missing), 0
-        self.watch = Watch(missing)
+        self.watch = Watch(missing, estimate)
+        self.later = later
         self._fresh: list[Outcome] = []  # told, not yet shown
         self._changes = threading.Lock()
         self._over = threading.Event()
@@ -92,6 +105,9 @@ class Progress:
         left = self.watch.left(time.monotonic() - self._began)
         if left is not None:
             parts.append(f"about {duration(left)} left")
+        whole = self.watch.left(time.monotonic() - self._began, self.later)
+        if self.later and whole is not None:
+            parts[-1] += f" ({duration(whole)} of the sweep)"
         return ", ".join([*parts, *self.watch.reached()])
 
     def refresh(self) -> None:
@@ -137,14 +153,20 @@ class Watch:
     machines may differ.
     """
 
-    def __init__(self, runs: Iterable[PlannedRun]) -> None:
+    def __init__(self, runs: Iterable[PlannedRun], estimate: Estimate = lambda run: None) -> None:
         self.pending = {run.run_id: run for run in runs}
         self.steps: dict[str, int] = {}  # reached by those that are running
         self._sizes = {one: _size(run.folder.metrics) for one, run in self.pending.items()}
         begun = (one for one, size in self._sizes.items() if size)
         # Steps of those that were stopped earlier.
         self._first = {one: last_step(self.pending[one].folder.metrics) or 0 for one in begun}
-        self._work = sum(map(self._to_do, self.pending.values()))  # in runs
+        # In seconds as estimated, of a run without an estimate the mean; without any, in runs.
+        found = {one: estimate(run) for one, run in self.pending.items()}
+        known = {one: seconds for one, seconds in found.items() if seconds}
+        mean = sum(known.values()) / len(known) if known else 1.0
+        self._estimated = bool(known)
+        self._costs = {one: known.get(one, mean) for one in found}
+        self._work = sum(map(self._to_do, self.pending.values()))
         self._done = 0.0
 
     def look(self) -> None:
@@ -166,14 +188,20 @@ class Watch:
             self._work -= self._to_do(outcome.run)
         return True
 
-    def left(self, elapsed: float) -> float | None:
-        """Return the seconds left if all goes on as in those elapsed; None if nothing was done."""
+    def left(self, elapsed: float, later: float = 0.0) -> float | None:
+        """Return the seconds left if all goes on as in those elapsed; None if nothing was done.
+
+        `later` are estimated seconds of work that comes after these runs; None as well if these
+        have no estimates to compare.
+        """
         gained = (
-            (step - self._first.get(one, 0)) / self.pending[one].steps
+            self._costs[one] * (step - self._first.get(one, 0)) / self.pending[one].steps
             for one, step in self.steps.items()
         )
         done = self._done + sum(max(0.0, part) for part in gained)
-        return elapsed * (self._work - done) / done if done else None
+        if not done or (later and not self._estimated):
+            return None
+        return elapsed * (self._work - done + later) / done
 
     def reached(self) -> list[str]:
         """Return for each task the step that the last of its running runs has reached."""
@@ -185,7 +213,8 @@ class Watch:
         return [f"{task} step {step}/{steps}" for task, (step, steps) in sorted(last.items())]
 
     def _to_do(self, run: PlannedRun) -> float:
-        return max(0.0, 1 - self._first.get(run.run_id, 0) / run.steps)
+        part = max(0.0, 1 - self._first.get(run.run_id, 0) / run.steps)
+        return self._costs[run.run_id] * part
 
 
 def last_step(metrics: Path) -> int | None:

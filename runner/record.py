@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from runner import SCHEMA
 from runner.errors import DiskFull
@@ -196,14 +196,21 @@ def finite_or_null(value: Any) -> Any:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write bytes beside the target, force them to the disk, and rename.
+    """Write bytes in one atomic step."""
+    with replaced_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replaced_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside the target to write to; force it to the disk, and rename it to the target.
 
     The rename is forced, too: a checkpoint is removed once its run's record is there to stay.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         with partial.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -298,14 +298,13 @@ class Together:
 
     def look(self) -> None:
         """See whether runs have diverged: no loss here is not finite, but weights may be."""
+        self._read_losses()
         for replica in self.replicas:
             replica.training.look()
 
     def log(self) -> None:
         """Log the step."""
-        for seed, stack in self.stacks.items():
-            for replica, loss in zip(self.members[seed], stack.losses.tolist(), strict=True):
-                replica.training.train_loss = loss
+        self._read_losses()
         for members, optimizer in self.optimizers:
             for replica, numbers in zip(members, optimizer.numbers(), strict=True):
                 training = replica.training
@@ -361,6 +360,11 @@ class Together:
             if trained:
                 replica.training.train_seconds += share
         self.clock = now
+
+    def _read_losses(self) -> None:
+        for seed, stack in self.stacks.items():
+            for replica, loss in zip(self.members[seed], stack.losses.tolist(), strict=True):
+                replica.training.train_loss = loss
 
     def _set_training(self) -> None:
         for replica in self.replicas:

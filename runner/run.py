@@ -131,10 +131,13 @@ def set_up(config: DictConfig) -> tuple["torch.device", dict[str, Any]]:
     import torch
 
     from runner import environment
+    from runner.cores import asked_threads, usable_cores
 
     device = _device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    elif asked_threads() is None and torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())  # torch knows of affinity, and of no quota
     environment.reset_peak_memory(device)
     return device, environment.describe(device)
 

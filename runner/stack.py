@@ -2,18 +2,23 @@
 
 import copy
 import json
-from collections.abc import Iterable, Sequence
+import logging
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.optim import Optimizer
 
 from dog import PolynomialDecayAverager
 from runner.run import Job, arguments, optimizer
 from runner.schedule import factor
 from runner.train import Training, autocast, step_size_of
 from tasks.task import Task
+
+logger = logging.getLogger(__name__)
 
 # Tensors by their names in the network, [K, ...].
 Tensors = dict[str, Tensor]
@@ -192,13 +197,71 @@ class SharedOptimizer:
 
 
 def sharing(job: Job, training: Training) -> str:
-    """Return a key that is the same for runs that may have one optimizer object together."""
-    if not job.config.opt.get("independent_groups"):
+    """Return a key that is the same for runs that may have one optimizer object together.
+
+    Where its yaml says that groups are independent it is tried, for who copies a yaml copies that.
+    """
+    opt = job.config.opt
+    if not opt.get("independent_groups"):
         return job.identity
     # What is no option of a param group is one for the whole object.
     given, options = arguments(job.settings["opt"]), training.optimizer.defaults
     whole = {name: value for name, value in given.items() if name not in options}
-    return json.dumps([job.config.opt._target_, whole], sort_keys=True)
+    key = json.dumps([opt._target_, whole], sort_keys=True)
+    if key not in _independent:
+        _independent[key] = groups_are_independent(type(training.optimizer), given)
+        if not _independent[key]:
+            line = "one param group changes another's steps, whatever independent_groups says"
+            logger.warning(
+                "opt=%s: %s: each of its runs has an optimizer of its own", opt.name, line
+            )
+    return key if _independent[key] else job.identity
+
+
+# What was found of a class with its arguments.
+_independent: dict[str, bool] = {}
+
+
+def groups_are_independent(kind: type[Optimizer], given: Mapping[str, Any]) -> bool:
+    """Return whether each of two groups steps, bit for bit, as it does in an optimizer of its own.
+
+    Groups that share a number, such as a step size found from all gradients, do not.
+    """
+
+    rate = given.get("lr")
+    rates = [{"lr": factor * rate} if isinstance(rate, float) else {} for factor in (1, 2)]
+
+    def groups() -> list[dict[str, Any]]:
+        generator = torch.Generator().manual_seed(0)
+        both = [
+            [nn.Parameter(torch.randn(n, 3, generator=generator)) for n in (5, 1)] for _ in rates
+        ]
+        return [{"params": each, **rate} for each, rate in zip(both, rates, strict=True)]
+
+    def ends(optimizers: Sequence[Optimizer], slopes: Sequence[Tensor]) -> list[Tensor]:
+        """Return the parameters after steps along gradients that change little."""
+        parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+        for step in range(10):
+            for p, slope in zip(parameters, slopes, strict=True):
+                p.grad = slope * (1 + 0.1 * step)
+            for each in optimizers:
+                each.step()
+        return parameters
+
+    # Those of one group are much larger.
+    slopes = [
+        p.detach() * size
+        for group, size in zip(groups(), (1, 100), strict=True)
+        for p in group["params"]
+    ]
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of several groups, which are meant
+            together = ends([kind(groups(), **given)], slopes)
+            alone = ends([kind([group], **given) for group in groups()], slopes)
+    except Exception as error:  # of a class that others wrote
+        logger.warning("%s with two param groups: %s", kind.__name__, error)
+        return False
+    return all(map(torch.equal, together, alone))
 
 
 class _Loss(nn.Module):

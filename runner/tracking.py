@@ -1,10 +1,18 @@
-"""The one place that knows wandb: a mirror of what metrics.jsonl and record.json hold."""
+"""The one place that knows wandb: a mirror of what metrics.jsonl and record.json hold.
+
+A run never depends on its mirror. A thread of its own speaks to wandb; what fails there, or does
+not answer in time, costs a warning, and the run goes on without.
+"""
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import UserError
@@ -14,95 +22,201 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Seconds that wandb's server may take to answer, and that wandb may take to begin and to finish.
+ANSWER = 10
+PATIENCE = 30.0
+# What wandb would gather for each run, in most of a second, and the record tells.
+RECORDED = {
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+}
+# What it would watch while a run trains, of a run that has been trained.
+WATCHED = {
+    "console": "off",
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_disable_machine_info": True,
+}
+
+# What this process does in place of a mode that has failed here.
+_instead: dict[str, str] = {}
+_absence_said = False
+
 
 class Tracker:
     """Sends numbers to a wandb run, or nowhere."""
 
-    def __init__(self, run: Any = None) -> None:
-        self.run = run
+    def __init__(self, open_run: Callable[[], Any] | None = None) -> None:
+        """Open the run, if there is a function that does.
+
+        Training begins when it is open: to open it may take numbers from Python's generator.
+        """
+        self._calls: SimpleQueue[Callable[[Any], object] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if open_run is not None:
+            opened = threading.Event()
+            self._thread = threading.Thread(target=self._work, args=(open_run, opened), daemon=True)
+            self._thread.start()
+            if not opened.wait(PATIENCE):
+                self._give_up()
 
     def log(self, line: Mapping[str, float]) -> None:
         """Log one line of metrics.jsonl at its step."""
-        if self.run is not None:
-            self.run.log({k: v for k, v in line.items() if k != "step"}, step=int(line["step"]))
+        numbers = {name: value for name, value in line.items() if name != "step"}
+        self._call(lambda run: run.log(numbers, step=int(line["step"])))
 
     def summarise(self, results: Mapping[str, Any]) -> None:
         """Show the final scores in the run's summary."""
-        if self.run is not None:
-            for split in ("validation", "test"):
-                for iterate in ("last", "averaged"):
-                    self.run.summary[f"{split}_{iterate}"] = results[split][iterate]
-            self.run.summary["trouble"] = "; ".join(results["trouble"])
+        summary = {
+            f"{split}_{iterate}": results[split][iterate]
+            for split in ("validation", "test")
+            for iterate in ("last", "averaged")
+        }
+        summary["trouble"] = "; ".join(results["trouble"])
+        self._call(lambda run: run.summary.update(summary))
+
+    def finish(self, exit_code: int) -> None:
+        """End the run, once wandb has all numbers, or time is up."""
+        self._call(lambda run: run.finish(exit_code=exit_code))
+        self._calls.put(None)
+        if (thread := self._thread) is not None:
+            thread.join(PATIENCE)
+            if thread.is_alive():
+                self._give_up()
+
+    def _call(self, call: Callable[[Any], object]) -> None:
+        if self._thread is not None:
+            self._calls.put(call)
+
+    def _work(self, open_run: Callable[[], Any], opened: threading.Event) -> None:
+        try:
+            run = open_run()
+            opened.set()
+            while run is not None and (call := self._calls.get()) is not None:
+                call(run)
+        except (Exception, SystemExit) as error:
+            if self._thread is not None:
+                logger.warning("wandb fails (%s): the run goes on without it", _one_line(error))
+        finally:
+            self._thread = None
+            opened.set()
+
+    def _give_up(self) -> None:
+        """Have no more to do with wandb in this process, nor wait for it at its end."""
+        self._thread = None
+        _instead.update(online="disabled", offline="disabled")
+        logger.warning("wandb does not answer: the run goes on without it")
+        with suppress(Exception):  # of a version whose parts have other names
+            from wandb.sdk.wandb_setup import singleton
+
+            service: Any = singleton()._connection
+            service._proc._process.kill()  # wandb would wait for it when this process exits
 
 
 @contextmanager
 def tracker(
-    options: Mapping[str, Any], settings: Mapping[str, Any], run_id: str, folder: Path
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    run_id: str,
+    folder: Path,
+    trained: bool = False,
 ) -> Iterator[Tracker]:
     """Open the run's wandb run, under our id so that a resumed run goes on there; always finish it.
 
     Raises:
-        UserError: if wandb is wanted and not installed, or does not answer.
+        UserError: if wandb is wanted and not installed.
     """
-    if options["mode"] == "disabled":
+    check(options)
+    if _mode(options) == "disabled":
         yield Tracker()
         return
-    wandb = _wandb()
+    tracked = Tracker(lambda: _open(options, settings, run_id, folder, trained))
     try:
-        run = wandb.init(
-            project=options["project"],
-            entity=options["entity"],
-            mode=options["mode"],
-            dir=folder,
-            id=run_id,
-            name=run_id,
-            resume="allow",
-            group=settings["task"]["name"],
-            job_type=settings["opt"]["name"],
-            config=dict(settings),
-            settings=wandb.Settings(silent=True),
-        )
-    except wandb.errors.Error as error:
-        raise UserError(
-            f"wandb does not start ({error}): log in with `wandb login`, or say wandb.mode=offline"
-        ) from error
-    try:
-        yield Tracker(run)
+        yield tracked
     except BaseException:
-        run.finish(exit_code=1)
+        tracked.finish(exit_code=1)
         raise
-    run.finish()
+    tracked.finish(exit_code=0)
 
 
 def check(options: Mapping[str, Any]) -> None:
-    """See that wandb is installed if it is wanted.
+    """See that wandb is installed if it is wanted; if nobody asked for it, do without.
 
     Raises:
         UserError: if it is not.
     """
-    if options["mode"] != "disabled":
-        _wandb()
+    global _absence_said
+    if _mode(options) == "disabled" or find_spec("wandb") is not None:
+        return
+    line = "wandb is not installed: pip install wandb, or say wandb.mode=disabled"
+    if options["mode"] is not None:
+        raise UserError(line)
+    _instead.update(online="disabled", offline="disabled")
+    logger.warning("%s", line)
 
 
 def mirror(job: "Job", results: Mapping[str, Any]) -> None:
     """Show a run that was trained among others: its metrics.jsonl, and its results."""
-    options = job.config.wandb
-    if options.mode == "disabled":
-        return
-    try:
-        with tracker(options, job.settings, job.identity, job.folder.path) as mirrored:
-            for line in job.folder.metrics.read_text().splitlines():
-                mirrored.log(json.loads(line))
-            mirrored.summarise(results)
-    except UserError as error:  # of the mirror alone: the run is done
-        logger.warning("%s: %s", job.identity, error)
+    options, folder = job.config.wandb, job.folder
+    with tracker(options, job.settings, job.identity, folder.path, trained=True) as mirrored:
+        for line in folder.metrics.read_text().splitlines():
+            mirrored.log(json.loads(line))
+        mirrored.summarise(results)
 
 
-def _wandb() -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError(
-            "wandb is not installed: pip install wandb, or say wandb.mode=disabled"
-        ) from error
-    return wandb
+def _mode(options: Mapping[str, Any]) -> Any:
+    """Return the mode that is asked for, or what this process does in its place."""
+    mode = options["mode"] or os.environ.get("WANDB_MODE") or "offline"
+    while mode in _instead:
+        mode = _instead[mode]
+    return mode
+
+
+def _open(
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    run_id: str,
+    folder: Path,
+    trained: bool,
+) -> Any:
+    """Return the run that wandb opens: offline if its server cannot be had, None if nothing can."""
+    import wandb
+
+    wanted: dict[str, Any] = {
+        "init_timeout": ANSWER,
+        "login_timeout": ANSWER,
+        "finish_timeout": ANSWER,
+        **RECORDED,
+    }
+    wanted |= WATCHED if trained else {}
+    known = {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
+    while (mode := _mode(options)) != "disabled":
+        try:
+            return wandb.init(
+                project=options["project"] or os.environ.get("WANDB_PROJECT") or "dog-bench",
+                entity=options["entity"],
+                mode=mode,
+                dir=os.environ.get("WANDB_DIR") or folder,
+                id=run_id,
+                name=run_id,
+                resume="allow",
+                group=settings["task"]["name"],
+                job_type=settings["opt"]["name"],
+                config=dict(settings),
+                settings=wandb.Settings(silent=True, **known),
+            )
+        except (Exception, SystemExit) as error:
+            _instead[mode] = "offline" if mode == "online" else "disabled"
+            without = "offline (wandb sync sends it later)" if mode == "online" else "without it"
+            hint = "; `wandb login` logs in" if "api" in str(error).lower() else ""
+            reason = f"mode={mode}: {_one_line(error)}{hint}"
+            logger.warning("wandb does not start (%s): the run goes on %s", reason, without)
+            with suppress(Exception):
+                wandb.teardown()  # for which the run's id is in use
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -184,10 +184,13 @@ def train(
 
             step, last = training.step, training.step == steps
             training.count(loss)
-            if is_looked_at(step, steps):
-                training.look()
-            if is_logged(step, steps, options["log_every"]):
+            looked_at = is_looked_at(step, steps)
+            logged = is_logged(step, steps, options["log_every"])
+            if looked_at or logged:
                 training.train_loss = loss.item()
+            if looked_at:
+                training.look()
+            if logged:
                 line = {"step": step, "loss": training.train_loss, **step_size(optimizer)}
                 bar.set_postfix(shown(line))
                 log(line)

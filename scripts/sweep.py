@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -24,9 +24,12 @@ from runner import cli, config, executors, overrides, plan
 from runner.downloads import fetch_all
 from runner.executors import Executor
 from runner.plan import PlannedRun, Sweep
-from runner.progress import SUCCESSES, Progress, plain
+from runner.progress import SUCCESSES, Estimate, Progress, plain
 from runner.worker import Outcome
 from tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.price import Price
 
 
 def main() -> int:
@@ -38,7 +41,7 @@ def main() -> int:
     sweep = plan.load(name, ["progress=false", *settings])
     chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
     dry = _true("dry_run", options)
-    _show_price(sweep, (*executors.places(chosen), largest), dry)
+    expected = _show_price(sweep, (*executors.places(chosen), largest), dry)
     if dry:
         return 0
     began = time.monotonic()
@@ -47,11 +50,14 @@ def main() -> int:
         executors.start(chosen, _runs_dir(sweep)) as executor,
         executors.cancelled_by_signals(executor),
     ):
-        unfinished = _run("tuning", sweep.tuning(), executor, largest)
+        later = sum(line.seconds for line in expected.stages[1].lines)
+        unfinished = _run("tuning", sweep.tuning(), executor, largest, expected.estimate, later)
         if any(outcome.status == "stopped" for outcome in unfinished):
             line = "runs of the tuning were stopped by others: give the same command again"
             raise UserError(line)
-        unfinished += _run("reporting", sweep.reporting(_choices(sweep)), executor, largest)
+        unfinished += _run(
+            "reporting", sweep.reporting(_choices(sweep)), executor, largest, expected.estimate
+        )
     runs_dir = _runs_dir(sweep)
     problems = sorted({cell.name[0] for cell in sweep.cells})
     print(report.make(runs_dir, runs_dir.parent, problems))
@@ -62,8 +68,17 @@ def main() -> int:
     return 1 if unfinished else 0
 
 
-def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -> list[Outcome]:
+def _run(
+    stage: str,
+    runs: list[PlannedRun],
+    executor: Executor,
+    largest: int,
+    estimate: Estimate,
+    later: float = 0.0,
+) -> list[Outcome]:
     """Run what is not done of a stage and show how it goes; return what has no record.
+
+    `later` is the estimated time of the stage after it.
 
     Raises:
         UserError: where the disk is full, once all that trained has ended.
@@ -73,7 +88,7 @@ def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -
         executor.submit(group)
     unfinished = []
     full = ""
-    with Progress(stage, runs) as progress:
+    with Progress(stage, runs, estimate=estimate, later=later) as progress:
         for outcome in executor.results():
             if outcome.status == "full":  # for all others, too
                 full = outcome.detail
@@ -87,8 +102,8 @@ def _run(stage: str, runs: list[PlannedRun], executor: Executor, largest: int) -
     return unfinished
 
 
-def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> None:
-    """Print what the sweep will cost: in a few lines, or the whole of it.
+def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> "Price":
+    """Print and return what the sweep will cost: in a few lines, or the whole of it.
 
     `places` are a group's threads, how many groups train at once, and how many runs one may have.
     """
@@ -101,6 +116,7 @@ def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> None
         print(price_text.whole(found))
     else:
         print(price_text.short(found), file=sys.stderr)
+    return found
 
 
 def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:

@@ -57,7 +57,8 @@ class Probe(Task):
     def _dependencies(self) -> list[Any]:
         """Return all that the features depend on, as json can hold it.
 
-        They are computed in float32, by one example a row, whatever the protocol says of training.
+        They are computed in float32 whatever train.precision says. The number of threads, which
+        may change last bits, is left out: each would compute them anew.
         """
         gpu = _device().type == "cuda"
         return [

@@ -146,7 +146,7 @@ def _get(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
             print(
                 f"taking {repository} from {snapshot} (licence: {hub['licence']})", file=sys.stderr
             )
-            for file in (f for pattern in patterns_of(block) for f in snapshot.glob(pattern)):
+            for file in {f for pattern in patterns_of(block) for f in snapshot.glob(pattern)}:
                 _link(file.resolve(), folder / file.relative_to(snapshot))
             return snapshot.name
         if offline:

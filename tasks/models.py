@@ -196,7 +196,7 @@ def _weights(model: Config, data_dir: Path) -> Iterator[Path]:
         path = folder / weights["file"]
     try:
         yield path
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # what is no weights file makes the libraries raise anything
         todo = f"delete {folder}, which was fetched, and run the same command again"

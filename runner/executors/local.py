@@ -16,6 +16,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from runner.cores import asked_threads, usable_cores
 from runner.executors.base import PATIENCE
 from runner.worker import Group, Outcome, work
 from tasks.errors import UserError
@@ -35,10 +36,10 @@ class LocalEngine:
     @staticmethod
     def places(settings: DictConfig) -> tuple[int, int]:
         """Return how many threads a worker has, and how many workers there are."""
-        cores = os.cpu_count() or 1
+        cores, threads = usable_cores(), asked_threads()
         devices = _devices(settings.gpus, settings.gpu_share)
-        slots = settings.workers or len(devices) or cores
-        return max(1, cores // slots), slots
+        slots = settings.workers or len(devices) or max(1, cores // (threads or 1))
+        return threads or max(1, cores // slots), slots
 
     @property
     def room(self) -> int:

@@ -52,7 +52,7 @@ def unreachable(*_, **__):
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
     """Words that put data into an empty folder, where no network is."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", unreachable)
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     monkeypatch.setattr(registries, "download", unreachable)

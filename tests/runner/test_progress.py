@@ -91,6 +91,28 @@ def test_time_left_counts_parts_of_runs(runs):
     assert watch.left(20.0) == 0.0
 
 
+def test_time_left_corrects_the_estimate_as_runs_come_in(runs):
+    """A machine that is busy takes ten times what was estimated, for what comes later as well."""
+    expected = {run.run_id: seconds for run, seconds in zip(runs, (1.0, 1.0, 8.0), strict=False)}
+    watch = Watch(runs[:3], lambda run: expected[run.run_id])
+    assert watch.left(0.0, later=20.0) is None
+    watch.tell(ended(runs[0]))
+    assert watch.left(10.0) == pytest.approx(90.0)
+    assert watch.left(10.0, later=20.0) == pytest.approx(290.0)
+    at_step(runs[2], 4)
+    watch.look()
+    assert watch.left(50.0) == pytest.approx(50.0)  # five seconds' worth are done, of ten
+
+
+def test_time_left_of_the_sweep_is_said_where_there_are_estimates(runs):
+    for estimate, said in ((lambda run: 2.0, True), (lambda run: None, False)):
+        stream = io.StringIO()
+        with Progress("tuning", runs, stream, estimate, later=100.0) as shown:
+            shown.tell(ended(runs[0]))
+            shown._began -= 10.0
+            assert ("of the sweep)" in shown.state()) == said
+
+
 def test_what_failed_is_no_work_done_and_none_to_do(runs):
     watch = Watch(runs[:4])
     watch.tell(ended(runs[0], status="failed"))

@@ -6,11 +6,13 @@ import signal
 import pytest
 import torch
 from conftest import QUIET
+from hydra.utils import get_class
+from omegaconf import open_dict
 
 from runner import config, plan, train
 from runner.replicas import Together, run_together
-from runner.run import Job, begin, build_task
-from runner.stack import Stack, sharing
+from runner.run import Job, arguments, begin, build_task
+from runner.stack import Stack, groups_are_independent, sharing
 from runner.worker import work
 
 DOG = {"dog": {"reps_rel": [1e-4, 1e-2]}, "ldog": {"weight_decay": [0.0, 0.01]}}
@@ -190,6 +192,53 @@ def test_optimizer_is_shared_only_where_its_groups_do_not_touch_each_other(tmp_p
     # What a T-DoG promises for is the whole object's.
     assert key("opt=tdog") == key("opt=tdog", "opt.reps_rel=0.1")
     assert key("opt=tdog") != key("opt=tdog", "opt.delta=0.1")
+
+
+class SharesANumber(torch.optim.Optimizer):
+    """An optimizer whose step size comes from all its groups' gradients, as Prodigy's does."""
+
+    def __init__(self, params, lr=1e-3):
+        super().__init__(params, {"lr": lr})
+        self.distance = 1e-3
+
+    @torch.no_grad()
+    def step(self):
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        self.distance += 1e-3 * float(sum(p.grad.norm() for p in parameters))
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(p.grad, alpha=group["lr"] * self.distance)
+
+
+def test_optimizer_that_shares_a_number_among_its_groups_is_not_shared(tmp_path, caplog):
+    grids = {"sgd": {"lr": [0.1, 0.2]}}
+    runs = {}
+    for name in ("together", "alone"):
+        cells = planned(tmp_path / name, grids=grids)
+        opt = cells[0].base.opt
+        extra = [key for key in opt if key in ("momentum", "nesterov", "weight_decay")]
+        with_open = [run.config for run in cells]
+        for one in with_open:
+            one.opt._target_ = f"{__name__}.SharesANumber"
+            with open_dict(one):
+                for key in extra:
+                    del one.opt[key]
+        runs[name] = with_open
+    together = dict(run_together(runs["together"]))
+    alone = [dict(run_together([one]))[0] for one in runs["alone"]]
+    for place, record in enumerate(alone):
+        assert together[place]["results"] == record["results"]
+    (line,) = [line for line in caplog.messages if "independent_groups" in line]
+    assert line.startswith("opt=sgd: ")
+
+
+@pytest.mark.parametrize("opt", [path.stem for path in sorted((config.CONFIGS / "opt").glob("*"))])
+def test_groups_are_independent_where_the_yaml_says_so(opt):
+    """The contract of every yaml, a copied one too."""
+    composed = config.load(["task=probe_cifar", f"opt={opt}"])
+    if composed.opt.get("independent_groups"):
+        given = arguments(config.settings_of(composed)["opt"])
+        assert groups_are_independent(get_class(composed.opt._target_), given)
 
 
 def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):

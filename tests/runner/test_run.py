@@ -193,10 +193,12 @@ def test_loss_that_is_skipped_is_no_divergence_however_often_is_logged(made_up, 
     assert results[0] == results[1] == results[2]
 
 
-def test_loss_that_stays_lost_is_divergence(made_up, monkeypatch):
+@pytest.mark.parametrize("log_every", [7, 10])
+def test_loss_that_stays_lost_is_divergence(made_up, monkeypatch, log_every):
     lose(monkeypatch, *range(12, 99))
-    record = running.run(made_up("task=cifar", "opt=dog", "train.steps=60", "log_every=7"))
-    assert record["status"] == "diverged"
+    words = ["task=cifar", "opt=dog", "train.steps=60", f"log_every={log_every}"]
+    record = running.run(made_up(*words))
+    assert record["status"] == "diverged" and record["results"]["train_loss"] is None
     assert record["results"]["steps"] == 30  # not 20, when ten in a row had not been lost
 
 
@@ -268,12 +270,12 @@ def test_crash_leaves_a_failure_and_a_log_and_can_be_tried_again(made_up, monkey
 
 
 def test_full_disk_is_said_and_a_later_run_recovers(made_up, monkeypatch):
-    def no_space(path, content):
+    def no_space(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     loaded = made_up("task=cifar")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_atomically", no_space)
+        patch.setattr(checkpoint, "replaced_atomically", no_space)
         with pytest.raises(UserError, match=r"disk .* is full"):
             running.run(loaded)
     folder = folder_of(loaded)

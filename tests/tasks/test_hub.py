@@ -49,7 +49,7 @@ def sentence(index: int, length: int = 4) -> str:
     return " ".join(WORDS[(index * 5 + i * 4) % len(WORDS)] for i in range(length))
 
 
-def write_glue(folder: Path, task: str) -> None:
+def write_glue(folder: Path, task: str, shift: int = 0) -> None:
     from datasets import ClassLabel, Dataset, Features, Value
 
     names = CLASSES.get(task)
@@ -58,7 +58,8 @@ def write_glue(folder: Path, task: str) -> None:
     features |= {"idx": Value("int32")}
     for split, count in SIZES.items():
         rows = {
-            column: [sentence(i + j) for i in range(count)] for j, column in enumerate(TEXTS[task])
+            column: [sentence(i + j + shift) for i in range(count)]
+            for j, column in enumerate(TEXTS[task])
         }
         rows["label"] = [i % len(names) if names else i % 6 / 1.1 for i in range(count)]
         rows["idx"] = list(range(count))
@@ -168,6 +169,24 @@ def test_local_copies_train_by_the_papers_protocol(load, copies, task, model):
     assert prints["weights_revision"] == prints["data_revision"] == "local copy"
 
 
+def test_result_belongs_to_the_data_that_were_read(load, copies, tmp_path, monkeypatch):
+    words = ("train.steps=1", "train.batch_size=4")
+    first = run(load("cola", "roberta_base", *words))
+    other = tmp_path / "other"
+    shutil.copytree(copies / "glue", other)
+    rte = other / "rte" / "train-00000-of-00001.parquet"
+    rte.unlink()  # not read for cola
+    moved = [f"task.data.path={other}"]
+    assert run(load("cola", "roberta_base", *words, *moved)) == first
+    write_glue(other, "cola", shift=1)
+    second = run(load("cola", "roberta_base", *words, *moved))
+    assert second["run_id"] != first["run_id"] and second["problem_id"] == first["problem_id"]
+    assert second["data_id"] != first["data_id"]
+    assert second["fingerprints"]["train"] != first["fingerprints"]["train"]
+    assert second["sources"]["data"] != first["sources"]["data"]
+    assert second["sources"]["weights"] == first["sources"]["weights"]
+
+
 def test_examples_classes_and_pairs_are_the_tables(load):
     task = build_task(load("mnli", "roberta_base"))
     assert task.classes == tuple(CLASSES["mnli"])
@@ -227,8 +246,8 @@ def test_squads_answers_are_found_in_the_windows(load):
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     """The folder of the hub's own cache: nobody's."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -372,7 +391,7 @@ def asked(*_, **__):
 def test_the_hubs_own_cache_is_used_and_the_hub_is_not_asked(
     load, copies, cache, monkeypatch, offline
 ):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked)
     made = load("cola", "roberta_base", **{"task.data.path": None, "model.weights.path": None})
     data, weights = made.task.data.hub, made.model.weights.hub
@@ -383,6 +402,7 @@ def test_the_hubs_own_cache_is_used_and_the_hub_is_not_asked(
     prints = task.fingerprints()
     assert prints["data_revision"] == f"nyu-mll/glue@{data.revision}"
     assert prints["weights_revision"] == f"FacebookAI/roberta-base@{weights.revision}"
+    made.model.weights.hub.files.append("*.json")  # overlaps with others
     taken = copy_of(config.to_plain(made)["model"]["weights"], "model", task.data_dir).folder
     assert (taken / "model.safetensors").samefile(snapshot / "model.safetensors")  # no room
     shutil.rmtree(cache)  # nothing of it is needed any more
@@ -409,7 +429,7 @@ def test_a_part_of_a_repository_in_the_cache_is_not_taken_for_the_whole(
 def test_offline_what_is_not_in_the_cache_is_one_line_with_what_to_do(
     load, cache, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked)
     block = config.to_plain(load("cola", "roberta_base"))["model"]["weights"] | {"path": None}
     with pytest.raises(UserError) as refusal:
@@ -424,9 +444,9 @@ def test_offline_the_newest_commit_is_that_of_the_cache(load, copies, cache, mon
     block = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
     block["hub"]["revision"] = None
     put_into_cache(cache, copies / "glue", "dataset", "nyu-mll/glue", "d" * 40)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert copy_of(block, "dataset", tmp_path / "1").revision == f"nyu-mll/glue@{'d' * 40}"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     newer = SimpleNamespace(sha="e" * 40)
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *_, **__: newer)
     put_into_cache(cache, copies / "glue", "dataset", "nyu-mll/glue", "e" * 40)
