@@ -139,7 +139,8 @@ def content(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     # A batch's mean loss is summed in another order if the run was trained partly alone.
     losses = [line.pop("loss") for line in lines if "loss" in line]
-    losses.append(record["results"].pop("train_loss") or math.nan)  # of a diverged one None
+    losses.append(record["results"].pop("train_loss"))
+    losses = [math.nan if loss is None else loss for loss in losses]  # JSON knows no nan
     for name in ("measured", "code"):
         record.pop(name)
     return record, lines, losses
