@@ -194,27 +194,22 @@ class Layout:
         self._counted = self._flag(counted) if len(counted) < len(params) else None
         # What this was made from. Parameters that something refers to cannot be swapped
         # (torch.utils.swap_tensors), not even weakly.
-        self._views = [views[row] for row in self.rows.of]
+        self._views = views  # so that their ids stay theirs
         self._pointers = [view.data_ptr() for view in views]
         self._first_of_row = list(first_of.values())
         self._ids = _ids(members)
         self._refs = [_nothing if t is None else ref(t) for t in self._kept(members)]
 
     def fits(self, members: Members) -> bool:
-        """Return whether parameters and state are still those that this was made from.
-
-        A compiled step reads them from where they are, and looks at the numbers alone.
-        """
-        views = [state["scalars"] for state in members.states]
-        if torch.compiler.is_compiling():
-            return len(views) == len(self._views) and all(
-                now is then for now, then in zip(views, self._views, strict=True)
-            )
+        """Return whether parameters and state are still those that this was made from."""
+        if _ids(members) != self._ids:
+            return False
+        if torch.compiler.is_compiling():  # it reads what else there is from where it is
+            return True
+        numbers = [members.states[i]["scalars"] for i in self._first_of_row]
         return (
-            _ids(members) == self._ids
-            and all(map(is_, views, self._views))
             # `tensor.data = ...` moves numbers away, too.
-            and [views[i].data_ptr() for i in self._first_of_row] == self._pointers
+            [t.data_ptr() for t in numbers] == self._pointers
             and all(map(is_, self._kept(members), map(call, self._refs)))
         )
 
@@ -432,7 +427,9 @@ def _match(params: list[Tensor], grads: Sequence[Tensor | None]) -> bool:
 
 
 def _ids(members: Members) -> list[int]:
-    return [*map(id, members.groups), *map(id, members.params)]
+    """Return what each parameter, its group and the tensor of its numbers are known by."""
+    numbers = [state["scalars"] for state in members.states]
+    return [id(thing) for things in (members.groups, members.params, numbers) for thing in things]
 
 
 def _nothing() -> None:

@@ -29,9 +29,6 @@ Scope = Literal["group", "global", "tensor"]
 SCOPES: tuple[Scope, ...] = ("group", "global", "tensor")
 Implementation = Literal["auto", "reference", "foreach", "fused"]
 
-# Why a compiled step cannot go on.
-_ONCE_OUTSIDE = "new parameters or state: call step() once without torch.compile"
-
 
 class DoG(Optimizer):
     r"""Distance over Gradients: SGD whose step size needs no learning rate.
@@ -138,6 +135,12 @@ class DoG(Optimizer):
         if implementation not in (known := ("auto", *IMPLEMENTATIONS)):
             raise ValueError(
                 f"implementation must be one of {', '.join(known)}; got {implementation!r}"
+            )
+        if averaging is not None and (
+            isinstance(averaging, type) or not hasattr(averaging, "weight")
+        ):
+            raise TypeError(
+                f"averaging must be like averaging=PolynomialDecay(); got {averaging!r}"
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive; got {max_grad_norm}")
@@ -288,7 +291,7 @@ class DoG(Optimizer):
                 return self._members()
         return members
 
-    @torch.compiler.disable(reason=_ONCE_OUTSIDE)
+    @torch._disable_dynamo  # it looks at values
     def _start(self, new: list[tuple[dict[str, Any], Tensor]], members: Members) -> None:
         processes = self._processes = Processes(self._all_params(), self.process_group)
         params = [p for _, p in new]
@@ -360,7 +363,7 @@ class DoG(Optimizer):
             self._layout = self._bind(members)
         return self._layout
 
-    @torch.compiler.disable(reason=_ONCE_OUTSIDE)
+    @torch._disable_dynamo  # it looks at addresses
     def _bind(self, members: Members) -> Layout:
         # What is made here has to outlast the inference that somebody may be about.
         with torch.inference_mode(False), torch.no_grad():
