@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from runner.cores import wait_without_work
 from runner.errors import Busy, Crash, Stopped
 from tasks.errors import UserError
 from tasks.storage import FULL
@@ -18,6 +19,7 @@ def main(command: Callable[[], int | None]) -> None:
     ``debug=true`` on the command line shows the traceback as well.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    wait_without_work()
     debug = "debug=true" in (argument.lower() for argument in sys.argv)
     try:
         status = command() or 0
