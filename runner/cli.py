@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
+from runner.cores import wait_without_work
 from runner.errors import Busy, Crash, Stopped
 from tasks.errors import UserError
 from tasks.storage import FULL
@@ -26,6 +27,7 @@ def main(command: Callable[[], int | None]) -> None:
     """
     make_output_safe()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    wait_without_work()
     try:
         status = command() or 0
         sys.stdout.flush()

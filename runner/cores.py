@@ -25,6 +25,15 @@ def asked_threads() -> int | None:
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
+def wait_without_work() -> None:
+    """Let threads of torch that wait for each other sleep; to be called before torch is imported.
+
+    By default they keep their cores busy. Where another process has one of two cores, a step waits
+    until both threads run at once: beside others it is 5 to 15 times slower (docs/sweeps.md).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def _quotas(own_groups: Path, mounted: Path) -> list[float]:
     """Return the quotas of this process's cgroups and of those that they are in, in cores."""
     with suppress(OSError):

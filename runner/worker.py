@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from dataclasses import dataclass
 from typing import Any
 
+from runner.cores import wait_without_work
 from runner.plan import PlannedRun
 
 # Runs that one process trains: one, or several as replicas.
@@ -31,6 +32,7 @@ def work(group: Group, threads: int) -> list[Outcome]:
     an outcome, not an exception. After SIGTERM what was begun is saved, and what has no record is
     `stopped`.
     """
+    wait_without_work()
     import torch
 
     torch.set_num_threads(threads)

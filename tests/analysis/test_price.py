@@ -157,7 +157,7 @@ def test_a_sweep_chooses_among_the_points_of_its_own_plan(sweep, tmp_path):
 def test_what_was_done_and_is_no_longer_planned_leaves_no_negative_rest():
     tuning = price.Stage("tuning", [price.Line("cifar", "sgd", 4, 1, 0.0, 1, ())], 4, 4)
     reporting = price.Stage("reporting", [price.Line("cifar", "sgd", 8, 0, 0.0, 0, ())], 4, 10)
-    found = price.Price(HERE, [tuning, reporting], [], [], 0, 0, None, [])
+    found = price.Price(HERE, [tuning, reporting], [], [], 0, 0, None, [], lambda run: None)
     assert found.in_the_end == (1, 1 + 2)
 
 

@@ -1,8 +1,11 @@
 """A sweep takes the cores that it may use, and as many threads as it is asked to."""
 
 import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from runner import cores, executors
 from runner.cores import usable_cores
@@ -76,3 +79,19 @@ def test_workers_have_the_threads_that_the_environment_asks_for(
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     words = ["executor.gpus=0", f"executor.workers={workers}"]
     assert executors.places(executors.settings(words)) == expected
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_their_cores_to_others(given, found, monkeypatch):
+    """It is said before torch is imported, which reads it once."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    script = (
+        "import os, sys\nimport run, runner.worker\nfrom runner import cli\n"
+        "cli.main(lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [found, "False"]
