@@ -13,7 +13,7 @@ def test_a_plain_checkout_tells_its_version_too(monkeypatch):
     def not_installed(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(environment.metadata, "version", not_installed)
+    monkeypatch.setattr(metadata, "version", not_installed)
     described = environment.describe(torch.device("cpu"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert described["code"]["version"] == project["version"]

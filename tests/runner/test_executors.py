@@ -194,7 +194,8 @@ def test_cancelled_runs_are_saved_and_go_on_from_there(start, tmp_path, undistur
         ended = outcomes(executor, (run,), *((other,) for other in others))
     assert ended[run.run_id].status == "stopped"
     assert run.folder.checkpoint.exists() and not run.done
-    assert {outcome.status for outcome in ended.values()} == {"stopped"}
+    # What began long before it may have come to its end.
+    assert all(ended[one.run_id].status == "stopped" or one.done for one in others)
     assert trainer(run) is None
     train(run.config)
     assert content(run) == undisturbed[run.run_id] and sessions(run) == 2
