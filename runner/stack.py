@@ -228,19 +228,20 @@ def groups_are_independent(kind: type[Optimizer], given: Mapping[str, Any]) -> b
     Groups that share a number, such as a step size found from all gradients, do not.
     """
 
-    rate = given.get("lr")
-    rates = [{"lr": factor * rate} if isinstance(rate, float) else {} for factor in (1, 2)]
-
     def groups() -> list[dict[str, Any]]:
         generator = torch.Generator().manual_seed(0)
-        both = [
-            [nn.Parameter(torch.randn(n, 3, generator=generator)) for n in (5, 1)] for _ in rates
+        return [
+            {"params": [nn.Parameter(torch.randn(n, 3, generator=generator)) for n in (5, 1)]}
+            for _ in range(2)
         ]
-        return [{"params": each, **rate} for each, rate in zip(both, rates, strict=True)]
 
     def ends(optimizers: Sequence[Optimizer], slopes: Sequence[Tensor]) -> list[Tensor]:
         """Return the parameters after steps along gradients that change little."""
-        parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+        both = [group for each in optimizers for group in each.param_groups]
+        parameters = [p for group in both for p in group["params"]]
+        for factor, group in zip((1, 2), both, strict=True):
+            if isinstance(group.get("lr"), float):
+                group["lr"] *= factor
         for step in range(10):
             for p, slope in zip(parameters, slopes, strict=True):
                 p.grad = slope * (1 + 0.1 * step)

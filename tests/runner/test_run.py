@@ -490,7 +490,7 @@ def test_trouble_with_the_step_size_is_in_the_record_and_shown(made_up, fake_wan
     _, mirror = fake_wandb
     record = running.run(made_up("task=cifar", "opt=dog", "opt.init_eta=2e3", "wandb.mode=offline"))
     sentences = record["results"]["trouble"]
-    assert "divide reps_rel by 100" in sentences[0]
+    assert "divide init_eta by 100" in sentences[0]
     assert f"trouble: {sentences[0]}" in running.show(record)
     assert mirror.summary["trouble"] == "; ".join(sentences)
     assert running.run(made_up("task=cifar", "opt=adam"))["results"]["trouble"] == []

@@ -167,9 +167,12 @@ tracking.PATIENCE = 2.0
 options = {"mode": "offline", "project": None, "entity": None}
 settings = {"task": {"name": "t"}, "opt": {"name": "o"}}
 with tracking.tracker(options, settings, "one", Path(sys.argv[1])) as mirror:
-    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    for pid in {pid for file in children for pid in file.read_text().split()}:
-        os.kill(int(pid), signal.SIGSTOP)
+    children = set()
+    while not children:  # the kernel may leave some out while threads come and go
+        files = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+        children = {int(pid) for file in files for pid in file.read_text().split()}
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)
     for step in range(3000):
         mirror.log({"step": step, "loss": 1.0})
 print("over")
