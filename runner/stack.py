@@ -239,9 +239,9 @@ def groups_are_independent(kind: type[Optimizer], given: Mapping[str, Any]) -> b
         """Return the parameters after steps along gradients that change little."""
         both = [group for each in optimizers for group in each.param_groups]
         parameters = [p for group in both for p in group["params"]]
-        for factor, group in zip((1, 2), both, strict=True):
+        for multiple, group in zip((1, 2), both, strict=True):
             if isinstance(group.get("lr"), float):
-                group["lr"] *= factor
+                group["lr"] *= multiple
         for step in range(10):
             for p, slope in zip(parameters, slopes, strict=True):
                 p.grad = slope * (1 + 0.1 * step)
