@@ -29,7 +29,7 @@ def wait_without_work() -> None:
     """Let threads of torch that wait for each other sleep; to be called before torch is imported.
 
     By default they keep their cores busy. Where another process has one of two cores, a step waits
-    until both threads run at once: beside others it is 5 to 15 times slower (docs/sweeps.md).
+    until both threads run at once: beside others it is several times slower (docs/sweeps.md).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
