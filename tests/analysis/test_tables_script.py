@@ -4,7 +4,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import made_up_records as made_up
@@ -112,9 +111,5 @@ def test_a_thousand_records_take_less_than_ten_seconds(tmp_path):
     done = run("--results", tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert f"{count} runs" in done.stdout, done.stderr
-    # Processor time, and more of it on a slow machine: neither may fail the test. Where ten seconds
-    # are meant the sum takes 0.27.
-    started = time.process_time()
-    sum(i * i for i in range(5_000_000))
-    slowness = max(1, (time.process_time() - started) / 0.27)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10 * slowness
+    # Processor time: another job on this machine must not fail the test.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
