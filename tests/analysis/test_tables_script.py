@@ -96,11 +96,11 @@ def test_it_imports_neither_torch_nor_hydra(results):
 
 def test_a_thousand_records_take_less_than_ten_seconds(tmp_path):
     count = 0
-    for task in range(20):
+    for task in range(10):
         for opt, grid in made_up.GRIDS.items():
             for rate in grid.get("lr", [None]):
                 changed = {} if rate in (None, made_up.DEFAULTS[opt]["lr"]) else {"lr": rate}
-                for seed in (100, 0, 1, 2, 3, 4, 5):
+                for seed in (100, *range(14)):
                     where = {"task": f"task{task}", "model": f"model{task % 3}"}
                     score = 0.5 + ((task * 7 + seed * 3 + count) % 40) / 100
                     record = made_up.record(score, opt=opt, seed=seed, changed=changed, **where)
