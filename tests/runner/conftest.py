@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).parents[2]
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
@@ -16,15 +15,11 @@ QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
 def command(tmp_path):
     """The command line of a made-up run whose files go to tmp_path, as a process to start."""
 
-    def start(*overrides, **options):
+    def start(*overrides):
         flags = [word for word in overrides if word.startswith("-")]
         keys = [*QUIET, f"runs_dir={tmp_path}", *(w for w in overrides if w not in flags)]
-        words = [sys.executable, "run.py", *flags, *keys]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-        return subprocess.Popen(
-            words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, **options,
-        )  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return warm.Process(["run.py", *flags, *keys], env=environment)
 
     return start
 
@@ -33,8 +28,8 @@ def command(tmp_path):
 def finish(command):
     """Run a command to its end; return its exit status, output and errors."""
 
-    def run(*overrides, **options):
-        process = command(*overrides, **options)
+    def run(*overrides):
+        process = command(*overrides)
         output, errors = process.communicate(timeout=240)
         return process.returncode, output, errors
 

@@ -481,9 +481,9 @@ def test_multirun_goes_through_hydra(finish, tmp_path):
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_multirun_goes_through_other_launchers(finish, tmp_path, launcher):
     words = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}/.multirun"]
-    status, _, errors = finish("task=probe_cifar", "-m", *words, "opt=dog,ldog")
+    status, _, errors = finish("task=probe_cifar", "-m", *words)  # one job: each imports torch
     assert status == 0, errors
-    assert len(list(tmp_path.glob("probe_cifar/*/record.json"))) == 2
+    assert len(list(tmp_path.glob("probe_cifar/*/record.json"))) == 1
 
 
 def test_trouble_with_the_step_size_is_in_the_record_and_shown(made_up, fake_wandb):
