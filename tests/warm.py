@@ -12,6 +12,7 @@ import atexit
 import concurrent.futures.process
 import gc
 import json
+import multiprocessing.forkserver
 import multiprocessing.util
 import os
 import runpy
@@ -32,6 +33,7 @@ PRELOADED = [
     *("hydra", "matplotlib.pyplot", "numpy", "pandas", "sklearn.datasets", "submitit", "timm"),
     *("torch", "torchvision", "tqdm", "transformers", "analysis.report", "runner.replicas"),
 ]
+WORKER = "warm worker"  # the name of such a process, as Linux tells it
 _server: dict[str, str] = {}
 _beginning = threading.Lock()
 
@@ -113,9 +115,30 @@ def run(words, check=False, **options):
     return done
 
 
+def is_worker(pid):
+    """Say whether a process is a worker that a forked process has started."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip() == WORKER
+    return False
+
+
+def forks_workers():
+    """Let a server that has imported everything fork what this process starts by `forkserver`."""
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)  # not all versions of Python tell it of sys.path
+    multiprocessing.forkserver.ensure_running()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
 def address():
     """Return where the server of this process listens; begin it if there is none."""
     with _beginning:
+        if "WARM_SERVER" in os.environ:  # that of the test which has started this process
+            _server["address"] = os.environ["WARM_SERVER"]
         if "address" not in _server:
             folder = tempfile.TemporaryDirectory(prefix="warm")
             path = f"{folder.name}/socket"
@@ -237,8 +260,9 @@ def fork_instead(_, words, kept):
             return pid
         _become_another(kept=kept)
         concurrent.futures.process._threads_wakeups.clear()  # of threads that are not here
-        with suppress(OSError):
-            Path("/proc/self/comm").write_text("multiprocessing")
+        if "spawn_main" in str(words):
+            with suppress(OSError):
+                Path("/proc/self/comm").write_text(WORKER)
     words = [os.fsdecode(word) for word in words]
     code, *sys.argv[1:] = words[words.index("-c") + 1 :]
     _run_and_exit(lambda: exec(code, {"__name__": "__main__"}))

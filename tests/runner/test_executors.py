@@ -2,16 +2,17 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import QUIET, ROOT
 from omegaconf import OmegaConf
 
@@ -35,7 +36,11 @@ SWEEP = {
         }
     ],
 }
-LONG = ["train.steps=3000", "checkpoint_seconds=0.2"]
+LONG = ["train.steps=2000", "checkpoint_seconds=0.05"]
+# What CI leaves out, because another executor's test goes through the same code (docs).
+LONG_ONLY = pytest.mark.skipif(
+    not os.environ.get("DOG_BENCH_LONG"), reason="takes long: DOG_BENCH_LONG=1 runs it"
+)
 
 
 def tuning(folder, *overrides):
@@ -92,10 +97,20 @@ def slurm(tmp_path, monkeypatch):
         (folder / name).chmod(0o755)
     python = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{folder}:{python}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{warm.ROOT / 'tests'}")
+    monkeypatch.setenv("WARM_SERVER", warm.address())
     yield folder
     for path in folder.glob("*.pid"):
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(path.read_text()), signal.SIGKILL)
+
+
+@pytest.fixture(autouse=True)
+def _forked_workers(monkeypatch):
+    """Local workers come from a process that has imported torch, so that they are there at once."""
+    warm.forks_workers()
+    forked = multiprocessing.get_context("forkserver")
+    monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: forked)
 
 
 @pytest.fixture(params=["local", "ray", "slurm", "slurm_local"])
@@ -203,6 +218,11 @@ def test_cancelled_runs_are_saved_and_go_on_from_there(start, tmp_path, undistur
     assert content(run) == undisturbed[run.run_id] and sessions(run) == 2
 
 
+@pytest.mark.parametrize(
+    "start",
+    ["local", "slurm", *(pytest.param(name, marks=LONG_ONLY) for name in ("ray", "slurm_local"))],
+    indirect=True,
+)
 def test_group_of_a_killed_worker_is_tried_again_without_what_is_done(start, tmp_path, undisturbed):
     (short, *_), (long, *_) = tuning(tmp_path), tuning(tmp_path, *LONG)
     with (
@@ -408,10 +428,9 @@ def test_ray_node_that_is_killed_takes_no_run_with_it(cluster, tmp_path, undistu
 
 def test_interrupted_sweep_on_a_ray_of_its_own_saves_and_leaves_no_process(tmp_path):
     tuning(tmp_path)
-    command = [sys.executable, "scripts/sweep.py", f"{tmp_path}/sweep.yaml", "executor=ray"]
+    command = ["scripts/sweep.py", f"{tmp_path}/sweep.yaml", "executor=ray"]
     command += [*QUIET, "train.steps=100000", f"runs_dir={tmp_path}/runs"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    driver = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    driver = warm.Process(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
     while not list(tmp_path.glob("runs/*/*/metrics.jsonl")):
         assert driver.poll() is None
         time.sleep(0.05)

@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import ROOT
 from omegaconf import OmegaConf
 
@@ -29,14 +30,14 @@ from runner.lock import RunLock
 from runner.worker import work
 
 # For how long processes are killed at random.
-KILL_SECONDS = float(os.environ.get("DOG_BENCH_KILL_SECONDS", "20"))
+KILL_SECONDS = 60.0 if os.environ.get("DOG_BENCH_LONG") else 5.0
 FEWEST_KILLS = 3
 
 PART = {
     "tasks": ["logistic_wine", "logistic_breast_cancer"],
     "optimizers": ["dog", "sgd"],
     "seeds": [0, 1],
-    "overrides": ["protocol=smoke", "train.steps=400"],
+    "overrides": ["protocol=smoke", "train.steps=200"],
     "grids": {"sgd": {"lr": [0.1, 1.0, 1e38]}},  # the last one diverges
 }
 # Of this problem there is one run in each stage, which trains alone.
@@ -61,21 +62,20 @@ class Results:
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(sweep), self.folder / "sweep.yaml")
 
-    def start(self, *words, **environment):
+    def start(self, *words):
         """Give the sweep's command; return the driver."""
-        command = [sys.executable, "scripts/sweep.py", str(self.folder / "sweep.yaml"), "jobs=2"]
-        command += ["wandb.mode=disabled", "checkpoint_seconds=0.2", f"runs_dir={self.runs}"]
-        driver = subprocess.Popen(
-            [*command, *words], cwd=ROOT, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        command = ["scripts/sweep.py", str(self.folder / "sweep.yaml"), "jobs=2"]
+        command += ["wandb.mode=disabled", "checkpoint_seconds=0.05", f"runs_dir={self.runs}"]
+        driver = warm.Process(
+            [*command, *words], start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         self.sessions.append(driver.pid)
         return driver
 
-    def finish(self, *words, **environment):
+    def finish(self, *words):
         """Give the command and wait for its end; return status, output and errors."""
-        driver = self.start(*words, **environment)
+        driver = self.start(*words)
         output, errors = driver.communicate()
         return driver.returncode, output, errors
 
@@ -116,7 +116,7 @@ class Results:
 
     def workers(self):
         """Those of them that train."""
-        return [pid for pid in self.processes() if b"spawn_main" in command_of(pid)]
+        return [pid for pid in self.processes() if warm.is_worker(pid)]
 
     def wait_for_the_end(self):
         """Wait until no process is left."""
@@ -124,13 +124,6 @@ class Results:
         while self.processes():
             assert time.monotonic() < deadline, "processes are left"
             time.sleep(0.1)
-
-
-def command_of(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def content(folder):
@@ -201,8 +194,8 @@ def sweep_under_fire(results, over, chance, kills):
     driver = results.start("executor.retries=1000")
     while driver.poll() is None:
         # Some moments come by the clock, others by progress, however slow the machine is.
-        moment = time.monotonic() + chance.uniform(0, 6)
-        size = results.written() + chance.choice([0, chance.randrange(40_000)])
+        moment = time.monotonic() + chance.uniform(0, 3)
+        size = results.written() + chance.choice([0, chance.randrange(20_000)])
         while driver.poll() is None and (time.monotonic() < moment or results.written() < size):
             results.look()
             time.sleep(0.02)
@@ -267,7 +260,7 @@ while [ $status != 0 ] && [ $number -lt 6 ]; do
     cp "$3/sweep.yaml" "$2" || true
     status=0
     "$4" scripts/sweep.py "$3/sweep.yaml" jobs=2 wandb.mode=disabled \
-        checkpoint_seconds=0.2 runs_dir="$2/runs" \
+        checkpoint_seconds=0.05 runs_dir="$2/runs" \
         > "$3/output$number" 2> "$3/errors$number" || status=$?
     mkdir "$3/$number" && cp -a "$2/." "$3/$number"
     echo $status

@@ -23,6 +23,8 @@ LANGUAGE = [
     if OmegaConf.load(config.CONFIGS / f"task/{task}.yaml").get("domain") == "language"
 ]
 FORMS = ["movies", "newsgroups", "mnli", "stsb", "squad", "probe_newsgroups"]
+# They differ in the number of classes alone.
+PROBES = [task for task in TASKS if task.startswith("probe_") and task not in FORMS]
 VISION_MODELS = sorted(
     path.stem
     for path in (config.CONFIGS / "model").glob("*.yaml")
@@ -55,11 +57,11 @@ def test_every_task_learns_by_the_default_protocol(task, tmp_path):
     if task != "divergence_example":  # which is made so that Adam's loss never falls
         assert np.mean(losses[-5:]) < 0.995 * np.mean(losses[:5])
     scores, majority = record["results"]["test"], record["results"]["test"]["majority"]
-    if record["settings"]["task"]["metric"] in ("matthews", "pearson", "f1"):
+    if record["settings"]["task"]["metric"] in ("matthews", "f1"):
         assert scores["last"] > majority and scores["averaged"] > majority
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [task for task in TASKS if task not in PROBES[1:]])
 def test_every_task_trains_by_the_papers_protocol(task, tmp_path):
     assert_scored(run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}")))
 
