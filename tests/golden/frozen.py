@@ -27,7 +27,8 @@ from typing import Any
 FOLDER = Path(__file__).parent
 UPDATE = bool(os.environ.get("DOG_BENCH_UPDATE_GOLDEN"))
 # Runs are made up, and leave nothing but their folders.
-QUIET = ["task.synthetic=true", "device=cpu", "wandb.mode=disabled", "progress=false"]
+QUIET = ["task.synthetic=true", "device=cpu", "threads=1", "progress=false"]
+QUIET += ["wandb.mode=disabled"]
 
 Words = list[str]
 Trained = tuple[dict[str, Any], list[dict[str, Any]]]  # a record, and the lines of metrics.jsonl
@@ -55,7 +56,7 @@ def train_replicas(runs: list[Words], runs_dir: Path) -> list[Trained]:
     from runner.replicas import run_together
 
     configs = [config.load([*words, *QUIET, f"runs_dir={runs_dir}"]) for words in runs]
-    ends = run_together(configs)
+    ends = dict(run_together(configs))
     return [_trained(ends[place], runs_dir) for place in range(len(runs))]
 
 
