@@ -81,7 +81,9 @@ def results(tmp_path_factory):
     report.make(folder / "runs", folder)
     drawn = {path.stem: drawing(path.read_text()) for path in (folder / "figures").glob("*.svg")}
     found = {"matplotlib": matplotlib.__version__, "figures": drawn}
-    (folder / "figures.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    (folder / "figures.json").write_text(
+        json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    )
     if UPDATE:
         shutil.rmtree(GOLDEN)
         for name in texts(folder):

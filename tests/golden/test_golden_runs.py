@@ -68,7 +68,7 @@ def parts_to_freeze(trained: frozen.Trained) -> dict[str, Any]:
 
 def as_text(parts: dict[str, Any]) -> str:
     """Return JSON with a line for each value and for each curve."""
-    text = json.dumps(parts, indent=1, sort_keys=True)
+    text = json.dumps(parts, indent=1, sort_keys=True, ensure_ascii=False)
     return LISTS_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
