@@ -53,7 +53,7 @@ def train(words: Words, runs_dir: Path) -> Trained:
 def train_replicas(runs: list[Words], runs_dir: Path) -> list[Trained]:
     """Train several runs of one problem together."""
     from runner import config
-    from runner.replicas import run_together
+    from sweeps.replicas import run_together
 
     configs = [config.load([*words, *QUIET, f"runs_dir={runs_dir}"]) for words in runs]
     ends = dict(run_together(configs))
