@@ -7,10 +7,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from runner import cli, config, multirun, overrides
+from runner import cli, config, overrides
 from runner.errors import Stopped
-from runner.executors.base import python_path
 from runner.run import run, show
+from sweeps import multirun
+from sweeps.executors.base import python_path
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import dog
 from benchmarks import published
-from tasks.sources import default_data_dir, is_fetched
+from tasks.data.sources import default_data_dir, is_fetched
 
 # So small that the weights of those that have a learning rate hardly change.
 LR = 1e-6

@@ -259,8 +259,8 @@ def runs(device: torch.device, task: str = "cifar") -> str:
 
 def replicas(device: torch.device, seeds: int = 4, steps: int = 200) -> str:
     """Train runs as replicas of one network; each ends as it does alone."""
-    from runner import plan
-    from runner.worker import work
+    from sweeps import plan
+    from sweeps.worker import work
 
     with tempfile.TemporaryDirectory() as name:
         groups = {}

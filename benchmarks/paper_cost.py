@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.text import markdown
-from runner import cli, environment, plan
+from runner import cli, environment
 from runner import config as configuration
+from sweeps import plan
 
 OUTPUT = Path(__file__).parents[1] / "results" / "benchmarks" / "paper_cost.md"
 SWEEPS = ("paper_language", "paper_vision", "paper_imagenet", "paper_cifar_scratch")

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from omegaconf import OmegaConf
 
-from tasks.sources import Source, default_data_dir, fetch, source_from
+from tasks.data.sources import Source, default_data_dir, fetch, source_from
 
 _CONFIG = Path(__file__).with_name("dog_optimizer.yaml")
 

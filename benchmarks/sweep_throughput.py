@@ -20,10 +20,11 @@ import pandas as pd
 import torch
 
 from analysis.text import markdown
-from runner import cli, environment, executors, plan
+from runner import cli, environment
 from runner.cores import usable_cores
-from runner.plan import PlannedRun
-from runner.worker import Group, work
+from sweeps import executors, plan
+from sweeps.plan import PlannedRun
+from sweeps.worker import Group, work
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "results" / "benchmarks" / "sweep_throughput.md"

@@ -11,8 +11,8 @@ from typing import Any, TextIO, cast
 
 from runner.cores import wait_without_work
 from runner.errors import Busy, Crash, Stopped
+from tasks.data.storage import FULL
 from tasks.errors import UserError
-from tasks.storage import FULL
 
 CRASHED, BAD_INPUT, BUSY = 1, 2, 3
 # How to spell our signs where the output's encoding lacks them; others are shown by their numbers.

@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner import identity
 from runner import overrides as typed
+from tasks.data.sources import default_data_dir
 from tasks.errors import UserError
-from tasks.sources import default_data_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"

@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from runner import config as configuration
 from runner import identity
 from runner.config import CONFIGS
+from tasks.data.sources import Source, fetch, fetched_folder, source_from
+from tasks.data.storage import sealed_facts
 from tasks.errors import UserError
-from tasks.sources import Source, fetch, fetched_folder, source_from
-from tasks.storage import sealed_facts
 
 if TYPE_CHECKING:
-    from tasks.hub import Kind
+    from tasks.data.hub import Kind
 
 Block = Mapping[str, Any]
 
@@ -105,7 +105,7 @@ def _to_fetch(config: DictConfig) -> dict["Kind", Block]:
 
 def _fetch(block: Block, kind: "Kind", data_dir: Path) -> Path | str:
     """Fetch data or weights, if they are not here yet; return where they are."""
-    from tasks import hub, readers
+    from tasks.data import hub, readers
 
     if kind == "model" and "hub" in block:
         return hub.copy_of(block, kind, data_dir).folder
@@ -120,7 +120,8 @@ def _fetch(block: Block, kind: "Kind", data_dir: Path) -> Path | str:
 
 def _folder(block: Block, kind: "Kind", data_dir: Path) -> Path | None:
     """Return where what is fetched will be; None for what is not."""
-    from tasks import copies, hub
+    from tasks.data import hub
+    from tasks.data import local_copies as copies
 
     if _is_archive(block):
         return fetched_folder(source_from(block["source"]), data_dir)

@@ -139,7 +139,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
-    from tasks.content import versions
+    from tasks.data.cache import versions
 
     return {name: version for name, version in versions(*packages).items() if version}
 

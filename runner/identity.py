@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tasks.hub import Kind
+    from tasks.data.hub import Kind
 
 # What data and weights are called on the hub.
 KINDS: "dict[str, Kind]" = {"data": "dataset", "weights": "model"}
@@ -60,8 +60,8 @@ def local_copies(config: Mapping[str, Any], data_dir: Path) -> dict[str, str]:
     Raises:
         UserError: if a copy cannot be read.
     """
-    from tasks.digest import digest_of
-    from tasks.hub import path_key
+    from tasks.data.digest import digest_of
+    from tasks.data.hub import path_key
 
     copies = {}
     for kind, block in blocks(config).items():
@@ -119,7 +119,7 @@ def blocks(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _files(block: Mapping[str, Any]) -> list[str]:
     """Return which files of a copy are read, as fnmatch patterns."""
-    from tasks.hub import patterns_of
+    from tasks.data.hub import patterns_of
 
     return [Path(block["url"]).name] if "url" in block else patterns_of(block)
 
@@ -128,7 +128,7 @@ def _commit(block: Mapping[str, Any], kind: str, data_dir: Path) -> str | None:
     hub = block["hub"]
     if hub["revision"]:
         return f"{hub['repository']}@{hub['revision']}"
-    from tasks.hub import local_revision
+    from tasks.data.hub import local_revision
 
     return local_revision(block, KINDS[kind], data_dir)
 

@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Busy
+from tasks.data.storage import FULL
 from tasks.errors import UserError
-from tasks.storage import FULL
 
 # Seconds without a sign of life after which an owner elsewhere counts as dead, and between signs.
 LEASE = 60.0

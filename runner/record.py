@@ -15,8 +15,8 @@ from runner import SCHEMA
 from runner.errors import DiskFull
 from runner.identity import run_id as id_of
 from runner.lock import RunLock
+from tasks.data.storage import FULL
 from tasks.errors import UserError
-from tasks.storage import FULL
 
 logger = logging.getLogger(__name__)
 

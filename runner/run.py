@@ -18,8 +18,8 @@ from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
 from runner.identity import data_id, problem_id, run_id
 from runner.record import RunFolder, finite_or_null, put_aside, write_json
+from tasks.data.storage import FULL
 from tasks.errors import UserError
-from tasks.storage import FULL
 
 if TYPE_CHECKING:
     import torch

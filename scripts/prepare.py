@@ -10,9 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
-from runner import cli, config, plan
+from runner import cli, config
 from runner.downloads import everything, fetch_all
-from tasks.sources import fetch
+from sweeps import plan
+from tasks.data.sources import fetch
 
 
 def main() -> None:

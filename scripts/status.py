@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
-from analysis import status
 from runner import cli, config, overrides
+from sweeps import status
 from tasks.errors import UserError
 
 
@@ -33,8 +33,9 @@ def main() -> None:
 
 
 def _of_sweep(name: str, settings: list[str]) -> str:
-    from analysis import price, price_text
-    from runner import plan
+    from sweeps import cost as price
+    from sweeps import cost_text as price_text
+    from sweeps import plan
 
     sweep = plan.load(name, settings)
     runs_dir = config.runs_dir(sweep.cells[0].config)

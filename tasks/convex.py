@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from tasks.content import cached_files, content_key, versions
-from tasks.copies import manual_folder
-from tasks.digest import digest_of
-from tasks.hub import copy_of, path_key, patterns_of
-from tasks.readers import Examples, local_path
+from tasks.data.cache import cached_files, content_key, versions
+from tasks.data.digest import digest_of
+from tasks.data.hub import copy_of, path_key, patterns_of
+from tasks.data.local_copies import manual_folder
+from tasks.data.readers import Examples, local_path
 from tasks.task import SPLITS, Task, to_device
 
 # Raised when the way features are computed changes, so that old ones are not found.
@@ -124,7 +124,7 @@ class Probe(Task):
 
     def forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
         # Weight first: twice as fast for few classes, and summed in the same order for the weights
-        # of one network as for those of many in one product (runner/replicas.py).
+        # of one network as for those of many in one product (sweeps/replicas.py).
         weight, bias = network.parameters()
         return torch.mm(weight, inputs.t()).t() + bias
 

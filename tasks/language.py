@@ -11,10 +11,10 @@ from hydra.utils import get_method
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.content import Values
+from tasks.data.cache import Values
+from tasks.data.hub import path_key
+from tasks.data.readers import DataSet, Examples, read
 from tasks.errors import UserError
-from tasks.hub import path_key
-from tasks.readers import DataSet, Examples, read
 from tasks.task import Task, finite, split
 
 # What a tokenizer gives (input_ids, maybe token_type_ids): for each a row of int32 a text.

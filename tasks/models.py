@@ -14,10 +14,10 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor, nn
 
+from tasks.data.hub import copy_of, remedy
+from tasks.data.readers import read_numpy_pickle
+from tasks.data.sources import fetch, source_from
 from tasks.errors import UserError, reason
-from tasks.hub import copy_of, remedy
-from tasks.readers import read_numpy_pickle
-from tasks.sources import fetch, source_from
 
 Config = Mapping[str, Any]
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.content import Values
+from tasks.data.cache import Values
+from tasks.data.readers import DataSet, Examples, Question
 from tasks.errors import UserError
 from tasks.language import TextTask, Tokens, pad_rows
 from tasks.metrics import squad
-from tasks.readers import DataSet, Examples, Question
 from tasks.task import finite
 
 # The longest answer that is considered, in tokens; of SQuAD's own few are longer.

@@ -11,12 +11,12 @@ from hydra.utils import get_method
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.content import Values, fingerprint
+from tasks.data.cache import Values, fingerprint
+from tasks.data.hub import copy_of
+from tasks.data.images import Images
+from tasks.data.readers import DataSet, Examples
 from tasks.errors import NotFinite, UserError
-from tasks.hub import copy_of
-from tasks.images import Images
 from tasks.metrics import METRICS
-from tasks.readers import DataSet, Examples
 
 SPLITS = ("train", "validation", "test")
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.data.readers import Examples
 from tasks.language import TextClassification, TextRegression, TextTask, columns, pad_rows
 from tasks.question_answering import QuestionAnswering
-from tasks.readers import Examples
 from tasks.task import finite
 
 # What cross entropy passes over.

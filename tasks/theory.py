@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from tasks.data.readers import Examples, read
 from tasks.errors import UserError
-from tasks.readers import Examples, read
 from tasks.task import SPLIT_SEED, SPLITS, Task, finite
 
 # A minimum that was searched for is at most this far above the true one.

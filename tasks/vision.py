@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.images import Images
-from tasks.readers import DataSet, Examples, read
+from tasks.data.images import Images
+from tasks.data.readers import DataSet, Examples, read
 from tasks.task import Task, split
 
 # Evaluation of inception-cropped training looks at the middle of the image (the paper's .875).

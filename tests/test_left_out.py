@@ -9,7 +9,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_last_line_says_how_to_run_what_was_left_out(tmp_path):
-    words = ["tests/tasks/test_readers.py", "-k", "real_cifar10", "-n0", "-p", "no:cacheprovider"]
+    words = [
+        "tests/tasks/data/test_readers.py",
+        "-k",
+        "real_cifar10",
+        "-n0",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words], cwd=ROOT, capture_output=True, text=True,
         check=False, env={**os.environ, "DOG_BENCH_DATA": str(tmp_path)},

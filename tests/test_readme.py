@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from runner import config, plan
+from runner import config
+from sweeps import plan
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What the programs and their workers import sooner or later.
 PRELOADED = [
     *("hydra", "matplotlib.pyplot", "numpy", "pandas", "sklearn.datasets", "submitit", "timm"),
-    *("torch", "torchvision", "tqdm", "transformers", "analysis.report", "runner.replicas"),
+    *("torch", "torchvision", "tqdm", "transformers", "analysis.report", "sweeps.replicas"),
 ]
 WORKER = "warm worker"  # the name of such a process, as Linux tells it
 _server: dict[str, str] = {}

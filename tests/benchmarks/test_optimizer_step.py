@@ -13,8 +13,8 @@ import dog
 from benchmarks import contestants, measuring, optimizer_step, published, shapes
 from benchmarks.contestants import CONTESTANTS, REFERENCE
 from benchmarks.counting import Traffic, held_bytes
+from tasks.data.sources import default_data_dir, is_fetched
 from tasks.errors import UserError
-from tasks.sources import default_data_dir, is_fetched
 
 CPU = torch.device("cpu")
 SHAPES = [(64, 32), (512,), (16, 4, 8)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import paper_cost
-from runner import plan
+from sweeps import plan
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 
 import dog
 from benchmarks import published
-from tasks.sources import default_data_dir, is_fetched
+from tasks.data.sources import default_data_dir, is_fetched
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:param groups each"),

@@ -7,7 +7,8 @@ import pytest
 from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
 
-from runner import config, plan
+from runner import config
+from sweeps import plan
 
 TYPED = [
     ["task=cifar", "task.synthetic=true", "train.steps=5"],

@@ -7,8 +7,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from runner import cores, executors
+from runner import cores
 from runner.cores import usable_cores
+from sweeps import executors
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_threads_that_wait_leave_their_cores_to_others(given, found, monkeypatch
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment |= {"OMP_WAIT_POLICY": given} if given else {}
     script = (
-        "import os, sys\nimport run, runner.worker\nfrom runner import cli\n"
+        "import os, sys\nimport run, sweeps.worker\nfrom runner import cli\n"
         "cli.main(lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules))"
     )
     done = subprocess.run(

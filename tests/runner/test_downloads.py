@@ -12,8 +12,8 @@ import pytest
 
 from runner import config, downloads
 from runner.downloads import everything, fetch_all, sources
-from tasks import registries
-from tasks import sources as sources_module
+from tasks.data import registries
+from tasks.data import sources as sources_module
 from tasks.errors import UserError
 
 

@@ -129,8 +129,8 @@ def test_record_of_other_sources_is_not_the_answer(done, kind):
 
 
 def test_newest_commit_of_a_hub_is_the_one_that_is_here(job, tmp_path):
-    from tasks.hub import fetched_folder
-    from tasks.storage import seal
+    from tasks.data.hub import fetched_folder
+    from tasks.data.storage import seal
 
     words = ("task=dmlab", "model=resnet50")
     loaded = job(*words).config

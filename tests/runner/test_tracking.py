@@ -10,8 +10,8 @@ import wandb
 from conftest import QUIET, ROOT
 
 from runner import config, tracking
-from runner.replicas import run_together
 from runner.run import run
+from sweeps.replicas import run_together
 
 
 class FakeRun:

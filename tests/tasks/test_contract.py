@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from runner import config
 from runner.run import build_task, run
-from tasks.readers import DataSet, Examples
+from tasks.data.readers import DataSet, Examples
 from tasks.task import split
 
 TASKS = sorted(path.stem for path in (config.CONFIGS / "task").glob("*.yaml"))

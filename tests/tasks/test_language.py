@@ -6,8 +6,8 @@ import torch
 
 from runner import config
 from runner.run import build_task, run
+from tasks.data.readers import Examples
 from tasks.language import columns
-from tasks.readers import Examples
 
 
 def made_up(task, *overrides):

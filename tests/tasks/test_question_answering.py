@@ -6,9 +6,9 @@ import torch
 
 from runner import config
 from runner.run import build_task
+from tasks.data.readers import Examples, Question
 from tasks.errors import UserError
 from tasks.question_answering import Spans, best_spans
-from tasks.readers import Examples, Question
 
 # With 16 tokens, of which the question takes 1 and two end marks 2, a window holds 13 words of the
 # context and overlaps by 5: words 0-12 and 8-19. Its first word is token 2.

@@ -17,10 +17,10 @@ from runner import config
 from runner.run import build_task, run
 from tasks import convex
 from tasks.convex import Probe
+from tasks.data.hub import fetched_folder
+from tasks.data.storage import seal
 from tasks.errors import UserError
-from tasks.hub import fetched_folder
 from tasks.models import timm_from_file, timm_hub_network
-from tasks.storage import seal
 from tasks.vision import ImageClassification
 from tasks.wide_resnet import Block, WideResNet, wide_resnet
 

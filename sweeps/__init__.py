@@ -1,0 +1,1 @@
+"""Many runs: plan, driver, workers, replicas, executors, cost, progress, status."""

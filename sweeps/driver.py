@@ -1,0 +1,169 @@
+"""Runs a sweep: python scripts/sweep.py demo [executor=ray] [--dry-run] [key=value ...]
+
+A sweep is a yaml of configs/sweep, or of the path that is given. Every optimizer's grid is tuned
+on the tuning seed, settings are chosen by validation, and what was chosen is run on the reported
+seeds. What is done is not done again: a sweep that was stopped goes on with the same command.
+--dry-run (or dry_run=true) only shows what would be run, and its price. executor=local, ray or
+slurm says what trains, executor.key= how (configs/executor); jobs= is short for executor.workers=.
+replicas= is how many runs of a small task may train together in a process; 1: each by itself.
+key=value holds for every run (configs/config.yaml).
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from analysis import report
+from runner import config, overrides
+from runner.downloads import fetch_all
+from sweeps import executors, plan
+from sweeps.executors import Executor
+from sweeps.plan import PlannedRun, Sweep
+from sweeps.progress import SUCCESSES, Estimate, Progress, plain
+from sweeps.worker import Outcome
+from tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps.cost import Price
+
+
+def main() -> int:
+    """Run both stages; return 1 if any run has no record."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return 0
+    name, options, settings = _arguments(sys.argv[1:])
+    sweep = plan.load(name, ["progress=false", *settings])
+    chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
+    dry = _true("dry_run", options)
+    expected = _show_price(sweep, (*executors.places(chosen), largest), dry)
+    if dry:
+        return 0
+    began = time.monotonic()
+    fetch_all(cell.config for cell in sweep.cells)  # here, where the user sees it, not in workers
+    with (
+        executors.start(chosen, _runs_dir(sweep)) as executor,
+        executors.cancelled_by_signals(executor),
+    ):
+        later = sum(line.seconds for line in expected.stages[1].lines)
+        unfinished = _run("tuning", sweep.tuning(), executor, largest, expected.estimate, later)
+        if any(outcome.status == "stopped" for outcome in unfinished):
+            line = "runs of the tuning were stopped by others: give the same command again"
+            raise UserError(line)
+        reporting = sweep.reporting(_choices(sweep))
+        unfinished += _run("reporting", reporting, executor, largest, expected.estimate)
+    runs_dir = _runs_dir(sweep)
+    problems = sorted({cell.name[0] for cell in sweep.cells})
+    own = {run.run_id for run in [*sweep.tuning(), *reporting]}
+    print(report.make(runs_dir, runs_dir.parent, problems, own))
+    took = (time.monotonic() - began) / 60
+    print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
+    for outcome in unfinished:
+        print(f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}", file=sys.stderr)
+    return 1 if unfinished else 0
+
+
+def _run(
+    stage: str,
+    runs: list[PlannedRun],
+    executor: Executor,
+    largest: int,
+    estimate: Estimate,
+    later: float = 0.0,
+) -> list[Outcome]:
+    """Run what is not done of a stage and show how it goes; return what has no record.
+
+    `later` is the estimated time of the stage after it.
+
+    Raises:
+        UserError: where the disk is full, once all that trained has ended.
+    """
+    missing = [run for run in runs if run.folder.result() is None]
+    for group in plan.grouped(missing, executor.slots, largest):
+        executor.submit(group)
+    unfinished = []
+    full = ""
+    with Progress(stage, runs, estimate=estimate, later=later) as progress:
+        for outcome in executor.results():
+            if outcome.status == "full":  # for all others, too
+                full = outcome.detail
+                executor.cancel()
+                continue
+            progress.tell(outcome)
+            if outcome.status not in SUCCESSES:
+                unfinished.append(outcome)
+    if full:
+        raise UserError(full)
+    return unfinished
+
+
+def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> "Price":
+    """Print and return what the sweep will cost: in a few lines, or the whole of it.
+
+    `places` are a group's threads, how many groups train at once, and how many runs one may have.
+    """
+    from sweeps import cost as price
+    from sweeps import cost_text as price_text
+
+    frame = price.known(_runs_dir(sweep))
+    machine = price.this_machine(sweep, *places)
+    found = price.price(sweep, price.chosen(sweep, frame), frame, machine)
+    if whole:
+        print(price_text.whole(found))
+    else:
+        print(price_text.short(found), file=sys.stderr)
+    return found
+
+
+def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Return the settings to report for each problem and optimizer, from the runs so far."""
+    from sweeps import cost as price
+
+    return price.chosen(sweep, price.known(_runs_dir(sweep)))
+
+
+def _runs_dir(sweep: Sweep) -> Path:
+    return config.runs_dir(sweep.cells[0].config)
+
+
+def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
+    """Split the command line into the sweep's name, our own options and the runs' overrides."""
+    words = ["dry_run=true" if word == "--dry-run" else word for word in words]
+    names, settings = overrides.split(words)
+    if len(names) != 1:
+        raise UserError(f"name one sweep: {(__doc__ or '').splitlines()[0].split(': ')[1]}")
+    ours = ("jobs=", "replicas=", "dry_run=", "executor=", "executor.")
+    options = dict(word.split("=", 1) for word in settings if word.startswith(ours))
+    return names[0], options, [word for word in settings if not word.startswith(ours)]
+
+
+def _executor(options: dict[str, str]) -> DictConfig:
+    """Return the settings of the executor that our options choose."""
+    words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
+    if "jobs" in options:
+        if "executor.workers" in options:
+            raise UserError("jobs= is short for executor.workers=: give one of them")
+        if options.get("executor", "local") != "local":
+            raise UserError(
+                f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
+            )
+        words.append(f"executor.workers={_whole('jobs', options, 1)}")
+    return executors.settings(words)
+
+
+def _true(key: str, options: Mapping[str, str]) -> bool:
+    value = options.get(key, "false").lower()
+    if value not in ("true", "false"):
+        raise UserError(f"{key}={value}: must be true or false")
+    return value == "true"
+
+
+def _whole(key: str, options: Mapping[str, str], default: int) -> int:
+    value = options.get(key, str(default))
+    if not value.isdecimal() or int(value) < 1:
+        raise UserError(f"{key}={value}: must be a whole number above 0")
+    return int(value)

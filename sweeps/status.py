@@ -1,0 +1,279 @@
+"""How far runs are, read off their folders: done, running, stopped, failed, and how fast it goes.
+
+Nothing is written. Times are those that the file system gives to files, which has one clock; from a
+record only the length of its run is taken, which is by the clock of one machine.
+"""
+
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from analysis import records
+from runner.identity import optimizer_of
+from runner.lock import BEAT, lives, owner
+from sweeps.plan import PlannedRun
+from sweeps.progress import duration, last_step, plain
+from tasks.errors import UserError
+
+STATES = ("finished", "diverged", "running", "stopped", "failed")
+DONE = ("finished", "diverged")
+# How the record of a run ends that is done: its keys are sorted.
+STATUS = re.compile(rb'^ "status": "(finished|diverged)"\n}', re.MULTILINE)
+HOUR = 3600.0
+# Seconds without any run after which another session has begun.
+PAUSE = 600.0
+# How many failures are shown, and how many lines of their logs.
+FAILURES, LOG_LINES = 5, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run as its folder shows it."""
+
+    task: str
+    run_id: str
+    state: str  # one of STATES, or missing
+    at: float = 0.0  # of the file system's clock: when it ended, or was last heard of
+    seconds: float = 0.0  # of a run with a record: how long ago it had begun then
+    step: int | None = None  # that it has reached, of one that is running
+    error: str = ""  # of one that failed
+    silent: str = ""  # the machine of one that is running, if no sign of life was seen from there
+
+    @property
+    def optimizer(self) -> str:
+        """The optimizer's name."""
+        return optimizer_of(self.task, self.run_id)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many runs end in which time."""
+
+    last_hour: int
+    session: int
+    session_seconds: float
+
+    @property
+    def seconds_each(self) -> float:
+        """The time from one end to the next: of the last hour if the session is longer."""
+        if self.session_seconds > HOUR and self.last_hour:
+            return HOUR / self.last_hour
+        return self.session_seconds / self.session
+
+
+def look(folder: str) -> Seen:
+    """See how far the run in a folder is; without a folder it is missing."""
+    whose = _names(folder)
+    if (ended := _ended(folder)) is not None:
+        return ended
+    if not Path(folder).is_dir():
+        return Seen(*whose, "missing")
+    lock = Path(folder, "owner")
+    with suppress(OSError):  # what is no lock holds nothing
+        if (sign := lives(lock)) is not False:
+            metrics = Path(folder, "metrics.jsonl")
+            at = metrics.stat().st_mtime if metrics.exists() else 0.0
+            silent = "" if sign or (one := owner(lock)) is None else one.host
+            return Seen(*whose, "running", at, step=last_step(metrics), silent=silent)
+    if (ended := _ended(folder)) is not None:  # since we looked first
+        return ended
+    if (failure := _json(f"{folder}/failure.json")) is not None:
+        content, at = failure
+        return Seen(*whose, "failed", at, error=str(content.get("error")))
+    return Seen(*whose, "stopped")
+
+
+def look_at_all(folders: Sequence[str]) -> list[Seen]:
+    """See how far many runs are: as `look`, but without the times of those that are done.
+
+    Threads read their records ahead, and of each only its end is looked at, where its status is.
+    """
+    states = {
+        path.removesuffix("/record.json"): found[1].decode()
+        for path, content in records.read_files(folders, ("record.json",))
+        if isinstance(content, bytes) and (found := STATUS.search(content[-64:]))
+    }
+    seen = (Seen(*_names(one), states[one]) if one in states else look(one) for one in folders)
+    return _again(folders, seen)
+
+
+def pace(runs: Iterable[Seen]) -> Pace | None:
+    """Return how fast runs end, in the session of the last one; None if none has ended in it.
+
+    A session is a time without a pause of ten minutes. A run that is training may be as long as the
+    longest so far without news.
+    """
+    runs = list(runs)
+    done = sorted(((one.at, one.seconds) for one in runs if one.state in DONE), reverse=True)
+    if not done:
+        return None
+    active = [one.at for one in runs if one.state == "running"]
+    now = max(done[0][0], *active) if active else done[0][0]
+    began = now - (max(seconds for _, seconds in done) if active else 0)
+    session = 0
+    for ended, seconds in done:
+        if ended < began - PAUSE:
+            break
+        session += 1
+        began = min(began, ended - seconds)
+    if not session or now == began:  # or all records are without times
+        return None
+    last_hour = sum(ended > now - HOUR for ended, _ in done[:session])
+    return Pace(last_hour, session, now - began)
+
+
+def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
+    """Return how many runs of each task and optimizer are in each state, as lines."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for one in runs:
+        counts.setdefault((one.task, one.optimizer), Counter())[one.state] += 1
+    lines = [f"{'task':20}{'optimizer':15}" + "".join(f"{state:>10}" for state in states)]
+    for (task, optimizer), count in counts.items():
+        cells = "".join(f"{count[state]:>10,}" for state in states)
+        lines.append(f"{task:20}{optimizer:15}{cells}")
+    return lines
+
+
+def running(runs: Iterable[Seen], steps: dict[str, int]) -> Iterator[str]:
+    """Yield for each task and optimizer how far its running runs are; `steps` by run id."""
+    groups: dict[tuple[str, str, str], list[Seen]] = {}
+    for one in runs:
+        if one.state == "running":
+            groups.setdefault((one.task, one.optimizer, one.silent), []).append(one)
+    for (task, optimizer, silent), some in groups.items():
+        last = min(some, key=lambda one: one.step or 0)
+        whole = f"/{steps[last.run_id]}" if last.run_id in steps else ""
+        which = "1 run" if len(some) == 1 else f"{len(some)} runs, the last"
+        where = f"{which} at step {last.step or 0}{whole}"
+        doubt = f" (no sign of life from {silent})" if silent else ""
+        yield f"running{'?' if silent else ' '} {task} {optimizer}: {where}{doubt}"
+
+
+def failures(runs: Iterable[Seen], runs_dir: Path) -> Iterator[str]:
+    """Yield the errors of runs that failed, with the last lines of their logs."""
+    failed = [one for one in runs if one.state == "failed"]
+    for one in failed[:FAILURES]:
+        yield f"failed  {one.run_id}: {plain(one.error)}"
+        yield from (f"    {line}" for line in tail(runs_dir / one.task / one.run_id / "log.txt"))
+    if len(failed) > FAILURES:
+        yield f"and {len(failed) - FAILURES} more failed"
+
+
+def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
+    """Return the last lines of a log that are not empty; none if there is no log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [plain(line) for line in text.splitlines() if line.strip()][-lines:]
+
+
+def time_left(to_do: int, found: Pace | None, priced: str) -> str:
+    """Return the line about the time left; `priced` says it where no run has ended yet."""
+    if not to_do:
+        return "time left: none, all is done"
+    if found is None:
+        return f"time left: {priced}, by the price"
+    left = duration(to_do * found.seconds_each)
+    return f"time left: about {left} for {to_do} runs, at that pace"
+
+
+def throughput(found: Pace | None) -> str:
+    """Return the line about the pace."""
+    if found is None:
+        return "throughput: not known yet in this session"
+    each = f"one in {duration(found.seconds_each)}"
+    return (
+        f"throughput: {found.session} runs in this session of {duration(found.session_seconds)}, "
+        f"{found.last_hour} in its last hour: {each}"
+    )
+
+
+def of_folder(runs_dir: Path) -> str:
+    """Return the status of all runs in a folder."""
+    runs = look_at_all(records.run_folders(runs_dir))
+    if not runs:
+        raise UserError(f"no runs in {runs_dir}: run `make demo` or `python run.py` first")
+    return "\n".join([*table(runs), *running(runs, {}), *failures(runs, runs_dir)])
+
+
+def of_plan(stages: dict[str, list[PlannedRun]], runs_dir: Path, priced: Callable[[], str]) -> str:
+    """Return the status of a sweep's stages; `priced()` says how long it takes by the price."""
+    lines: list[str] = []
+    every = [run for planned in stages.values() for run in planned]
+    folders = [str(run.folder.path) for run in every]
+    seen = _again(folders, map(look, folders))
+    pairs = zip(every, seen, strict=True)
+    steps = {run.run_id: run.steps for run, one in pairs if one.state == "running"}
+    rest = iter(seen)
+    for name, planned in stages.items():
+        runs = list(islice(rest, len(planned)))
+        done = sum(one.state in DONE for one in runs)
+        lines += [
+            f"{name}: {done} of {len(runs)} runs done",
+            *table(runs, (*STATES, "missing")),
+            "",
+        ]
+    to_do = sum(one.state not in DONE for one in seen)
+    found = pace(seen)
+    lines += [throughput(found), time_left(to_do, found, "" if found else priced())]
+    return "\n".join([*lines, *running(seen, steps), *failures(seen, runs_dir)])
+
+
+def _again(folders: Iterable[str], seen: Iterable[Seen]) -> list[Seen]:
+    """Look once more at the runs of other machines, whose signs of life may have come since."""
+    seen = list(seen)
+    if any(one.silent for one in seen):
+        time.sleep(BEAT + 1)
+    return [look(folder) if one.silent else one for folder, one in zip(folders, seen, strict=True)]
+
+
+def _names(folder: str) -> tuple[str, str]:
+    task, run_id = folder.rsplit("/", 2)[-2:]
+    return task, run_id
+
+
+def _ended(folder: str) -> Seen | None:
+    """Return a run that has a record, which may be damaged; None if it has none."""
+    if (record := _json(f"{folder}/record.json")) is None:
+        return None
+    content, at = record
+    if (state := content.get("status")) not in DONE:
+        return Seen(*_names(folder), "failed", at, error="record.json is damaged")
+    return Seen(*_names(folder), state, at, _length(content))
+
+
+def _json(path: str) -> tuple[dict[str, Any], float] | None:
+    """Return what a file holds and when it was written; None if there is no such file."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  (faster, and there may be 100,000 of them)
+            at = os.fstat(file.fileno()).st_mtime
+            content = json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        at, content = 0.0, None
+    if not isinstance(content, dict):
+        return {"error": f"{Path(path).name} is damaged"}, at
+    return content, at
+
+
+def _length(record: dict[str, Any]) -> float:
+    """Return the seconds from the start of a run's last session to its end; 0 if it is not told."""
+    try:
+        times = (record["measured"][key] for key in ("started", "finished"))
+        started, finished = map(datetime.fromisoformat, times)
+        return max(0.0, (finished - started).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return 0.0

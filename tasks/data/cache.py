@@ -1,0 +1,110 @@
+"""Name data by its content, and keep arrays that were costly to compute under such a name."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.data.images import Images
+from tasks.data.storage import (
+    explained,
+    locked,
+    put_in_place,
+    seal,
+    sealed_facts,
+    staging_folder,
+)
+from tasks.errors import UserError
+
+Values = np.ndarray | Sequence[str]
+
+
+def sha256_of(values: Values) -> str:
+    """sha256 of an array's bytes, or of texts (UTF-8, each after its length and a colon)."""
+    if isinstance(values, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+    digest = hashlib.sha256()
+    for text in values:
+        encoded = text.encode()
+        # The length keeps ["ab", "c"] apart from ["a", "bc"].
+        digest.update(f"{len(encoded)}:".encode())
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def fingerprint(*parts: Values | Images) -> str:
+    """sha256 of several arrays or lists of texts: their kinds, shapes and contents, in order.
+
+    Images that are decoded when asked for count with what identifies their files.
+    """
+    return content_key([_described(part) for part in parts])
+
+
+def _described(part: Values | Images) -> list[Any]:
+    if isinstance(part, Images):
+        return ["images", [len(part)], part.facts()]
+    if isinstance(part, np.ndarray):
+        return [str(part.dtype), list(part.shape), sha256_of(part)]
+    return ["texts", [len(part)], sha256_of(part)]
+
+
+def content_key(facts: Any) -> str:
+    """sha256 of facts that json can hold: the name under which a result of them is kept."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str | None]:
+    """The installed versions of packages: a part of the key of what they compute."""
+    found: dict[str, str | None] = dict.fromkeys(packages)
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def cached_arrays(
+    folder: Path, build: Callable[[], dict[str, np.ndarray]], purpose: str
+) -> dict[str, np.ndarray]:
+    """The arrays kept in `folder`, mapped into memory; built first if absent.
+
+    The folder's name must say all that the arrays depend on (see `content_key`). A damaged folder
+    is built anew. `purpose` completes "another process has begun to ...". Raises UserError if the
+    folder cannot be written.
+    """
+
+    def write(target: Path) -> None:
+        for name, array in build().items():
+            np.save(target / f"{name}.npy", array)
+
+    return cached_files(folder, write, purpose)
+
+
+def cached_files(
+    folder: Path, write: Callable[[Path], None], purpose: str
+) -> dict[str, np.ndarray]:
+    """As `cached_arrays`, for arrays too large to be held: `write` makes NAME.npy in the folder."""
+    made_once(folder, write, purpose)
+    try:
+        # Copy on write: torch wants memory that may be written, the files stay as they are.
+        return {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}
+    except ValueError as error:
+        raise UserError(f"{folder} is damaged ({error}): delete it and run again") from error
+
+
+def made_once(folder: Path, write: Callable[[Path], None], purpose: str) -> None:
+    """Let `write` fill the folder, unless it is there and whole; it appears by one rename."""
+    with explained(folder.parent):
+        if sealed_facts(folder) is None:
+            with locked(folder, purpose):
+                if sealed_facts(folder) is None:
+                    with staging_folder(folder) as staging:
+                        finished = staging / "finished"
+                        finished.mkdir()
+                        write(finished)
+                        seal(finished)
+                        put_in_place(finished, folder)

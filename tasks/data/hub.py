@@ -1,0 +1,222 @@
+"""Data and weights of the Hugging Face hub: fetched once at a revision, or read from a copy.
+
+What the hub's own cache has is taken from there. A `data:` or `weights:` block names its repository
+under `hub:`; its `path` says where a copy of the repository lies, laid out as on the hub. From
+there on both go the same way.
+"""
+
+import hashlib
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.data.cache import content_key
+from tasks.data.digest import digest_of
+from tasks.data.storage import (
+    explained,
+    fetching,
+    locked,
+    put_in_place,
+    seal,
+    sealed_facts,
+    staging_folder,
+)
+from tasks.errors import UserError, reason
+
+Kind = Literal["dataset", "model"]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A repository's files on disk, in the hub's own layout."""
+
+    folder: Path
+    revision: str  # repository@commit, or "local copy"
+    patterns: tuple[str, ...]  # of the files that are wanted
+
+    def weights_sha256(self) -> str:
+        """sha256 of the weights; of a single file the one that the hub shows."""
+        digest = hashlib.sha256()
+        wanted = [pattern for pattern in self.patterns if pattern.endswith(".safetensors")]
+        for path in sorted({path for pattern in wanted for path in self.folder.glob(pattern)}):
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def path_key(block: Mapping[str, Any], kind: Kind = "dataset") -> str:
+    """The key by which the user gives a copy: a probe's data block brings its own."""
+    default = "task.data.path" if kind == "dataset" else "model.weights.path"
+    return str(block.get("path_key", default))
+
+
+def patterns_of(block: Mapping[str, Any]) -> list[str]:
+    """The wanted files of a repository, or of another copy, as patterns of their paths in it."""
+    files = block.get("hub", block).get("files", ["*"])
+    return list(files.values() if isinstance(files, Mapping) else files)
+
+
+def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    """The copy at the block's `path`, else the fetched repository, fetched first if it is absent.
+
+    Raises UserError if files are missing there, or if the hub does not give them.
+    """
+    if block.get("path"):
+        folder = Path(block["path"]).expanduser()
+        copy = Copy(folder, "local copy", tuple(patterns_of(block)))
+    else:
+        copy = _fetched(block, kind, data_dir)
+    _check(copy.folder, str(copy.folder), block, kind)
+    return copy
+
+
+def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
+    """The parts (train, test, ...) of a data set of parquet files, each a datasets.Dataset."""
+    import datasets
+    from pyarrow import ArrowException
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, once
+    copy = copy_of(data, "dataset", data_dir)
+    folder = copy.folder
+    files = {
+        part: sorted(map(str, folder.glob(pattern)))
+        for part, pattern in data["hub"]["files"].items()
+    }
+    # The library keeps its own tables by the files' names and times, which a copy may share with
+    # another one.
+    digest = digest_of(folder, copy.patterns, data_dir, path_key(data))
+    cache = data_dir / "hub" / "arrow" / content_key([digest, datasets.__version__])[:16]
+    try:
+        return dict(datasets.load_dataset("parquet", data_files=files, cache_dir=str(cache)))
+    except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
+        raise UserError(
+            f"the parquet files in {folder} cannot be read ({reason(error.__cause__ or error)}): "
+            f"{remedy(data, 'dataset')}"
+        ) from error
+
+
+def fetched_folder(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Path:
+    """Where the repository's files are, or will be."""
+    hub = block["hub"]
+    key = content_key([kind, hub["repository"], hub["revision"], patterns_of(block)])[:16]
+    return data_dir / "hub" / f"{hub['repository'].replace('/', '--')}-{key}"
+
+
+def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+    repository = block["hub"]["repository"]
+    target = fetched_folder(block, kind, data_dir)
+    with explained(data_dir):
+        facts = sealed_facts(target)
+        if facts is None:
+            with locked(target, f"fetch {repository}"):
+                facts = sealed_facts(target)
+                if facts is None:
+                    with staging_folder(target) as staging:
+                        facts = {"revision": f"{repository}@{_get(block, kind, staging / 'copy')}"}
+                        _check(staging / "copy", facts["revision"], block, kind)
+                        seal(staging / "copy", **facts)
+                        put_in_place(staging / "copy", target)
+    return Copy(target, facts["revision"], tuple(patterns_of(block)))
+
+
+def _get(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
+    """Put a repository's wanted files into a folder; return the commit they are from.
+
+    They are those of the hub's own cache (HF_HUB_CACHE) where it has this revision, else
+    downloaded. HF_HUB_OFFLINE forbids that; the newest commit is that of the cache, then.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    hub = block["hub"]
+    repository, commit = hub["repository"], hub["revision"]
+    offline = constants.HF_HUB_OFFLINE
+    todo = f"{'unset it' if offline else 'check the network'}, or {remedy(block, kind)}"
+    with fetching(f"the hub's {repository}", todo):
+        if commit is None and not offline:
+            commit = HfApi().repo_info(repository, repo_type=kind).sha
+        snapshot = _cached(block, kind, commit)
+        if snapshot is not None:
+            print(
+                f"taking {repository} from {snapshot} (licence: {hub['licence']})", file=sys.stderr
+            )
+            for file in {f for pattern in patterns_of(block) for f in snapshot.glob(pattern)}:
+                _link(file.resolve(), folder / file.relative_to(snapshot))
+            return snapshot.name
+        if offline:
+            raise FileNotFoundError(
+                f"HF_HUB_OFFLINE is set, and the hub's cache {constants.HF_HUB_CACHE} does not "
+                f"have the files of revision {commit or 'main'}"
+            )
+        print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
+        # It answers at once where there is no hub, and turns a branch's name into a commit.
+        commit = HfApi().repo_info(repository, repo_type=kind, revision=commit).sha
+        snapshot_download(
+            repository,
+            repo_type=kind,
+            revision=commit,
+            local_dir=folder,
+            allow_patterns=patterns_of(block),
+        )
+    return str(commit)
+
+
+def _cached(block: Mapping[str, Any], kind: Kind, commit: str | None) -> Path | None:
+    """The folder of a commit in the hub's own cache, if all that is wanted is there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    patterns = patterns_of(block)
+    try:
+        found = snapshot_download(
+            block["hub"]["repository"],
+            repo_type=kind,
+            revision=commit or "main",
+            allow_patterns=patterns,
+            local_files_only=True,
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return Path(found) if all(_all_there(Path(found), pattern) for pattern in patterns) else None
+
+
+def _all_there(folder: Path, pattern: str) -> bool:
+    """Whether there are files of a pattern, and of train-00000-of-00003 all three."""
+    files = [file for file in folder.glob(pattern) if file.is_file()]
+    parts = [re.search(r"-of-(\d+)", file.name) for file in files]
+    return bool(files) and all(part is None or int(part[1]) == len(files) for part in parts)
+
+
+def _link(file: Path, target: Path) -> None:
+    """Give a file a second name: it takes no room, and stays if the first one goes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(file)
+    except OSError:  # on another disk, or another person's
+        shutil.copyfile(file, target)
+
+
+def _check(folder: Path, where: str, block: Mapping[str, Any], kind: Kind) -> None:
+    for pattern in patterns_of(block):
+        if not any(folder.glob(pattern)):
+            raise UserError(f"no file {pattern} in {where}: {remedy(block, kind)}")
+
+
+def remedy(block: Mapping[str, Any], kind: Kind) -> str:
+    """What to do where a repository's files cannot be had or are not right."""
+    hub = block["hub"]
+    return (
+        f"copy {', '.join(patterns_of(block))} of the {kind} repository {hub['repository']} to a "
+        f"folder, laid out as on the hub, and say {path_key(block, kind)}=FOLDER"
+    )
+
+
+def local_revision(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> str | None:
+    """The repository@commit of the files that were fetched; None if there are none."""
+    return (sealed_facts(fetched_folder(block, kind, data_dir)) or {}).get("revision")

@@ -1,0 +1,138 @@
+"""Copies of data sets: downloaded once through torchvision or from an address, or put there."""
+
+import errno
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+
+from tasks.data.cache import content_key, made_once
+from tasks.data.hub import path_key
+from tasks.data.images import image_files
+from tasks.data.readers import Examples, local_path
+from tasks.data.storage import explained, fetching
+from tasks.errors import UserError, reason
+
+T = TypeVar("T")
+# What the libraries raise for files that are broken, and the system's numbers for absent ones.
+BROKEN = (RuntimeError, OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+Data = Mapping[str, Any]
+
+
+def fetched_folder(data: Data, data_dir: Path) -> Path:
+    """Where a data set of torchvision's, or of an address, is or will be."""
+    if "torchvision" in data:
+        return data_dir / "torchvision" / data["torchvision"]
+    key = content_key([data["url"], data["md5"]])[:16]
+    return data_dir / "addresses" / f"{Path(data['url']).stem}-{key}"
+
+
+def torchvision_copy(
+    data: Data, data_dir: Path, build: Callable[[Path, bool], T]
+) -> tuple[T, Path, str]:
+    """Return torchvision's data set, the folder that it is in, and where it is from.
+
+    `build` takes that folder and whether to download into it, which is done once. Raises UserError
+    if that fails, or if the copy at data.path is not whole.
+    """
+    path, name = local_path(data), data["torchvision"]
+    root = path or fetched_folder(data, data_dir)
+    if path is None:
+        get = partial(_download, data, lambda folder: build(folder, True))
+        made_once(root, get, f"download {name}")
+    with whole(data, root, f"{name} as torchvision lays it out ({data['layout']})"):
+        return build(root, False), root, "local copy" if path else f"torchvision.datasets.{name}"
+
+
+def file_copy(data: Data, data_dir: Path) -> tuple[Path, str]:
+    """Return the file that is at data.url, and where it is from; data.path may be its folder.
+
+    What is fetched must have the checksum data.md5.
+    """
+    path, name = local_path(data), Path(data["url"]).name
+    if path is not None:
+        path = path / name if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(f"no file {path}: put it there, or leave {path_key(data)} out to fetch")
+        return path, "local copy"
+    target = fetched_folder(data, data_dir)
+    made_once(target, partial(_download, data, partial(_pinned_file, data)), f"download {name}")
+    return target / name, str(data["url"])
+
+
+def manual_folder(data: Data, data_dir: Path) -> Path:
+    """Return where the user is asked to put a data set that no program may fetch."""
+    return data_dir / "manual" / str(data["reader"]).rpartition(".")[2]
+
+
+def folder_by_hand(data: Data, data_dir: Path, inside: str = "") -> Path:
+    """Return the folder `inside` the one that the user was asked to fill."""
+    folder = local_path(data) or manual_folder(data, data_dir)
+    if not (folder / inside).is_dir():
+        raise UserError(f"{data['manual']} into {folder}, or say {path_key(data)}=FOLDER")
+    return folder / inside
+
+
+@contextmanager
+def whole(data: Data, where: Path, what: str) -> Iterator[None]:
+    """Turn what libraries say of a copy with missing or broken files into a UserError.
+
+    What was fetched may be deleted; what the user has put there is for the user to mend.
+    """
+    own = data.get("path") or "manual" in data
+    fetched = "delete it, which was fetched, and run the same command again"
+    remedy = "give a whole copy" if own else fetched
+    with explained(where):
+        try:
+            yield
+        except BROKEN as error:
+            if isinstance(error, OSError) and error.errno not in (None, *ABSENT):
+                raise  # no fault of the copy: a file that may not be read
+            raise UserError(
+                f"{where} holds no whole copy of {what} ({reason(error)}): {remedy}"
+            ) from error
+
+
+def file_examples(root: Path, files: Sequence[Path], classes: Any) -> Examples:
+    """Return the images in files below `root`, with their labels."""
+    names = [file.relative_to(root).as_posix() for file in files]
+    return Examples(image_files(root, names), labels(classes))
+
+
+def folders_in(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in a folder, sorted."""
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+
+
+def labels(values: Any) -> np.ndarray:
+    """Return labels as all tasks have them, int64 [N]."""
+    return np.array(values, dtype=np.int64)
+
+
+def name_and_size(path: Path) -> list[Any]:
+    """Return what tells a file from that of another copy."""
+    return [path.name, path.stat().st_size]
+
+
+def _pinned_file(data: Data, folder: Path) -> None:
+    from torchvision.datasets.utils import calculate_md5, download_url
+
+    download_url(data["url"], folder)
+    got = calculate_md5(folder / Path(data["url"]).name)
+    if got != data["md5"]:
+        raise ValueError(f"its md5 is {got}, and the yaml pins {data['md5']}: nothing was kept")
+
+
+def _download(data: Data, get: Callable[[Path], Any], folder: Path) -> None:
+    name = data.get("torchvision") or data["url"]
+    print(f"downloading {name} (licence: {data['licence']})", file=sys.stderr)
+    remedy = f"check the network, or say {path_key(data)}=FOLDER with a copy ({data['layout']})"
+    with fetching(name, remedy):
+        get(folder)

@@ -1,0 +1,92 @@
+"""Readers of data sets that no program may fetch: the user puts their files there.
+
+Each takes a task's `data:` block, whose `manual` says what to do, and the folder of data.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.data.images import image_files
+from tasks.data.local_copies import Data, folder_by_hand, folders_in, labels, whole
+from tasks.data.readers import DataSet, Examples, numbers
+from tasks.data.retinopathy import Fundus
+from tasks.data.storage import explained, locked, put_in_place, staging_folder
+from tasks.data.tfds import cut
+from tasks.errors import UserError, reason
+
+
+def resisc45(data: Data, data_dir: Path) -> DataSet:
+    """NWPU-RESISC45; 60, 20 and 20 % in TFDS's order."""
+    folder = folder_by_hand(data, data_dir, "NWPU-RESISC45")
+    classes = folders_in(folder)
+    names = [f"{c}/{f.name}" for c in classes for f in sorted((folder / c).glob("*.jpg"))]
+    numbers = labels([classes.index(name.split("/")[0]) for name in names])
+    every = Examples(image_files(folder, names), numbers)
+    train, validation, test = cut(every, [name.replace("/", "_") for name in names], 60, 80)
+    return DataSet(train, test, classes, validation, "local copy")
+
+
+def retinopathy(data: Data, data_dir: Path) -> DataSet:
+    """Kaggle's diabetic retinopathy: its public and private tests validate and test.
+
+    Images are prepared as TFDS's btgraham-300, each once, when it is first asked for.
+    """
+    from pandas import read_csv
+
+    folder = folder_by_hand(data, data_dir, "train").parent
+    decode = Fundus(folder, data_dir / "decoded" / "btgraham-300")
+
+    def part(name: str, rows: Any) -> Examples:
+        images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows["image"]])
+        return Examples(images.decoded_by(decode), numbers(rows["level"].tolist(), np.int64))
+
+    with whole(data, folder, "Kaggle's files"):
+        train = part("train", read_csv(folder / "trainLabels.csv"))
+        others = read_csv(folder / "retinopathy_solution.csv")
+        validation, test = (
+            part("test", others[others["Usage"] == u]) for u in ("Public", "Private")
+        )
+    classes = ("none", "mild", "moderate", "severe", "proliferative")
+    return DataSet(train, test, classes, validation, "local copy")
+
+
+def imagenet(data: Data, data_dir: Path) -> DataSet:
+    """ImageNet (ILSVRC 2012); the official validation part tests, its true test part is secret."""
+    folder = folder_by_hand(data, data_dir)
+    for part in ("train", "val"):
+        if not (folder / part).is_dir():
+            _unpack_imagenet(folder, part, data["manual"])
+    classes = folders_in(folder / "train")
+    train, test = (_class_folders(folder, part, classes) for part in ("train", "val"))
+    return DataSet(train, test, classes, origin="local copy")
+
+
+def _unpack_imagenet(folder: Path, part: str, manual: str) -> None:
+    """Unpack the part's archive; its folder appears by one rename: what is there is whole."""
+    from torchvision.datasets import ImageNet
+
+    target = folder / part
+    with explained(folder), locked(target, f"unpack ImageNet's {part}"):
+        if target.is_dir():
+            return
+        with staging_folder(target) as staging:
+            for archive in folder.glob("ILSVRC2012_*"):
+                (staging / archive.name).symlink_to(archive.resolve())
+            try:
+                ImageNet(str(staging), part)  # unpacks the archive
+            except RuntimeError as error:
+                said = reason(error).replace(str(staging), str(folder))
+                raise UserError(f"{manual} into {folder}: {said}") from error
+            put_in_place(staging / part, target)
+
+
+def _class_folders(folder: Path, part: str, classes: Sequence[str]) -> Examples:
+    names, numbers = [], []
+    for label, name in enumerate(classes):
+        files = sorted(file.name for file in (folder / part / name).glob("*.JPEG"))
+        names += [f"{part}/{name}/{file}" for file in files]
+        numbers += [label] * len(files)
+    return Examples(image_files(folder, names), labels(numbers))

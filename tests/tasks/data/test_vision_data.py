@@ -1,0 +1,773 @@
+"""Every loader of the paper's vision tasks, on small copies in the originals' own formats.
+
+The copies are written here, the md5 that torchvision pins is set aside, and the numbers that the
+yamls promise are replaced; all else is what reads the originals.
+"""
+
+import csv
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import pickle
+import re
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from omegaconf import OmegaConf
+from PIL import Image
+
+from runner import config, order
+from runner.run import build_task
+from tasks.data.images import Images
+from tasks.data.local_copies import whole
+from tasks.data.readers import Examples, read
+from tasks.data.retinopathy import Fundus, prepared
+from tasks.data.tfds import cut, stored_order
+from tasks.data.vtab import distance_class, orientation_class
+from tasks.errors import UserError
+from tasks.vision import ImageClassification
+
+PAPER = Path(config.ROOT) / "results" / "paper"
+GENERATOR = np.random.default_rng(0)
+OURS = {
+    "Caltech101": "caltech101",
+    "CIFAR-100": "cifar100",
+    "DTD": "dtd",
+    "Flowers102": "flowers102",
+    "Pets": "pets",
+    "Sun397": "sun397",
+    "SVHN": "svhn",
+    "Resisc45": "resisc45",
+    "Retinopathy": "retinopathy",
+    "Clevr-Dist": "clevr_dist",
+    "DMLab": "dmlab",
+    "dSprites-Ori": "dsprites_ori",
+}
+
+
+def pixels(*shape: int) -> np.ndarray:
+    return GENERATOR.integers(0, 256, shape, dtype=np.uint8)
+
+
+def picture(path: Path, height: int = 12, width: int = 16) -> np.ndarray:
+    """Write an image, without loss where its name allows it, and return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pixels(height, width, 3)
+    Image.fromarray(image).save(path)
+    return image
+
+
+# What writes a small copy gives the numbers of examples in train, validation and test.
+
+
+def write_cifar100(root: Path) -> tuple[int, int, int]:
+    folder = root / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for name, count in (("train", 30), ("test", 10)):
+        content = {"data": pixels(count, 3072), "fine_labels": [i % 100 for i in range(count)]}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    names = {"fine_label_names": [f"class{i}" for i in range(100)]}
+    (folder / "meta").write_bytes(pickle.dumps(names, protocol=2))
+    return 27, 3, 10
+
+
+def write_svhn(root: Path) -> tuple[int, int, int]:
+    from scipy.io import savemat
+
+    root.mkdir(parents=True)
+    for name, count in (("train", 20), ("test", 10)):
+        labels = np.arange(count)[:, None] % 10 + 1  # 10 is the digit 0
+        savemat(root / f"{name}_32x32.mat", {"X": pixels(32, 32, 3, count), "y": labels})
+    return 18, 2, 10
+
+
+def write_dtd(root: Path) -> tuple[int, int, int]:
+    folder = root / "dtd" / "dtd"
+    (folder / "labels").mkdir(parents=True)
+    for part, count in (("train", 6), ("val", 4), ("test", 5)):
+        names = [f"kind{i % 2}/kind{i % 2}_{part}{i}.jpg" for i in range(count)]
+        (folder / "labels" / f"{part}1.txt").write_text("".join(f"{name}\n" for name in names))
+        for index, name in enumerate(names):
+            picture(folder / "images" / name, 10 + index)
+    return 6, 4, 5
+
+
+def write_flowers102(root: Path) -> tuple[int, int, int]:
+    from scipy.io import savemat
+
+    folder = root / "flowers-102"
+    for number in range(1, 13):
+        picture(folder / "jpg" / f"image_{number:05d}.jpg")
+    savemat(folder / "imagelabels.mat", {"labels": np.arange(1, 13)})
+    parts = {"trnid": np.arange(1, 4), "valid": np.arange(4, 9), "tstid": np.arange(9, 13)}
+    savemat(folder / "setid.mat", parts)
+    return 3, 5, 4
+
+
+def write_pets(root: Path) -> tuple[int, int, int]:
+    folder = root / "oxford-iiit-pet"
+    (folder / "annotations").mkdir(parents=True)
+    for part, count in (("trainval", 10), ("test", 4)):
+        lines = []
+        for i in range(count):
+            name = f"breed_{i % 2}_{part}{i}"
+            picture(folder / "images" / f"{name}.jpg")
+            lines.append(f"{name} {i % 2 + 1} 1 1\n")
+        (folder / "annotations" / f"{part}.txt").write_text("".join(lines))
+    return 8, 2, 4
+
+
+def write_caltech101(root: Path) -> tuple[int, int, int]:
+    for name, count in (("BACKGROUND_Google", 33), ("Faces", 30), ("wrench", 31)):
+        for number in range(1, count + 1):
+            file = f"101_ObjectCategories/{name}/image_{number:04d}.jpg"
+            picture(root / "caltech101" / file, 4, 5)
+    (root / "caltech101/101_ObjectCategories/BACKGROUND_Google/tmp").touch()  # as in the original
+    return 81, 9, 4
+
+
+def write_clevr_dist(root: Path) -> tuple[int, int, int]:
+    folder = root / "clevr" / "CLEVR_v1.0"
+    (folder / "scenes").mkdir(parents=True)
+    for part, count in (("train", 10), ("val", 4)):
+        scenes = []
+        for i in range(count):
+            name = f"CLEVR_{part}_{i:06d}.png"
+            picture(folder / "images" / part / name)
+            coordinates = [{"pixel_coords": [1, 2, z]} for z in (12.5, 7.75 + i / 2)]
+            scenes.append({"image_filename": name, "objects": coordinates})
+        path = folder / "scenes" / f"CLEVR_{part}_scenes.json"
+        path.write_text(json.dumps({"scenes": scenes}))
+    return 9, 1, 4
+
+
+def write_dsprites_ori(root: Path) -> tuple[int, int, int]:
+    root.mkdir(parents=True)
+    classes = np.zeros((80, 6), dtype=np.int64)
+    classes[:, 3] = np.arange(80) % 40
+    np.savez_compressed(
+        root / "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz",
+        imgs=GENERATOR.integers(0, 2, (80, 64, 64), dtype=np.uint8),
+        latents_classes=classes,
+    )
+    return 64, 8, 8
+
+
+def write_resisc45(root: Path) -> tuple[int, int, int]:
+    for name in ("airplane", "sea_ice"):
+        for number in range(1, 11):
+            picture(root / "NWPU-RESISC45" / name / f"{name}_{number:03d}.jpg")
+    return 12, 4, 4
+
+
+def write_retinopathy(root: Path) -> tuple[int, int, int]:
+    for part, count in (("train", 4), ("test", 5)):
+        for i in range(count):
+            picture(root / part / f"{i}_left.jpeg", 20, 30)
+    lines = "".join(f"{i}_left,{i % 5}\n" for i in range(4))
+    (root / "trainLabels.csv").write_text(f"image,level\n{lines}")
+    usage = ["Private", "Public", "Private", "Private", "Public"]
+    lines = "".join(f"{i}_left,{i % 5},{usage[i]}\n" for i in range(5))
+    (root / "retinopathy_solution.csv").write_text(f"image,level,Usage\n{lines}")
+    return 4, 2, 3
+
+
+def write_hub(root: Path) -> tuple[int, int, int]:
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as ImageFeature
+
+    (root / "data").mkdir(parents=True)
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["a", "b"])})
+    for part, count in (("train", 6), ("validation", 3), ("test", 4)):
+        images = [picture(root / "originals" / f"{part}{i}.png", 10 + i, 12) for i in range(count)]
+        images = [Image.fromarray(image) for image in images]
+        rows = {"image": images, "label": [i % 2 for i in range(count)]}
+        table = Dataset.from_dict(rows, features=features)
+        table.to_parquet(root / "data" / f"{part}-00000-of-00001.parquet")
+    return 6, 3, 4
+
+
+def write_imagenet(root: Path) -> tuple[int, int, int]:
+    for part, count in (("train", 4), ("val", 3)):
+        for number in range(count):
+            picture(root / part / f"n0{number % 2}" / f"{part}_{number}.JPEG")
+    return 4, 3, 3  # it has no validation part of its own
+
+
+WRITERS = {
+    "caltech101": write_caltech101,
+    "cifar100": write_cifar100,
+    "clevr_dist": write_clevr_dist,
+    "dmlab": write_hub,
+    "dsprites_ori": write_dsprites_ori,
+    "dtd": write_dtd,
+    "flowers102": write_flowers102,
+    "imagenet": write_imagenet,
+    "pets": write_pets,
+    "resisc45": write_resisc45,
+    "retinopathy": write_retinopathy,
+    "sun397": write_hub,
+    "svhn": write_svhn,
+}
+
+
+@pytest.fixture(autouse=True)
+def _any_md5(monkeypatch):
+    """torchvision takes these small copies for the originals."""
+    from torchvision.datasets import cifar, flowers102, svhn
+
+    for module in (cifar, flowers102, svhn):
+        monkeypatch.setattr(module, "check_integrity", lambda path, md5=None: Path(path).exists())
+
+
+def task_of(name, copy, tmp_path, counts=None, *overrides):
+    """The task, by its yaml under the paper's protocol, on a copy of so many examples."""
+    words = [f"task={name}", "protocol=paper", f"task.data.path={copy}", f"data_dir={tmp_path}/d"]
+    loaded = config.load([*words, "train.image_size=32", *overrides])
+    if counts:
+        parts = zip(("train", "validation", "test"), counts, strict=True)
+        promised = {part: n for part, n in parts if part in loaded.task.data.examples}
+        loaded.task.data.examples = promised
+    return build_task(loaded)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_local_copy_is_read_split_and_trained_on(name, tmp_path):
+    counts = WRITERS[name](tmp_path / "copy")
+    task = task_of(name, tmp_path / "copy", tmp_path, counts)
+    assert tuple(len(task.splits[part]) for part in ("train", "validation", "test")) == counts
+    indices = torch.tensor([2, 0])
+    images, labels = task.batch("train", indices, torch.Generator().manual_seed(0))
+    assert images.shape == (2, 3, 32, 32) and images.isfinite().all()
+    assert labels.tolist() == task.splits["train"].labels[[2, 0]].tolist()
+    assert task.batch("test", torch.arange(3))[0].shape == (3, 3, 32, 32)
+    for part in ("train", "validation", "test"):
+        labels = task.splits[part].labels
+        assert labels.dtype == np.int64
+        assert labels.min() >= 0 and labels.max() < len(task.classes)
+    again = task_of(name, tmp_path / "copy", tmp_path, counts)
+    assert again.splits["train"].labels.tolist() == task.splits["train"].labels.tolist()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_copy_that_is_smaller_than_the_original_is_refused(name, tmp_path):
+    WRITERS[name](tmp_path / "copy")
+    with pytest.raises(UserError, match=r"promises \d+ (train examples|images)") as refusal:
+        task_of(name, tmp_path / "copy", tmp_path)
+    assert "\n" not in str(refusal.value) and "give a whole copy" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_empty_folder_is_answered_with_what_to_put_there(name, tmp_path):
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(UserError) as refusal:
+        task_of(name, tmp_path / "copy", tmp_path)
+    assert "\n" not in str(refusal.value)
+    assert str(tmp_path / "copy") in str(refusal.value)
+    advice = str(refusal.value).replace(str(tmp_path), "")
+    assert re.search(r"give a whole copy|put it there|^get .* into|copy .* to a folder", advice)
+
+
+@pytest.mark.parametrize("name", ["resisc45", "retinopathy", "imagenet"])
+def test_what_cannot_be_fetched_says_what_to_put_where(name, tmp_path):
+    with pytest.raises(UserError, match=r"get .* into .*, or say task\.data\.path=FOLDER") as said:
+        build_task(config.load([f"task={name}", f"data_dir={tmp_path}"]))
+    assert str(tmp_path / "manual" / name) in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["cifar100", "dmlab", "dsprites_ori", "resisc45"])
+def test_a_probe_names_its_own_key(name, tmp_path):
+    copy = f"task.source.data.path={tmp_path}/none"
+    with pytest.raises(UserError, match=r"task\.source\.data\.path") as said:
+        build_task(config.load([f"task=probe_{name}", copy, f"data_dir={tmp_path}"]))
+    assert "task.data.path" not in str(said.value)
+
+
+def test_imagenet_is_unpacked_whole_or_not_at_all(tmp_path, monkeypatch):
+    from torchvision.datasets import imagenet
+
+    def unpack(part, stops, root):
+        assert (Path(root) / "ILSVRC2012_img.tar").read_text() == "archive"
+        picture(Path(root) / part / "n01" / f"{part}.JPEG")
+        if stops:
+            raise KeyboardInterrupt
+
+    def archives(stops):
+        monkeypatch.setattr(imagenet, "parse_devkit_archive", lambda root: None)
+        monkeypatch.setattr(imagenet, "load_meta_file", lambda root: ({"n01": ("cat",)}, []))
+        for part in ("train", "val"):
+            stand_in = partial(unpack, part, stops == part)
+            monkeypatch.setattr(imagenet, f"parse_{part}_archive", stand_in)
+
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "ILSVRC2012_img.tar").write_text("archive")
+    for part in ("train", "val"):
+        archives(stops=part)
+        with pytest.raises(KeyboardInterrupt):
+            task_of("imagenet", copy, tmp_path, (1, 1, 1))
+        assert not (copy / part).exists() and not list(copy.glob(".staging-*"))
+    archives(stops=None)
+    assert len(task_of("imagenet", copy, tmp_path, (1, 1, 1)).splits["test"]) == 1
+    assert (copy / "ILSVRC2012_img.tar").read_text() == "archive"
+
+
+@pytest.mark.parametrize("name", ["cifar100", "dsprites_ori"])
+def test_a_download_that_fails_is_one_line_and_leaves_nothing(name, tmp_path, monkeypatch):
+    def offline(*arguments, **options):
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    with pytest.raises(UserError, match=r"no network.*task\.data\.path=FOLDER") as refusal:
+        build_task(config.load([f"task={name}", f"data_dir={tmp_path}"]))
+    assert "\n" not in str(refusal.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_what_torchvision_fetched_once_is_not_fetched_again(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR100
+
+    def download(self):
+        if not Path(self.root, self.base_folder).exists():
+            write_cifar100(Path(self.root))
+        fetched.append(self.root)
+
+    fetched: list[str] = []
+    monkeypatch.setattr(CIFAR100, "download", download)
+    block = OmegaConf.to_container(OmegaConf.load(config.CONFIGS / "task/cifar100.yaml").data)
+    block["examples"] = {"train": 27}
+    first, again = (read(block, tmp_path) for _ in range(2))
+    assert len(fetched) == 2  # its two parts
+    assert first.origin == again.origin == "torchvision.datasets.CIFAR100"
+
+
+@pytest.mark.parametrize("row", csv.DictReader((PAPER / "vtab_splits.csv").open()), ids=str)
+def test_numbers_of_examples_and_classes_are_the_papers(row):
+    task = config.load([f"task={OURS[row['task']]}"]).task
+    promised = task.data.examples
+    expected = [int(row[part]) for part in ("train", "val", "test")]
+    assert [promised.train, promised.validation, promised.test] == expected
+    assert task.classes == int(row["classes"])
+
+
+@pytest.mark.parametrize("row", csv.DictReader((PAPER / "vtab_splits.csv").open()), ids=str)
+def test_augmentation_is_that_of_the_papers_group(row):
+    augment = config.load([f"task={OURS[row['task']]}", "protocol=paper"]).train.augment
+    group = {"natural": "natural", "specialized": "crop", "structured": "flip"}[row["aug_group"]]
+    special = {"SVHN": "natural_unflipped", "dSprites-Ori": "none"}
+    assert augment == special.get(row["task"], group)
+
+
+# Orders and labels, by hand
+
+
+def test_the_order_is_by_md5_of_the_parts_name_and_the_key():
+    # printf traina.jpg | md5sum: c9008f..., trainb.jpg: 0f91c7..., trainc.jpg: 2fb774...
+    assert stored_order(["a.jpg", "b.jpg", "c.jpg"]).tolist() == [1, 2, 0]
+    # train0: 9318f9..., train1: bc4e69..., train2: ec322a..., train3: b0c1c5...
+    assert stored_order(range(4)).tolist() == [0, 3, 1, 2]
+    assert stored_order(range(50)).tolist() == stored_order(map(str, range(50))).tolist()
+    assert stored_order(range(50)).tolist() != stored_order(range(50), "test").tolist()
+
+
+def test_parts_are_cut_at_percents_of_that_order():
+    examples = Examples(np.arange(73257), np.arange(73257))
+    first, rest = cut(examples, range(73257), 90)
+    assert (len(first), len(rest)) == (65931, 7326)  # SVHN's, by vtab_splits.csv
+    assert set(first.labels.tolist()) == set(stored_order(range(73257))[:65931].tolist())
+    assert first.inputs.tolist() == first.labels.tolist() == sorted(first.labels.tolist())
+
+
+def test_caltechs_draw_is_that_of_the_seed_in_the_order_of_names(tmp_path):
+    counts = write_caltech101(tmp_path / "copy")
+    task = task_of("caltech101", tmp_path / "copy", tmp_path, counts)
+    inputs = {part: examples.inputs for part, examples in task.splits.items()}
+    random = np.random.RandomState(1234)
+    drawn = set()
+    for name, count in (("BACKGROUND_Google", 33), ("Faces", 30), ("wrench", 31)):
+        files = [f"image_{number:04d}.jpg" for number in range(1, count + 1)]
+        drawn |= {f"{name}/{file}" for file in random.choice(files, 30, replace=False)}
+    assert set(inputs["train"].items) | set(inputs["validation"].items) == drawn
+    assert not drawn & set(inputs["test"].items)
+    assert task.classes == ("BACKGROUND_Google", "Faces", "wrench")
+
+
+@pytest.mark.parametrize(
+    ("depths", "label"),
+    [([7.9], 0), ([8.0], 0), ([8.01, 20], 1), ([9, 8.6], 2), ([9.25], 3), ([9.9], 4), ([11], 5)],
+)
+def test_clevrs_class_is_the_last_threshold_below_the_nearest_depth(depths, label):
+    scene = {"objects": [{"pixel_coords": [0, 0, depth]} for depth in depths]}
+    assert distance_class(scene) == label
+
+
+def test_dsprites_orientations_fall_into_classes_of_two_and_three():
+    labels = orientation_class(np.arange(40))
+    assert labels[:11].tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
+    assert np.bincount(labels).tolist() == [3, 2] * 8
+    floors = np.floor_divide(np.arange(40, dtype=np.float32), 40 / 16)  # VTAB's words
+    assert labels.tolist() == floors.tolist()
+
+
+def test_svhns_tenth_class_is_the_digit_0(tmp_path):
+    task = task_of("svhn", tmp_path / "copy", tmp_path, write_svhn(tmp_path / "copy"))
+    assert task.splits["test"].labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+
+
+# Images that are decoded when asked for
+
+
+def test_hub_images_come_out_as_they_went_in(tmp_path):
+    counts = write_hub(tmp_path / "copy")
+    task = task_of("dmlab", tmp_path / "copy", tmp_path, counts, "model=wrn28_10")
+    images = task.splits["train"].inputs
+    assert isinstance(images, Images)
+    for index, image in enumerate(images):
+        original = Image.open(tmp_path / f"copy/originals/train{index}.png")
+        np.testing.assert_array_equal(image, np.array(original))
+    assert task.fingerprints()["data_revision"] == "local copy"
+
+
+def test_hub_images_or_labels_that_are_missing_are_one_line(tmp_path):
+    from datasets import Dataset
+
+    counts = write_hub(tmp_path / "whole")
+    file = tmp_path / "whole/data/test-00000-of-00001.parquet"
+    whole_table = Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
+    for column, value, said in (
+        ("image", None, "1 images of test are missing"),
+        ("label", None, "the label in row 0 is None"),
+        ("label", -1, "the test part cannot be used, as the label in row 0 is -1"),
+    ):
+        rows = {name: whole_table[name][:] for name in whole_table.features}
+        rows[column][0] = value
+        Dataset.from_dict(rows, whole_table.features).to_parquet(file)
+        with pytest.raises(UserError, match=said) as refusal:
+            task_of("dmlab", tmp_path / "whole", tmp_path, counts)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_image_is_named_before_training(tmp_path):
+    counts = write_clevr_dist(tmp_path / "copy")
+    task = task_of("clevr_dist", tmp_path / "copy", tmp_path, counts)
+    (tmp_path / "copy/clevr/CLEVR_v1.0/images/val/CLEVR_val_000001.png").unlink()
+    with pytest.raises(UserError, match=r"CLEVR_val_000001\.png cannot be read .*put a whole copy"):
+        task.fingerprints()
+
+
+def test_a_grade_that_is_missing_is_one_line(tmp_path):
+    counts = write_retinopathy(tmp_path / "copy")
+    solution = tmp_path / "copy/retinopathy_solution.csv"
+    solution.write_text(solution.read_text().replace("0_left,0,Private", "0_left,,Private"))
+    with pytest.raises(UserError, match=r"no whole copy of Kaggle's files .*NaN"):
+        task_of("retinopathy", tmp_path / "copy", tmp_path, counts)
+
+
+def test_clevrs_images_are_their_files(tmp_path):
+    counts = write_clevr_dist(tmp_path / "copy")
+    task = task_of("clevr_dist", tmp_path / "copy", tmp_path, counts)
+    images = task.splits["test"].inputs
+    file = tmp_path / "copy/clevr/CLEVR_v1.0/images/val/CLEVR_val_000001.png"
+    np.testing.assert_array_equal(images[1], np.array(Image.open(file)))
+    assert task.splits["test"].labels.tolist() == [0, 1, 2, 3]  # depths 7.75, 8.25, 8.75, 9.25
+
+
+def test_sprites_are_white_on_black_and_keep_their_pixels(tmp_path):
+    counts = write_dsprites_ori(tmp_path / "copy")
+    task = task_of("dsprites_ori", tmp_path / "copy", tmp_path, counts)
+    with np.load(next((tmp_path / "copy").iterdir())) as arrays:
+        originals = arrays["imgs"]
+    images = task.splits["validation"].inputs
+    for row, image in zip(images.items, images, strict=True):
+        np.testing.assert_array_equal(image[..., 0], originals[row] * 255)
+
+
+def test_images_fingerprint_changes_with_a_files_size_and_reads_none(tmp_path):
+    counts = write_clevr_dist(tmp_path / "copy")
+    task = task_of("clevr_dist", tmp_path / "copy", tmp_path, counts, "model=wrn28_10")
+    first = task.fingerprints()
+    file = tmp_path / "copy/clevr/CLEVR_v1.0/images/val/CLEVR_val_000001.png"
+    file.write_bytes(bytes(file.stat().st_size))  # no image any more, as large as before
+    assert task.fingerprints() == first
+    file.write_bytes(b"short")
+    changed = task.fingerprints()
+    assert changed["test"] != first["test"] and changed["train"] == first["train"]
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    counts = write_clevr_dist(tmp_path / "copy")
+    task = task_of("clevr_dist", tmp_path / "copy", tmp_path, counts)
+    file = tmp_path / "copy/clevr/CLEVR_v1.0/images/val/CLEVR_val_000001.png"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"CLEVR_val_000001\.png is no whole image"):
+        task.batch("test", torch.arange(4))
+
+
+def sprites_of_copy(tmp_path):
+    """The yaml's block for a small copy of dSprites, and its file's name and content."""
+    counts = write_dsprites_ori(tmp_path / "copy")
+    (file,) = (tmp_path / "copy").iterdir()
+    content = file.read_bytes()
+    block = OmegaConf.to_container(OmegaConf.load(config.CONFIGS / "task/dsprites_ori.yaml").data)
+    block["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    block["examples"] = dict(zip(("train", "validation", "test"), counts, strict=True))
+    return block, file.name, content
+
+
+@pytest.mark.parametrize("end", [0.5, 0.98], ids=["half", "nearly all"])
+def test_another_file_at_the_address_is_refused_and_not_kept(end, tmp_path, monkeypatch):
+    block, name, content = sprites_of_copy(tmp_path)
+    given = [content, content[: int(end * len(content))]]
+
+    def download(url, folder):
+        (Path(folder) / name).write_bytes(given.pop())
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url", download)
+    with pytest.raises(UserError, match=f"its md5 is .* the yaml pins {block['md5']}") as said:
+        read(block, tmp_path / "d")
+    assert "\n" not in str(said.value) and not list((tmp_path / "d").rglob("*.npz"))
+    assert len(read(block, tmp_path / "d").train) == 64
+
+
+def test_what_was_fetched_from_another_address_is_not_taken_for_it(tmp_path, monkeypatch):
+    block, name, content = sprites_of_copy(tmp_path)
+    asked = []
+
+    def download(url, folder):
+        asked.append(url)
+        (Path(folder) / name).write_bytes(content)
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url", download)
+    branch = {**block, "url": block["url"].replace("fa310c66517cfc1939d77fe17c725154efc97127", "b")}
+    for each in (branch, block, block):
+        assert read(each, tmp_path / "d").origin == each["url"]
+    assert asked == [branch["url"], block["url"]]
+
+
+def test_sprites_of_another_file_of_the_same_name_and_size_are_other_sprites(tmp_path):
+    block, name, _ = sprites_of_copy(tmp_path)
+    images = []
+    for number in range(2):
+        copy = tmp_path / str(number)
+        copy.mkdir()
+        with np.load(tmp_path / "copy" / name) as arrays:
+            imgs = 1 - arrays["imgs"] if number else arrays["imgs"]
+            np.savez(copy / name, imgs=imgs, latents_classes=arrays["latents_classes"])
+        images.append(read({**block, "path": str(copy)}, tmp_path / "d").train.inputs)
+    assert (tmp_path / "0" / name).stat().st_size == (tmp_path / "1" / name).stat().st_size
+    np.testing.assert_array_equal(images[0][3], 255 - images[1][3])
+    assert images[0].facts() != images[1].facts()
+
+
+def test_an_archive_cut_short_in_the_users_folder_is_theirs_to_mend(tmp_path):
+    block, name, content = sprites_of_copy(tmp_path)
+    (tmp_path / "copy" / name).write_bytes(content[:-100])
+    with pytest.raises(UserError, match=r"no whole copy of dSprites .*: give a whole copy$"):
+        read({**block, "path": str(tmp_path / "copy")}, tmp_path / "d")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_only_what_was_fetched_may_be_deleted(own, tmp_path):
+    data = {"path": tmp_path if own else None}
+    with pytest.raises(UserError) as broken, whole(data, tmp_path, "DTD"):
+        raise ValueError("no number")
+    assert str(broken.value).endswith("copy" if own else "run the same command again")
+    assert ("delete" in str(broken.value)) != own
+    with pytest.raises(UserError) as refused, whole(data, tmp_path, "DTD"):
+        raise PermissionError(errno.EACCES, "Permission denied", "some/file")
+    assert "some/file" in str(refused.value) and "delete" not in str(refused.value)
+    with pytest.raises(AttributeError), whole(data, tmp_path, "DTD"):  # a fault of the program
+        raise AttributeError("no such attribute")
+
+
+LOST = {
+    "cifar100": "cifar-100-python/test",
+    "svhn": "test_32x32.mat",
+    "dtd": "dtd/dtd/labels/val1.txt",
+    "pets": "oxford-iiit-pet/annotations/test.txt",
+    "clevr_dist": "clevr/CLEVR_v1.0/scenes/CLEVR_train_scenes.json",
+    "retinopathy": "retinopathy_solution.csv",
+}
+BROKEN = [(name, "absent") for name in LOST]
+BROKEN += [(name, "empty") for name in LOST if name not in ("cifar100", "svhn")]  # whose md5 tells
+
+
+@pytest.mark.parametrize(("name", "how"), BROKEN)
+def test_a_copy_that_lacks_a_file_is_named(name, how, tmp_path):
+    lost = tmp_path / "copy" / LOST[name]
+    counts = WRITERS[name](tmp_path / "copy")
+    lost.unlink()
+    if how == "empty":
+        lost.touch()
+    with pytest.raises(UserError) as refusal:
+        task_of(name, tmp_path / "copy", tmp_path, counts)
+    assert "\n" not in str(refusal.value)
+    if how == "absent":
+        assert str(tmp_path / "copy") in str(refusal.value)
+
+
+def test_processes_that_prepare_batches_give_the_same(tmp_path):
+    for name in ("dmlab", "dtd"):
+        counts = WRITERS[name](tmp_path / name)
+        task = task_of(name, tmp_path / name, tmp_path, counts)
+        batches = order.Batches(task, 3, seed=0)
+        alone, helped = (list(order.prepared(batches, range(2), workers)) for workers in (0, 2))
+        torch.testing.assert_close(alone, helped, rtol=0, atol=0)
+
+
+def test_photographs_of_eyes_are_prepared_once(tmp_path):
+    counts = write_retinopathy(tmp_path / "copy")
+    task = task_of("retinopathy", tmp_path / "copy", tmp_path, counts)
+    first = task.batch("train", torch.arange(4))[0]
+    made = sorted((tmp_path / "d/decoded/btgraham-300/train").iterdir())
+    assert [file.name.split(".")[0] for file in made] == [f"{i}_left" for i in range(4)]
+    times = [file.stat().st_mtime_ns for file in made]
+    assert torch.equal(task.batch("train", torch.arange(4))[0], first)
+    assert [file.stat().st_mtime_ns for file in made] == times
+
+
+def test_a_photograph_of_another_copy_is_prepared_anew_and_all_may_read_it(tmp_path):
+    decode = Fundus(tmp_path / "copy", tmp_path / "prepared")
+    for height in (20, 40):
+        picture(tmp_path / "copy/train/1_left.jpeg", height, 30)
+        original = np.array(Image.open(tmp_path / "copy/train/1_left.jpeg"))
+        expected = prepared(original)
+        assert decode("train/1_left.jpeg").shape == expected.shape
+    umask = os.umask(0o022)
+    os.umask(umask)
+    for file in (tmp_path / "prepared/train").iterdir():
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_photograph_of_other_content_or_by_other_libraries_is_prepared_anew(
+    tmp_path, monkeypatch
+):
+    name = "train/1_left.jpeg"
+    file = tmp_path / "copy" / name
+    contents, images = [], []
+    for _ in range(2):
+        picture(file, 20, 30)
+        contents.append(file.read_bytes())
+    for content in contents:  # a JPEG may be followed by anything: both have one size, one time
+        file.write_bytes(content.ljust(max(map(len, contents)), b"\0"))
+        os.utime(file, ns=(0, 0))
+        images.append(Fundus(tmp_path / "copy", tmp_path / "prepared")(name))
+    assert not np.array_equal(*images)
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.0")
+    Fundus(tmp_path / "copy", tmp_path / "prepared")(name)
+    assert len(list((tmp_path / "prepared").rglob("*.jpeg"))) == 3
+
+
+def test_an_eye_gets_the_radius_300_and_grey_surroundings():
+    rows, columns = np.mgrid[:400, :600]
+    inside = (rows - 200) ** 2 + (columns - 300) ** 2 < 150**2
+    image = np.where(inside[..., None], 120, 0).astype(np.uint8).repeat(3, axis=2)
+    done = prepared(image)
+    assert done.shape == (540, 540, 3)  # 90 % of the radius 300, both ways
+    assert (done[0, 0] == 128).all()  # a corner, beyond the radius
+    assert np.abs(done[170:370, 170:370].astype(int) - 128).max() <= 1  # even inside: the average
+
+
+# Augmentation
+
+
+class Pictures(ImageClassification):
+    """Eight images of the given shape, made of columns that grow brighter to the right."""
+
+    shape = (48, 64, 3)
+
+    def load(self):
+        ramp = np.linspace(0, 255, self.shape[1]).astype(np.uint8)
+        image = np.broadcast_to(ramp[None, :, None], self.shape)
+        arrays = np.stack([image] * 8)
+        lazy = Images(range(8), arrays.__getitem__, list)
+        inputs = lazy if self.task["lazy"] else arrays
+        examples = Examples(inputs, np.zeros(8, dtype=np.int64))
+        return dict.fromkeys(("train", "validation", "test"), examples), ("one",)
+
+
+class Orange(Pictures):
+    """Eight images of one colour, which no crop and no flip changes."""
+
+    def load(self):
+        image = np.broadcast_to(np.array([200, 120, 40], dtype=np.uint8), self.shape)
+        examples = Examples(np.stack([image] * 8), np.zeros(8, dtype=np.int64))
+        return dict.fromkeys(("train", "validation", "test"), examples), ("one",)
+
+
+def augmented(augment, training=True, lazy=True, size=32, seed=0, kind=Pictures):
+    """The batch in 0..255, [8, 3, size, size]."""
+    model = {"channels": "rgb", "mean": [0.0] * 3, "std": [1.0] * 3}
+    task = {"name": "x", "metric": "accuracy", "higher_is_better": True, "synthetic": False}
+    train = {"image_size": size, "augment": augment}
+    problem = kind({**task, "lazy": lazy}, model, train, Path())
+    generator = torch.Generator().manual_seed(seed) if training else None
+    return problem.batch("train", torch.arange(8), generator)[0]
+
+
+def rises(images):
+    """Whether brightness grows to the right, for each image."""
+    return (images[:, 0, :, -1].mean(1) > images[:, 0, :, 0].mean(1)).tolist()
+
+
+CHOICES = config.CHOICES["train.augment"]
+FLIPS = {"flip", "crop", "natural", "padded_crop", "timm"}
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("augment", CHOICES)
+def test_augmented_images_have_the_size_and_depend_on_the_seed_alone(augment, lazy):
+    state = torch.get_rng_state()
+    first = augmented(augment, lazy=lazy)
+    assert first.shape == (8, 3, 32, 32) and first.min() >= 0 and first.max() <= 255
+    assert torch.equal(first, augmented(augment, lazy=lazy))
+    assert torch.equal(torch.get_rng_state(), state)
+    if augment != "none":
+        assert not torch.equal(first, augmented(augment, lazy=lazy, seed=1))
+        assert len(torch.unique(first, dim=0)) > 1  # each image has random numbers of its own
+    else:
+        assert torch.equal(first, augmented(augment, training=False, lazy=lazy))
+
+
+@pytest.mark.parametrize("augment", CHOICES)
+def test_only_those_that_may_flip_do(augment):
+    directions = [rises(augmented(augment, seed=seed)) for seed in range(4)]
+    assert all(map(all, directions)) == (augment not in FLIPS)
+    assert any(map(any, directions))
+    assert all(rises(augmented(augment, training=False)))
+
+
+@pytest.mark.parametrize("augment", CHOICES)
+def test_evaluation_looks_at_all_of_an_image_or_at_its_middle(augment):
+    image = augmented(augment, training=False, size=56)[0, 0, 28]
+    whole = image.max() - image.min()
+    if augment in ("none", "flip", "padded_crop"):
+        assert whole > 250  # squeezed to a square
+    else:  # a square of 48 of 64 columns, of which .875
+        assert pytest.approx(float(whole), rel=0.05) == 0.875 * 0.75 * 255
+
+
+@pytest.mark.parametrize("augment", ["none", "flip", "crop", "natural", "natural_unflipped"])
+def test_colours_are_jittered_in_natural_images_alone(augment):
+    images = augmented(augment, lazy=False, kind=Orange)
+    orange = torch.tensor([200.0, 120, 40]).view(3, 1, 1)
+    as_it_was = [torch.allclose(image, orange.expand_as(image), atol=1) for image in images]
+    if augment in ("natural", "natural_unflipped"):
+        shares = images[:, :, 0, 0] / images[:, :1, 0, 0]
+        assert not any(as_it_was)
+        assert len(torch.unique(shares.round(decimals=2), dim=0)) == 8  # more than brightness
+    else:
+        assert all(as_it_was)
+
+
+def test_a_padded_crop_moves_by_four_pixels_at_most():
+    images = augmented("padded_crop", size=32)
+    black = (images[:, 0] == 0).float()
+    assert (black.mean((1, 2)) < 0.35).all() and black.any()
