@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +42,7 @@ class Process:
 
     def __init__(self, words, cwd=ROOT, env=None, start_new_session=False):
         self.returncode, self._told = None, b""
-        self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))
+        self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
         self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(address())
         request = {"words": [str(word) for word in words], "cwd": str(cwd)}
@@ -245,8 +244,10 @@ def _become_another(streams=(0, 1, 2), kept=()):
     for place, stream in enumerate(streams):
         if place != stream:
             os.dup2(stream, place)
-    for low, high in zip([3, *(fd + 1 for fd in sorted(kept))], [*sorted(kept), 1 << 20]):
+    low = 3
+    for high in [*sorted(kept), 1 << 20]:
         os.closerange(low, high)
+        low = high + 1
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
@@ -255,17 +256,20 @@ def _become_another(streams=(0, 1, 2), kept=()):
 
 def fork_instead(_, words, kept):
     """Do what multiprocessing.util.spawnv_passfds does, by a fork: run ``python ... -c code``."""
+    words = [os.fsdecode(word) for word in words]
+    code, *arguments = words[words.index("-c") + 1 :]
     with _no_signals():
-        if pid := os.fork():
-            return pid
-        _become_another(kept=kept)
+        pid = os.fork()
+        if not pid:
+            _become_another(kept=kept)
+    if not pid:
         concurrent.futures.process._threads_wakeups.clear()  # of threads that are not here
-        if "spawn_main" in str(words):
+        if "spawn_main" in code:
             with suppress(OSError):
                 Path("/proc/self/comm").write_text(WORKER)
-    words = [os.fsdecode(word) for word in words]
-    code, *sys.argv[1:] = words[words.index("-c") + 1 :]
-    _run_and_exit(lambda: exec(code, {"__name__": "__main__"}))
+        sys.argv = ["-c", *arguments]
+        _run_and_exit(lambda: exec(code, {"__name__": "__main__"}))
+    return pid
 
 
 def _run_and_exit(program):
