@@ -13,6 +13,9 @@ from runner.config import CONFIGS
 from tasks.data.sources import default_data_dir, is_fetched, source_from
 
 ROOT = Path(__file__).parents[1]
+# What takes long, and whose code other tests go through as well (docs/development.md).
+LONG = bool(os.environ.get("DOG_BENCH_LONG"))
+LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes long: run DOG_BENCH_LONG=1 make test")
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
 
 
@@ -82,7 +85,7 @@ def pytest_terminal_summary(terminalreporter):
     """Say at the end, after the list of all that was skipped, which command runs it."""
     result = yield
     reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
-    for command in ("make setup", "make prepare"):
+    for command in ("make setup", "make prepare", "DOG_BENCH_LONG=1 make"):
         if left_out := sum(f"run {command}" in reason for reason in reasons):
             line = f"{left_out} tests were left out: `{command} test` runs them, too"
             terminalreporter.write_line(line, yellow=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from conftest import QUIET, ROOT
+from conftest import LONG_ONLY, QUIET, ROOT
 from omegaconf import OmegaConf
 
 from runner.lock import RunLock
@@ -36,11 +36,7 @@ SWEEP = {
         }
     ],
 }
-LONG = ["train.steps=2000", "checkpoint_seconds=0.05"]
-# What CI leaves out, because another executor's test goes through the same code (docs).
-LONG_ONLY = pytest.mark.skipif(
-    not os.environ.get("DOG_BENCH_LONG"), reason="takes long: DOG_BENCH_LONG=1 runs it"
-)
+SLOW = ["train.steps=2000", "checkpoint_seconds=0.05"]
 
 
 def tuning(folder, *overrides):
@@ -66,7 +62,7 @@ def sessions(run):
 def undisturbed(tmp_path_factory):
     """What the runs come to in this process: three short ones, and a long one of DoG."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    short, long = tuning(folder), tuning(folder, *LONG)[:1]
+    short, long = tuning(folder), tuning(folder, *SLOW)[:1]
     for run in [*short, *long]:
         train(run.config)
     return {run.run_id: content(run) for run in [*short, *long]}
@@ -204,7 +200,7 @@ def test_all_runs_get_the_records_of_plain_runs_and_one_that_fails_stops_no_othe
 
 
 def test_cancelled_runs_are_saved_and_go_on_from_there(start, tmp_path, undisturbed):
-    run, *others = tuning(tmp_path, *LONG)
+    run, *others = tuning(tmp_path, *SLOW)
     with start() as executor, When(run.folder.metrics.exists, executor.cancel):
         ended = outcomes(executor, (run,), *((other,) for other in others))
     assert ended[run.run_id].status == "stopped"
@@ -224,7 +220,7 @@ def test_cancelled_runs_are_saved_and_go_on_from_there(start, tmp_path, undistur
     indirect=True,
 )
 def test_group_of_a_killed_worker_is_tried_again_without_what_is_done(start, tmp_path, undisturbed):
-    (short, *_), (long, *_) = tuning(tmp_path), tuning(tmp_path, *LONG)
+    (short, *_), (long, *_) = tuning(tmp_path), tuning(tmp_path, *SLOW)
     with (
         start("executor.retries=1") as executor,
         When(long.folder.checkpoint.exists, lambda: signal_trainer(long, signal.SIGKILL)) as _,
@@ -237,7 +233,7 @@ def test_group_of_a_killed_worker_is_tried_again_without_what_is_done(start, tmp
 
 
 def test_run_whose_workers_keep_dying_has_failed_and_stops_no_other(tmp_path):
-    (long, *_), (_, *others) = tuning(tmp_path, *LONG), tuning(tmp_path)
+    (long, *_), (_, *others) = tuning(tmp_path, *SLOW), tuning(tmp_path)
     with (
         starter([], tmp_path)("executor.workers=2", "executor.retries=0") as executor,
         When(long.folder.checkpoint.exists, lambda: signal_trainer(long, signal.SIGKILL)),
@@ -383,7 +379,7 @@ def test_slurm_job_whose_time_is_up_saves_and_is_queued_again(
 ):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     # It is the signal that makes it save, within a step: no checkpoint is due.
-    run, *_ = tuning(tmp_path, *LONG, "checkpoint_seconds=1000")
+    run, *_ = tuning(tmp_path, *SLOW, "checkpoint_seconds=1000")
     words = ["executor=slurm", "executor.poll_seconds=0.2", "executor.retries=0"]
     with (
         starter(words, tmp_path)() as executor,
@@ -402,7 +398,7 @@ def trains(run):
 
 
 def test_ray_node_that_is_killed_takes_no_run_with_it(cluster, tmp_path, undisturbed):
-    run, *_ = tuning(tmp_path, *LONG)
+    run, *_ = tuning(tmp_path, *SLOW)
     other, *_ = tuning(tmp_path)
     words = ["executor=ray", f"executor.address={cluster.address}"]
 

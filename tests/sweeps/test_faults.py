@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from conftest import ROOT
+from conftest import LONG, ROOT
 from omegaconf import OmegaConf
 
 from runner.lock import RunLock
@@ -29,7 +29,7 @@ from sweeps import plan, status
 from sweeps.worker import work
 
 # For how long processes are killed at random.
-KILL_SECONDS = 60.0 if os.environ.get("DOG_BENCH_LONG") else 5.0
+KILL_SECONDS = 60 if LONG else 5
 FEWEST_KILLS = 3
 
 PART = {
