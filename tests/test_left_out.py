@@ -1,4 +1,4 @@
-"""Who runs the tests without the data, or in short, is told at the end what was left out, and what runs it."""
+"""Who runs the tests without the data, or not the long ones, is told so at the end, and how to."""
 
 import os
 import subprocess
