@@ -182,6 +182,15 @@ def signal_trainer(run, number):
     os.kill(pid, number)
 
 
+# Jobs of Ray and of submitit's local cluster start Python anew, which takes seconds each time.
+IN_SHORT = pytest.mark.parametrize(
+    "start",
+    ["local", "slurm", *(pytest.param(name, marks=LONG_ONLY) for name in ("ray", "slurm_local"))],
+    indirect=True,
+)
+
+
+@IN_SHORT
 def test_all_runs_get_the_records_of_plain_runs_and_one_that_fails_stops_no_other(
     start, tmp_path, undisturbed
 ):
@@ -214,11 +223,7 @@ def test_cancelled_runs_are_saved_and_go_on_from_there(start, tmp_path, undistur
     assert content(run) == undisturbed[run.run_id] and sessions(run) == 2
 
 
-@pytest.mark.parametrize(
-    "start",
-    ["local", "slurm", *(pytest.param(name, marks=LONG_ONLY) for name in ("ray", "slurm_local"))],
-    indirect=True,
-)
+@IN_SHORT
 def test_group_of_a_killed_worker_is_tried_again_without_what_is_done(start, tmp_path, undisturbed):
     (short, *_), (long, *_) = tuning(tmp_path), tuning(tmp_path, *SLOW)
     with (
@@ -349,8 +354,7 @@ def test_without_slurm_that_is_said(tmp_path, monkeypatch):
         executors.start(executors.settings(["executor=slurm"]), tmp_path)
 
 
-def test_slurm_is_told_what_the_settings_say(slurm, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_slurm_is_told_what_the_settings_say(slurm, tmp_path):
     runs = tuning(tmp_path)
     words = ["executor=slurm", "executor.poll_seconds=0.2", "executor.partition=gpu"]
     words += ["executor.account=dog", "executor.minutes=30", "executor.memory_gb=4"]
@@ -374,10 +378,7 @@ def test_slurm_is_told_what_the_settings_say(slurm, tmp_path, monkeypatch):
     assert not [path for path in tmp_path.glob("runs/.slurm/*") if path.is_dir()]
 
 
-def test_slurm_job_whose_time_is_up_saves_and_is_queued_again(
-    slurm, tmp_path, undisturbed, monkeypatch
-):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_slurm_job_whose_time_is_up_saves_and_is_queued_again(slurm, tmp_path, undisturbed):
     # It is the signal that makes it save, within a step: no checkpoint is due.
     run, *_ = tuning(tmp_path, *SLOW, "checkpoint_seconds=1000")
     words = ["executor=slurm", "executor.poll_seconds=0.2", "executor.retries=0"]
