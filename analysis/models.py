@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import text
-from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, is_reference
+from analysis.selection import INSTANCE_TUNED, is_reference
 from analysis.statistics import (
     LEAST_TASKS,
     MARGIN,
@@ -28,7 +28,7 @@ COLUMNS += ["red_median", "red_q1", "red_q3", "red_mean"]
 COLUMNS += ["pairs_median", "pairs_q1", "pairs_q3", "pairs_mean"]
 COLUMNS += ["these_low", "these_high", "verdict_these", "like_low", "like_high", "verdict_like"]
 COLUMNS += ["near_best", "diverged", "crashed", "edges", "break_even_runs", "break_even_hours"]
-COLUMNS += ["runs", "hours"]
+COLUMNS += ["runs", "hours", "role"]
 LEFT = ["model", "kind", "optimizer", "row"]
 
 
@@ -147,7 +147,7 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
     if is_reference(first):
         these, like, verdicts = UNKNOWN, UNKNOWN, ["", ""]
     return {
-        **{key: first[key] for key in ("optimizer", "label", "row")},
+        **{key: first[key] for key in ("optimizer", "role", "label", "row")},
         "tasks": len(known),
         "task_names": ", ".join(_task(line.table) for line in known),
         **_spread("red", [line.cell["red"] for line in known]),
@@ -208,7 +208,7 @@ def files(tables: list[Table]) -> dict[str, str]:
         body = f"{text.markdown(shown, LEFT)}\n\n{text.bullets(_notes(own, frame))}"
         title = f"All tasks of each model · {protocol} v{version}"
         made[f"models-{protocol}.md"] = f"{MARK}\n# {title}\n\n{body}\n"
-        made[f"models-{protocol}.csv"] = csv(frame.round(8))
+        made[f"models-{protocol}.csv"] = csv(frame.drop(columns="role").round(8))
         made[f"models-{protocol}.tex"] = f"% {MADE_BY}\n{text.latex(shown, LEFT)}"
     return made
 
@@ -282,8 +282,8 @@ def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
         instead = taken[_whose(table), _task(table)]
         if instead is not table:
             notes.append(_left_out(table, instead))
-    for line in _lines([*taken.values()]).get((DOG, DEFAULT), []):
-        if line.errors and np.isnan(line.cell["red"]):
+    for line in chain.from_iterable(_lines([*taken.values()]).values()):
+        if is_reference(line.cell) and line.errors and np.isnan(line.cell["red"]):
             reason = text.without_red(line.table.problem)
             notes.append(f"Dropped: {line.table.stem}, where DoG's runs {reason}.")
     notes += [f"{table.stem}: {caveat}" for table in taken.values() for caveat in table.caveats]

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from analysis import selection, statistics, text
 from analysis.paper import read_cells
-from analysis.selection import DOG, comparable, is_grid_run
+from analysis.roles import TUNED, is_reference_run
+from analysis.selection import comparable, is_grid_run
 from analysis.tables import MARK, csv, reported, scored
 from runner import TUNING_SEED
 
@@ -167,7 +168,7 @@ def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
         theirs.setdefault(tuple(cell[name] for name in CELL), []).append(cell)
     budgets = _budgets(paper)
     runs = scored(runs)
-    dog = reported(runs[(runs["optimizer"] == DOG) & runs["opt_default"]])
+    dog = reported(runs[is_reference_run(runs)])
     dog_errors: dict[Any, Any] = dict(list(dog.groupby("problem_id")["error"]))
     variants = _variants(runs)
     rows = []
@@ -183,7 +184,7 @@ def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
 def _cell(run: pd.Series) -> tuple[str, str, str, float]:
     """`CELL` of a run by the paper's names; the rate of an optimizer without one is 0."""
     # As it is written: 0.1 · 0.1 is 0.01.
-    rate = 0.0 if run["optimizer"] in (DOG, "ldog") else float(f"{run['learning_rate']:.6g}")
+    rate = float(f"{run['learning_rate']:.6g}") if run["role"] == TUNED else 0.0
     return MODELS[run["model"]], TASKS[run["task"]], OPTIMIZERS[run["optimizer"]], rate
 
 

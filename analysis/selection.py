@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import variants
+from analysis.roles import REFERENCE, is_reference_run, with_roles
 from analysis.statistics import error, gain, has_enough_errors
 from runner import TUNING_SEED
-
-DOG = "dog"
 
 DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN = "default", "model-tuned", "model-tuned (mean)"
 LEAVE_ONE_TASK_OUT, INSTANCE_TUNED = "leave-one-task-out", "instance-tuned"
@@ -22,7 +21,7 @@ ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, INSTANCE_TUN
 # All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
 READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
 READ += ["steps", "batch_size", "metric", "higher_is_better", "status", "seed", "seconds"]
-READ += ["optimizer", "opt_default", "setting", "learning_rate", "overrides", "grid"]
+READ += ["optimizer", "role", "opt_default", "setting", "learning_rate", "overrides", "grid"]
 READ += ["validation_last", "validation_averaged", "validation_examples"]
 
 _WHOSE = ["protocol", "protocol_version", "budget", "problem_id", "task", "model"]
@@ -94,11 +93,13 @@ def settings_to_report(
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that may be compared: of the newest versions, of the same data, each run once.
 
+    With the role of each optimizer (`with_roles`).
+
     Runs of different versions of a task or a protocol are not comparable, nor are runs of different
     data (`of_other_data`). An optimizer's defaults have no version; where they differ in anything,
     those last run are taken. A run may have several ids: its data were read from several folders.
     """
-    frame = of_newest_versions(frame)
+    frame = with_roles(of_newest_versions(frame))
     frame = frame[~of_other_data(frame)]
     # The default is compared as such: its setting's text changes when the default changes.
     for key in (frame["setting"].mask(frame["opt_default"], DEFAULT), frame["setting"]):
@@ -142,8 +143,8 @@ def left_out(frame: pd.DataFrame) -> pd.Series:
 
 
 def is_reference(cells: Any) -> Any:
-    """Whether a line of a table, or each of a frame, is DoG's with its default settings."""
-    return (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)
+    """Whether a line of a table, or each of a frame, is the reference's with its defaults."""
+    return (cells["role"] == REFERENCE) & (cells["row"] == DEFAULT)
 
 
 def validation_score(frame: pd.DataFrame) -> pd.Series:
@@ -181,7 +182,7 @@ def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
         error=error(validation_score(runs), runs["higher_is_better"]),
     )
     runs.loc[runs["status"] == "failed", ["score", "error"]] = np.nan
-    reference = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+    reference = runs[is_reference_run(runs)]
     enough = has_enough_errors(
         reference["error"],
         reference["validation_examples"].astype("float64"),

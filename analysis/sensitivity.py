@@ -1,14 +1,14 @@
-"""Shows how much DoG's and L-DoG's own settings matter: the first movement, and the factor c."""
+"""Shows how much the settings of tuning-free optimizers matter: initial step length, factor c."""
 
 import json
 
 import pandas as pd
 
 from analysis import text
-from analysis.selection import CHOICE_COLUMNS, DEFAULT, DOG, comparable, left_out
+from analysis.roles import TUNED
+from analysis.selection import CHOICE_COLUMNS, DEFAULT, comparable, left_out
 from analysis.tables import MARK, Table, compare, csv, numbers, reported, scored
 
-OPTIMIZERS = (DOG, "ldog")
 # One of these was changed and nothing else.
 KEYS = ("reps_rel", "lr")
 ROW = "sensitivity"
@@ -17,7 +17,7 @@ ROW = "sensitivity"
 def files(tables: list[Table], frame: pd.DataFrame) -> dict[str, str]:
     """Of each problem with such runs sensitivity-<stem>.md and .csv, by file name."""
     runs, others = comparable(frame), left_out(frame)
-    runs = runs[runs["optimizer"].isin(OPTIMIZERS)]
+    runs = runs[runs["role"] != TUNED]
     runs = reported(runs[runs["opt_default"] | runs["overrides"].map(_key).isin(KEYS)])
     changed = set(runs["problem_id"][~runs["opt_default"]])
     made = {}

@@ -9,9 +9,9 @@ import pandas as pd
 
 from analysis import statistics, text, variants
 from analysis.records import write_if_changed
+from analysis.roles import ROLES, is_reference_run
 from analysis.selection import (
     DEFAULT,
-    DOG,
     LEAVE_ONE_TASK_OUT,
     choose,
     comparable,
@@ -37,8 +37,8 @@ STEM = ["task", "model", "protocol"]
 LEFT = ["task", "model", "protocol", "optimizer", "row"]
 
 # What a cell is made from, and what else a table; few columns are faster to filter.
-_RUN = ["optimizer", "label", "setting", "opt_default", "status", "test", "error", "test_last"]
-_RUN += ["seed", "test_averaged", "test_examples", "seconds", "metric"]
+_RUN = ["optimizer", "role", "label", "setting", "opt_default", "status", "test", "error"]
+_RUN += ["seed", "test_last", "test_averaged", "test_examples", "seconds", "metric"]
 _TABLE = [*_RUN, "problem_id", "overrides", "grid", "learning_rate", "higher_is_better"]
 _TABLE += ["validation_last", "validation_averaged", "replicas", "numerics"]
 
@@ -50,7 +50,7 @@ class Table:
     stem: str  # <task>-<model>-<protocol>: the name of its files, as from `file_stems`
     problem: pd.Series  # the columns of records.csv that all its runs share, and of `variants.rank`
     variant: str  # what tells it from other problems of its name; "" where there are none
-    cells: pd.DataFrame  # CELLS, a line for each optimizer and row
+    cells: pd.DataFrame  # CELLS and role, a line for each optimizer and row
     errors: list[dict[int, float]]  # of each line, the reported runs' test errors by seed
     dog_error: float  # DoG's test error at the tuning seed; nan: none, or too few errors
     break_even: dict[str, statistics.BreakEven]  # of each optimizer with a grid, against that
@@ -123,7 +123,7 @@ def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
 
 def _behind(runs: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
     """The runs with a result behind a table of one problem: those reported, and those of tuning."""
-    tuning = is_grid_run(runs) | ((runs["optimizer"] == DOG) & runs["opt_default"])
+    tuning = is_grid_run(runs) | is_reference_run(runs)
     rows = zip(choices["optimizer"], choices["setting"], strict=True)
     chosen = pd.MultiIndex.from_frame(runs[["optimizer", "setting"]]).isin([*rows])
     of_tuning = runs["seed"] == TUNING_SEED
@@ -163,19 +163,22 @@ def compare(
     seen = reported(frame)
     runs = {name: seen[name].to_numpy() for name in _RUN}
     runs["test_examples"] = seen["test_examples"].to_numpy(float, na_value=np.nan)
-    is_dog = (runs["optimizer"] == DOG) & runs["opt_default"] & (runs["status"] != "failed")
-    dog = _select(runs, is_dog)
+    is_dog = is_reference_run(seen) & (seen["status"] != "failed")
+    dog = _select(runs, is_dog.to_numpy(bool))
     lines = [_cell(runs, choice, dog) for choice in choices.to_dict("records")]
     labels = dict(zip(frame["optimizer"], frame["label"], strict=True))
+    roles = dict(zip(frame["optimizer"], frame["role"], strict=True))
 
     def place(line: dict) -> tuple[int, str, str]:
-        # DoG and its relatives first: they are what the others are compared with.
-        first = {DOG: 0, "ldog": 1}.get(line["optimizer"], 2)
-        return first, line["label"], line["optimizer"]
+        return ROLES.index(line["role"]), line["label"], line["optimizer"]
 
-    lines = sorted((line | {"label": labels[line["optimizer"]]} for line in lines), key=place)
+    named = (
+        line | {"label": labels[line["optimizer"]], "role": roles[line["optimizer"]]}
+        for line in lines
+    )
+    lines = sorted(named, key=place)
     errors = [line.pop("errors") for line in lines]
-    return pd.DataFrame(lines, columns=CELLS), errors
+    return pd.DataFrame(lines, columns=[*CELLS, "role"]), errors
 
 
 def _cell(runs: Runs, choice: dict, dog: Runs) -> dict:
@@ -221,7 +224,7 @@ def _break_even(runs: pd.DataFrame) -> tuple[float, dict[str, statistics.BreakEv
     `runs` are `scored`. Without such a run of DoG, or with too few errors, nan and nothing.
     """
     runs = runs[(runs["seed"] == TUNING_SEED) & (runs["status"] != "failed")]
-    dog = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+    dog = runs[is_reference_run(runs)]
     enough = statistics.has_enough_errors(
         dog["error"], dog["test_examples"].astype("float64"), dog["metric"]
     )
@@ -296,7 +299,7 @@ def _body(table: Table, shown: pd.DataFrame) -> str:
 def numbers(problem: pd.Series, cells: pd.DataFrame) -> pd.DataFrame:
     """The cells beside what identifies their problem, rounded below any real difference."""
     identity = pd.DataFrame([problem[IDENTITY]] * len(cells), columns=IDENTITY)
-    cells = cells.round({"hours": 8}).round(8)
+    cells = cells[CELLS].round({"hours": 8}).round(8)
     return pd.concat([identity.reset_index(drop=True), cells], axis=1)
 
 

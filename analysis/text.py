@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.roles import TUNED
 from analysis.selection import (
     DEFAULT,
-    DOG,
     INSTANCE_TUNED,
     LEAVE_ONE_TASK_OUT,
     MODEL_TUNED,
@@ -73,11 +73,11 @@ def unit(problem: pd.Series) -> str:
 def learning_rates(cells: pd.DataFrame) -> list[str]:
     """The settings in short: "0.01 †" for a rate at the grid's edge, "none" for DoG."""
     texts = []
-    for optimizer, setting, edge in cells[["optimizer", "setting", "edge"]].itertuples(index=False):
+    for role, setting, edge in cells[["role", "setting", "edge"]].itertuples(index=False):
         parts = [part.split("=", 1) for part in setting.split(" ") if part]
         short = [value if key == "lr" else f"{key}={value}" for key, value in parts]
-        # A grid optimizer whose default was never run has no known rate; DoG needs none.
-        unknown = "none" if optimizer in (DOG, "ldog") else NONE
+        # A tuned optimizer whose default was never run has no known rate; the others need none.
+        unknown = NONE if role == TUNED else "none"
         texts.append((", ".join(short) or unknown) + (" †" if edge else ""))
     return texts
 

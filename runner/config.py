@@ -32,14 +32,14 @@ Plain = dict[Any, Any]  # a configuration as dicts, lists and values
 # What a result depends on, and within it what merely describes or locates.
 SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
 DESCRIPTIVE = {"_target_", "label", "description", "grid", "data", "weights", "tokenizer"}
-DESCRIPTIVE |= {"replicas", "independent_groups"}
+DESCRIPTIVE |= {"replicas", "independent_groups", "role"}
 DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain", "forms", "prompt"}
 
 # What the yaml files alone may say: a record tells what it was made from by these names.
 FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
 FIXED |= {"weights", "tokenizer", "examples", "reader", "hub", "columns", "forms", "prompt"}
 FIXED |= {"prescribes", "baseline", "replicas", "independent_groups", "files", "md5", "url"}
-FIXED |= {"torchvision", "manual", "layout"}
+FIXED |= {"torchvision", "manual", "layout", "role"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {
@@ -82,6 +82,7 @@ CHOICES = {
     "train.checkpoint": ("best",),
     "model.batch_norm": ("frozen", "train"),
     "opt.schedule": ("constant", "cosine"),
+    "opt.role": ("reference", "tuning_free", "tuned"),
     "device": ("auto", "cpu", "cuda"),
     "wandb.mode": ("offline", "online", "disabled"),
     "executor.cluster": ("slurm", "local"),

@@ -17,7 +17,7 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.selection import DOG
+from analysis.roles import REFERENCE
 from analysis.tables import Table
 from analysis.variants import settings
 
@@ -47,7 +47,8 @@ def gather(data: Data, frozen: Table, tables: list[Table]) -> list[Line]:
     """The problem `frozen`, its like with trained statistics, and networks without any."""
     lines: list[Line] = []
     for table in tables:
-        runs = varied(data.of(table), DOG, "reps_rel")
+        runs = data.of(table)
+        runs = varied(runs[runs["role"] == REFERENCE], "reps_rel")
         if table.problem.task != frozen.problem.task or runs["value"].nunique() < 2:
             continue
         mode = settings(table.problem).get(KEY)

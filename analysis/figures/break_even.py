@@ -9,8 +9,8 @@ import numpy as np
 from analysis import text
 from analysis.figures.data import Data, plural
 from analysis.figures.style import (
-    ACROSS,
     CURVES,
+    REFERENCE_LOOK,
     RING,
     error_locator,
     error_unit,
@@ -19,7 +19,7 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.selection import DOG, is_reference
+from analysis.selection import is_reference
 from analysis.tables import Table
 from runner import TUNING_SEED
 
@@ -45,7 +45,7 @@ def draw(table: Table) -> Any:
     cells = table.cells
     position = int(is_reference(cells).argmax())
     name, hours = cells["label"].iloc[position], text.duration(cells["hours"].iloc[position])
-    dashes, colour = ACROSS[DOG]
+    dashes, colour = REFERENCE_LOOK
     style: Any = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
     dog = scale * table.dog_error
     axes.axhline(dog, **style)

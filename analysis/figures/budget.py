@@ -1,6 +1,7 @@
 """Draws test error against the training budget, of DoG and of baselines tuned for each budget."""
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
@@ -8,20 +9,23 @@ import pandas as pd
 from analysis.figures.data import Data, stems
 from analysis.figures.style import (
     CURVES,
+    REFERENCE_LOOK,
     error_locator,
     error_unit,
     head,
     panel,
     styled,
+    tuning_free_looks,
     write_labels,
 )
-from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
+from analysis.roles import REFERENCE, TUNED, TUNING_FREE, in_order
+from analysis.selection import DEFAULT, INSTANCE_TUNED
 from analysis.statistics import error
 from analysis.tables import Table
 from analysis.variants import settings
 
-LINES: dict[tuple[str, str], Any] = {(DOG, DEFAULT): ("X", "-", "#000000")}
-LINES |= dict(zip([("sgd", INSTANCE_TUNED), ("adam", INSTANCE_TUNED)], CURVES, strict=False))
+# The row of each role's optimizers that is drawn.
+ROWS = {REFERENCE: DEFAULT, TUNING_FREE: DEFAULT, TUNED: INSTANCE_TUNED}
 
 
 def make(data: Data) -> Iterator[tuple[str, Any]]:
@@ -49,8 +53,16 @@ def _has_a_line(tables: list[Table]) -> bool:
 def _points(table: Table) -> pd.DataFrame:
     """The cells of a table that are drawn, at most one of each line."""
     cells = table.cells.assign(steps=table.problem.steps)
-    drawn = pd.MultiIndex.from_frame(cells[["optimizer", "row"]]).isin([*LINES])
-    return cells[drawn & cells["test"].notna()]
+    return cells[(cells["row"] == cells["role"].map(ROWS)) & cells["test"].notna()]
+
+
+def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, Any, str]]:
+    """Marker, dashes and colour of each optimizer by its label: the reference first."""
+    labels = {role: cells["label"][cells["role"] == role] for role in ROWS}
+    looks = dict.fromkeys(labels[REFERENCE], ("X", *REFERENCE_LOOK))
+    free = tuning_free_looks(labels[TUNING_FREE])
+    looks |= {label: ("X", *look) for label, look in free.items()}
+    return looks | dict(zip(in_order(labels[TUNED]), cycle(CURVES), strict=False))
 
 
 @styled
@@ -64,15 +76,13 @@ def draw(tables: list[Table]) -> Any:
     panel(axes, "steps (log scale), each budget a run of its own", unit, log_y=True)
     cells = pd.concat(_points(table) for table in tables).sort_values("steps")
     labels = []
-    for (optimizer, row), (marker, dashes, colour) in LINES.items():
-        own = cells[(cells["optimizer"] == optimizer) & (cells["row"] == row)]
-        if own.empty:
-            continue
+    for label, (marker, dashes, colour) in _looks(cells).items():
+        own = cells[cells["label"] == label]
         errors = error(own["test"], tables[0].problem.higher_is_better) * scale
         style: Any = {"color": colour, "linestyle": dashes, "marker": marker, "linewidth": 1.3}
         bars = own["test_half_width"].fillna(0) * scale
         axes.errorbar(own["steps"], errors, yerr=bars, capsize=2, elinewidth=0.8, **style)
-        labels.append((f"{own['label'].iloc[0]}, {row}", float(errors[-1]), style))
+        labels.append((f"{label}, {own['row'].iloc[0]}", float(errors[-1]), style))
     steps = sorted({int(table.problem.steps) for table in tables})
     axes.set_xticks(steps, map(str, steps))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))

@@ -13,7 +13,17 @@ from analysis.tables import Table, file_stems, scored
 from runner import TUNING_SEED
 
 # What is drawn of a run; few columns are faster to filter.
-RUN = ["run_id", "problem_id", "optimizer", "label", "setting", "opt_default", "overrides", "grid"]
+RUN = [
+    "run_id",
+    "problem_id",
+    "optimizer",
+    "role",
+    "label",
+    "setting",
+    "opt_default",
+    "overrides",
+    "grid",
+]
 RUN += ["seed", "learning_rate", "c", "reps_rel", "validation_last", "validation_averaged", "test"]
 RUN += ["error", "metric", "higher_is_better", "test_majority", "test_examples"]
 
@@ -50,15 +60,15 @@ class Data:
         return groups
 
 
-def varied(runs: pd.DataFrame, optimizer: str, key: str) -> pd.DataFrame:
-    """The reported runs of `optimizer` whose settings are the defaults but for `key`.
+def varied(runs: pd.DataFrame, key: str) -> pd.DataFrame:
+    """The reported runs of one optimizer whose settings are the defaults but for `key`.
 
     Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed: of the
     seeds that all values have, so that their means can be compared; without such seeds all.
     """
     value = runs[VARIED[key]]
     alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
-    chosen = (runs["optimizer"] == optimizer) & (runs["seed"] < TUNING_SEED) & (value > 0)
+    chosen = (runs["seed"] < TUNING_SEED) & (value > 0)
     own = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
     own = own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
     shared = own[own["seed"].isin(shared_seeds(own))]

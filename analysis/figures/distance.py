@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.figures.data import Data, names, steps
 from analysis.figures.style import NOTE, looks, panel, styled, write_labels
-from analysis.selection import DOG
+from analysis.roles import is_reference_run
 from analysis.tables import Table, reported
 
 
@@ -24,7 +24,7 @@ def gather(data: Data, tables: list[Table]) -> list[tuple[Table, pd.DataFrame]]:
     lines = []
     for table in tables:
         runs = reported(data.of(table)).sort_values("seed")
-        default = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+        default = runs[is_reference_run(runs)]
         known = default["run_id"][default["run_id"].isin(data.curves["run_id"])]
         if len(known):
             lines.append((table, data.curves[data.curves["run_id"] == known.iloc[0]]))

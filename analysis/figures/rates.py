@@ -9,14 +9,16 @@ import pandas as pd
 
 from analysis.figures.data import Data, best_of_each_rate
 from analysis.figures.style import (
-    ACROSS,
     CURVES,
+    REFERENCE_LOOK,
     Label,
     error_locator,
     error_unit,
     styled,
+    tuning_free_looks,
     write_labels,
 )
+from analysis.roles import REFERENCE, TUNING_FREE, untuned
 from analysis.selection import TUNING_SEED, is_grid_run
 from analysis.statistics import RATES
 from analysis.tables import Table, reported
@@ -38,7 +40,7 @@ class Across:
     """An optimizer without a rate to tune: its mean error, and the range over its seeds."""
 
     label: str
-    optimizer: str
+    look: tuple[Any, str]
     mean: float
     low: float
     high: float
@@ -112,14 +114,15 @@ def _curves(runs: pd.DataFrame) -> list[Curve]:
 
 def _lines(runs: pd.DataFrame) -> list[Across]:
     lines = []
-    for optimizer in ACROSS:
+    looks = tuning_free_looks(runs["label"][runs["role"] == TUNING_FREE])
+    for optimizer, label in untuned(runs).items():
         default = runs[(runs["optimizer"] == optimizer) & runs["opt_default"]]
         # Before any reported run there is the tuning seed's.
         default = reported(default) if len(reported(default)) else default
         if len(default):
-            errors, label = default["error"], str(default["label"].iloc[0])
-            line = Across(label, optimizer, errors.mean(), errors.min(), errors.max())
-            lines.append(line)
+            errors, is_reference = default["error"], (default["role"] == REFERENCE).any()
+            look = REFERENCE_LOOK if is_reference else looks[label]
+            lines.append(Across(label, look, errors.mean(), errors.min(), errors.max()))
     return lines
 
 
@@ -133,7 +136,7 @@ def _limits(curves: list[Curve], lines: list[Across]) -> tuple[float, float]:
 
 
 def _draw_across(axes: Any, line: Across) -> Label:
-    dashes, colour = ACROSS[line.optimizer]
+    dashes, colour = line.look
     style = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
     axes.axhline(line.mean, zorder=2, **style)
     if line.high > line.low:

@@ -18,10 +18,9 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.selection import DOG
+from analysis.roles import untuned
 from analysis.tables import Table
 
-OPTIMIZERS = (DOG, "ldog")
 # Fewer values make no line.
 LEAST_VALUES = 3
 AXES = {
@@ -43,10 +42,11 @@ def make(data: Data) -> Iterator[tuple[str, Any]]:
 def gather(data: Data, tables: list[Table]) -> Lines:
     """What is drawn of the given problems, where a metric in percent can share an axis."""
     lines: Lines = {}
-    for optimizer in OPTIMIZERS:
+    for optimizer in untuned(pd.concat(data.of(table) for table in tables)):
         for key in VARIED:
             for table in tables:
-                runs = varied(data.of(table), optimizer, key)
+                runs = data.of(table)
+                runs = varied(runs[runs["optimizer"] == optimizer], key)
                 if table.problem.higher_is_better and runs["value"].nunique() >= LEAST_VALUES:
                     lines.setdefault((optimizer, key), []).append((table, runs))
     return lines
@@ -60,7 +60,7 @@ def draw(lines: Lines) -> Any:
     tables = list({one.stem: one for drawn in lines.values() for one, _ in drawn}.values())
     named = names(tables)
     styles = dict(zip(named, looks(len(tables)), strict=True))
-    optimizers = [one for one in OPTIMIZERS if any(one == key[0] for key in lines)]
+    optimizers = list(dict.fromkeys(optimizer for optimizer, _ in lines))
     height = 3.0 * len(optimizers) + 0.5
     figure = Figure(figsize=(11.8, height))
     for row, optimizer in enumerate(optimizers):

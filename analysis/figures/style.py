@@ -1,13 +1,14 @@
 """What all figures look like, and how they become SVG: the same bytes every time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.selection import DOG
+from analysis.roles import in_order
 from analysis.tables import MADE_BY, Table
 
 # Each optimizer has its own marker and dashes, so that a print in black and white can be read.
@@ -20,7 +21,14 @@ CURVES = [
     ("v", (0, (5, 1, 1, 1, 1, 1)), "#56B4E9"),
     ("P", (0, (8, 2)), "#E69F00"),
 ]
-ACROSS = {DOG: ("-", "#000000"), "ldog": ((0, (6, 2)), "#666666")}
+# Dashes and colours of optimizers without a rate to tune: the reference, and the others in order.
+REFERENCE_LOOK: tuple[Any, str] = ("-", "#000000")
+TUNING_FREE_LOOKS: list[tuple[Any, str]] = [
+    ((0, (6, 2)), "#666666"),
+    ((0, (3, 1, 1, 1)), "#8c564b"),
+    ((0, (10, 3)), "#999933"),
+    ((0, (2, 2)), "#5d3a9b"),
+]
 
 STYLE: Any = {
     "font.size": 9,
@@ -90,6 +98,11 @@ def looks(count: int, ordered: bool = False) -> list[dict[str, Any]]:
         }
         for i in range(count)
     ]
+
+
+def tuning_free_looks(labels: Iterable[str]) -> dict[str, tuple[Any, str]]:
+    """Dashes and colour of each of the labels, in order."""
+    return dict(zip(in_order(labels), cycle(TUNING_FREE_LOOKS), strict=False))
 
 
 def plain(value: float) -> str:
