@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterator, Sequence
 
 from sweeps.cost import Price, Stage
-from sweeps.progress import duration
+from tasks.format import duration, size
 
 _COLUMNS = ("task", "optimizer", "runs", "done", "to do", "time", "estimated from")
 _TEXTS = (0, 1, 6)
@@ -96,11 +96,3 @@ def _time(seconds: float, unknown: int, to_do: int) -> str:
     if unknown == to_do:
         return "unknown"
     return f"at least {duration(seconds)}" if unknown else duration(seconds)
-
-
-def size(count: float) -> str:
-    """A number of bytes in the unit that suits it."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count:.0f} bytes"

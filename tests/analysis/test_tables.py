@@ -378,11 +378,3 @@ def test_render_shows_the_wanted_problems_only(frame_of):
     assert "movies" in shown and "cifar" not in shown
     assert tables.render(made, []) == ""
     assert tables.render(made).count("| optimizer") == 2
-
-
-@pytest.mark.parametrize(
-    ("hours", "shown"),
-    [(1.25 / 3600, "1.2 s"), (70 / 3600, "70 s"), (0.2, "12 min"), (3.14, "3.1 h"), (120, "120 h")],
-)
-def test_times_are_shown_in_a_fitting_unit(hours, shown):
-    assert text.duration(hours) == shown
