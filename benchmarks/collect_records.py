@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.text import markdown
+from analysis.tables.page import markdown
 from runner import SCHEMA, cli
 
 OUTPUT = Path(__file__).parents[1] / "results" / "benchmarks" / "collect_records.md"

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.text import markdown
+from analysis.tables.page import markdown
 from runner import cli, environment
 from runner import config as configuration
 from sweeps import plan

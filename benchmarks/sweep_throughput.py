@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from analysis.text import markdown
+from analysis.tables.page import markdown
 from runner import cli, environment
 from runner.cores import usable_cores
 from sweeps import executors, plan

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import records, selection
-from analysis.selection import ROWS
+from analysis import choice, records
+from analysis.choice import ROWS
 from runner import config as configuration
 from runner.cores import usable_cores
 from runner.downloads import from_elsewhere, sources
@@ -251,7 +251,7 @@ def known(runs_dir: Path) -> pd.DataFrame:
 
 def chosen(sweep: Sweep, frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     """The settings that a sweep reports, of `known` runs its own: by problem and optimizer."""
-    return selection.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
+    return choice.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
 
 
 def _bounds(sweep: Sweep) -> tuple[int, int]:

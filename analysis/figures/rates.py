@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.data import Data, best_of_each_rate
+from analysis.choice import TUNING_SEED, is_grid_run
+from analysis.comparison import Comparison, reported
+from analysis.figures.data import FigureData, best_of_each_rate
 from analysis.figures.style import (
     CURVES,
     REFERENCE_LOOK,
@@ -19,9 +21,7 @@ from analysis.figures.style import (
     write_labels,
 )
 from analysis.roles import REFERENCE, TUNING_FREE, untuned
-from analysis.selection import TUNING_SEED, is_grid_run
 from analysis.statistics import RATES
-from analysis.tables import Table, reported
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ class Across:
     high: float
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
-    """The figure of each problem where learning rates were tried, named as its table."""
-    for table in data.tables:
-        figure = draw(table, data.of(table))
+def rates_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
+    """The figure of each problem where learning rates were tried, named as its comparison."""
+    for comparison in data.comparisons:
+        figure = draw_rates(comparison, data.runs_of(comparison))
         if figure is not None:
-            yield table.stem, figure
+            yield comparison.stem, figure
 
 
 @styled
-def draw(table: Table, runs: pd.DataFrame) -> Any:
+def draw_rates(comparison: Comparison, runs: pd.DataFrame) -> Any:
     """The figure of a problem's runs; None where no rate was tried or no error is above 0."""
-    _, scale = error_unit(table)
+    _, scale = error_unit(comparison)
     runs = runs.assign(error=_drawable(runs) * scale)
     curves, lines = _curves(runs), _lines(runs)
     if not curves or not (runs["error"] > 0).all():
@@ -73,8 +73,8 @@ def draw(table: Table, runs: pd.DataFrame) -> Any:
     labels = [_draw_across(axes, line) for line in lines]
     for curve, style in zip(curves, CURVES * len(curves), strict=False):
         labels.append(_draw_curve(axes, curve, style))
-    labels += _draw_majority(axes, runs, table)
-    _finish(axes, table)
+    labels += _draw_majority(axes, runs, comparison)
+    _finish(axes, comparison)
     write_labels(axes, labels)
     return figure
 
@@ -158,9 +158,9 @@ def _draw_curve(axes: Any, curve: Curve, look: tuple) -> Label:
     return curve.label, float(curve.errors[-1]), style
 
 
-def _draw_majority(axes: Any, runs: pd.DataFrame, table: Table) -> list[Label]:
+def _draw_majority(axes: Any, runs: pd.DataFrame, comparison: Comparison) -> list[Label]:
     majority = runs["test_majority"].dropna()
-    if majority.empty or not table.problem.higher_is_better:
+    if majority.empty or not comparison.problem.higher_is_better:
         return []
     error = 100 * (1 - majority.iloc[0])
     low, high = axes.get_ylim()
@@ -171,7 +171,7 @@ def _draw_majority(axes: Any, runs: pd.DataFrame, table: Table) -> list[Label]:
     return [("majority class", error, style)]
 
 
-def _finish(axes: Any, table: Table) -> None:
+def _finish(axes: Any, comparison: Comparison) -> None:
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
@@ -182,9 +182,13 @@ def _finish(axes: Any, table: Table) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("learning rate (log scale)")
-    axes.set_ylabel(error_unit(table)[0])
+    axes.set_ylabel(error_unit(comparison)[0])
     axes.set_title(
-        f"{table.title}, {table.problem.steps} steps", loc="left", fontsize=10, y=1, pad=17
+        f"{comparison.title}, {comparison.problem.steps} steps",
+        loc="left",
+        fontsize=10,
+        y=1,
+        pad=17,
     )
     note = f"joined: seed {TUNING_SEED}, used for tuning · small: reported seeds"
     axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=7, color="#555555")

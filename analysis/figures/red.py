@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import models
-from analysis.figures.data import Data, best_of_each_rate, plural, steps
+from analysis.choice import DEFAULT, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
+from analysis.comparison import Comparison
+from analysis.figures.data import FigureData, best_of_each_rate, steps_of
 from analysis.figures.style import CURVES, NOTE, styled, tuning_free_looks
-from analysis.roles import TUNING_FREE, in_order, is_reference_run
-from analysis.selection import DEFAULT, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
-from analysis.statistics import has_enough_errors
-from analysis.tables import Table
+from analysis.roles import TUNING_FREE, in_order
+from analysis.tables.models import groups_of
+from tasks.format import plural
 
 HOWS = (MODEL_TUNED, INSTANCE_TUNED)
 # Of each optimizer's bar, by its way of tuning: a print in black and white tells them apart.
@@ -25,21 +25,22 @@ HATCHES = {
 FLOOR = -100
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
+def red_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """Both figures of each protocol, the bars of fine-tuning and of convex probes apart."""
-    for protocol, tables in data.by_protocol().items():
-        title = f"{protocol} v{tables[0].problem.protocol_version}"
-        cells = tuning_cells(data, tables)
+    for protocol, comparisons in data.by_protocol().items():
+        title = f"{protocol} v{comparisons[0].problem.protocol_version}"
+        cells = tuning_cells(data, comparisons)
         if cells["peak_lr"].notna().any():
             yield f"red_by_rate-{protocol}", _draw_our_rates(cells, title)
         for probe, kind in ((False, "fine-tuning"), (True, "convex probes")):
-            bars = tuned_cells([one for one in tables if (one.problem.budget == "probe") == probe])
+            alike = [each for each in comparisons if (each.problem.budget == "probe") == probe]
+            bars = tuned_cells(alike)
             if not bars.empty:
                 stem = f"red-{protocol}{'-probe' if probe else ''}"
                 yield stem, _draw_our_bars(bars, f"{kind}, {title}")
 
 
-def tuning_cells(data: Data, tables: list[Table]) -> pd.DataFrame:
+def tuning_cells(data: FigureData, comparisons: list[Comparison]) -> pd.DataFrame:
     """RED in percent of each task, optimizer and rate at the tuning seed, against DoG there.
 
     Columns: model (with the kind of task and the numbers of tasks and steps), optimizer (its
@@ -47,22 +48,24 @@ def tuning_cells(data: Data, tables: list[Table]) -> pd.DataFrame:
     is left out: medians over different tasks cannot be compared.
     """
     parts = []
-    for (_, _, budget, model), group in models.groups(tables):
-        known = [table for table in group if np.isfinite(_dog_error(data, table))]
+    for (_, _, budget, model), group in groups_of(comparisons):
+        known = [comparison for comparison in group if np.isfinite(comparison.reference_error)]
         if not known:
             continue
         kind = " (probe)" if budget == "probe" else ""
-        name = f"{model}{kind}, {plural(len(known), 'task')}, {steps(known)}"
-        cells = pd.concat(_tuning_cells(data, table) for table in known).assign(model=name)
+        name = f"{model}{kind}, {plural(len(known), 'task')}, {steps_of(known)}"
+        cells = pd.concat(_tuning_cells(data, comparison) for comparison in known).assign(
+            model=name
+        )
         tried = cells.groupby(["optimizer", "peak_lr"], dropna=False)["red"].transform("size")
         parts.append(cells[tried == len(known)])
     columns = ["model", "optimizer", "peak_lr", "red"]
     return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def _tuning_cells(data: Data, table: Table) -> pd.DataFrame:
-    runs = at_tuning_seed(data, table)
-    dog = _dog_error(data, table)
+def _tuning_cells(data: FigureData, comparison: Comparison) -> pd.DataFrame:
+    runs = at_tuning_seed(data, comparison)
+    dog = comparison.reference_error
     grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
     grid = grid.assign(peak_lr=grid["learning_rate"])
     free = runs[(runs["role"] == TUNING_FREE) & runs["opt_default"]].assign(peak_lr=np.nan)
@@ -70,22 +73,13 @@ def _tuning_cells(data: Data, table: Table) -> pd.DataFrame:
     return both.assign(optimizer=both["label"], red=100 * (dog - both["error"]) / dog)
 
 
-def at_tuning_seed(data: Data, table: Table) -> pd.DataFrame:
+def at_tuning_seed(data: FigureData, comparison: Comparison) -> pd.DataFrame:
     """The problem's runs at the seed that is for tuning."""
-    runs = data.of(table)
+    runs = data.runs_of(comparison)
     return runs[runs["seed"] == TUNING_SEED]
 
 
-def _dog_error(data: Data, table: Table) -> float:
-    """DoG's test error at the tuning seed; nan where it was not run or makes too few errors."""
-    runs = at_tuning_seed(data, table)
-    dog = runs[is_reference_run(runs)]
-    examples = dog["test_examples"].astype("float64")
-    enough = has_enough_errors(dog["error"], examples, dog["metric"])
-    return float(dog["error"].iloc[0]) if len(dog) and enough[0] else np.nan
-
-
-def tuned_cells(tables: list[Table]) -> pd.DataFrame:
+def tuned_cells(comparisons: list[Comparison]) -> pd.DataFrame:
     """RED in percent of seed means of each task by each way of tuning, and of tuning-free ones.
 
     Columns: model (with the numbers of tasks and steps), optimizer (its label), how (one of `HOWS`;
@@ -93,15 +87,15 @@ def tuned_cells(tables: list[Table]) -> pd.DataFrame:
     out: its median would be over other tasks than that of its neighbours.
     """
     rows = []
-    for (_, _, _, model), group in models.groups(tables):
+    for (_, _, _, model), group in groups_of(comparisons):
         own = []
-        known = [table for table in group if table.cells["red"].notna().any()]
-        for table in known:
-            cells = table.cells[table.cells["red"].notna()]
+        known = [comparison for comparison in group if comparison.frame["red"].notna().any()]
+        for comparison in known:
+            cells = comparison.frame[comparison.frame["red"].notna()]
             is_free = (cells["role"] == TUNING_FREE) & (cells["row"] == DEFAULT)
             cells = cells[cells["row"].isin(HOWS) | is_free]
             how = cells["row"].where(~is_free, "")
-            name = f"{model}\n{plural(len(known), 'task')}, {steps(known)}"
+            name = f"{model}\n{plural(len(known), 'task')}, {steps_of(known)}"
             named = cells.assign(model=name, optimizer=cells["label"], how=how)
             own.append(named.assign(red=100 * cells["red"]))
         if own:

@@ -39,9 +39,7 @@ def settings(words: Iterable[str]) -> DictConfig:
     for word, text in given.items():
         key = word.removeprefix("executor.")
         if key not in keys:
-            raise UserError(
-                f"executor={name} has no key {key}: {did_you_mean(key, keys)}"
-            )
+            raise UserError(f"executor={name} has no key {key}: {did_you_mean(key, keys)}")
         try:
             chosen[key] = OmegaConf.from_dotlist([f"{key}={text}"])[key]
         except (OmegaConfBaseException, YAMLError) as error:

@@ -7,9 +7,13 @@ import pytest
 import yaml
 from matplotlib.text import Text
 
-from analysis import curves, figures, records, report, tables
-from analysis.figures.data import Data
+from analysis import curves, records
+from analysis.comparison import compare_problems
+from analysis.figures import all_figures
+from analysis.figures.data import FigureData
 from analysis.roles import REFERENCE, ROLES, TUNED, TUNING_FREE, with_roles
+from analysis.tables.all_tables import all_pages
+from analysis.tables.page import files_of
 from runner import config
 from tasks.errors import UserError
 
@@ -46,14 +50,13 @@ def shown(tmp_path):
             made_up.write_with_curve(tmp_path / "runs", record, POINTS)
         frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
         points = curves.collect(tmp_path / "runs", tmp_path / "curves.csv", frame)
-        built = tables.build(frame)
-        data = Data.gather(built, frame, points)
-        drawn = {stem: figure for kind in figures.KINDS for stem, figure in kind.make(data)}
+        comparisons = compare_problems(frame)
+        drawn = dict(all_figures(FigureData.from_records(comparisons, frame, points)))
         texts = {
             stem: "\n".join(text.get_text() for text in figure.findobj(Text))
             for stem, figure in drawn.items()
         }
-        return report.files(built, frame) | texts
+        return files_of(all_pages(comparisons, frame)) | texts
 
     return make
 
@@ -70,8 +73,8 @@ def test_a_new_tuning_free_optimizer_is_wherever_ldog_is(shown):
 
 
 def lines_of(frame):
-    (table,) = tables.build(frame)
-    return table.cells[["optimizer", "role"]].drop_duplicates().to_numpy().tolist()
+    (table,) = compare_problems(frame)
+    return table.frame[["optimizer", "role"]].drop_duplicates().to_numpy().tolist()
 
 
 def test_records_without_a_role_have_that_of_the_yaml_or_else_of_the_grid(tmp_path):
@@ -110,7 +113,7 @@ def test_two_references_are_refused_with_what_to_do(tmp_path):
     other = made_up.record(0.8) | {"opt_role": REFERENCE}
     frame = made_up.collected(tmp_path, made_up.record(0.8, opt="dog"), other)
     with pytest.raises(UserError, match="dog and sgd have the role reference: in configs/opt"):
-        tables.build(frame)
+        compare_problems(frame)
 
 
 def test_every_optimizer_has_a_role_and_one_is_the_reference():

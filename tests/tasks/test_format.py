@@ -25,7 +25,8 @@ def test_a_size_is_in_the_unit_that_suits_it(count, text):
 
 
 def test_one_thing_has_no_s():
-    assert [formatted.plural(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+    texts = [formatted.plural(number, "run") for number in (0, 1, 2)]
+    assert texts == ["0 runs", "1 run", "2 runs"]
 
 
 @pytest.mark.parametrize(

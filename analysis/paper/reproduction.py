@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import text
 from analysis.figures.red import (
     across,
     by_rate,
@@ -17,13 +16,13 @@ from analysis.figures.red import (
     summary,
 )
 from analysis.figures.style import CURVES, svg, tuning_free_looks
-from analysis.records import write_if_changed
+from analysis.files import write_files
+from analysis.paper.names import DOG, LDOG, TUNED
 from analysis.statistics import relative_error_difference
+from analysis.tables.page import Page, write_pages
 
 MADE_BY = "made by scripts/paper_tables.py of dog-bench, do not edit"
 HOWS = ("model_tuned", "instance_tuned")
-# What the paper calls them: what it compares with, and what it tunes.
-DOG, LDOG, TUNED = "DoG", "L-DoG", ("SGD", "Adam")
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -72,31 +71,36 @@ def bars(cells: pd.DataFrame) -> pd.DataFrame:
     return medians[[*columns, LDOG]].reset_index().rename_axis(columns=None)
 
 
-def write(source: Path, tables: Path, figures: Path) -> list[Path]:
+def write_reproduction(source: Path, tables: Path, figures: Path) -> list[Path]:
     """Write Tables 1, 2, 4, 5 and Figures 2, 3, 7; the same source gives the same bytes."""
     cells = read_cells(source / "tables_4_5.csv")
     rates = by_rate(cells[cells["optimizer"] != DOG])
-    files = {
-        tables / "paper_figure_2.csv": _csv(rates.drop(columns="tasks")),
-        tables / "paper_figure_3.csv": _csv(bars(cells)),
-        tables / "paper_figure_7.csv": _csv(
-            cells[["model", "task", "optimizer", "peak_lr", "red"]]
-        ),
-        figures / "paper_figure_2.svg": svg(draw_by_rate(rates, (-50, 22), columns=4), MADE_BY),
-        figures / "paper_figure_3.svg": svg(_draw_bars(cells), MADE_BY),
-        figures / "paper_figure_7.svg": svg(draw_cells(cells), MADE_BY),
+    numbers = {
+        "paper_figure_2": rates.drop(columns="tasks"),
+        "paper_figure_3": bars(cells),
+        "paper_figure_7": cells[["model", "task", "optimizer", "peak_lr", "red"]],
     }
+    pages = [Page(stem, _rounded(frame)) for stem, frame in numbers.items()]
+    paths = write_pages([*pages, *_pages(source, cells)], tables, MADE_BY)
+    drawn = {
+        "paper_figure_2.svg": svg(draw_by_rate(rates, (-50, 22), columns=4), MADE_BY),
+        "paper_figure_3.svg": svg(_draw_bars(cells), MADE_BY),
+        "paper_figure_7.svg": svg(draw_cells(cells), MADE_BY),
+    }
+    write_files(drawn, figures, ".svg", MADE_BY)
+    return [*paths, *(figures / name for name in drawn)]
+
+
+def _pages(source: Path, cells: pd.DataFrame) -> Iterator[Page]:
     for number, title, table in _tables(source, cells):
-        stem = tables / f"paper_table_{number}"
-        head = f"<!-- {MADE_BY} -->\n# The paper's Table {number}: {title}\n\n"
-        left = [str(name) for name in table if not pd.api.types.is_float_dtype(table[name])]
-        shown = table.map(lambda value: f"{value:g}" if isinstance(value, float) else value)
-        files[stem.with_suffix(".md")] = head + text.markdown(shown, left) + "\n"
-        files[stem.with_suffix(".csv")] = _csv(table)
-        files[stem.with_suffix(".tex")] = f"% {MADE_BY}\n{text.latex(shown, [*map(str, shown)])}"
-    for path, content in files.items():
-        write_if_changed(path, content)
-    return list(files)
+        yield Page(
+            stem=f"paper_table_{number}",
+            exact=_rounded(table),
+            title=f"The paper's Table {number}: {title}",
+            shown=table.map(lambda value: f"{value:g}" if isinstance(value, float) else value),
+            left=[str(name) for name in table if not pd.api.types.is_float_dtype(table[name])],
+            latex=True,
+        )
 
 
 def _tables(source: Path, cells: pd.DataFrame) -> Iterator[tuple[int, str, pd.DataFrame]]:
@@ -131,11 +135,9 @@ def _wide(cells: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _csv(frame: pd.DataFrame) -> str:
-    rounded = frame.round({"median": 3, "q1": 3, "q3": 3, "red": 3})
+def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
     numeric = frame.select_dtypes("number").columns.difference(["peak_lr"])
-    rounded[numeric] = frame[numeric].round(3)
-    return rounded.to_csv(index=False, lineterminator="\n")
+    return frame.assign(**{name: frame[name].round(3) for name in numeric})
 
 
 # Figures ------------------------------------------------------------------------------------------
