@@ -59,7 +59,7 @@ def main() -> int:
     runs_dir = _runs_dir(sweep)
     problems = sorted({cell.name[0] for cell in sweep.cells})
     own = {run.run_id for run in [*sweep.tuning(), *reporting]}
-    print(report.make(runs_dir, runs_dir.parent, problems, own))
+    print(report.write_results(runs_dir, runs_dir.parent, problems, own))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:

@@ -78,7 +78,7 @@ def results(tmp_path_factory):
         made_up.write(folder / "runs", record)
     for record, points in starts_and_factors():
         made_up.write_with_curve(folder / "runs", record, points)
-    report.make(folder / "runs", folder)
+    report.write_results(folder / "runs", folder)
     drawn = {path.stem: drawing(path.read_text()) for path in (folder / "figures").glob("*.svg")}
     found = {"matplotlib": matplotlib.__version__, "figures": drawn}
     (folder / "figures.json").write_text(

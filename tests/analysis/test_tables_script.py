@@ -55,7 +55,7 @@ def test_what_a_sweep_reports_is_of_its_own_runs(results):
     for seed in (100, 0):
         other = made_up.record(0.9, seed=seed, changed={"lr": 1.0})
         made_up.write(results / "runs", other)
-    printed = report.make(results / "runs", results, [other["problem_id"]], own)
+    printed = report.write_results(results / "runs", results, [other["problem_id"]], own)
     tuned = [line for line in printed.splitlines() if "instance-tuned " in line]
     assert len(tuned) == 1 and "| 0.1 † |" in " ".join(tuned[0].split())
     assert "are also of 2 other runs of the same problems" in printed
@@ -92,7 +92,7 @@ def test_it_imports_neither_torch_nor_hydra(results):
         f"    runpy.run_path({str(ROOT / 'scripts' / 'tables.py')!r}, run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    assert end.code == 0\n"
-        "import analysis.figures, analysis.tables\n"
+        "import analysis.figures, analysis.tables.all_tables\n"
         "heavy = {'torch', 'hydra', 'omegaconf', 'wandb', 'scipy.stats'}\n"
         "print('imported:', sorted(heavy & set(sys.modules)))\n"
     )

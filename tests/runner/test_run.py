@@ -36,6 +36,7 @@ def test_record_holds_what_a_reader_needs_to_trust_it(made_up):
     record = running.run(made_up("task=cifar", "opt=sgd", "opt.lr=0.1"))
     assert record["opt_changed"] == {"lr": 0.1} and not record["opt_default"]
     assert record["grid"]["lr"] and record["opt_label"] == "SGD"
+    assert record["opt_role"] == "tuned"
     assert set(record["fingerprints"]) == {"train", "validation", "test", "weights"}
     assert len(record["code"]["commit"]) == 40 and record["packages"]["torch"]
     assert record["hardware"]["cpu"] and record["hardware"]["device"] == "cpu"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import paper
+from analysis.paper import reproduction
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ CELLS = """table,model,optimizer,peak_lr,task,mean,std
 def cells(tmp_path):
     path = tmp_path / "cells.csv"
     path.write_text(CELLS)
-    return paper.read_cells(path)
+    return reproduction.read_cells(path)
 
 
 def test_red_is_against_dogs_cell_of_the_same_model_and_task(cells):
@@ -43,7 +43,7 @@ def test_red_is_against_dogs_cell_of_the_same_model_and_task(cells):
 
 
 def test_model_tuning_takes_the_largest_median_among_rates_tried_on_all_tasks(cells):
-    bars = paper.bars(cells).set_index("model").loc["M"]
+    bars = reproduction.bars(cells).set_index("model").loc["M"]
     # Medians: at 0.1 of 50 and −20, at 1 of −50 and 50; 10 was not tried on B.
     assert bars["SGD_model_tuned"] == pytest.approx(15)
     # By task: 99 at rate 10 (RED 95), 95 at rate 1 (RED 50).
@@ -52,14 +52,16 @@ def test_model_tuning_takes_the_largest_median_among_rates_tried_on_all_tasks(ce
 
 
 def test_figure_2_has_median_and_quartiles_of_each_rate(cells):
-    rates = paper.by_rate(cells).set_index(["optimizer", "peak_lr"])
+    rates = reproduction.by_rate(cells).set_index(["optimizer", "peak_lr"])
     sgd = rates.loc[("SGD", 0.1)]
     assert (sgd["q1"], sgd["median"], sgd["q3"]) == pytest.approx((-2.5, 15, 32.5))
     assert rates.loc[("SGD", 10.0), "tasks"] == 1
 
 
 def test_committed_tables_and_figures_are_rebuilt_byte_for_byte(tmp_path):
-    made = paper.write(ROOT / "results" / "paper", tmp_path / "tables", tmp_path / "figures")
+    made = reproduction.write_reproduction(
+        ROOT / "results" / "paper", tmp_path / "tables", tmp_path / "figures"
+    )
     assert len(made) == 18
     for path in made:
         committed = ROOT / "results" / path.relative_to(tmp_path)
@@ -67,7 +69,7 @@ def test_committed_tables_and_figures_are_rebuilt_byte_for_byte(tmp_path):
 
 
 def test_the_papers_grid_has_78_pairs_and_the_asked_columns():
-    cells = paper.read_cells(ROOT / "results" / "paper" / "tables_4_5.csv")
+    cells = reproduction.read_cells(ROOT / "results" / "paper" / "tables_4_5.csv")
     assert len(cells[["model", "task"]].drop_duplicates()) == 78
     bars = pd.read_csv(ROOT / "results" / "tables" / "paper_figure_3.csv")
     assert list(bars) == [

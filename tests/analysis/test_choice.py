@@ -1,13 +1,13 @@
 """Tuned settings are chosen by the protocol's rules, from validation scores alone."""
 
+from dataclasses import asdict
 from functools import partial
 
 import made_up_records as made_up
 import numpy as np
-import pandas as pd
 import pytest
 
-from analysis import selection
+from analysis import choice
 
 TUNED = ["model-tuned", "instance-tuned"]
 
@@ -30,9 +30,8 @@ def grid(scores, **choices):
 
 
 def choices_of(frame, optimizer="sgd", task="cifar"):
-    choices = selection.choose(frame)
-    chosen = choices[(choices["optimizer"] == optimizer) & (choices["task"] == task)]
-    return chosen.set_index("row").to_dict("index")
+    chosen = [one for one in choice.choose(frame) if (one.optimizer, one.task) == (optimizer, task)]
+    return {one.row: asdict(one) for one in chosen}
 
 
 def test_an_optimizer_without_a_grid_has_its_default_alone(frame_of):
@@ -113,9 +112,11 @@ def test_model_tuned_takes_of_another_task_the_variant_like_this_problem(frame_o
     made += grid({0.1: 0.7, 1.0: 0.9}, steps=468, task="movies")
     frame = frame_of(*made)
     steps = frame.drop_duplicates("problem_id").set_index("problem_id")["steps"]
-    choices = selection.choose(frame)
-    tuned = choices[(choices["task"] == "cifar") & (choices["row"] == "model-tuned")]
-    by_steps = {steps[row.problem_id]: row.setting for row in tuned.itertuples()}
+    by_steps = {
+        steps[one.problem_id]: one.setting
+        for one in choice.choose(frame)
+        if (one.task, one.row) == ("cifar", "model-tuned")
+    }
     assert by_steps == {100: "lr=0.1", 468: "lr=1"}
 
 
@@ -188,7 +189,7 @@ def test_the_papers_other_rule_is_the_best_mean_score_and_shown_where_it_differs
     assert chosen["model-tuned"]["setting"] == "lr=0.1"
     assert chosen["model-tuned (mean)"]["setting"] == "lr=1"
     assert chosen["model-tuned (mean)"]["tuning_runs"] == 2
-    assert list(chosen) == selection.ROWS
+    assert list(chosen) == choice.ROWS
 
 
 def test_without_dog_at_the_tuning_seed_there_is_no_model_tuned_row(frame_of):
@@ -242,14 +243,14 @@ def test_the_better_iterate_of_each_run_counts(frame_of):
         trial(None, 0.8, opt="dog"), *grid({0.01: (0.9, 0.1), 0.1: (0.2, 0.95), 1.0: (0.92, 0.92)})
     )
     assert choices_of(frame)["instance-tuned"]["setting"] == "lr=0.1"
-    iterates = selection.iterate(frame[frame["optimizer"] == "sgd"]).tolist()
+    iterates = choice.iterate(frame[frame["optimizer"] == "sgd"]).tolist()
     assert iterates == ["last", "averaged", "averaged"]
 
 
 def test_a_run_without_an_average_keeps_its_last_iterate(frame_of):
     frame = frame_of(trial(0.1, (0.8, 0.9))).assign(validation_averaged=np.nan)
-    assert selection.iterate(frame).tolist() == ["last"]
-    assert selection.validation_score(frame).tolist() == [0.8]
+    assert choice.iterate(frame).tolist() == ["last"]
+    assert choice.validation_score(frame).tolist() == [0.8]
 
 
 def test_where_lower_is_better_the_lowest_wins(frame_of):
@@ -274,8 +275,8 @@ def test_nothing_but_validation_columns_at_the_tuning_seed_decides(frame_of):
     poisoned.loc[poisoned["learning_rate"] == 1.0, ["test_last", "test_averaged"]] = 1.0
     chosen = choices_of(poisoned)
     assert [chosen[row]["setting"] for row in TUNED] == ["lr=0.1", "lr=0.1"]
-    pd.testing.assert_frame_equal(selection.choose(poisoned), selection.choose(frame))
-    assert not [name for name in selection.READ if "test" in name]
+    assert choice.choose(poisoned) == choice.choose(frame)
+    assert not [name for name in choice.READ if "test" in name]
 
 
 def test_tuning_is_charged_what_it_cost_at_the_tuning_seed(frame_of):
@@ -306,7 +307,7 @@ def test_only_the_newest_version_of_task_and_protocol_counts(frame_of, old):
     new = {"task_version": 2, "protocol": ("lite", 2)}
     made = [*grid({0.01: 0.9, 0.1: 0.1}, **{**new, **old}), *grid({0.01: 0.1, 0.1: 0.9}, **new)]
     frame = frame_of(*made, trial(0.1, 0.5, task="movies", protocol=("smoke", 1)))
-    kept = selection.comparable(frame)
+    kept = choice.comparable(frame)
     assert kept["run_id"].nunique() == 3
     assert set(kept["task_version"][kept["task"] == "cifar"]) == {2}
     assert set(kept["protocol_version"][kept["protocol"] == "lite"]) == {2}
@@ -318,8 +319,8 @@ def test_runs_of_an_older_default_are_not_mixed_with_the_newer(frame_of):
     new["settings"]["opt"]["lr"] = 0.02
     new["measured"]["started"] = "2025-02-01T00:00:00+00:00"
     frame = frame_of(old, new)
-    assert selection.comparable(frame)["setting"].tolist() == ["lr=0.02"]
-    assert selection.choose(frame)["setting"].tolist() == ["lr=0.02"]
+    assert choice.comparable(frame)["setting"].tolist() == ["lr=0.02"]
+    assert [one.setting for one in choice.choose(frame)] == ["lr=0.02"]
 
 
 def test_a_sweep_chooses_among_its_own_points(frame_of):
@@ -327,7 +328,7 @@ def test_a_sweep_chooses_among_its_own_points(frame_of):
     own = [trial(None, 0.8, opt="dog"), *grid({0.1: 0.7, 1.0: 0.75})]
     frame = frame_of(*own, *grid({0.01: 0.9}), *grid({0.03: 0.95}, data="other"))
     (problem,) = frame["problem_id"].unique()
-    chosen = selection.settings_to_report(frame, [run["run_id"] for run in own])
+    chosen = choice.settings_to_report(frame, [run["run_id"] for run in own])
     assert chosen[problem, "sgd"] == [{}, {"lr": 1.0}, {"lr": 1.0}]
     assert chosen[problem, "dog"] == [{}]
 

@@ -1,5 +1,6 @@
 """Sets our records beside the numbers that the paper published for the same cells."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,75 +8,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis import selection, statistics, text
-from analysis.paper import read_cells
-from analysis.selection import DOG, comparable, is_grid_run
-from analysis.tables import MARK, csv, reported, scored
+from analysis import statistics
+from analysis.choice import comparable, is_grid_run, left_out_of_other_data
+from analysis.comparison import reported, scored
+from analysis.paper.names import (
+    AUGMENTS,
+    FINAL,
+    FIRST_MOVEMENTS,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    TASKS,
+)
+from analysis.paper.reproduction import read_cells
+from analysis.roles import TUNED, is_reference_run
+from analysis.tables.notes import other_data
+from analysis.tables.page import Page, count, signed
 from runner import TUNING_SEED
 
-PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
-
-# Our names and the paper's.
-MODELS = {
-    "roberta_base": "RoBERTa-b",
-    "t5_base": "T5-b",
-    "vgg11": "VGG11",
-    "resnet50": "ResNet50",
-    "densenet121": "Densenet121",
-    "vit_b32": "ViT-B/32",
-    "convnext_tiny": "ConvNeXt-T",
-    "clip_vit_b32": "CLIP ViT-B/32",
-    "wrn28_10": "WRN-28-10",
-}
-LANGUAGE = {
-    "cola": "CoLA",
-    "sst2": "SST-2",
-    "mrpc": "MRPC",
-    "qqp": "QQP",
-    "stsb": "STS-B",
-    "mnli": "MNLI",
-    "qnli": "QNLI",
-    "rte": "RTE",
-    "squad": "SQuAD",
-}
-VISION = {
-    "caltech101": "Caltech101",
-    "cifar100": "CIFAR-100",
-    "dtd": "DTD",
-    "flowers102": "Flowers102",
-    "pets": "Pets",
-    "sun397": "Sun397",
-    "svhn": "SVHN",
-    "resisc45": "Resisc45",
-    "retinopathy": "Retinopathy",
-    "clevr_dist": "Clevr-Dist",
-    "dmlab": "DMLab",
-    "dsprites_ori": "dSprites-Ori",
-}
-TASKS = LANGUAGE | VISION | {"imagenet": "ImageNet", "cifar_scratch": "CIFAR-10 from scratch"}
-OPTIMIZERS = {"dog": "DoG", "ldog": "L-DoG", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
-OPTIMIZERS |= {"sgd_momentum": "SGD mom 0.9"}
-METRICS = {"accuracy": "accuracy", "matthews": "Matthews", "f1": "F1", "squad_f1": "F1"}
-METRICS |= {"pearson": "Pearson"}
-# Tables 1 and 2: model, task, and what the paper says of the budget.
-FINAL: dict[int, tuple[str, str, dict[str, int]]] = {
-    1: ("CLIP ViT-B/32", "ImageNet", {"steps": 25_000, "batch_size": 512}),
-    # 200 epochs of the 50,000 images.
-    2: (
-        "WRN-28-10",
-        "CIFAR-10 from scratch",
-        {"steps": 78_125, "batch_size": 128, "train_examples": 50_000},
-    ),
-}
-
-# What the paper's text says of the training images and of DoG's first movement.
-AUGMENTS = dict.fromkeys(VISION.values(), "natural") | {"SVHN": "natural_unflipped"}
-AUGMENTS |= dict.fromkeys(("Resisc45", "Retinopathy"), "crop")
-AUGMENTS |= dict.fromkeys(("Clevr-Dist", "DMLab"), "flip") | {"dSprites-Ori": "none"}
-AUGMENTS |= {"ImageNet": "timm", "CIFAR-10 from scratch": "padded_crop"}
-FIRST_MOVEMENTS = {task: {"DoG": 1e-4, "L-DoG": 1e-4} for task in TASKS.values()}
-FIRST_MOVEMENTS |= {task: {"DoG": 1e-6, "L-DoG": 1e-8} for task in LANGUAGE.values()}
-FIRST_MOVEMENTS |= {"ImageNet": {"DoG": 1e-6, "L-DoG": 1e-6}}
+PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
 
 CELL = ["model", "task", "optimizer", "rate"]
 COLUMNS = [
@@ -122,24 +73,24 @@ _NOTES = [
 ]
 
 
-def files(frame: pd.DataFrame) -> dict[str, str]:
-    """published.md and .csv by name; nothing where we have run no cell of the paper's."""
-    cells = build(frame)
+def pages_of_published(frame: pd.DataFrame) -> Iterator[Page]:
+    """The table `published`; none where we have run no cell of the paper's."""
+    cells = compare_with_paper(frame)
     if cells.empty:
-        return {}
-    shown = display(cells)
-    left = ["model", "task", "optimizer", "iterate", "protocol", "other than in the paper"]
-    others = selection.left_out(frame)
-    notes = text.other_data(others[others.index.isin(cells["problem_id"])].sum())
-    body = f"{text.markdown(shown, left)}\n\n{text.bullets([*notes, *_NOTES])}"
-    title = "Our records beside the paper's numbers"
-    return {
-        "published.md": f"{MARK}\n# {title}\n\n{body}\n",
-        "published.csv": csv(cells.round(4)),
-    }
+        return
+    others = left_out_of_other_data(frame)
+    notes = other_data(others[others.index.isin(cells["problem_id"])].sum())
+    yield Page(
+        stem="published",
+        exact=cells.round(4),
+        title="Our records beside the paper's numbers",
+        shown=_shown(cells),
+        left=["model", "task", "optimizer", "iterate", "protocol", "other than in the paper"],
+        notes=[*notes, *_NOTES],
+    )
 
 
-def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
+def compare_with_paper(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
     """A line for each cell of Tables 1, 2, 4 and 5 and each problem of ours that has it.
 
     `frame` is what `records.collect` returns. Returns `COLUMNS`; mean, half_width (Student's 95 %
@@ -167,7 +118,7 @@ def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
         theirs.setdefault(tuple(cell[name] for name in CELL), []).append(cell)
     budgets = _budgets(paper)
     runs = scored(runs)
-    dog = reported(runs[(runs["optimizer"] == DOG) & runs["opt_default"]])
+    dog = reported(runs[is_reference_run(runs)])
     dog_errors: dict[Any, Any] = dict(list(dog.groupby("problem_id")["error"]))
     variants = _variants(runs)
     rows = []
@@ -183,7 +134,7 @@ def build(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
 def _cell(run: pd.Series) -> tuple[str, str, str, float]:
     """`CELL` of a run by the paper's names; the rate of an optimizer without one is 0."""
     # As it is written: 0.1 · 0.1 is 0.01.
-    rate = 0.0 if run["optimizer"] in (DOG, "ldog") else float(f"{run['learning_rate']:.6g}")
+    rate = float(f"{run['learning_rate']:.6g}") if run["role"] == TUNED else 0.0
     return MODELS[run["model"]], TASKS[run["task"]], OPTIMIZERS[run["optimizer"]], rate
 
 
@@ -290,10 +241,10 @@ def _departures(problem: pd.Series, budget: dict[Any, Any]) -> dict[str, str]:
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:g}" if isinstance(value, float) else text.count(value)
+    return f"{value:g}" if isinstance(value, float) else count(value)
 
 
-def display(cells: pd.DataFrame) -> pd.DataFrame:
+def _shown(cells: pd.DataFrame) -> pd.DataFrame:
     """The lines as a reader sees them: text, in named columns."""
     ours = zip(cells["mean"], cells["half_width"], strict=True)
     theirs = zip(cells["paper_mean"], cells["paper_std"], strict=True)
@@ -304,14 +255,14 @@ def display(cells: pd.DataFrame) -> pd.DataFrame:
             "learning rate": [f"{rate:g}" if rate else "none" for rate in cells["rate"]],
             "iterate": cells["iterate"],
             "protocol": cells["protocol"],
-            "steps": cells["steps"].map(text.count),
+            "steps": cells["steps"].map(count),
             "ours ± t": [_plus_minus(*pair) for pair in ours],
             "seeds": cells["seeds"],
             "diverged": cells["diverged"].astype(str),
             "paper ± std": [_plus_minus(*pair) for pair in theirs],
-            "ours − paper": [text.signed(points / 100) for points in cells["difference"]],
-            "RED %": [text.signed(red / 100) for red in cells["red"]],
-            "paper's RED %": [text.signed(red / 100) for red in cells["paper_red"]],
+            "ours − paper": [signed(points / 100) for points in cells["difference"]],
+            "RED %": [signed(red / 100) for red in cells["red"]],
+            "paper's RED %": [signed(red / 100) for red in cells["paper_red"]],
             "other than in the paper": cells["departures"].replace("", NOTHING),
         }
     )

@@ -6,9 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import text
 from analysis.figures.red import (
-    TUNED,
     across,
     by_rate,
     draw_bars,
@@ -17,13 +15,14 @@ from analysis.figures.red import (
     panels,
     summary,
 )
-from analysis.figures.style import CURVES, svg
-from analysis.records import write_if_changed
+from analysis.figures.style import CURVES, svg, tuning_free_looks
+from analysis.files import write_files
+from analysis.paper.names import DOG, LDOG, TUNED
 from analysis.statistics import relative_error_difference
+from analysis.tables.page import Page, write_pages
 
 MADE_BY = "made by scripts/paper_tables.py of dog-bench, do not edit"
 HOWS = ("model_tuned", "instance_tuned")
-LDOG = "L-DoG"
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -39,7 +38,7 @@ def read_cells(path: Path) -> pd.DataFrame:
     cells = cells[(cells["task"] != "Avg.") & cells["mean"].notna()].copy()
     cells["peak_lr"] = pd.to_numeric(cells["peak_lr"], errors="coerce")
     keys = ["model", "task"]
-    dog = cells[cells["optimizer"] == "DoG"].set_index(keys)["mean"]
+    dog = cells[cells["optimizer"] == DOG].set_index(keys)["mean"]
     dog_error = 100 - dog.reindex(pd.MultiIndex.from_frame(cells[keys])).to_numpy()
     pairs = zip(dog_error, 100 - cells["mean"], strict=True)
     cells["red"] = [100 * relative_error_difference([dog], [other]) for dog, other in pairs]
@@ -72,31 +71,36 @@ def bars(cells: pd.DataFrame) -> pd.DataFrame:
     return medians[[*columns, LDOG]].reset_index().rename_axis(columns=None)
 
 
-def write(source: Path, tables: Path, figures: Path) -> list[Path]:
+def write_reproduction(source: Path, tables: Path, figures: Path) -> list[Path]:
     """Write Tables 1, 2, 4, 5 and Figures 2, 3, 7; the same source gives the same bytes."""
     cells = read_cells(source / "tables_4_5.csv")
-    rates = by_rate(cells[cells["optimizer"] != "DoG"])
-    files = {
-        tables / "paper_figure_2.csv": _csv(rates.drop(columns="tasks")),
-        tables / "paper_figure_3.csv": _csv(bars(cells)),
-        tables / "paper_figure_7.csv": _csv(
-            cells[["model", "task", "optimizer", "peak_lr", "red"]]
-        ),
-        figures / "paper_figure_2.svg": svg(draw_by_rate(rates, (-50, 22), columns=4), MADE_BY),
-        figures / "paper_figure_3.svg": svg(_draw_bars(cells), MADE_BY),
-        figures / "paper_figure_7.svg": svg(draw_cells(cells), MADE_BY),
+    rates = by_rate(cells[cells["optimizer"] != DOG])
+    numbers = {
+        "paper_figure_2": rates.drop(columns="tasks"),
+        "paper_figure_3": bars(cells),
+        "paper_figure_7": cells[["model", "task", "optimizer", "peak_lr", "red"]],
     }
+    pages = [Page(stem, _rounded(frame)) for stem, frame in numbers.items()]
+    paths = write_pages([*pages, *_pages(source, cells)], tables, MADE_BY)
+    drawn = {
+        "paper_figure_2.svg": svg(draw_by_rate(rates, (-50, 22), columns=4), MADE_BY),
+        "paper_figure_3.svg": svg(_draw_bars(cells), MADE_BY),
+        "paper_figure_7.svg": svg(draw_cells(cells), MADE_BY),
+    }
+    write_files(drawn, figures, ".svg", MADE_BY)
+    return [*paths, *(figures / name for name in drawn)]
+
+
+def _pages(source: Path, cells: pd.DataFrame) -> Iterator[Page]:
     for number, title, table in _tables(source, cells):
-        stem = tables / f"paper_table_{number}"
-        head = f"<!-- {MADE_BY} -->\n# The paper's Table {number}: {title}\n\n"
-        left = [str(name) for name in table if not pd.api.types.is_float_dtype(table[name])]
-        shown = table.map(lambda value: f"{value:g}" if isinstance(value, float) else value)
-        files[stem.with_suffix(".md")] = head + text.markdown(shown, left) + "\n"
-        files[stem.with_suffix(".csv")] = _csv(table)
-        files[stem.with_suffix(".tex")] = f"% {MADE_BY}\n{text.latex(shown, [*map(str, shown)])}"
-    for path, content in files.items():
-        write_if_changed(path, content)
-    return list(files)
+        yield Page(
+            stem=f"paper_table_{number}",
+            exact=_rounded(table),
+            title=f"The paper's Table {number}: {title}",
+            shown=table.map(lambda value: f"{value:g}" if isinstance(value, float) else value),
+            left=[str(name) for name in table if not pd.api.types.is_float_dtype(table[name])],
+            latex=True,
+        )
 
 
 def _tables(source: Path, cells: pd.DataFrame) -> Iterator[tuple[int, str, pd.DataFrame]]:
@@ -131,11 +135,9 @@ def _wide(cells: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _csv(frame: pd.DataFrame) -> str:
-    rounded = frame.round({"median": 3, "q1": 3, "q3": 3, "red": 3})
+def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
     numeric = frame.select_dtypes("number").columns.difference(["peak_lr"])
-    rounded[numeric] = frame[numeric].round(3)
-    return rounded.to_csv(index=False, lineterminator="\n")
+    return frame.assign(**{name: frame[name].round(3) for name in numeric})
 
 
 # Figures ------------------------------------------------------------------------------------------
@@ -160,7 +162,8 @@ def draw_cells(cells: pd.DataFrame) -> Any:
                 part["peak_lr"], part["red"], marker=marker, linestyle=line, color=colour,
                 markersize=2.5, linewidth=0.9, label=optimizer,
             )  # fmt: skip
-        across(axes, own[own["optimizer"] == LDOG].set_index("optimizer")["red"])
+        ldog = own[own["optimizer"] == LDOG].set_index("optimizer")["red"]
+        across(axes, ldog, tuning_free_looks([LDOG]))
         axes.set_ylim(-60, 40)
     label(figure, grid, "peak learning rate", "RED, %")
     return figure

@@ -1,6 +1,6 @@
 """Compares the optimizers over all tasks of a model: RED with intervals, verdicts and costs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import text
-from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, is_reference
+from analysis.choice import DEFAULT, INSTANCE_TUNED
+from analysis.comparison import Cell, Comparison
+from analysis.roles import REFERENCE
 from analysis.statistics import (
     LEAST_TASKS,
     MARGIN,
@@ -19,8 +20,10 @@ from analysis.statistics import (
     performance_profile,
     verdict,
 )
-from analysis.tables import MADE_BY, MARK, Table, csv
+from analysis.tables.notes import caveats_of, without_red
+from analysis.tables.page import Page, count, signed
 from analysis.variants import departures
+from tasks.format import NONE, duration
 
 GROUP = ["protocol", "protocol_version", "budget", "model"]
 COLUMNS = [*GROUP, "optimizer", "label", "row", "tasks", "task_names"]
@@ -28,21 +31,25 @@ COLUMNS += ["red_median", "red_q1", "red_q3", "red_mean"]
 COLUMNS += ["pairs_median", "pairs_q1", "pairs_q3", "pairs_mean"]
 COLUMNS += ["these_low", "these_high", "verdict_these", "like_low", "like_high", "verdict_like"]
 COLUMNS += ["near_best", "diverged", "crashed", "edges", "break_even_runs", "break_even_hours"]
-COLUMNS += ["runs", "hours"]
+COLUMNS += ["runs", "hours", "role"]
 LEFT = ["model", "kind", "optimizer", "row"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a problem's table, beside what it is compared with."""
+    """A cell of a problem's comparison, beside what it is compared with."""
 
-    table: Table
-    cell: dict[Any, Any]
-    errors: dict[int, float]  # by seed
-    dog_errors: dict[int, float]
+    comparison: Comparison
+    cell: Cell
+
+    @property
+    def reference_errors(self) -> Mapping[int, float]:
+        """The reference's errors by seed."""
+        reference = self.comparison.reference
+        return {} if reference is None else reference.errors
 
 
-def build(tables: Iterable[Table]) -> pd.DataFrame:
+def compare_over_tasks(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     """A line for each model (of a protocol and a budget), optimizer and row, over the tasks.
 
     Returns `COLUMNS`; RED and its ends are fractions, positive where the optimizer beats DoG.
@@ -63,115 +70,115 @@ def build(tables: Iterable[Table]) -> pd.DataFrame:
     - runs, hours: the sum charged over all tasks; hours is nan where a task has no time.
     """
     rows = []
-    for whose, group in groups(tables):
-        lines = _lines(group)
+    for values, group in groups_of(comparisons):
+        identity = dict(zip(GROUP, values, strict=True))
         profile = performance_profile(mean_errors(group).to_numpy(), [1 + MARGIN])
-        for own, near_best in zip(lines.values(), profile[:, 0], strict=True):
-            identity = dict(zip(GROUP, whose, strict=True))
-            rows.append({**identity, **_compare(own), "near_best": near_best})
+        for lines, near_best in zip(_lines(group).values(), profile[:, 0], strict=True):
+            rows.append({**identity, **_compare(lines), "near_best": near_best})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def mean_errors(tables: Sequence[Table]) -> pd.DataFrame:
+def mean_errors(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """The mean error of each optimizer and row (index) on each task (columns), of one model.
 
     nan where a task lacks the line. What a performance profile is made from.
     """
-    lines = _lines(tables)
+    lines = _lines(comparisons)
     means = [
-        {_task(line.table): np.mean([*line.errors.values()]) for line in own if line.errors}
-        for own in lines.values()
+        {
+            _task(line.comparison): np.mean([*line.cell.errors.values()])
+            for line in same
+            if line.cell.errors
+        }
+        for same in lines.values()
     ]
     index = pd.MultiIndex.from_tuples(lines, names=["optimizer", "row"])
-    return pd.DataFrame(means, index=index, columns=[_task(table) for table in tables], dtype=float)
+    columns = [_task(comparison) for comparison in comparisons]
+    return pd.DataFrame(means, index=index, columns=columns, dtype=float)
 
 
-def groups(tables: Iterable[Table]) -> Iterator[tuple[tuple, list[Table]]]:
-    """The tables of each protocol, budget and model: of a task's variants the first.
+def groups_of(comparisons: Iterable[Comparison]) -> Iterator[tuple[tuple, list[Comparison]]]:
+    """The problems of each protocol, budget and model (`GROUP`): of a task's variants the first.
 
     That is the protocol's own, if it was run (`variants.rank`).
     """
-    for key, group in groupby(sorted(tables, key=_whose), _whose):
+    for values, group in groupby(sorted(comparisons, key=_group), _group):
         by_task = groupby(sorted(group, key=_task), _task)
-        yield key, [max(variants, key=_rank) for _, variants in by_task]
+        yield values, [max(variants, key=_rank) for _, variants in by_task]
 
 
-def _whose(table: Table) -> tuple:
-    return tuple(table.problem[name] for name in GROUP)
+def _group(comparison: Comparison) -> tuple:
+    return tuple(comparison.problem[name] for name in GROUP)
 
 
-def _task(table: Table) -> str:
-    return str(table.problem.task)
+def _task(comparison: Comparison) -> str:
+    return str(comparison.problem.task)
 
 
-def _rank(table: Table) -> int:
-    return int(table.problem["rank"])
+def _rank(comparison: Comparison) -> int:
+    return int(comparison.problem["rank"])
 
 
-def _left_out(table: Table, taken: Table) -> str:
+def _left_out(comparison: Comparison, taken: Comparison) -> str:
     """Why another variant of its task is taken."""
-    mine, other = table.problem, taken.problem
+    mine, other = comparison.problem, taken.problem
     if mine.departures > other.departures:
         changed = ", ".join(departures(mine))
         reason = f"which departs more from the protocol's own settings: {changed}"
     elif mine.runs < other.runs:
-        reason = f"with {text.count(mine.runs)} runs, fewer than its {text.count(other.runs)}"
+        reason = f"with {count(mine.runs)} runs, fewer than its {count(other.runs)}"
     elif mine.steps < other.steps:
-        reason = f"with {text.count(mine.steps)} steps, fewer than its {text.count(other.steps)}"
+        reason = f"with {count(mine.steps)} steps, fewer than its {count(other.steps)}"
     else:
         reason = "alike in runs and steps and not run later"
-    return f"Left out: {table.stem}, a variant of {taken.stem} {reason}."
+    return f"Left out: {comparison.stem}, a variant of {taken.stem} {reason}."
 
 
-def _lines(tables: Sequence[Table]) -> dict[tuple[str, str], list[Line]]:
-    """The lines of each optimizer and row, in the order of the tables."""
+def _lines(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], list[Line]]:
+    """The lines of each optimizer and row, in the order of the comparisons."""
     lines: dict[tuple[str, str], list[Line]] = {}
-    for table in tables:
-        cells = table.cells.to_dict("records")
-        pairs = list(zip(cells, table.errors, strict=True))
-        dog = next((errors for cell, errors in pairs if is_reference(cell)), {})
-        for cell, errors in pairs:
-            key = (cell["optimizer"], cell["row"])
-            lines.setdefault(key, []).append(Line(table, cell, errors, dog))
+    for comparison in comparisons:
+        for cell in comparison.cells:
+            lines.setdefault((cell.optimizer, cell.row), []).append(Line(comparison, cell))
     return lines
 
 
 def _compare(lines: list[Line]) -> dict[str, Any]:
-    """One line of `COLUMNS` without the group's own, from the same line of several problems."""
+    """One line of `COLUMNS` without the group, from the same line of several problems."""
     first = lines[0].cell
-    known = [line for line in lines if np.isfinite(line.cell["red"])]
-    by_seed = [_by_seed(line) for line in known]
-    intervals = intervals_over_tasks([dog for dog, _ in by_seed], [other for _, other in by_seed])
+    known = [line for line in lines if np.isfinite(line.cell.red)]
+    by_seed = [_errors_by_seed(line) for line in known]
+    intervals = intervals_over_tasks(
+        [reference for reference, _ in by_seed], [other for _, other in by_seed]
+    )
     these, like = intervals.on_these_tasks, intervals.on_tasks_like_these
     verdicts: list[str] = [verdict(*these), verdict(*like)]
-    if is_reference(first):
+    if first.is_reference:
         these, like, verdicts = UNKNOWN, UNKNOWN, ["", ""]
     return {
-        **{key: first[key] for key in ("optimizer", "label", "row")},
+        **{key: getattr(first, key) for key in ("optimizer", "role", "label", "row")},
         "tasks": len(known),
-        "task_names": ", ".join(_task(line.table) for line in known),
-        **_spread("red", [line.cell["red"] for line in known]),
-        **_spread("pairs", [line.cell["red_of_pairs"] for line in known]),
+        "task_names": ", ".join(_task(line.comparison) for line in known),
+        **_spread("red", [line.cell.red for line in known]),
+        **_spread("pairs", [line.cell.red_of_pairs for line in known]),
         **dict(zip(("these_low", "these_high"), these, strict=True)),
         **dict(zip(("like_low", "like_high"), like, strict=True)),
         **dict(zip(("verdict_these", "verdict_like"), verdicts, strict=True)),
-        "diverged": sum(line.cell["diverged"] for line in lines),
-        "crashed": sum(line.cell["tried"] - line.cell["seeds"] for line in lines),
-        "edges": sum(line.cell["edge"] for line in lines),
+        "diverged": sum(line.cell.diverged for line in lines),
+        "crashed": sum(line.cell.tried - line.cell.seeds for line in lines),
+        "edges": sum(line.cell.edge for line in lines),
         **_break_even(lines),
-        "runs": sum(line.cell["runs"] for line in lines),
-        "hours": sum(line.cell["hours"] for line in lines),
+        "runs": sum(line.cell.runs for line in lines),
+        "hours": sum(line.cell.hours for line in lines),
     }
 
 
-def _by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """DoG's and the line's errors of shape (seeds,) each: of all seeds that either has run."""
-    seeds = sorted({*line.dog_errors, *line.errors})
-    dog, other = (
-        np.array([errors.get(seed, np.nan) for seed in seeds])
-        for errors in (line.dog_errors, line.errors)
-    )
-    return dog, other
+def _errors_by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """The reference's and the line's errors, of shape (seeds,): of all seeds that either has."""
+    sides = (line.reference_errors, line.cell.errors)
+    seeds = sorted({seed for errors in sides for seed in errors})
+    reference, other = (np.array([errors.get(seed, np.nan) for seed in seeds]) for errors in sides)
+    return reference, other
 
 
 def _spread(name: str, values: list[float]) -> dict[str, float]:
@@ -188,8 +195,8 @@ def _spread(name: str, values: list[float]) -> dict[str, float]:
 def _break_even(lines: list[Line]) -> dict[str, float]:
     runs, hours = [], []
     for line in lines:
-        curve = line.table.break_even.get(line.cell["optimizer"])
-        if curve is not None and line.cell["row"] == INSTANCE_TUNED:
+        curve = line.comparison.break_even.get(line.cell.optimizer)
+        if curve is not None and line.cell.row == INSTANCE_TUNED:
             runs.append(curve.runs or np.inf)
             hours.append(curve.hours[curve.runs - 1] if curve.runs else np.inf)
     return {
@@ -198,25 +205,25 @@ def _break_even(lines: list[Line]) -> dict[str, float]:
     }
 
 
-def files(tables: list[Table]) -> dict[str, str]:
-    """For each protocol models-<protocol>.md, .csv and .tex, by file name."""
-    made = {}
-    whole = build(tables)
-    for (protocol, version), frame in whole.groupby(["protocol", "protocol_version"]):
-        own = [table for table in tables if table.problem.protocol == protocol]
-        shown = display(frame)
-        body = f"{text.markdown(shown, LEFT)}\n\n{text.bullets(_notes(own, frame))}"
-        title = f"All tasks of each model · {protocol} v{version}"
-        made[f"models-{protocol}.md"] = f"{MARK}\n# {title}\n\n{body}\n"
-        made[f"models-{protocol}.csv"] = csv(frame.round(8))
-        made[f"models-{protocol}.tex"] = f"% {MADE_BY}\n{text.latex(shown, LEFT)}"
-    return made
+def pages_of_models(comparisons: Sequence[Comparison]) -> Iterator[Page]:
+    """A table for each protocol: models-<protocol>."""
+    over_tasks = compare_over_tasks(comparisons)
+    for (protocol, version), frame in over_tasks.groupby(["protocol", "protocol_version"]):
+        of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
+        yield Page(
+            stem=f"models-{protocol}",
+            exact=frame.drop(columns="role").round(8),
+            title=f"All tasks of each model · {protocol} v{version}",
+            shown=shown_lines(frame),
+            left=LEFT,
+            notes=_notes(of_protocol, frame),
+            latex=True,
+        )
 
 
-def display(frame: pd.DataFrame) -> pd.DataFrame:
+def shown_lines(frame: pd.DataFrame) -> pd.DataFrame:
     """The lines as a reader sees them: text, in named columns."""
-    signed = text.signed
-    is_dog = is_reference(frame)
+    is_reference = (frame["role"] == REFERENCE) & (frame["row"] == DEFAULT)
     quartiles = frame["red_q1"].map(signed) + ", " + frame["red_q3"].map(signed)
     columns = {
         "model": frame["model"],
@@ -224,10 +231,10 @@ def display(frame: pd.DataFrame) -> pd.DataFrame:
         "optimizer": frame["label"],
         "row": frame["row"],
         "tasks": frame["tasks"].astype(str),
-        "median RED %": frame["red_median"].map(signed).mask(is_dog, "reference"),
-        "quartiles": quartiles.mask(is_dog | (frame["tasks"] == 0), text.NONE),
-        "mean": frame["red_mean"].map(signed).mask(is_dog, text.NONE),
-        "of pairs": frame["pairs_median"].map(signed).mask(is_dog, text.NONE),
+        "median RED %": frame["red_median"].map(signed).mask(is_reference, "reference"),
+        "quartiles": quartiles.mask(is_reference | (frame["tasks"] == 0), NONE),
+        "mean": frame["red_mean"].map(signed).mask(is_reference, NONE),
+        "of pairs": frame["pairs_median"].map(signed).mask(is_reference, NONE),
         "on these tasks": _intervals(frame, "these"),
         "on tasks like these": _intervals(frame, "like"),
         "diverged": frame["diverged"].astype(str),
@@ -239,7 +246,7 @@ def display(frame: pd.DataFrame) -> pd.DataFrame:
             for runs, hours in zip(frame["break_even_runs"], frame["break_even_hours"], strict=True)
         ],
         "runs": frame["runs"].astype(str),
-        "time": frame["hours"].map(text.duration),
+        "time": (3600 * frame["hours"]).map(duration),
     }
     return pd.DataFrame(columns)
 
@@ -248,45 +255,48 @@ def _intervals(frame: pd.DataFrame, which: str) -> list[str]:
     names = [f"{which}_low", f"{which}_high", f"verdict_{which}"]
     texts = []
     for low, high, said in frame[names].itertuples(index=False):
-        whose = said if said == "inconclusive" else f"DoG {said}"
-        interval = f"{text.signed(low)} to {text.signed(high)}: {whose}"
-        texts.append(text.NONE if np.isnan(low) else interval)
+        judged = said if said == "inconclusive" else f"DoG {said}"
+        interval = f"{signed(low)} to {signed(high)}: {judged}"
+        texts.append(NONE if np.isnan(low) else interval)
     return texts
 
 
 def _caught_up(runs: float, hours: float) -> str:
     if np.isnan(runs):
-        return text.NONE
-    return "never" if np.isinf(runs) else f"{runs:g} runs, {text.duration(hours)}"
+        return NONE
+    return "never" if np.isinf(runs) else f"{runs:g} runs, {duration(3600 * hours)}"
 
 
-def _budget(group: list[Table]) -> str:
+def _budget(group: list[Comparison]) -> str:
     """What a model was trained for on which tasks: "minilm (language): 400 steps (movies)"."""
     tasks: dict[tuple, list[str]] = {}
-    for table in group:
-        key = (table.problem.steps, table.problem.batch_size)
-        tasks.setdefault(key, []).append(_task(table))
+    for comparison in group:
+        key = (comparison.problem.steps, comparison.problem.batch_size)
+        tasks.setdefault(key, []).append(_task(comparison))
     parts = [
-        f"{text.count(steps)} steps of batch size {text.count(size)} ({', '.join(names)})"
+        f"{count(steps)} steps of batch size {count(size)} ({', '.join(names)})"
         for (steps, size), names in tasks.items()
     ]
     first = group[0].problem
     return f"{first.model} ({first.budget}): {', '.join(parts)}."
 
 
-def _notes(tables: list[Table], frame: pd.DataFrame) -> list[str]:
+def _notes(comparisons: list[Comparison], frame: pd.DataFrame) -> list[str]:
     """What was left out, and what the columns mean."""
-    notes = [_budget(group) for _, group in groups(tables)]
-    taken = {(whose, _task(table)): table for whose, group in groups(tables) for table in group}
-    for table in tables:
-        instead = taken[_whose(table), _task(table)]
-        if instead is not table:
-            notes.append(_left_out(table, instead))
-    for line in _lines([*taken.values()]).get((DOG, DEFAULT), []):
-        if line.errors and np.isnan(line.cell["red"]):
-            reason = text.without_red(line.table.problem)
-            notes.append(f"Dropped: {line.table.stem}, where DoG's runs {reason}.")
-    notes += [f"{table.stem}: {caveat}" for table in taken.values() for caveat in table.caveats]
+    groups = list(groups_of(comparisons))
+    notes = [_budget(group) for _, group in groups]
+    taken = {(values, _task(each)): each for values, group in groups for each in group}
+    for comparison in comparisons:
+        instead = taken[_group(comparison), _task(comparison)]
+        if instead is not comparison:
+            notes.append(_left_out(comparison, instead))
+    for comparison in taken.values():
+        reference = comparison.reference
+        if reference is not None and reference.errors and np.isnan(reference.red):
+            reason = without_red(comparison.problem)
+            notes.append(f"Dropped: {comparison.stem}, where DoG's runs {reason}.")
+    for comparison in taken.values():
+        notes += [f"{comparison.stem}: {caveat}" for caveat in caveats_of(comparison)]
     if 0 < frame["tasks"].max() < LEAST_TASKS:
         notes.append(
             f"With fewer than {LEAST_TASKS} tasks there is no 95 % interval on tasks like these; "

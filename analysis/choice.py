@@ -3,6 +3,8 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import starmap
 from statistics import fmean, median
 from typing import Any
 
@@ -10,10 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import variants
+from analysis.roles import is_reference_run, with_roles
 from analysis.statistics import error, gain, has_enough_errors
 from runner import TUNING_SEED
-
-DOG = "dog"
 
 DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN = "default", "model-tuned", "model-tuned (mean)"
 LEAVE_ONE_TASK_OUT, INSTANCE_TUNED = "leave-one-task-out", "instance-tuned"
@@ -22,59 +23,92 @@ ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, INSTANCE_TUN
 # All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
 READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
 READ += ["steps", "batch_size", "metric", "higher_is_better", "status", "seed", "seconds"]
-READ += ["optimizer", "opt_default", "setting", "learning_rate", "overrides", "grid"]
+READ += ["optimizer", "role", "opt_default", "setting", "learning_rate", "overrides", "grid"]
 READ += ["validation_last", "validation_averaged", "validation_examples"]
 
-_WHOSE = ["protocol", "protocol_version", "budget", "problem_id", "task", "model"]
-CHOICE_COLUMNS = [*_WHOSE, "optimizer", "row", "setting", "overrides", "edge"]
-CHOICE_COLUMNS += ["tuning_runs", "tuning_seconds", "tuning_runs_elsewhere", "tuning_tasks"]
-
-# A problem's columns of records.csv.
+# A problem: its columns of records.csv.
 Problem = dict[Any, Any]
-# A tuning run's: those below, its `score` (higher is better) and its `red`. (Not a frame: the many
-# small choices would take ten times as long.)
-Trial = dict[Any, Any]
-_TRIAL = ["problem_id", "task", "optimizer", "setting", "learning_rate", "overrides", "seconds"]
 
 
-def choose(frame: pd.DataFrame) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Trial:
+    """A run at the tuning seed with a setting of the grid; a crashed one has no score and no RED.
+
+    (Objects and no frame: the many small choices would take ten times as long.)
+    """
+
+    problem_id: str
+    task: str
+    optimizer: str
+    setting: str
+    learning_rate: float
+    overrides: str  # JSON
+    seconds: float
+    score: float  # on validation, higher is better
+    red: float  # on validation, against the reference on this seed
+
+
+_OF_RUN = ["problem_id", "task", "optimizer", "setting", "learning_rate", "overrides", "seconds"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting of an optimizer that is reported on a problem, and what choosing it has cost.
+
+    Attributes:
+        row: one of `ROWS`.
+        setting: as in `records.csv`; "" also for a default that was never run.
+        overrides: the setting as what to change in the optimizer's defaults.
+        edge: whether the learning rate is the lowest or the highest of those tried.
+        tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time).
+        tuning_runs_elsewhere: the runs on other tasks without which there is no such choice, where
+            it uses nothing of this task.
+        tuning_tasks: the tasks that it rests on, joined by ", "; where they were run for other
+            steps than this one, these are named.
+    """
+
+    problem_id: str
+    task: str
+    optimizer: str
+    row: str
+    setting: str
+    overrides: Mapping[str, Any]
+    edge: bool = False
+    tuning_runs: int = 0
+    tuning_seconds: float = 0.0
+    tuning_runs_elsewhere: int = 0
+    tuning_tasks: str = ""
+
+
+def choose(frame: pd.DataFrame) -> list[Choice]:
     """The settings to report: for each problem and optimizer its default and its tuned ones.
 
     `frame` is what `records.collect` returns, of any stage: only runs at `TUNING_SEED` and of them
-    only the validation columns decide. Returns `CHOICE_COLUMNS`, of which
+    only the validation columns decide. The tuned rows are
 
-    - row: one of `ROWS`: default; model-tuned, by either of the paper's rules: the best median
-      validation RED over the tasks of the same protocol, budget and model, and the best mean
-      validation score over them, "model-tuned (mean)", where that is another setting;
-      leave-one-task-out (the first of these rules without the task itself: what its user knew
-      before); instance-tuned (best validation score on the task itself);
-    - setting: as in `frame`; "" also for a default that was never run;
-    - overrides: the setting as a dictionary of what to change in the optimizer's defaults;
-    - edge: the learning rate is the lowest or the highest of those tried;
-    - tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time);
-    - tuning_runs_elsewhere: the runs on other tasks without which there is no such choice, where
-      it uses nothing of this task;
-    - tuning_tasks: the tasks that it rests on, joined by ", "; where they were run for other steps
-      than this one, these are named.
+    - model-tuned, by either of the paper's rules: the best median validation RED over the tasks of
+      the same protocol, budget and model, and the best mean validation score over them,
+      "model-tuned (mean)", where that is another setting;
+    - leave-one-task-out: the first of these rules without the task itself: what its user knew
+      before;
+    - instance-tuned: the best validation score on the task itself.
 
     An optimizer without a grid has the default only; so has one without tuning runs.
     """
     frame = comparable(frame)
-    rank = variants.rank(frame)["rank"].to_dict()
+    ranks = variants.rank(frame)["rank"].to_dict()
     frame = frame[READ]
     trials = _trials(frame)
     problems = {
-        one["problem_id"]: one | {"rank": rank[one["problem_id"]]}
-        for one in frame.drop_duplicates("problem_id").to_dict("records")
+        problem["problem_id"]: problem | {"rank": ranks[problem["problem_id"]]}
+        for problem in frame.drop_duplicates("problem_id").to_dict("records")
     }
-    rows: list[dict] = []
+    choices: list[Choice] = []
     for (problem_id, optimizer), runs in frame.groupby(["problem_id", "optimizer"]):
         here = problems[problem_id]
-        whose = {name: here[name] for name in _WHOSE} | {"optimizer": optimizer}
-        rows.append(whose | _default(runs))
-        rivals = trials.get(str(optimizer), {})
-        rows += [whose | row for row in _tuned_rows(rivals, here, problems)]
-    return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
+        choices.append(_default(runs, here, str(optimizer)))
+        choices += _tuned_rows(trials.get(str(optimizer), {}), here, problems)
+    return choices
 
 
 def settings_to_report(
@@ -86,19 +120,22 @@ def settings_to_report(
     have tried.
     """
     settings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in choose(frame[frame["run_id"].isin(set(tuning))]).to_dict("records"):
-        settings.setdefault((row["problem_id"], row["optimizer"]), []).append(row["overrides"])
+    for choice in choose(frame[frame["run_id"].isin(set(tuning))]):
+        key = (choice.problem_id, choice.optimizer)
+        settings.setdefault(key, []).append(choice.overrides)
     return settings
 
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that may be compared: of the newest versions, of the same data, each run once.
 
+    With the role of each optimizer (`with_roles`).
+
     Runs of different versions of a task or a protocol are not comparable, nor are runs of different
     data (`of_other_data`). An optimizer's defaults have no version; where they differ in anything,
     those last run are taken. A run may have several ids: its data were read from several folders.
     """
-    frame = of_newest_versions(frame)
+    frame = with_roles(of_newest_versions(frame))
     frame = frame[~of_other_data(frame)]
     # The default is compared as such: its setting's text changes when the default changes.
     for key in (frame["setting"].mask(frame["opt_default"], DEFAULT), frame["setting"]):
@@ -135,15 +172,33 @@ def of_other_data(frame: pd.DataFrame) -> pd.Series:
     return others & ~unknown
 
 
-def left_out(frame: pd.DataFrame) -> pd.Series:
+def left_out_of_other_data(frame: pd.DataFrame) -> pd.Series:
     """How many runs `comparable` leaves out because of their data, by problem id."""
     frame = of_newest_versions(frame)
     return frame["problem_id"][of_other_data(frame)].value_counts()
 
 
-def is_reference(cells: Any) -> Any:
-    """Whether a line of a table, or each of a frame, is DoG's with its default settings."""
-    return (cells["optimizer"] == DOG) & (cells["row"] == DEFAULT)
+@dataclass(frozen=True)
+class OldVersion:
+    """Runs of an older version of a task or a protocol, which no table mixes with the newest."""
+
+    kind: str  # task or protocol
+    name: str
+    version: int
+    runs: int
+
+
+def old_versions(frame: pd.DataFrame) -> list[OldVersion]:
+    """The runs that `comparable` leaves out because of their version."""
+    found = []
+    for kind in ("task", "protocol"):
+        version = frame[f"{kind}_version"]
+        if (version == version.iloc[0]).all():
+            continue
+        old = frame[version < version.groupby(frame[kind]).transform("max")]
+        for (name, number), runs in old.groupby([kind, f"{kind}_version"]):
+            found.append(OldVersion(kind, str(name), int(number), len(runs)))
+    return found
 
 
 def validation_score(frame: pd.DataFrame) -> pd.Series:
@@ -181,7 +236,7 @@ def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
         error=error(validation_score(runs), runs["higher_is_better"]),
     )
     runs.loc[runs["status"] == "failed", ["score", "error"]] = np.nan
-    reference = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+    reference = runs[is_reference_run(runs)]
     enough = has_enough_errors(
         reference["error"],
         reference["validation_examples"].astype("float64"),
@@ -191,39 +246,41 @@ def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
     dog_error = runs["problem_id"].map(dog_errors).astype("float64")
     runs = runs.assign(red=(dog_error - runs["error"]) / dog_error)
     trials: dict[str, dict[str, list[Trial]]] = {}
-    for trial in runs.loc[is_grid_run(runs), [*_TRIAL, "score", "red"]].to_dict("records"):
-        own = trials.setdefault(trial["optimizer"], {})
-        own.setdefault(trial["problem_id"], []).append(trial)
+    tried = runs.loc[is_grid_run(runs), [*_OF_RUN, "score", "red"]]
+    for trial in starmap(Trial, tried.itertuples(index=False)):
+        by_problem = trials.setdefault(trial.optimizer, {})
+        by_problem.setdefault(trial.problem_id, []).append(trial)
     return trials
 
 
 def _tuned_rows(
     rivals: dict[str, list[Trial]], here: Problem, problems: dict[str, Problem]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Choice]:
     """The tuned rows of an optimizer on the problem `here`, from its trials on all problems."""
     tried = rivals.get(here["problem_id"], [])
-    done = {trial["setting"] for trial in tried if _known(trial["score"])}
+    done = {trial.setting for trial in tried if _known(trial.score)}
     if not done:
         return
-    others = [problems[problem_id] for problem_id in sorted(rivals)]
-    near = _one_problem_a_task(here, others)
-    alike = [one for problem_id in near for one in rivals[problem_id]]
-    names = {problems[one]["task"]: _name(problems[one], here) for one in near}
+    near = _one_problem_a_task(here, [problems[problem_id] for problem_id in sorted(rivals)])
+    alike = [trial for problem_id in near for trial in rivals[problem_id]]
+    names = {problems[problem_id]["task"]: _name(problems[problem_id], here) for problem_id in near}
     by_red = _best_over_tasks(alike, "red", median, done)
     if by_red is not None:
-        yield _tuned(tried, MODEL_TUNED, by_red, _named(_tasks(alike, "red"), names))
+        tasks = _named(_tasks(alike, "red"), names)
+        yield _tuned(here, tried, MODEL_TUNED, by_red, tasks)
         by_score = _best_over_tasks(alike, "score", fmean, done)
         if by_score not in (None, by_red):
-            yield _tuned(tried, MODEL_TUNED_MEAN, by_score, _named(_tasks(alike, "score"), names))
-    tasks = [task for task in _tasks(alike, "red") if task != here["task"]]
-    elsewhere = [trial for trial in alike if trial["task"] in tasks]
-    unseen = _best_over_tasks(elsewhere, "red", median, {one["setting"] for one in elsewhere})
+            tasks = _named(_tasks(alike, "score"), names)
+            yield _tuned(here, tried, MODEL_TUNED_MEAN, by_score, tasks)
+    others = [task for task in _tasks(alike, "red") if task != here["task"]]
+    elsewhere = [trial for trial in alike if trial.task in others]
+    unseen = _best_over_tasks(elsewhere, "red", median, {trial.setting for trial in elsewhere})
     if unseen is not None:
-        row = _tuned(elsewhere, LEAVE_ONE_TASK_OUT, unseen, _named(tasks, names))
-        free = {"tuning_runs": 0, "tuning_seconds": 0.0}
-        yield row | free | {"tuning_runs_elsewhere": row["tuning_runs"]}
-    by_instance = _first((one["score"], one["learning_rate"], one["setting"]) for one in tried)
-    yield _tuned(tried, INSTANCE_TUNED, by_instance, here["task"])
+        choice = _tuned(here, elsewhere, LEAVE_ONE_TASK_OUT, unseen, _named(others, names))
+        runs = choice.tuning_runs
+        yield replace(choice, tuning_runs=0, tuning_seconds=0.0, tuning_runs_elsewhere=runs)
+    best = _first((trial.score, trial.learning_rate, trial.setting) for trial in tried)
+    yield _tuned(here, tried, INSTANCE_TUNED, best, here["task"])
 
 
 def _name(problem: Problem, here: Problem) -> str:
@@ -250,7 +307,7 @@ def _first(ranking: Iterable[tuple[float, float, str]]) -> str:
 
 def _tasks(trials: Iterable[Trial], value: str) -> list[str]:
     """The tasks that have a say: those where the value is known."""
-    return sorted({trial["task"] for trial in trials if _known(trial[value])})
+    return sorted({trial.task for trial in trials if _known(getattr(trial, value))})
 
 
 def _best_over_tasks(
@@ -263,13 +320,15 @@ def _best_over_tasks(
     """
     values: dict[tuple[float, str], list[float]] = {}
     for trial in trials:
-        if trial["setting"] in among and _known(trial[value]):
-            key = (trial["learning_rate"], trial["setting"])
-            values.setdefault(key, []).append(trial[value])
+        if trial.setting in among and _known(getattr(trial, value)):
+            key = (trial.learning_rate, trial.setting)
+            values.setdefault(key, []).append(getattr(trial, value))
     count = len(_tasks(trials, value))
     # The last digits of a median depend on the order of sums; a tie must stay one.
     ranking = [
-        (round(aggregate(some), 12), *key) for key, some in values.items() if len(some) == count
+        (round(aggregate(of_tasks), 12), *key)
+        for key, of_tasks in values.items()
+        if len(of_tasks) == count
     ]
     return _first(ranking) if ranking else None
 
@@ -292,34 +351,28 @@ def _one_problem_a_task(here: Problem, problems: list[Problem]) -> list[str]:
 
 
 def _traits(problem: Problem) -> set[str]:
-    own = variants.settings(problem)
-    return {f"{key}={value}" for key, value in own.items() if not key.startswith("task.")}
+    settings = variants.settings(problem).items()
+    return {f"{key}={value}" for key, value in settings if not key.startswith("task.")}
 
 
-def _default(runs: pd.DataFrame) -> dict:
+def _default(runs: pd.DataFrame, here: Problem, optimizer: str) -> Choice:
     settings = runs["setting"][runs["opt_default"]]
-    return {
-        "row": DEFAULT,
-        "setting": settings.iloc[0] if len(settings) else "",
-        "overrides": {},
-        "edge": False,
-        "tuning_runs": 0,
-        "tuning_seconds": 0.0,
-        "tuning_runs_elsewhere": 0,
-        "tuning_tasks": "",
-    }
+    setting = settings.iloc[0] if len(settings) else ""
+    return Choice(here["problem_id"], here["task"], optimizer, DEFAULT, setting, {})
 
 
-def _tuned(tried: list[Trial], row: str, setting: str | None, tasks: str) -> dict:
-    chosen = next(trial for trial in tried if trial["setting"] == setting)
-    rates = [trial["learning_rate"] for trial in tried if _known(trial["score"])]
-    return {
-        "row": row,
-        "setting": setting,
-        "overrides": json.loads(chosen["overrides"]),
-        "edge": chosen["learning_rate"] in (min(rates), max(rates)),
-        "tuning_runs": len(tried),
-        "tuning_seconds": sum(one["seconds"] for one in tried if _known(one["seconds"])),
-        "tuning_runs_elsewhere": 0,
-        "tuning_tasks": tasks,
-    }
+def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tasks: str) -> Choice:
+    chosen = next(trial for trial in tried if trial.setting == setting)
+    rates = [trial.learning_rate for trial in tried if _known(trial.score)]
+    return Choice(
+        problem_id=here["problem_id"],
+        task=here["task"],
+        optimizer=chosen.optimizer,
+        row=row,
+        setting=chosen.setting,
+        overrides=json.loads(chosen.overrides),
+        edge=chosen.learning_rate in (min(rates), max(rates)),
+        tuning_runs=len(tried),
+        tuning_seconds=sum(trial.seconds for trial in tried if _known(trial.seconds)),
+        tuning_tasks=tasks,
+    )
