@@ -305,6 +305,10 @@ def main():
     if request["words"][0] == "-m":
         _, module, *sys.argv[1:] = request["words"]
         _run_and_exit(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True))
+    elif request["words"][0] == "-c":
+        _, code, *arguments = request["words"]
+        sys.argv = ["-c", *arguments]
+        _run_and_exit(lambda: exec(code, {"__name__": "__main__"}))
     else:
         sys.argv = request["words"]
         sys.path[0] = str(Path(sys.argv[0]).absolute().parent)

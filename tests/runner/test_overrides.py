@@ -1,10 +1,9 @@
 """The words of a command line: paths are typed as they are, what cannot be read is said."""
 
 import shlex
-import subprocess
-import sys
 
 import pytest
+import warm
 from conftest import QUIET, ROOT
 from omegaconf import OmegaConf
 
@@ -81,10 +80,7 @@ def test_the_users_home_may_hold_a_sweep(monkeypatch):
 def test_status_finds_runs_in_a_folder_of_any_name(tmp_path, quote):
     folder = tmp_path / "größe, (1) = x"
     (folder / "cifar" / "cifar-dog-0").mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, "scripts/status.py", f"runs_dir={quote}{folder}{quote}"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = warm.run(["scripts/status.py", f"runs_dir={quote}{folder}{quote}"])
     assert done.returncode == 0 and "cifar" in done.stdout, done.stderr
 
 
@@ -92,10 +88,8 @@ def test_a_run_and_its_multirun_write_to_a_folder_of_any_name_alone(tmp_path):
     folder, elsewhere = tmp_path / "größe, (1) = x", tmp_path / "elsewhere"
     elsewhere.mkdir()
     quoted = overrides.quoted(f"runs_dir={folder}")  # for the comma: of a multirun
-    done = subprocess.run(
-        [sys.executable, ROOT / "run.py", "-m", "task=logistic_wine", *QUIET, quoted],
-        cwd=elsewhere, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    words = [ROOT / "run.py", "-m", "task=logistic_wine", *QUIET, quoted]
+    done = warm.run(words, cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     assert len(list(folder.glob("logistic_wine/*/record.json"))) == 1
     assert (folder / ".multirun").is_dir()
