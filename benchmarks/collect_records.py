@@ -205,7 +205,7 @@ def _time(part: str, folder: Path) -> None:
     if part == "records":
         records.collect(folder / "runs", folder / "records.csv")
     else:
-        frame = records.read_csv(folder / "records.csv")
+        frame = records.gather(folder / "runs", folder / "archive")
         began = time.perf_counter()
         curves.collect(folder / "runs", folder / "curves.csv", frame)
     seconds = time.perf_counter() - began

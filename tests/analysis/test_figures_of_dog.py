@@ -1,5 +1,7 @@
 """The figures of DoG's own settings show the records' numbers, and never two protocols' in one."""
 
+from pathlib import Path
+
 import made_up_records as made_up
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from analysis import curves, figures, records, tables
 from analysis.figures import batch_norm, distance, sensitivity, step_size
 from analysis.figures.data import Data, names, steps
+from sweeps.packing import pack
 
 STARTS = [1e-6, 1e-4, 1e-2]
 # Test accuracy by reps_rel, and by c.
@@ -206,8 +209,9 @@ def test_without_their_data_nothing_is_drawn(gather):
 
 def test_the_same_records_give_the_same_bytes_with_and_without_runs(gather, tmp_path):
     data = gather(*by_start(batch_norm="frozen"), *by_start(batch_norm="train"), *rates())
-    frame = records.read_csv(tmp_path / "records.csv")
-    clone = curves.read_csv(tmp_path / "curves.csv")
+    pack("all", map(Path, records.run_folders(tmp_path / "runs")), tmp_path / "archive")
+    frame = records.collect(tmp_path / "no runs", tmp_path / "records.csv")
+    clone = curves.collect(tmp_path / "no runs", tmp_path / "curves.csv", frame)
     first = figures.write(data.tables, frame, data.curves, tmp_path / "first")
     second = figures.write(tables.build(frame), frame, clone, tmp_path / "second")
     assert first.keys() == second.keys() and len(first) >= 8

@@ -37,7 +37,9 @@ def made_up(task, *overrides):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_trains_with_every_optimizer_by_the_papers_protocol(task, optimizer, tmp_path):
-    record = run(made_up(task, f"opt={optimizer}", "protocol=paper", f"runs_dir={tmp_path}"))
+    record = run(
+        made_up(task, f"opt={optimizer}", "protocol=paper", f"runs_dir={tmp_path}")
+    ).plain()
     assert record["status"] == "finished"
     assert record["settings"]["protocol"] == {"name": "paper", "version": 2}
     assert record["results"]["steps"] == 8
@@ -51,13 +53,13 @@ def test_every_task_trains_with_every_optimizer_by_the_papers_protocol(task, opt
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_trains_by_the_default_protocol(task, tmp_path):
-    record = run(made_up(task, f"runs_dir={tmp_path}"))
+    record = run(made_up(task, f"runs_dir={tmp_path}")).plain()
     assert record["settings"]["protocol"]["name"] == "lite" and record["status"] == "finished"
 
 
 @pytest.mark.parametrize("model", VISION_MODELS)
 def test_other_models_fit_the_vision_tasks(model, tmp_path):
-    record = run(made_up("fashion_mnist", f"model={model}", f"runs_dir={tmp_path}"))
+    record = run(made_up("fashion_mnist", f"model={model}", f"runs_dir={tmp_path}")).plain()
     assert record["settings"]["model"]["name"] == model
 
 
@@ -65,7 +67,7 @@ def test_other_models_fit_the_vision_tasks(model, tmp_path):
 @pytest.mark.parametrize("task", LANGUAGE)
 def test_every_language_model_fits_every_language_task(task, model, tmp_path):
     words = ["protocol=paper", "train.steps=2", f"runs_dir={tmp_path}"]
-    record = run(made_up(task, f"model={model}", *words))
+    record = run(made_up(task, f"model={model}", *words)).plain()
     assert record["settings"]["model"]["name"] == model and record["status"] == "finished"
 
 
@@ -220,7 +222,7 @@ def test_pretrained_vision_weights_are_the_real_ones(model, least, tmp_path, rea
     real_data("task/cifar", f"model/{model}")
     overrides = [f"model={model}", "train.train_examples=1500", "train.test_examples=500"]
     overrides += ["train.image_size=96"]
-    record = run(probe_run("probe_cifar", tmp_path, overrides))
+    record = run(probe_run("probe_cifar", tmp_path, overrides)).plain()
     assert record["results"]["test"]["averaged"] > least  # with random weights at most .33
 
 
@@ -228,7 +230,7 @@ def test_pretrained_vision_weights_are_the_real_ones(model, least, tmp_path, rea
 def test_pretrained_text_weights_are_the_real_ones(tmp_path, real_data):
     real_data("task/newsgroups", "model/minilm")
     overrides = ["train.train_examples=1000", "train.test_examples=300", "train.max_tokens=32"]
-    record = run(probe_run("probe_newsgroups", tmp_path, overrides))
+    record = run(probe_run("probe_newsgroups", tmp_path, overrides)).plain()
     assert record["results"]["test"]["averaged"] > 0.25  # chance is .05
 
 

@@ -23,7 +23,7 @@ def composed(task, *overrides):
 
 def trained(task, folder, *overrides):
     """Return a run's record and the lines of its metrics.jsonl."""
-    record = run(composed(task, f"runs_dir={folder}", *overrides))
+    record = run(composed(task, f"runs_dir={folder}", *overrides)).plain()
     lines = (folder / task / record["run_id"] / "metrics.jsonl").read_text().splitlines()
     return record, [json.loads(line) for line in lines]
 
