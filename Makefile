@@ -3,12 +3,14 @@
 PYTHON ?= python3
 SWEEP ?= demo
 ARGS ?=
+N ?= 5
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test lint plan sweep status tables paper-tables bench gpu-check clean
+.PHONY: help setup prepare demo test lint plan sweep status tables verify merge paper-tables bench
+.PHONY: gpu-check clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,6 +58,12 @@ bench: $(READY)  ## measure what an optimizer step costs, ours and others: resul
 
 gpu-check: $(READY)  ## check that all works on this machine's GPU, and how fast (under 8 minutes)
 	$(RUN) -m benchmarks.gpu_check
+
+verify: $(READY)  ## train some archived runs again and compare: make verify N=5 ARGS="--draw 7"
+	$(RUN) scripts/verify.py --number '$(N)' $(ARGS)
+
+merge: $(READY)  ## take a colleague's archive, or folder of runs, into ours: make merge FROM=path
+	$(RUN) scripts/merge.py '$(FROM)' $(ARGS)
 
 paper-tables: $(READY)  ## make the paper's tables and figures again, from its published numbers
 	$(RUN) scripts/paper_tables.py

@@ -102,11 +102,10 @@ def test_damaged_record_is_a_failure(tmp_path):
     ],
 )
 def test_odd_records_are_counted_too(tmp_path, change, state):
-    whole = record(0.5, opt="dog")
-    path = write(
-        tmp_path,
-        whole | {k: v and whole[k] | v if k == "measured" else v for k, v in change.items()},
-    )
+    made = record(0.5, opt="dog")
+    if measured := change.get("measured"):
+        change = {"measured": made["measured"] | measured}
+    path = write(tmp_path, made | change)
     seen = status.look(str(path.parent))
     assert (seen.state, seen.seconds) == (state, 0.0)
     assert status.look_at_all([str(path.parent)])[0].state == state
