@@ -110,8 +110,9 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _id_in(line: bytes) -> str:
     """Return the id of the run in a line."""
-    if line.startswith(BEGINNING):
-        return line[len(BEGINNING) : line.index(b'"', len(BEGINNING))].decode()
+    name, closed, _ = line.removeprefix(BEGINNING).partition(b'"')
+    if line.startswith(BEGINNING) and closed:
+        return name.decode()
     return parse_line(line).run_id
 
 

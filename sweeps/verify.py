@@ -65,13 +65,16 @@ def composed(record: RunRecord, words: Sequence[str]) -> DictConfig:
     changes = {
         key: value
         for key, value in _leaves(settings).items()
-        if value != default.get(key) and key.partition(".")[0] in ("model", "opt", "train")
+        if value != default.get(key) and key.partition(".")[0] in ("task", "model", "opt", "train")
     }
     if changes:
         changed = [f"{key}={_typed(value)}" for key, value in changes.items()]
-        config = configuration.load([*chosen, *changed])
+        try:
+            config = configuration.load([*chosen, *changed])
+        except UserError as error:
+            raise UserError(f"this version has other configs by these names: {error}") from error
     if run_id(configuration.settings_of(config)) != record.run_id:
-        raise UserError("the configs of this version describe another run by these names")
+        raise UserError("this version has other configs by these names")
     return config
 
 
