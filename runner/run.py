@@ -312,11 +312,13 @@ def results(
             networks[i, name] = network
     scores: dict[tuple[int, str], dict[str, float]] = {key: {} for key in networks}
     correct: dict[tuple[int, str], np.ndarray | None] = {}
+    kept: dict[tuple[int, str], list[float] | None] = {}
     for split in ("validation", "test") if networks else ():
         answers = evaluate(task, networks, split, options, device, task.train["precision"])
         for key, predictions in answers.items():
             scores[key][split] = task.score(split, predictions)
             correct[key] = task.correct(split, predictions)  # of test, which comes last
+            kept[key] = task.kept(predictions)
     scored = {
         key
         for key in networks
@@ -332,6 +334,8 @@ def results(
         right = correct[i, name]
         if right is not None:
             found[i]["test_correct"][name] = np.packbits(right).tobytes().hex()
+        if kept[i, name] is not None:
+            found[i].setdefault("test_predictions", {})[name] = kept[i, name]
     return [Results.model_validate(finite_or_null(one)) for one in found]
 
 

@@ -105,6 +105,9 @@ class Results(_Part):
     test_correct: dict[str, str] | None = Field(
         None, description="by iterate: which test examples were right; packed bits in hexadecimal"
     )
+    test_predictions: dict[str, list[float]] | None = Field(
+        None, description="by iterate: the answers, with four digits, where none is right or wrong"
+    )
     facts: dict[str, float | None] | None = Field(
         None, description="what else a task tells of the last weights"
     )

@@ -61,4 +61,11 @@ def test_made_up_problems_can_be_learnt(task, tmp_path):
     overrides = ["opt=adam", "opt.lr=0.003", "train.steps=150", "train.eval_every=1000"]
     quiet = ["wandb.mode=disabled", "progress=false", f"runs_dir={tmp_path}"]
     record = run(made_up(task, *overrides, *quiet)).plain()
-    assert record["results"]["test"]["last"] > 0.8
+    results = record["results"]
+    assert results["test"]["last"] > 0.8
+    # What is right or wrong is told by bits; of numbers the record has the answers, with four digits.
+    assert set(results["test_correct"]) == (set() if task == "stsb" else {"last", "averaged"})
+    assert ("test_predictions" in results) == (task == "stsb")
+    for iterate, answers in results.get("test_predictions", {}).items():
+        score = build_task(made_up(task)).score("test", np.array(answers))
+        assert score == pytest.approx(results["test"][iterate], abs=1e-4)
