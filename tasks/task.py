@@ -117,7 +117,7 @@ class Task(ABC):
         return predictions == self.splits[split].labels
 
     def kept(self, predictions: np.ndarray) -> list[float] | None:
-        """Return the predictions as a record keeps them: none, where :meth:`correct` says enough."""
+        """Return the predictions as a record keeps them; None where :meth:`correct` says enough."""
         return None
 
     def majority(self, split: str) -> float:

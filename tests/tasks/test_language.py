@@ -63,7 +63,7 @@ def test_made_up_problems_can_be_learnt(task, tmp_path):
     record = run(made_up(task, *overrides, *quiet)).plain()
     results = record["results"]
     assert results["test"]["last"] > 0.8
-    # What is right or wrong is told by bits; of numbers the record has the answers, with four digits.
+    # Bits tell what is right or wrong; of numbers the record has the answers, with four digits.
     assert set(results["test_correct"]) == (set() if task == "stsb" else {"last", "averaged"})
     assert ("test_predictions" in results) == (task == "stsb")
     for iterate, answers in results.get("test_predictions", {}).items():
