@@ -29,6 +29,7 @@ from runner.run import (
     what_was_read,
     write_record,
 )
+from runner.run_record import RunRecord
 from runner.train import (
     SAVING_SHARE,
     MetricsLog,
@@ -47,7 +48,7 @@ from tasks.errors import UserError
 from tasks.task import Task, to_device
 
 # What a run among several ended with: its record, or why there is none.
-End = dict[str, Any] | UserError | Busy | Stopped | Crash
+End = RunRecord | UserError | Busy | Stopped | Crash
 
 
 @dataclass(eq=False)
