@@ -160,7 +160,7 @@ class RunFolder:
 
 def put_aside(path: Path, reason: str = "is damaged") -> None:
     """Rename a file that cannot be used, and say so."""
-    names = (f"{path.name}.damaged{suffix}" for suffix in ("", *(f".{i}" for i in range(2, 1000))))
+    names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
     aside = next(each for each in map(path.with_name, names) if not each.exists())
     path.replace(aside)
     logger.warning("%s %s: it is now %s, and the run begins anew", path, reason, aside.name)
