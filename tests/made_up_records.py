@@ -10,6 +10,8 @@ import pandas as pd
 
 from analysis import records
 from runner import SCHEMA
+from runner.identity import problem_id, run_id
+from runner.run_record import RunFailure, RunRecord
 
 GRIDS: dict[str, dict[str, list[float]]] = {
     "dog": {},
@@ -79,17 +81,16 @@ def record(
     changed = choices.get("changed") or {}
     settings = settings_of(**choices)
     opt = settings["opt"]["name"]
-    problem = {key: value for key, value in settings.items() if key not in ("opt", "seed")}
     test = validation if test is None else test
     scores = {}
     for split, score, size in (("validation", validation, examples), ("test", test, 2000)):
         last, averaged = score if isinstance(score, tuple) else (score, score)
         scores[split] = {"last": last, "averaged": averaged, "majority": 0.1, "examples": size}
-    return {
+    content = {
         "schema": SCHEMA,
-        "run_id": f"{settings['task']['name']}-{opt}-{digest(settings)}",
+        "run_id": run_id(settings),
         "status": status,
-        "problem_id": digest(problem),
+        "problem_id": problem_id(settings),
         "data_id": digest(data),
         "settings": settings,
         "opt_default": not changed,
@@ -118,13 +119,15 @@ def record(
             "threads": 2,
         },
     }
+    return RunRecord.of(content).plain()
 
 
 def failure(**choices: Any) -> dict[str, Any]:
     whole = record(0.5, **choices)
     keys = ("run_id", "settings", "opt_changed", "opt_default", "grid")
     keys += ("problem_id", "opt_label")
-    return {key: whole[key] for key in keys} | {"error": "boom", "log": "run.log"}
+    content = {key: whole[key] for key in keys} | {"error": "boom", "log": "run.log"}
+    return RunFailure.of(content).plain()
 
 
 def write(runs_dir: Path, record: dict[str, Any]) -> Path:

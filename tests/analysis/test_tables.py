@@ -314,7 +314,7 @@ def test_what_can_change_the_last_digits_is_named_where_compared_runs_differ_in_
         frame_of(sgd)
     )
     old = made_up.record(0.8, opt="dog", seed=1)
-    del old["numerics"]
+    old["numerics"] = None
     assert "threads 1 and 2; of 1 of 3 runs it is not known." in notes_of(frame_of(old))
 
 

@@ -48,7 +48,7 @@ def built(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_learns_by_the_default_protocol(task, tmp_path):
     words = ["opt=adam", "opt.lr=0.01", "train.steps=30", "log_every=1", "train.eval_every=30"]
-    record = run(made_up(task, *words, f"runs_dir={tmp_path}"))
+    record = run(made_up(task, *words, f"runs_dir={tmp_path}")).plain()
     assert record["settings"]["protocol"]["name"] == "lite" and record["status"] == "finished"
     (metrics,) = tmp_path.glob("*/*/metrics.jsonl")
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
@@ -63,14 +63,16 @@ def test_every_task_learns_by_the_default_protocol(task, tmp_path):
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task not in PROBES[1:]])
 def test_every_task_trains_by_the_papers_protocol(task, tmp_path):
-    assert_scored(run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}")))
+    record = run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}"))
+    assert_scored(record.plain())
 
 
 # One of each kind of problem, and so of code that the optimizer meets.
 @pytest.mark.parametrize("task", ["cifar", "cola", "stsb", "probe_cifar", "logistic_wine"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_every_kind_of_problem(task, optimizer, tmp_path):
-    record = run(made_up(task, f"opt={optimizer}", "protocol=paper", f"runs_dir={tmp_path}"))
+    words = [f"opt={optimizer}", "protocol=paper", f"runs_dir={tmp_path}"]
+    record = run(made_up(task, *words)).plain()
     assert record["settings"]["opt"]["name"] == optimizer
     assert_scored(record)
 
@@ -89,7 +91,7 @@ def assert_scored(record):
 
 @pytest.mark.parametrize("model", VISION_MODELS)
 def test_other_models_fit_the_vision_tasks(model, tmp_path):
-    record = run(made_up("fashion_mnist", f"model={model}", f"runs_dir={tmp_path}"))
+    record = run(made_up("fashion_mnist", f"model={model}", f"runs_dir={tmp_path}")).plain()
     assert record["settings"]["model"]["name"] == model
 
 
@@ -101,7 +103,7 @@ def test_other_models_fit_the_vision_tasks(model, tmp_path):
 )
 def test_every_language_model_fits_every_language_task(task, model, tmp_path):
     words = ["protocol=paper", "train.steps=2", f"runs_dir={tmp_path}"]
-    record = run(made_up(task, f"model={model}", *words))
+    record = run(made_up(task, f"model={model}", *words)).plain()
     assert record["settings"]["model"]["name"] == model and record["status"] == "finished"
 
 
@@ -254,14 +256,14 @@ def test_every_protocol_says_all_that_training_asks_of_it(protocol, budget):
 def test_pretrained_vision_weights_are_the_real_ones(model, least, tmp_path, real_data):
     real_data("task/cifar", f"model/{model}")
     overrides = [f"model={model}", "train.image_size=96"]
-    record = run(probe_run("probe_cifar", tmp_path, overrides))
+    record = run(probe_run("probe_cifar", tmp_path, overrides)).plain()
     assert record["results"]["test"]["averaged"] > least  # with random weights at most .33
 
 
 @pytest.mark.real_data
 def test_pretrained_text_weights_are_the_real_ones(tmp_path, real_data):
     real_data("task/newsgroups", "model/minilm")
-    record = run(probe_run("probe_newsgroups", tmp_path, ["train.max_tokens=32"]))
+    record = run(probe_run("probe_newsgroups", tmp_path, ["train.max_tokens=32"])).plain()
     assert record["results"]["test"]["averaged"] > 0.25  # chance is .05
 
 
