@@ -14,13 +14,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.text import markdown
 from runner import cli, environment
 from runner import config as configuration
+from runner.specs import RunSpec
 from sweeps import plan
 
 OUTPUT = Path(__file__).parents[1] / "results" / "benchmarks" / "paper_cost.md"
@@ -100,11 +101,11 @@ def prices_of(sweep: str) -> Iterator[Price]:
     totals: dict[tuple[str, int], list[float]] = {}
     for cell in plan.load(sweep).cells:
         runs = runs_of(cell)
-        size = int(cell.config.train.image_size or cell.config.train.max_tokens)
-        total = totals.setdefault((cell.config.model.name, size), [0, 0.0])
+        size = int(cell.config.spec.train.image_size or cell.config.spec.train.max_tokens)
+        total = totals.setdefault((cell.config.spec.model.name, size), [0, 0.0])
         total[0] += runs
-        if cell.config.task.budget != "probe":  # whose steps take milliseconds without a GPU
-            total[1] += runs * examples_of(cell.config)
+        if cell.config.spec.task.budget != "probe":  # whose steps take milliseconds without a GPU
+            total[1] += runs * examples_of(cell.config.spec)
     for (model, size), (runs, examples) in totals.items():
         yield Price(sweep, model, size, int(runs), examples)
 
@@ -116,9 +117,9 @@ def runs_of(cell: plan.Cell) -> int:
     return points + len(cell.seeds) * ((CHOSEN if cell.grid else 1) + varied)
 
 
-def examples_of(config: DictConfig) -> float:
+def examples_of(spec: RunSpec) -> float:
     """Count the examples of a run as training costs them, evaluation of both iterates included."""
-    train, examples = config.train, config.task.data.examples
+    train, examples = spec.train, spec.task.data.examples
     test = train.test_examples or examples.get("test", 0)
     validation = train.validation_examples or examples.get("validation", test)
     evaluations = train.steps // train.eval_every + 1

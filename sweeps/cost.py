@@ -15,7 +15,8 @@ from runner import config as configuration
 from runner.cores import usable_cores
 from runner.downloads import from_elsewhere, sources
 from sweeps.plan import LARGEST, PlannedRun, Sweep, points
-from tasks.data.sources import Source, is_fetched
+from tasks.data.sources import is_fetched
+from tasks.data.specs import Archive
 
 COMMITTED = configuration.ROOT / "results" / "records.csv"
 # What an example's time depends on besides task and model, as in the column problem_settings.
@@ -84,7 +85,7 @@ class Price:
 
     machine: Machine
     stages: list[Stage]
-    archives: list[Source]  # to be fetched
+    archives: list[Archive]  # to be fetched
     elsewhere: list[str]  # to be fetched where the size is not told before
     run_bytes: int  # of the folders of the runs to do that have an estimate
     unknown_bytes: int  # how many of those runs have none
@@ -162,10 +163,10 @@ class Earlier:
 
     def _estimates(self, run: PlannedRun) -> Iterator[tuple[float, str]]:
         """Yield the estimates that there are, the best first."""
-        settings = configuration.settings_of(run.base)
+        settings = run.config.spec.settings
         examples = settings["train"]["steps"] * settings["train"]["batch_size"]
         kind = (run.task, settings["model"]["name"], _example(records.problem_text(settings)))
-        together = self._replicas > 1 and bool(run.base.task.get("replicas"))
+        together = self._replicas > 1 and run.config.spec.task.replicas
         for where, median in self._medians[together].items():
             if (run.problem_id, run.optimizer) in median.own:
                 yield median.own[run.problem_id, run.optimizer], f"same runs, {where}"
@@ -215,14 +216,14 @@ def price(
         ),
     ]
     to_do = [run for run in [*tuning, *reporting] if not run.done]
-    data_dir = configuration.data_dir(configs[0])
+    data_dir = configs[0].execution.data
     archives = [one for one in sources(configs) if not is_fetched(one, data_dir)]
     run_bytes, unknown_bytes = _bytes(to_do, frame)
     checkpoint = max((_size(run.folder.checkpoint) for run in to_do), default=0) or None
     training = min(machine.slots, len(to_do)) * (checkpoint or 0)
     fetching = sum(one.bytes for one in archives)
     fetching += _COPIES * max((one.bytes for one in archives), default=0)
-    runs_dir = configuration.runs_dir(configs[0])
+    runs_dir = configs[0].execution.runs
     return Price(
         machine=machine,
         stages=stages,
@@ -240,7 +241,7 @@ def this_machine(sweep: Sweep, *places: int) -> Machine:
     """This machine: its `places` are the rest of `Machine`, by default a run on each core."""
     from runner import environment
 
-    processor = environment.processor(sweep.cells[0].config.device)
+    processor = environment.processor(sweep.cells[0].config.execution.device)
     return Machine(processor, *(places or (1, usable_cores())))
 
 

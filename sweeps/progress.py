@@ -269,7 +269,7 @@ def duration(seconds: float) -> str:
 
 def _best(outcomes: Sequence[Outcome]) -> str:
     """Return the best score of runs of one task, and whose it is."""
-    sign = 1 if outcomes[0].run.base.task.higher_is_better else -1
+    sign = 1 if outcomes[0].run.config.spec.task.higher_is_better else -1
     # A detail ends in the score: validation accuracy 0.712
     best = max(outcomes, key=lambda one: sign * float(one.detail.split()[-1]))
     return f"{best.detail}: {best.run.label.removeprefix(best.run.task).strip()}"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from runner import checkpoint, tracking
 from runner import config as configuration
+from runner.config import Config
 from runner.errors import Busy, Crash, Stopped
 from runner.order import Batches, prepared
 from runner.run import (
@@ -77,7 +77,7 @@ class Replica:
         checkpoint.save(self.job.folder.checkpoint, self.training.state_dict())
 
 
-def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
+def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, End]]:
     """Train the runs of these configurations of one problem; yield each one's place and end.
 
     What is raised is no single run's fault: each may then be tried alone, and goes on from its
@@ -87,9 +87,9 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
         ValueError: if they differ in more than optimizer and seed, or cannot be replicas.
         UserError: if wandb is wanted and not installed.
     """
-    if len(set(map(configuration.company, configs))) > 1:
+    if len(set(map(configuration.replica_key, configs))) > 1:
         raise ValueError("replicas differ in optimizer and seed alone")
-    tracking.check(configs[0].wandb)
+    tracking.check(configs[0].execution.wandb.plain())
     device, facts = set_up(configs[0])
     threads = torch.get_num_threads()
     with ExitStack() as locks:
@@ -136,7 +136,7 @@ def _finish(
     replicas: list[Replica], task: Task, device: torch.device, stop: StopRequest
 ) -> Iterator[tuple[int, End]]:
     """Train replicas that are at the same step to the end; yield their places and ends."""
-    options = configuration.to_plain(replicas[0].job.config)
+    options = replicas[0].job.config.execution.plain()
     left = [] if stop.signum else _train(replicas, task, options, device, stop)
     over = [r for r in replicas if r.is_over and r.end is None]
     yield from _recorded(over, task, options, device)

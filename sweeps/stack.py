@@ -13,7 +13,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.optim import Optimizer
 
 from dog import PolynomialDecayAverager
-from runner.run import Job, arguments, optimizer
+from runner.run import Job, optimizer
 from runner.schedule import factor
 from runner.train import Training, autocast, step_size_of
 from tasks.task import Task
@@ -201,13 +201,13 @@ def sharing(job: Job, training: Training) -> str:
 
     Where its yaml says that groups are independent it is tried, for who copies a yaml copies that.
     """
-    opt = job.config.opt
-    if not opt.get("independent_groups"):
+    opt = job.config.spec.opt
+    if not opt.independent_groups:
         return job.identity
     # What is no option of a param group is one for the whole object.
-    given, options = arguments(job.settings["opt"]), training.optimizer.defaults
+    given, options = opt.arguments, training.optimizer.defaults
     whole = {name: value for name, value in given.items() if name not in options}
-    key = json.dumps([opt._target_, whole], sort_keys=True)
+    key = json.dumps([opt.target, whole], sort_keys=True)
     if key not in _independent:
         _independent[key] = groups_are_independent(type(training.optimizer), given)
         if not _independent[key]:

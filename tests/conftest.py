@@ -11,7 +11,9 @@ import torch
 from omegaconf import OmegaConf
 
 from runner.config import CONFIGS
-from tasks.data.sources import default_data_dir, is_fetched, source_from
+from tasks.data.sources import is_fetched
+from tasks.data.specs import Archive
+from tasks.data.storage import default_data_dir
 
 ROOT = Path(__file__).parents[1]
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
@@ -37,7 +39,7 @@ def real_data():
         for name in names:
             config = OmegaConf.load(CONFIGS / f"{name}.yaml")
             block = config.get("data") or config.weights
-            source = source_from(OmegaConf.to_container(block.source))
+            source = Archive.parse(OmegaConf.to_container(block.source))
             if not is_fetched(source, default_data_dir()):
                 pytest.skip(f"needs the data of {name}: run make prepare")
         return default_data_dir()
