@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,19 @@ from tasks.data.storage import default_data_dir
 
 ROOT = Path(__file__).parents[1]
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
+
+
+def with_changes(config, changes):
+    """A configuration with other values at dotted keys of its spec."""
+
+    def put(spec, path, value):
+        name, *rest = path
+        return spec.replaced(**{name: put(getattr(spec, name), rest, value) if rest else value})
+
+    spec = config.spec
+    for key, value in changes.items():
+        spec = put(spec, key.split("."), value)
+    return replace(config, spec=spec)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from made_up_records import collected, record, write
 from omegaconf import OmegaConf
 
 from analysis import records
-from runner import config, identity
+from runner import identity
 from sweeps import cost as price
 from sweeps import cost_text as price_text
 from sweeps import plan
@@ -43,7 +43,7 @@ def a_record(
 ):
     """The record that a planned run might leave; other steps make it another problem's."""
     made = record(0.5, seconds=seconds, status=status)
-    settings = config.settings_of(run.config)
+    settings = run.config.spec.settings
     settings["train"] |= {"steps": steps or settings["train"]["steps"], **train}
     made |= {
         "settings": settings,
@@ -150,7 +150,7 @@ def test_a_sweep_chooses_among_the_points_of_its_own_plan(sweep, tmp_path):
     _, own, *_ = sweep.tuning()
     made = []
     for run, score in ((own, 0.6), (others, 0.9)):
-        rate = {"lr": run.config.opt.lr}
+        rate = {"lr": run.config.spec.opt.lr}
         made.append(a_record(run, 1.0) | {"opt_default": False, "opt_changed": rate})
         made[-1]["results"]["validation"] |= {"last": score, "averaged": score}
     choices = price.chosen(sweep, collected(tmp_path, *made))
@@ -170,7 +170,9 @@ def test_two_parts_that_share_a_problem_and_an_optimizer_bound_it_together(tmp_p
     two = plan.load(str(tmp_path / "two.yaml"), [f"runs_dir={tmp_path}/runs"])
     # DoG's default and SGD's, with four or, if one of them is the default, three other rates.
     reporting = price.price(two, {}, records.empty(), HERE).stages[1]
-    default = any(run.config.opt.lr == two.cells[1].config.opt.lr for run in two.tuning()[1:])
+    default = any(
+        run.config.spec.opt.lr == two.cells[1].config.spec.opt.lr for run in two.tuning()[1:]
+    )
     assert (reporting.least, reporting.most) == (4, 2 * (1 + 5 - default))
 
 

@@ -36,7 +36,7 @@ def planned(folder, *overrides, task="probe_cifar", seeds=(0, 1), grids=GRIDS):
     runs = []
     for opt, grid in grids.items():
         composed = config.load([f"task={task}", f"opt={opt}", *keys])
-        cell = plan.Cell(composed, config.settings_of(composed), grid, {}, list(seeds))
+        cell = plan.Cell(composed, grid, {}, list(seeds))
         runs += [cell.run(point, seed) for seed in seeds for point in plan.points(grid)]
     return runs
 
@@ -237,10 +237,9 @@ def test_optimizer_that_shares_a_number_among_its_groups_is_not_shared(tmp_path,
 @pytest.mark.parametrize("opt", [path.stem for path in sorted((config.CONFIGS / "opt").glob("*"))])
 def test_groups_are_independent_where_the_yaml_says_so(opt):
     """The contract of every yaml, a copied one too."""
-    composed = config.load(["task=probe_cifar", f"opt={opt}"])
-    if composed.opt.get("independent_groups"):
-        given = arguments(config.settings_of(composed)["opt"])
-        assert groups_are_independent(get_class(composed.opt._target_), given)
+    spec = config.load(["task=probe_cifar", f"opt={opt}"]).spec.opt
+    if spec.independent_groups:
+        assert groups_are_independent(get_class(spec.target), spec.arguments)
 
 
 def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
