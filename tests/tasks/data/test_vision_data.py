@@ -25,7 +25,8 @@ from conftest import with_changes
 from omegaconf import OmegaConf
 from PIL import Image
 
-from runner import config, order
+from runner import config
+from runner.batches import TrainBatches, iterate_batches
 from runner.run import build_task
 from tasks.data.images import Images
 from tasks.data.local_copies import whole
@@ -620,8 +621,8 @@ def test_processes_that_prepare_batches_give_the_same(tmp_path):
     for name in ("dmlab", "dtd"):
         counts = WRITERS[name](tmp_path / name)
         task = task_of(name, tmp_path / name, tmp_path, counts)
-        batches = order.Batches(task, 3, seed=0)
-        alone, helped = (list(order.prepared(batches, range(2), workers)) for workers in (0, 2))
+        batches = TrainBatches(task, 3, seeds=[0])
+        alone, helped = (list(iterate_batches(batches, range(2), workers)) for workers in (0, 2))
         torch.testing.assert_close(alone, helped, rtol=0, atol=0)
 
 
