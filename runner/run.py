@@ -18,6 +18,7 @@ from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
 from runner.identity import data_id, problem_id, run_id
 from runner.record import RunFolder, finite_or_null, put_aside, write_json
+from runner.run_record import Results, RunFailure, RunRecord
 from tasks.data.storage import FULL
 from tasks.errors import UserError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from runner.train import Training
+    from runner.training_state import TrainingState
     from tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Origin:
     description: dict[str, Any]  # code, packages, hardware, data, and what tables need to know
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: DictConfig) -> RunRecord:
     """Train what the configuration describes, or find that this was done; return the record.
 
     Raises:
@@ -78,48 +79,53 @@ def run(config: DictConfig) -> dict[str, Any]:
         return job.folder.read_record() or _train(job)
 
 
-def _tell_differences(record: Mapping[str, Any], config: DictConfig) -> None:
+def _tell_differences(record: RunRecord, config: DictConfig) -> None:
     """Say with what else than is here a record was made: the last digits may depend on it."""
     from runner import environment
 
-    if different := environment.differences(record["numerics"], config.threads):
+    if record.numerics is None:
+        logger.info("it is not known with what it was made: the last digits may differ here")
+    elif different := environment.differences(record.numerics, config.threads):
         made = ", ".join(different)
         logger.info("made with %s: the last digits may differ if it is made again", made)
 
 
-def show(record: Mapping[str, Any]) -> str:
+def show(record: RunRecord) -> str:
     """Return a run's result in a few lines."""
-    results, measured = record["results"], record["measured"]
-    task = record["settings"]["task"]
+    results, measured = record.results, record.measured
+    task = record.settings["task"]
     metric, baseline = task["metric"], task.get("baseline", "majority class")
-    form = ".4f" if task["higher_is_better"] else ".4g"  # an error may be very small
-    lines = [f"{record['run_id']}: {record['status']} after {results['steps']} steps"]
-    for split in ("validation", "test"):
-        scores = results[split]
+    lines = [f"{record.run_id}: {record.status} after {results.steps} steps"]
+    for split, scores in (("validation", results.validation), ("test", results.test)):
+        last, averaged, majority = (
+            _shown(score, ".4f" if task["higher_is_better"] else ".4g")  # errors may be very small
+            for score in (scores.last, scores.averaged, scores.majority)
+        )
         lines.append(
-            f"  {split:10}  {metric} {scores['averaged']:{form}} averaged, "
-            f"{scores['last']:{form}} last"
-            f"  ({baseline} {scores['majority']:{form}}, {scores['examples']} examples)"
+            f"  {split:10}  {metric} {averaged} averaged, {last} last"
+            f"  ({baseline} {majority}, {scores.examples} examples)"
         )
     facts = ", ".join(
         f"{name} = {'not finite' if value is None else format(value, '.4g')}"
-        for name, value in results.get("facts", {}).items()
+        for name, value in (results.facts or {}).items()
     )
     lines += [f"  {facts}"] if facts else []
-    lines += [f"  trouble: {sentence}" for sentence in results.get("trouble", ())]
-    lines.append(
-        f"  {measured['seconds']:.0f} s, "
-        f"{measured['examples_per_second']:.0f} examples/s in training"
-    )
+    lines += [f"  trouble: {sentence}" for sentence in results.trouble or ()]
+    speed = _shown(measured.examples_per_second, ".0f")
+    lines.append(f"  {measured.seconds:.0f} s, {speed} examples/s in training")
     return "\n".join(lines)
 
 
-def _train(job: Job) -> dict[str, Any]:
+def _shown(number: float | None, form: str) -> str:
+    return "unknown" if number is None else format(number, form)
+
+
+def _train(job: Job) -> RunRecord:
     """Do the run's work, now that it is known to be ours and not yet done."""
     device, facts = set_up(job.config)
     task = build_task(job.config)
     start = origin(job, facts | what_was_read(job, task))
-    return finish(job, start, task, begin(job, task, device), device)
+    return train_and_record(job, start, task, prepare_training(job, task, device), device)
 
 
 def set_up(config: DictConfig) -> tuple["torch.device", dict[str, Any]]:
@@ -158,65 +164,65 @@ def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
     }
 
 
-def begin(job: Job, task: "Task", device: "torch.device") -> "Training":
+def prepare_training(job: Job, task: "Task", device: "torch.device") -> "TrainingState":
     """Return the run's state before its first step, or as its checkpoint has it."""
     import torch
 
     from dog import PolynomialDecayAverager
     from runner import checkpoint
-    from runner.train import Training
+    from runner.training_state import TrainingState
 
     clock = time.monotonic()  # data and features are had once for many runs: not this one's time
     _seed(job.settings["seed"])
     network = task.network().to(device)
     averager = PolynomialDecayAverager(network, job.settings["train"]["averaging_gamma"])
-    training = Training(network, optimizer(job, network), averager, began=clock)
+    state = TrainingState(network, optimizer(job, network), averager, began=clock)
     saved = checkpoint.load(job.folder.checkpoint, device)
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
         put_aside(job.folder.checkpoint, "goes further than metrics.jsonl does")
-        return begin(job, task, device)
+        return prepare_training(job, task, device)
     if saved is not None:
-        training.load_state_dict(saved)
+        state.load_state_dict(saved)
         if not job.config.threads:  # sums come out the same only with as many threads
             torch.set_num_threads(saved["threads"])
-        logger.info("going on from step %d", training.step)
+        logger.info("going on from step %d", state.step)
     job.folder.failure.unlink(missing_ok=True)
-    return training
+    return state
 
 
-def finish(
-    job: Job, start: Origin, task: "Task", training: "Training", device: "torch.device"
-) -> dict[str, Any]:
+def train_and_record(
+    job: Job, start: Origin, task: "Task", state: "TrainingState", device: "torch.device"
+) -> RunRecord:
     """Train from where the run is to its end, and write its record."""
+    from runner.single_run import train_alone
     from runner.tracking import tracker
-    from runner.train import train
 
     settings, options = job.settings, configuration.to_plain(job.config)
     with tracker(job.config.wandb, settings, job.identity, job.folder.path) as mirror:
-        train(training, task, settings, options, job.folder, mirror, device)
-        (found,) = results(task, [training], options, device)
+        train_alone(state, task, settings, options, job.folder, mirror, device)
+        (found,) = results(task, [state], options, device)
         mirror.summarise(found)
-    return write_record(job, start, training, found, device)
+    return write_record(job, start, state, found, device)
 
 
 def write_record(
     job: Job,
     start: Origin,
-    training: "Training",
-    found: dict[str, Any],
+    training: "TrainingState",
+    found: Results,
     device: "torch.device",
-) -> dict[str, Any]:
+) -> RunRecord:
     """Write the record of a run that is at its end, and return it."""
     import torch
 
     from runner import environment
 
     examples = training.step * job.settings["train"]["batch_size"]
-    record = {
+    content = {
         "schema": SCHEMA,
         "run_id": job.identity,
         "status": "diverged" if training.diverged else "finished",
-        "results": found,
+        "results": found.plain(),
         "numerics": environment.numerics(device, training.optimizer),
         **start.description,
         "measured": {
@@ -232,8 +238,8 @@ def write_record(
         },
     }
     job.folder.lock.check()
-    record = finite_or_null(record)
-    write_json(job.folder.record, record)
+    record = RunRecord.of(finite_or_null(content))
+    write_json(job.folder.record, record.plain())
     job.folder.checkpoint.unlink(missing_ok=True)
     return record
 
@@ -282,10 +288,10 @@ def optimizer(job: Job, network: "nn.Module") -> "torch.optim.Optimizer":
 
 def results(
     task: "Task",
-    trainings: "Sequence[Training]",
+    trainings: "Sequence[TrainingState]",
     options: Mapping[str, Any],
     device: "torch.device",
-) -> list[dict[str, Any]]:
+) -> list[Results]:
     """Score both iterates of each run on validation and test, all runs in one pass over the data.
 
     The iterates' weights are the best by validation afterwards, where the protocol says so. A run
@@ -294,12 +300,12 @@ def results(
     """
     import numpy as np
 
-    from runner.train import evaluate, iterates
+    from runner.evaluation import evaluate
 
     found = [_before_evaluation(task, training) for training in trainings]
     networks: dict[tuple[int, str], nn.Module] = {}
     for i, training in enumerate(trainings):
-        for name, network in iterates(training).items():
+        for name, network in training.iterates.items():
             if name in training.best:
                 network.load_state_dict(training.best[name]["weights"])
             elif training.diverged:
@@ -307,11 +313,13 @@ def results(
             networks[i, name] = network
     scores: dict[tuple[int, str], dict[str, float]] = {key: {} for key in networks}
     correct: dict[tuple[int, str], np.ndarray | None] = {}
+    kept: dict[tuple[int, str], list[float] | None] = {}
     for split in ("validation", "test") if networks else ():
         answers = evaluate(task, networks, split, options, device, task.train["precision"])
         for key, predictions in answers.items():
             scores[key][split] = task.score(split, predictions)
             correct[key] = task.correct(split, predictions)  # of test, which comes last
+            kept[key] = task.kept(predictions)
     scored = {
         key
         for key in networks
@@ -327,17 +335,17 @@ def results(
         right = correct[i, name]
         if right is not None:
             found[i]["test_correct"][name] = np.packbits(right).tobytes().hex()
-    return found
+        if kept[i, name] is not None:
+            found[i].setdefault("test_predictions", {})[name] = kept[i, name]
+    return [Results.model_validate(finite_or_null(one)) for one in found]
 
 
-def _before_evaluation(task: "Task", training: "Training") -> dict[str, Any]:
+def _before_evaluation(task: "Task", training: "TrainingState") -> dict[str, Any]:
     """Return the part of a run's results that needs no pass over the data."""
-    from runner.train import iterates
-
     # DoG's own; other optimizers have nothing to tell.
     trouble = getattr(training.optimizer, "trouble", list)
     telemetry = getattr(training.optimizer, "telemetry", list)
-    networks = iterates(training)
+    networks = training.iterates
     found: dict[str, Any] = {
         "steps": training.step,
         "train_loss": training.train_loss,
@@ -360,7 +368,7 @@ def _seed(seed: int) -> None:
     import numpy as np
     import torch
 
-    from runner.order import seed_for
+    from runner.batches import seed_for
 
     random.seed(seed_for(seed, "python"))
     np.random.seed(seed_for(seed, "numpy") % 2**32)
@@ -401,5 +409,6 @@ def _crash_told(job: Job) -> Iterator[None]:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)
         failure = {"run_id": job.identity, "error": summary, "log": folder.log.name}
-        write_json(folder.failure, failure | description(job.config, job.settings))
+        failure |= description(job.config, job.settings)
+        write_json(folder.failure, RunFailure.of(failure).plain())
         raise Crash(f"the run crashed: {summary} (see {folder.log})") from error

@@ -12,13 +12,14 @@ import pandas as pd
 from analysis import choice, records
 from analysis.choice import ROWS
 from runner import config as configuration
+from runner.archive import archive_beside
 from runner.cores import usable_cores
 from runner.downloads import from_elsewhere, sources
 from sweeps import operations
 from sweeps.plan import LARGEST, PlannedRun, Sweep, points
 from tasks.data.sources import Source, is_fetched
 
-COMMITTED = configuration.ROOT / "results" / "records.csv"
+COMMITTED = configuration.ROOT / "results" / "archive"
 # What an example's time depends on besides task and model, as in the column problem_settings.
 _EXAMPLE = ("train.image_size=", "train.max_tokens=", "train.precision=")
 # How many folders of earlier runs of a problem are looked at, and what a file's size is rounded to.
@@ -213,10 +214,11 @@ def price(
     ]
     to_do = [run for run in [*tuning, *reporting] if not run.done]
     data_dir = configuration.data_dir(configs[0])
-    archives = [one for one in sources(configs) if not is_fetched(one, data_dir)]
+    training = list({id(run.base): run.base for run in to_do}.values())
+    archives = [one for one in sources(training) if not is_fetched(one, data_dir)]
     run_bytes, unknown_bytes = _bytes(to_do, frame)
     checkpoint = max((_size(run.folder.checkpoint) for run in to_do), default=0) or None
-    training = min(machine.slots, len(to_do)) * (checkpoint or 0)
+    checkpoints = min(machine.slots, len(to_do)) * (checkpoint or 0)
     fetching = sum(one.bytes for one in archives)
     fetching += _COPIES * max((one.bytes for one in archives), default=0)
     runs_dir = configuration.runs_dir(configs[0])
@@ -224,12 +226,12 @@ def price(
         machine=machine,
         stages=stages,
         archives=archives,
-        elsewhere=from_elsewhere(configs, data_dir),
+        elsewhere=from_elsewhere(training, data_dir),
         run_bytes=run_bytes,
         unknown_bytes=unknown_bytes,
         checkpoint_bytes=checkpoint,
         estimate=earlier.seconds,
-        places=_places([(runs_dir, run_bytes + training), (data_dir, fetching)]),
+        places=_places([(runs_dir, run_bytes + checkpoints), (data_dir, fetching)]),
         gpu_hours=(_gpu_hours(tuning, least, earlier), _gpu_hours(tuning, most, earlier)),
     )
 
@@ -244,7 +246,7 @@ def this_machine(sweep: Sweep, *places: int) -> Machine:
 
 def known(runs_dir: Path) -> pd.DataFrame:
     """The records of all runs known beside a folder of runs; without rows if there are none."""
-    return records.gather(runs_dir, runs_dir.parent / "records.csv")
+    return records.gather(runs_dir, archive_beside(runs_dir))
 
 
 def chosen(sweep: Sweep, frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
@@ -295,9 +297,7 @@ def _stage(name: str, runs: Iterable[PlannedRun], earlier: Earlier, least: int, 
 
 def _with_committed(frame: pd.DataFrame) -> pd.DataFrame:
     """The records, and those that come with the code."""
-    if not COMMITTED.exists():
-        return frame
-    committed = records.read_csv(COMMITTED)
+    committed = records.of_archive(COMMITTED)
     committed = committed[~committed["run_id"].isin(set(frame["run_id"]))]
     parts = [part for part in (frame, committed) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else frame

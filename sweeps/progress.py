@@ -251,8 +251,17 @@ def lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 def line(outcome: Outcome) -> str:
     """Return what to say of one run."""
-    text = f"{outcome.status:9} {outcome.run.label}: {plain(outcome.detail)}"
+    text = f"{outcome.status:9} {outcome.run.label}: {_shown(outcome)}"
     return f"{text} ({duration(outcome.seconds)})"
+
+
+def _shown(outcome: Outcome) -> str:
+    """Return a run's score, or what went wrong."""
+    if outcome.score is None:
+        return plain(outcome.detail)
+    task = outcome.run.base.task
+    form = ".3f" if task.higher_is_better else ".3g"  # an error may be very small
+    return f"validation {task.metric} {outcome.score:{form}}"
 
 
 def plain(text: str) -> str:
@@ -263,9 +272,8 @@ def plain(text: str) -> str:
 def _best(outcomes: Sequence[Outcome]) -> str:
     """Return the best score of runs of one task, and whose it is."""
     sign = 1 if outcomes[0].run.base.task.higher_is_better else -1
-    # A detail ends in the score: validation accuracy 0.712
-    best = max(outcomes, key=lambda one: sign * float(one.detail.split()[-1]))
-    return f"{best.detail}: {best.run.label.removeprefix(best.run.task).strip()}"
+    best = max(outcomes, key=lambda one: sign * (one.score or 0.0))
+    return f"{_shown(best)}: {best.run.label.removeprefix(best.run.task).strip()}"
 
 
 def _size(path: Path) -> int | None:

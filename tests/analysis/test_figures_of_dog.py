@@ -1,5 +1,7 @@
 """The figures of DoG's own settings show the records' numbers, and never two protocols' in one."""
 
+from pathlib import Path
+
 import made_up_records as made_up
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from analysis.figures.data import FigureData, names_of, steps_of
 from analysis.figures.distance import distance_figures
 from analysis.figures.sensitivity import sensitivity_figures
 from analysis.figures.step_size import step_size_figures
+from sweeps.packing import pack
 
 STARTS = [1e-6, 1e-4, 1e-2]
 # Test accuracy by reps_rel, and by c.
@@ -211,8 +214,9 @@ def test_without_their_data_nothing_is_drawn(gather):
 
 def test_the_same_records_give_the_same_bytes_with_and_without_runs(gather, tmp_path):
     data = gather(*by_start(batch_norm="frozen"), *by_start(batch_norm="train"), *rates())
-    frame = records.read_csv(tmp_path / "records.csv")
-    clone = curves.read_csv(tmp_path / "curves.csv")
+    pack("all", map(Path, records.run_folders(tmp_path / "runs")), tmp_path / "archive")
+    frame = records.collect(tmp_path / "no runs", tmp_path / "records.csv")
+    clone = curves.collect(tmp_path / "no runs", tmp_path / "curves.csv", frame)
     first = write_figures(data.comparisons, frame, data.curves, tmp_path / "first")
     second = write_figures(compare_problems(frame), frame, clone, tmp_path / "second")
     assert first.keys() == second.keys() and len(first) >= 8

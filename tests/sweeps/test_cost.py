@@ -13,10 +13,12 @@ from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from analysis import records
 from runner import config, identity
+from runner.run_record import RunRecord
 from sweeps import cost as price
 from sweeps import cost_text as price_text
 from sweeps import operations, plan
 from sweeps.cost import Machine
+from sweeps.packing import write_archive
 from tasks.errors import UserError
 from tasks.wide_resnet import WideResNet
 
@@ -32,7 +34,7 @@ PART = {
 
 @pytest.fixture(autouse=True)
 def _nothing_committed(monkeypatch, tmp_path):
-    monkeypatch.setattr(price, "COMMITTED", tmp_path / "committed.csv")
+    monkeypatch.setattr(price, "COMMITTED", tmp_path / "committed")
 
 
 @pytest.fixture
@@ -219,8 +221,8 @@ def test_records_that_come_with_the_code_count_unless_there_are_own_ones(
     sweep, tmp_path, monkeypatch
 ):
     dog = sweep.tuning()[0]
-    monkeypatch.setattr(price, "COMMITTED", tmp_path / "elsewhere" / "records.csv")
-    collected(tmp_path / "elsewhere", a_record(dog, 50))
+    monkeypatch.setattr(price, "COMMITTED", tmp_path / "elsewhere")
+    write_archive(tmp_path / "elsewhere" / "all.jsonl.gz", [RunRecord.of(a_record(dog, 50))])
     nothing = price.price(sweep, {}, price.known(tmp_path / "runs"), HERE)
     assert nothing.stages[0].lines[0].seconds == 50
     own = price.price(sweep, {}, collected(tmp_path, a_record(dog, 70)), HERE)

@@ -9,12 +9,16 @@ from conftest import QUIET
 from hydra.utils import get_class
 from omegaconf import open_dict
 
-from runner import config, train
-from runner.run import Job, arguments, begin, build_task
+from runner import config
+from runner.run import Job, arguments, build_task, prepare_training
+from runner.single_run import SingleRun
 from sweeps import plan
-from sweeps.replicas import Together, run_together
+from sweeps.replicas import ReplicaGroup, run_together
 from sweeps.stack import Stack, groups_are_independent, sharing
 from sweeps.worker import work
+
+# Most compare with the same runs, trained alone, which one process trains once.
+pytestmark = pytest.mark.xdist_group("replicas")
 
 DOG = {"dog": {"reps_rel": [1e-4, 1e-2]}, "ldog": {"weight_decay": [0.0, 0.01]}}
 GRIDS = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "sgd_momentum": {"lr": [0.1]}, **DOG}
@@ -38,6 +42,22 @@ def planned(folder, *overrides, task="probe_cifar", seeds=(0, 1), grids=GRIDS):
         cell = plan.Cell(composed, config.settings_of(composed), grid, {}, list(seeds))
         runs += [cell.run(point, seed) for seed in seeds for point in plan.points(grid)]
     return runs
+
+
+@pytest.fixture(scope="module")
+def trained_alone(tmp_path_factory):
+    """A function that plans runs as `planned` does, each of which some test has trained alone.
+
+    They lie in one folder, so that none is trained twice.
+    """
+    folder = tmp_path_factory.mktemp("alone")
+
+    def train_alone(*overrides, **parts):
+        runs = planned(folder, *overrides, **parts)
+        alone(runs)
+        return runs
+
+    return train_alone
 
 
 def alone(runs):
@@ -71,52 +91,43 @@ def assert_equal(runs, others):
         ("divergence_example", {"dog": {}, "ldog": {}}, ["task.dimension=40"]),
     ],
 )
-def test_each_has_the_record_that_it_has_alone(task, grids, overrides, tmp_path):
+def test_each_has_the_record_that_it_has_alone(task, grids, overrides, tmp_path, trained_alone):
     together = planned(tmp_path / "together", *overrides, task=task, grids=grids)
     assert {outcome.status for outcome in work(tuple(together), 1)} == {"finished"}
-    separate = planned(tmp_path / "alone", *overrides, task=task, grids=grids)
-    alone(separate)
-    assert_equal(together, separate)
+    assert_equal(together, trained_alone(*overrides, task=task, grids=grids))
     counts = {json.loads(run.folder.record.read_text())["measured"]["replicas"] for run in together}
     assert counts == {len(together)}
 
 
-def test_one_that_diverges_leaves_the_others_alone(tmp_path):
+def test_one_that_diverges_leaves_the_others_alone(tmp_path, trained_alone):
     grids = {"sgd": {"lr": [0.1, 1e30]}, "adam": {"lr": [0.01]}, "ldog": {}}
-    together, separate = (
-        planned(tmp_path / name, "opt.weight_decay=0.1", grids=grids)
-        for name in ("together", "alone")
-    )
+    together = planned(tmp_path, "opt.weight_decay=0.1", grids=grids)
     statuses = [outcome.status for outcome in work(tuple(together), 1)]
     assert statuses.count("diverged") == 2 and statuses.count("finished") == 6
-    alone(separate)
-    assert_equal(together, separate)
+    assert_equal(together, trained_alone("opt.weight_decay=0.1", grids=grids))
 
 
 @pytest.mark.parametrize("steps", [(0,), (0, 11), (11, 12)])
 @pytest.mark.parametrize("leaving", [1, 8])
 def test_who_meets_a_gradient_that_is_not_finite_goes_on_alone(
-    leaving, steps, tmp_path, monkeypatch
+    leaving, steps, tmp_path, monkeypatch, trained_alone
 ):
     grids = {"sgd": {"lr": [0.1]}, "adam": {"lr": [0.01]}, "dog": {}, "ldog": {}}
     words = ["opt.schedule=cosine", "opt.warmup=0.2"]
-    together, separate = (
-        planned(tmp_path / name, *words, grids=grids) for name in ("together", "alone")
-    )
-    backward, left = Together.backward, []
+    together = planned(tmp_path, *words, grids=grids)
+    backward, left = ReplicaGroup._backward, []
 
     def broken(self, batches):
         found = backward(self, batches)
-        if found or len(left) == leaving or self.replicas[0].training.step not in steps:
+        if found or len(left) == leaving or self.step not in steps:
             return found
         left.append(self.replicas[0].place)
         return self.replicas[:1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Together, "backward", broken)
+        patch.setattr(ReplicaGroup, "_backward", broken)
         work(tuple(together), 1)
-    alone(separate)
-    assert_equal(together, separate)
+    assert_equal(together, trained_alone(*words, grids=grids))
     assert len(left) == (leaving if leaving == 1 else 8)
     for run in together:
         measured = json.loads(run.folder.record.read_text())["measured"]
@@ -127,18 +138,20 @@ class Interrupted:
     """Sends this process a signal after a step."""
 
     def __init__(self, monkeypatch, step):
-        update = Together.update
+        update = ReplicaGroup.update
 
         def interrupted(together, steps):
             update(together, steps)
-            if together.replicas[0].training.step == step:
+            if together.step == step:
                 signal.raise_signal(signal.SIGTERM)
 
-        monkeypatch.setattr(Together, "update", interrupted)
+        monkeypatch.setattr(ReplicaGroup, "update", interrupted)
 
 
-def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(tmp_path, monkeypatch):
-    runs, undisturbed = (planned(tmp_path / name) for name in ("stopped", "undisturbed"))
+def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(
+    tmp_path, monkeypatch, trained_alone
+):
+    runs = planned(tmp_path)
     with monkeypatch.context() as patch:
         Interrupted(patch, step=17)
         assert {outcome.status for outcome in work(tuple(runs), 1)} == {"stopped"}
@@ -152,9 +165,8 @@ def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(tmp_path, m
     assert sorted({outcome.status for outcome in outcomes}) == ["finished", "stopped"]
     assert [o.status for o in outcomes].count("finished") == 1  # it had been by itself
     assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
-    alone(undisturbed)
-    assert_equal(runs, undisturbed)
-    assert not list(tmp_path.glob("stopped/*/*/checkpoint.pt"))
+    assert_equal(runs, trained_alone())
+    assert not list(tmp_path.glob("*/*/checkpoint.pt"))
 
 
 def test_one_that_another_process_has_is_left_to_it(tmp_path):
@@ -167,18 +179,17 @@ def test_one_that_another_process_has_is_left_to_it(tmp_path):
     assert set(statuses.values()) == {"finished"}
 
 
-def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch):
-    runs, undisturbed = (planned(tmp_path / name) for name in ("faulty", "undisturbed"))
+def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch, trained_alone):
+    runs = planned(tmp_path)
 
     def broken(*arguments):
         raise RuntimeError("out of memory, perhaps")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Together, "update", broken)
+        patch.setattr(ReplicaGroup, "update", broken)
         assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
     assert "out of memory, perhaps" in runs[0].folder.log.read_text()
-    alone(undisturbed)
-    assert_equal(runs, undisturbed)
+    assert_equal(runs, trained_alone())
 
 
 def test_optimizer_is_shared_only_where_its_groups_do_not_touch_each_other(tmp_path):
@@ -186,7 +197,7 @@ def test_optimizer_is_shared_only_where_its_groups_do_not_touch_each_other(tmp_p
         composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}", *words])
         job = Job.of(composed)
         task = build_task(composed)
-        return sharing(job, begin(job, task, torch.device("cpu")))
+        return sharing(job, prepare_training(job, task, torch.device("cpu")))
 
     assert key("opt=sgd") == key("opt=sgd", "opt.lr=3", "seed=2")
     assert key("opt=sgd") != key("opt=adam")
@@ -249,7 +260,7 @@ def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             Interrupted(patch, step=5)
             # Of the one that trains by itself.
-            patch.setattr(train, "is_logged", lambda *_: signal.raise_signal(signal.SIGTERM))
+            patch.setattr(SingleRun, "log", lambda *_: signal.raise_signal(signal.SIGTERM))
             work(group, 1)
     sizes = [run.folder.checkpoint.stat().st_size for run in runs]
     assert max(sizes) < 1.1 * sizes[0]
@@ -258,7 +269,7 @@ def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
 def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
     composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}"])
     task, job = build_task(composed), Job.of(composed)
-    trainings = [begin(job, task, torch.device("cpu")) for _ in range(3)]
+    trainings = [prepare_training(job, task, torch.device("cpu")) for _ in range(3)]
     generator = torch.Generator().manual_seed(0)
     for training in trainings:
         for p in training.network.parameters():
@@ -270,9 +281,9 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
         return [p.grad.clone() for t in trainings for p in t.network.parameters()]
 
     stack = Stack(task, trainings, torch.device("cpu"))
-    stack._tried = True
+    stack._compared = True
     separate = gradients(stack)
-    agree = stack._agree(*batch)
+    agree = stack._same_when_joined(*batch)
     stack._join()
     together = gradients(stack)
     for one, other in zip(together, separate, strict=True):
@@ -285,7 +296,7 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
 
 def test_networks_that_draw_random_numbers_are_refused(tmp_path):
     composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}"])
-    training = begin(Job.of(composed), build_task(composed), torch.device("cpu"))
+    training = prepare_training(Job.of(composed), build_task(composed), torch.device("cpu"))
     training.network = torch.nn.Sequential(training.network, torch.nn.Dropout(0.1))
     with pytest.raises(ValueError, match="cannot be replicas"):
         Stack(None, [training], torch.device("cpu"))
