@@ -43,12 +43,12 @@ def _default(task: str, model: str, protocol: str, version: int) -> dict[str, st
     from runner import config as configuration
 
     try:
-        config = configuration.load([f"task={task}", f"model={model}", f"protocol={protocol}"])
+        spec = configuration.load([f"task={task}", f"model={model}", f"protocol={protocol}"]).spec
     except UserError:
         return {}
-    if config.protocol.version != version:
+    if spec.protocol.version != version:
         return {}
-    found = configuration.settings_of(config)
+    found = spec.settings
     columns = {key: found["train"].get(key) for key in ("steps", "batch_size")}
     return settings(columns | {"problem_settings": problem_text(found)})
 

@@ -2,16 +2,17 @@
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import QUIET
 from hydra.utils import get_class
-from omegaconf import open_dict
 
 from runner import config
-from runner.run import Job, arguments, build_task, prepare_training
+from runner.run import Job, build_task, prepare_training
 from runner.single_run import SingleRun
+from runner.specs import OptimizerSpec
 from sweeps import plan
 from sweeps.replicas import ReplicaGroup, run_together
 from sweeps.stack import Stack, groups_are_independent, sharing
@@ -39,7 +40,7 @@ def planned(folder, *overrides, task="probe_cifar", seeds=(0, 1), grids=GRIDS):
     runs = []
     for opt, grid in grids.items():
         composed = config.load([f"task={task}", f"opt={opt}", *keys])
-        cell = plan.Cell(composed, config.settings_of(composed), grid, {}, list(seeds))
+        cell = plan.Cell(composed, grid, {}, list(seeds))
         runs += [cell.run(point, seed) for seed in seeds for point in plan.points(grid)]
     return runs
 
@@ -222,20 +223,20 @@ class SharesANumber(torch.optim.Optimizer):
                 p.sub_(p.grad, alpha=group["lr"] * self.distance)
 
 
+def with_class(config, kind):
+    """The run with another class of optimizer, whose one argument is lr."""
+    ours = ("name", "label", "grid", "independent_groups", "schedule", "warmup", "clip_norm", "lr")
+    opt = {key: value for key, value in config.spec.opt.plain().items() if key in ours}
+    opt = OptimizerSpec.parse({**opt, "_target_": f"{__name__}.{kind.__name__}"})
+    return replace(config, spec=config.spec.replaced(opt=opt))
+
+
 def test_optimizer_that_shares_a_number_among_its_groups_is_not_shared(tmp_path, caplog):
     grids = {"sgd": {"lr": [0.1, 0.2]}}
     runs = {}
     for name in ("together", "alone"):
         cells = planned(tmp_path / name, grids=grids)
-        opt = cells[0].base.opt
-        extra = [key for key in opt if key in ("momentum", "nesterov", "weight_decay")]
-        with_open = [run.config for run in cells]
-        for one in with_open:
-            one.opt._target_ = f"{__name__}.SharesANumber"
-            with open_dict(one):
-                for key in extra:
-                    del one.opt[key]
-        runs[name] = with_open
+        runs[name] = [with_class(run.config, SharesANumber) for run in cells]
     together = dict(run_together(runs["together"]))
     alone = [dict(run_together([one]))[0] for one in runs["alone"]]
     for place, record in enumerate(alone):
@@ -247,10 +248,9 @@ def test_optimizer_that_shares_a_number_among_its_groups_is_not_shared(tmp_path,
 @pytest.mark.parametrize("opt", [path.stem for path in sorted((config.CONFIGS / "opt").glob("*"))])
 def test_groups_are_independent_where_the_yaml_says_so(opt):
     """The contract of every yaml, a copied one too."""
-    composed = config.load(["task=probe_cifar", f"opt={opt}"])
-    if composed.opt.get("independent_groups"):
-        given = arguments(config.settings_of(composed)["opt"])
-        assert groups_are_independent(get_class(composed.opt._target_), given)
+    spec = config.load(["task=probe_cifar", f"opt={opt}"]).spec.opt
+    if spec.independent_groups:
+        assert groups_are_independent(get_class(spec.target), spec.arguments)
 
 
 def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
@@ -308,7 +308,7 @@ def test_groups_are_as_many_as_workers_and_share_batches(tmp_path):
     )
     groups = plan.grouped(runs, slots=2)
     assert [len(group) for group in groups] == [8, 8]
-    assert [{run.changes["seed"] for run in group} for group in groups] == [{0, 1}, {2, 3}]
+    assert [{run.config.spec.seed for run in group} for group in groups] == [{0, 1}, {2, 3}]
     (only,) = plan.grouped(runs[:15], slots=8)  # too few for a second process
     assert {run.run_id for run in only} == {run.run_id for run in runs[:15]}
     assert max(len(group) for group in plan.grouped(runs, slots=2, largest=3)) == 3
@@ -322,7 +322,7 @@ def test_divided_seed_leaves_each_part_every_optimizer(tmp_path):
         grids={"sgd": {"lr": list(range(1, 11))}, "adam": {"lr": list(range(1, 11))}},
     )
     for group in plan.grouped(runs, slots=2):
-        optimizers = [run.base.opt.name for run in group]
+        optimizers = [run.optimizer for run in group]
         assert optimizers.count("sgd") == optimizers.count("adam") == 5
 
 
