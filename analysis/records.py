@@ -45,6 +45,7 @@ COLUMNS: dict[str, str] = {
     "train_examples": "Int64",  # that there were; what was asked for is in problem_settings
     "optimizer": "str",
     "label": "str",  # the optimizer's name for readers
+    "role": "str",  # reference, tuning_free or tuned; "" of a record of old (`analysis.roles`)
     "setting": "str",  # the grid's keys and whatever else was changed: "lr=0.01"
     "learning_rate": "float64",  # DoG has none
     "c": "float64",  # the factor of DoG's step sizes
@@ -231,6 +232,7 @@ def _description(run: RunFailure | RunRecord) -> dict[str, Any]:
         "batch_size": train.get("batch_size"),
         "optimizer": optimizer["name"],
         "label": run.opt_label or optimizer["name"],
+        "role": run.opt_role,
         "setting": setting_text(optimizer, run.opt_changed, run.grid),
         "learning_rate": math.nan if is_dog else factor,
         "c": factor if is_dog else math.nan,

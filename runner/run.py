@@ -253,6 +253,7 @@ def description(config: DictConfig, settings: Mapping[str, Any]) -> dict[str, An
         "opt_default": not changes,
         "opt_changed": changes,
         "opt_label": config.opt.label,
+        "opt_role": config.opt.get("role"),  # a yaml of old may lack it
         "grid": configuration.to_plain(config.opt.grid),
     }
 

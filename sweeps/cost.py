@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import records, selection
-from analysis.selection import ROWS
+from analysis import choice, records
+from analysis.choice import ROWS
 from runner import config as configuration
 from runner.archive import archive_beside
 from runner.cores import usable_cores
 from runner.downloads import from_elsewhere, sources
+from sweeps import operations
 from sweeps.plan import LARGEST, PlannedRun, Sweep, points
 from tasks.data.sources import Source, is_fetched
 
@@ -92,6 +93,8 @@ class Price:
     checkpoint_bytes: int | None  # of a run in training; None: unknown
     places: list[Place]
     estimate: Callable[[PlannedRun], float | None]  # the seconds of one run, where they are known
+    # Of the runs without an estimate, at least and at most (`operations.gpu_seconds`).
+    gpu_hours: tuple[float, float] = (0.0, 0.0)
 
     @property
     def to_do(self) -> int:
@@ -204,16 +207,10 @@ def price(
     earlier = Earlier(_with_committed(frame), machine)
     tuning, reporting = sweep.tuning(), sweep.reporting(choices)
     tuned = all(run.done for run in tuning)
-    least, most = _bounds(sweep)
+    least, most = (reporting, reporting) if tuned else _bounds(sweep)
     stages = [
         _stage("tuning", tuning, earlier, len(tuning), len(tuning)),
-        _stage(
-            "reporting",
-            reporting,
-            earlier,
-            len(reporting) if tuned else least,
-            len(reporting) if tuned else max(most, len(reporting)),
-        ),
+        _stage("reporting", reporting, earlier, len(least), max(len(most), len(reporting))),
     ]
     to_do = [run for run in [*tuning, *reporting] if not run.done]
     data_dir = configuration.data_dir(configs[0])
@@ -235,6 +232,7 @@ def price(
         checkpoint_bytes=checkpoint,
         estimate=earlier.seconds,
         places=_places([(runs_dir, run_bytes + checkpoints), (data_dir, fetching)]),
+        gpu_hours=(_gpu_hours(tuning, least, earlier), _gpu_hours(tuning, most, earlier)),
     )
 
 
@@ -253,11 +251,11 @@ def known(runs_dir: Path) -> pd.DataFrame:
 
 def chosen(sweep: Sweep, frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     """The settings that a sweep reports, of `known` runs its own: by problem and optimizer."""
-    return selection.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
+    return choice.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
 
 
-def _bounds(sweep: Sweep) -> tuple[int, int]:
-    """How many runs are reported if nothing but the defaults is chosen, and if all rows differ."""
+def _bounds(sweep: Sweep) -> tuple[list[PlannedRun], list[PlannedRun]]:
+    """The runs reported if nothing but the defaults is chosen, and if all rows differ."""
     widest: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for cell in sweep.cells:
         settings = widest.setdefault(cell.name, {})  # which two parts may share
@@ -265,7 +263,21 @@ def _bounds(sweep: Sweep) -> tuple[int, int]:
             if len(settings) < len(ROWS):
                 settings.setdefault(cell.run(point, 0).run_id, point)
     choices = {name: list(settings.values()) for name, settings in widest.items()}
-    return len(sweep.reporting({})), len(sweep.reporting(choices))
+    return sweep.reporting({}), sweep.reporting(choices)
+
+
+def _gpu_hours(
+    tuning: Iterable[PlannedRun], reporting: Iterable[PlannedRun], earlier: Earlier
+) -> float:
+    """The hours of the runs to do without an estimate on a GPU, by their operations."""
+    seconds: dict[int, float] = {}  # by cell
+    total = 0.0
+    for run in {run.run_id: run for run in (*tuning, *reporting)}.values():
+        if earlier.estimate(run) is None and not run.done:
+            if id(run.base) not in seconds:
+                seconds[id(run.base)] = operations.gpu_seconds(run.base) or 0.0
+            total += seconds[id(run.base)]
+    return total / 3600
 
 
 def _stage(name: str, runs: Iterable[PlannedRun], earlier: Earlier, least: int, most: int) -> Stage:

@@ -69,7 +69,7 @@ def main() -> int:
             print(line, file=sys.stderr)
     problems = sorted({cell.name[0] for cell in sweep.cells})
     own = {run.run_id for run in planned}
-    print(report.make(runs_dir, runs_dir.parent, problems, own))
+    print(report.write_results(runs_dir, runs_dir.parent, problems, own))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sweeps.plan import PlannedRun
 from sweeps.worker import Outcome
+from tasks.format import duration
 
 # What a run was expected to take, in seconds; None if nothing says so.
 Estimate = Callable[[PlannedRun], float | None]
@@ -266,14 +267,6 @@ def _shown(outcome: Outcome) -> str:
 def plain(text: str) -> str:
     """Return a text as one line without signs that a terminal would obey."""
     return "".join(sign if sign.isprintable() else " " for sign in text).rstrip()
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def _best(outcomes: Sequence[Outcome]) -> str:

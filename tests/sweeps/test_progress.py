@@ -202,10 +202,3 @@ def test_a_stage_that_is_done_says_nothing(runs):
     with Progress("tuning", [], stream):
         pass
     assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0.4 s"), (100, "100 s"), (150, "2.5 min"), (9000, "2.5 h")]
-)
-def test_durations_are_in_the_unit_that_suits_them(seconds, text):
-    assert progress.duration(seconds) == text
