@@ -287,7 +287,7 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def company(config: DictConfig) -> str:
+def replica_key(config: DictConfig) -> str:
     """Return a hash of all but optimizer and seed: runs that share it can train together."""
     plain = to_plain(config)
     return identity.hash_of({name: plain[name] for name in plain if name not in ("opt", "seed")})

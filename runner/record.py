@@ -160,7 +160,8 @@ class RunFolder:
 
 def put_aside(path: Path, reason: str = "is damaged") -> None:
     """Rename a file that cannot be used, and say so."""
-    aside = path.with_name(f"{path.name}.damaged")
+    names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
+    aside = next(each for each in map(path.with_name, names) if not each.exists())
     path.replace(aside)
     logger.warning("%s %s: it is now %s, and the run begins anew", path, reason, aside.name)
 

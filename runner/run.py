@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from runner.train import Training
+    from runner.training_state import TrainingState
     from tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _train(job: Job) -> RunRecord:
     device, facts = set_up(job.config)
     task = build_task(job.config)
     start = origin(job, facts | what_was_read(job, task))
-    return finish(job, start, task, begin(job, task, device), device)
+    return train_and_record(job, start, task, prepare_training(job, task, device), device)
 
 
 def set_up(config: DictConfig) -> tuple["torch.device", dict[str, Any]]:
@@ -164,51 +164,51 @@ def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
     }
 
 
-def begin(job: Job, task: "Task", device: "torch.device") -> "Training":
+def prepare_training(job: Job, task: "Task", device: "torch.device") -> "TrainingState":
     """Return the run's state before its first step, or as its checkpoint has it."""
     import torch
 
     from dog import PolynomialDecayAverager
     from runner import checkpoint
-    from runner.train import Training
+    from runner.training_state import TrainingState
 
     clock = time.monotonic()  # data and features are had once for many runs: not this one's time
     _seed(job.settings["seed"])
     network = task.network().to(device)
     averager = PolynomialDecayAverager(network, job.settings["train"]["averaging_gamma"])
-    training = Training(network, optimizer(job, network), averager, began=clock)
+    state = TrainingState(network, optimizer(job, network), averager, began=clock)
     saved = checkpoint.load(job.folder.checkpoint, device)
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
         put_aside(job.folder.checkpoint, "goes further than metrics.jsonl does")
-        return begin(job, task, device)
+        return prepare_training(job, task, device)
     if saved is not None:
-        training.load_state_dict(saved)
+        state.load_state_dict(saved)
         if not job.config.threads:  # sums come out the same only with as many threads
             torch.set_num_threads(saved["threads"])
-        logger.info("going on from step %d", training.step)
+        logger.info("going on from step %d", state.step)
     job.folder.failure.unlink(missing_ok=True)
-    return training
+    return state
 
 
-def finish(
-    job: Job, start: Origin, task: "Task", training: "Training", device: "torch.device"
+def train_and_record(
+    job: Job, start: Origin, task: "Task", state: "TrainingState", device: "torch.device"
 ) -> RunRecord:
     """Train from where the run is to its end, and write its record."""
+    from runner.single_run import train_alone
     from runner.tracking import tracker
-    from runner.train import train
 
     settings, options = job.settings, configuration.to_plain(job.config)
     with tracker(job.config.wandb, settings, job.identity, job.folder.path) as mirror:
-        train(training, task, settings, options, job.folder, mirror, device)
-        (found,) = results(task, [training], options, device)
+        train_alone(state, task, settings, options, job.folder, mirror, device)
+        (found,) = results(task, [state], options, device)
         mirror.summarise(found)
-    return write_record(job, start, training, found, device)
+    return write_record(job, start, state, found, device)
 
 
 def write_record(
     job: Job,
     start: Origin,
-    training: "Training",
+    training: "TrainingState",
     found: Results,
     device: "torch.device",
 ) -> RunRecord:
@@ -288,7 +288,7 @@ def optimizer(job: Job, network: "nn.Module") -> "torch.optim.Optimizer":
 
 def results(
     task: "Task",
-    trainings: "Sequence[Training]",
+    trainings: "Sequence[TrainingState]",
     options: Mapping[str, Any],
     device: "torch.device",
 ) -> list[Results]:
@@ -300,12 +300,12 @@ def results(
     """
     import numpy as np
 
-    from runner.train import evaluate, iterates
+    from runner.evaluation import evaluate
 
     found = [_before_evaluation(task, training) for training in trainings]
     networks: dict[tuple[int, str], nn.Module] = {}
     for i, training in enumerate(trainings):
-        for name, network in iterates(training).items():
+        for name, network in training.iterates.items():
             if name in training.best:
                 network.load_state_dict(training.best[name]["weights"])
             elif training.diverged:
@@ -340,14 +340,12 @@ def results(
     return [Results.model_validate(finite_or_null(one)) for one in found]
 
 
-def _before_evaluation(task: "Task", training: "Training") -> dict[str, Any]:
+def _before_evaluation(task: "Task", training: "TrainingState") -> dict[str, Any]:
     """Return the part of a run's results that needs no pass over the data."""
-    from runner.train import iterates
-
     # DoG's own; other optimizers have nothing to tell.
     trouble = getattr(training.optimizer, "trouble", list)
     telemetry = getattr(training.optimizer, "telemetry", list)
-    networks = iterates(training)
+    networks = training.iterates
     found: dict[str, Any] = {
         "steps": training.step,
         "train_loss": training.train_loss,
@@ -370,7 +368,7 @@ def _seed(seed: int) -> None:
     import numpy as np
     import torch
 
-    from runner.order import seed_for
+    from runner.batches import seed_for
 
     random.seed(seed_for(seed, "python"))
     np.random.seed(seed_for(seed, "numpy") % 2**32)

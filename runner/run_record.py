@@ -154,7 +154,7 @@ class _Described(_Part):
     settings: Settings
     problem_id: str
     opt_label: str | None = Field(None, description="the optimizer's name in tables")
-    opt_role: str | None = Field(None, description="reference, tuning_free or tuned")
+    opt_role: str | None = Field(None, description="what tables and figures take it for")
     opt_default: bool = Field(description="whether its settings are its yaml's")
     opt_changed: dict[str, Any] = Field(description="those that are not")
     grid: dict[str, list[Any]] = Field(description="what a sweep tries")

@@ -178,12 +178,12 @@ def grouped(
     """
     groups: list[tuple[PlannedRun, ...]] = []
     replicas: dict[str, list[PlannedRun]] = {}
-    company: dict[int, str] = {}  # by cell
+    replica_keys: dict[int, str] = {}  # by cell
     for run in runs:
         if largest > 1 and run.base.task.get("replicas"):
-            if id(run.base) not in company:
-                company[id(run.base)] = configuration.company(run.base)
-            replicas.setdefault(company[id(run.base)], []).append(run)
+            if id(run.base) not in replica_keys:
+                replica_keys[id(run.base)] = configuration.replica_key(run.base)
+            replicas.setdefault(replica_keys[id(run.base)], []).append(run)
         else:
             groups.append((run,))
     for together in replicas.values():

@@ -1,7 +1,7 @@
-"""Runs of one task that differ in optimizer, its settings or seed, trained together as replicas.
+"""Replicas: runs of one problem that differ in optimizer, its settings or seed train together.
 
-They share the process, the data and one pass over each batch, and each gives the record that it
-would give alone: what they share (sweeps/stack.py) does not change a bit of what a run computes.
+They share the process, the data and one pass over each batch. Each gives the record that it would
+give alone: what they share (sweeps/stack.py) does not change a bit of what a run computes.
 """
 
 import time
@@ -16,79 +16,71 @@ from omegaconf import DictConfig
 from runner import checkpoint, tracking
 from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
-from runner.order import Batches, prepared
+from runner.evaluation import validate
+from runner.metrics import MetricsLog, metrics_file
 from runner.run import (
     Job,
     Origin,
-    begin,
     build_task,
     explained,
     origin,
+    prepare_training,
     results,
     set_up,
     what_was_read,
     write_record,
 )
 from runner.run_record import RunRecord
-from runner.train import (
-    SAVING_SHARE,
-    MetricsLog,
-    StopRequest,
-    Training,
-    is_logged,
-    is_looked_at,
-    iterates,
-    metrics_file,
-    stop_request,
-    train,
-    validate,
-)
+from runner.signals import StopRequest, stop_request
+from runner.single_run import train_alone
+from runner.train import train
+from runner.training_state import TrainingState
 from sweeps.stack import SharedOptimizer, Stack, sharing
 from tasks.errors import UserError
-from tasks.task import Task, to_device
+from tasks.task import Task
 
-# What a run among several ended with: its record, or why there is none.
-End = RunRecord | UserError | Busy | Stopped | Crash
+# How one of several runs ended: with its record, or with the reason why there is none.
+RunResult = RunRecord | UserError | Busy | Stopped | Crash
 
 
 @dataclass(eq=False)
 class Replica:
-    """A run among those trained together."""
+    """A run that trains together with others."""
 
-    place: int  # among those that were asked for
+    place: int  # in the list of runs that were asked for
     job: Job
-    training: Training  # as it would be alone; what is shared comes back by Together.part()
+    state: TrainingState  # as of a run alone, once ReplicaGroup has written back what is shared
     origin: Origin
     log: MetricsLog = field(init=False)
-    end: End | None = None  # if it came to one that is no record
+    outcome: RunResult | None = None  # if the run ended without a record
 
     @property
     def seed(self) -> int:
-        """What says which batches the run sees."""
+        """The run's seed, which decides the batches that it sees."""
         return self.job.settings["seed"]
 
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.training.diverged or self.training.step == self.job.settings["train"]["steps"]
+        return self.state.diverged or self.state.step == self.job.settings["train"]["steps"]
 
     def save(self) -> None:
-        """Write a checkpoint, with which the run can go on alone, too."""
-        self.training.metrics_bytes = self.log.size()
-        checkpoint.save(self.job.folder.checkpoint, self.training.state_dict())
+        """Write a checkpoint, from which the run can also go on alone."""
+        self.state.metrics_bytes = self.log.size()
+        checkpoint.save(self.job.folder.checkpoint, self.state.state_dict())
 
 
-def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
-    """Train the runs of these configurations of one problem; yield each one's place and end.
+def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, RunResult]]:
+    """Train the runs of these configurations of one problem; yield the place and result of each.
 
-    What is raised is no single run's fault: each may then be tried alone, and goes on from its
+    An exception is no single run's fault: each run may then be tried alone, and goes on from its
     checkpoint.
 
     Raises:
         ValueError: if they differ in more than optimizer and seed, or cannot be replicas.
         UserError: if wandb is wanted and not installed.
     """
-    if len(set(map(configuration.company, configs))) > 1:
+    if len(set(map(configuration.replica_key, configs))) > 1:
         raise ValueError("replicas differ in optimizer and seed alone")
     tracking.check(configs[0].wandb)
     device, facts = set_up(configs[0])
@@ -115,40 +107,41 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, End]]:
             return
         task = build_task(configs[0])
         facts |= what_was_read(next(iter(jobs.values())), task)
-        # Together is what is at the same step, and had as many threads.
-        parts: dict[tuple[int, int], list[Replica]] = {}
+        # Those train together that are at the same step and had as many threads.
+        groups: dict[tuple[int, int], list[Replica]] = {}
         for place, job in jobs.items():
             torch.set_num_threads(threads)
             try:
                 with explained(job), job.folder.logged():
-                    replica = Replica(place, job, begin(job, task, device), origin(job, facts))
+                    state = prepare_training(job, task, device)
+                    replica = Replica(place, job, state, origin(job, facts))
             except (UserError, Crash) as error:
                 yield place, error
                 continue
-            replica.training.stop_clock()  # its time is its share of all time from here on
-            parts.setdefault((replica.training.step, torch.get_num_threads()), []).append(replica)
+            state.stop_clock()  # from here on the run is charged its share of all time
+            groups.setdefault((state.step, torch.get_num_threads()), []).append(replica)
         with stop_request() as stop:  # until all is recorded, or saved
-            for (_, number), replicas in parts.items():
+            for (_, number), replicas in groups.items():
                 torch.set_num_threads(number)
                 yield from _finish(replicas, task, device, stop)
 
 
 def _finish(
     replicas: list[Replica], task: Task, device: torch.device, stop: StopRequest
-) -> Iterator[tuple[int, End]]:
-    """Train replicas that are at the same step to the end; yield their places and ends."""
+) -> Iterator[tuple[int, RunResult]]:
+    """Train replicas that are at the same step to the end; yield their places and results."""
     options = configuration.to_plain(replicas[0].job.config)
-    left = [] if stop.signum else _train(replicas, task, options, device, stop)
-    over = [r for r in replicas if r.is_over and r.end is None]
-    yield from _recorded(over, task, options, device)
-    for replica in left:
+    separated = [] if stop.signum else _train_group(replicas, task, options, device, stop)
+    over = [replica for replica in replicas if replica.is_over and replica.outcome is None]
+    yield from _record(over, task, options, device)
+    for replica in separated:
         if not stop.signum:
             yield from _finish_alone(replica, task, options, device, stop)
     for replica in replicas:
-        if replica.end is not None:
-            yield replica.place, replica.end
+        if replica.outcome is not None:
+            yield replica.place, replica.outcome
         elif not replica.is_over:
-            yield replica.place, Stopped(stop.signum, replica.training.step)
+            yield replica.place, Stopped(stop.signum, replica.state.step)
 
 
 def _finish_alone(
@@ -157,41 +150,41 @@ def _finish_alone(
     options: Mapping[str, Any],
     device: torch.device,
     stop: StopRequest,
-) -> Iterator[tuple[int, End]]:
+) -> Iterator[tuple[int, RunResult]]:
     """Train a replica that has left the others to its end."""
-    job, training = replica.job, replica.training
-    training.began = time.monotonic()
+    job, state = replica.job, replica.state
+    state.began = time.monotonic()
     try:
         with explained(job):
-            mute = tracking.Tracker()  # it is mirrored when it is done
-            train(training, task, job.settings, options, job.folder, mute, device)
-            training.stop_clock()
-            yield from _recorded([replica], task, options, device)
+            no_tracker = tracking.Tracker()  # wandb gets the run when it is done
+            train_alone(state, task, job.settings, options, job.folder, no_tracker, device)
+            state.stop_clock()
+            yield from _record([replica], task, options, device)
     except Stopped as error:
         stop.signum = error.signum  # which was meant for all
     except (Busy, UserError, Crash) as error:
-        replica.end = error
+        replica.outcome = error
 
 
-def _recorded(
+def _record(
     replicas: list[Replica], task: Task, options: Mapping[str, Any], device: torch.device
-) -> Iterator[tuple[int, End]]:
-    """Score runs that are at their end and write their records."""
+) -> Iterator[tuple[int, RunResult]]:
+    """Score runs that are over, write their records and yield their places and records."""
     began = time.monotonic()
-    found = results(task, [replica.training for replica in replicas], options, device)
+    found = results(task, [replica.state for replica in replicas], options, device)
     share = (time.monotonic() - began) / max(1, len(replicas))
-    for replica, its in zip(replicas, found, strict=True):
-        replica.training.earlier_seconds += share
+    for replica, scores in zip(replicas, found, strict=True):
+        replica.state.earlier_seconds += share
         try:
-            record = write_record(replica.job, replica.origin, replica.training, its, device)
+            record = write_record(replica.job, replica.origin, replica.state, scores, device)
         except Busy as error:
-            replica.end = error
+            replica.outcome = error
             continue
-        tracking.mirror(replica.job, its)
+        tracking.mirror(replica.job, scores)
         yield replica.place, record
 
 
-def _train(
+def _train_group(
     replicas: list[Replica],
     task: Task,
     options: Mapping[str, Any],
@@ -200,173 +193,160 @@ def _train(
 ) -> list[Replica]:
     """Train until the protocol's last step, or until a signal; return who has to go on alone.
 
-    These have met a loss or a gradient that is not finite: what comes of it is for the training
-    loop of a single run to say, and shared optimizers must not see it. Whose weights are not
-    finite has diverged, and is at its end. Whose lock is lost has that for an end.
+    A replica whose weights are not finite has diverged, and is over. One whose lock is lost has
+    that as its outcome.
     """
-    budget = options["train"]
-    steps, done = budget["steps"], replicas[0].training.step
-    seeds = sorted({replica.seed for replica in replicas})
-    streams = [
-        prepared(Batches(task, budget["batch_size"], seed), range(done, steps), options["workers"])
-        for seed in seeds
-    ]
-    left: list[Replica] = []
-    due_at = time.monotonic() + options["checkpoint_seconds"]
     with ExitStack() as files:
         for replica in replicas:
-            replica.log = files.enter_context(metrics_file(replica.job.folder, replica.training))
-        together = Together([r for r in replicas if not r.training.diverged], task, device)
-        for step, batches in enumerate(zip(*streams, strict=True), done + 1):
-            here = dict(zip(seeds, to_device(batches, device), strict=True))
-            while broken := together.backward(here):
-                together = together.without(broken)
-                for replica in broken:
-                    replica.save()
-                left += broken
-            if not together.replicas:
-                break
-            together.update(steps)
-
-            last = step == steps
-            if is_logged(step, steps, options["log_every"]):
-                together.log()
-            if is_looked_at(step, steps):
-                together.look()
-            together.charge(trained=True)
-            if diverged := [r for r in together.replicas if r.training.diverged]:
-                together = together.without(diverged)
-
-            # The last step's scores are those of the result, unless an earlier step may beat them.
-            due = budget.get("checkpoint") == "best" if last else step % budget["eval_every"] == 0
-            if due and together.replicas:
-                together.validate(options)
-            if stop.signum or last or time.monotonic() > due_at:
-                if lost := together.lost():
-                    together = together.without(lost)
-                began = time.monotonic()
-                together.save()
-                cost = time.monotonic() - began
-                due_at = began + max(options["checkpoint_seconds"], cost / SAVING_SHARE)
-                if stop.signum:
-                    break
-            together.charge()
-    return left
+            replica.log = files.enter_context(metrics_file(replica.job.folder, replica.state))
+        group = ReplicaGroup(replicas, task, options, device)
+        train(group, task, options, device, stop)
+    return group.separated
 
 
-class Together:
-    """Replicas at one step, with what they share: stacks of networks, and optimizers."""
+class ReplicaGroup:
+    """Replicas at one step, as the training loop trains them (:class:`runner.train.Trainable`).
 
-    def __init__(self, replicas: list[Replica], task: Task, device: torch.device) -> None:
-        self.replicas, self.task, self.device = replicas, task, device
+    They share stacks of networks, one for each seed, and optimizers. A replica that leaves takes
+    its part of them along.
+    """
+
+    def __init__(
+        self,
+        replicas: list[Replica],
+        task: Task,
+        options: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.task, self.options, self.device = task, options, device
+        self.seeds = sorted({replica.seed for replica in replicas})
+        self.step = replicas[0].state.step
+        # Those that met a loss or gradient that is not finite. What comes of it is for the loop of
+        # a single run to say, and shared optimizers must not see it.
+        self.separated: list[Replica] = []
         self.clock = time.monotonic()
-        self.members: dict[int, list[Replica]] = {}
-        users: dict[str, list[Replica]] = {}
-        for replica in replicas:
-            self.members.setdefault(replica.seed, []).append(replica)
-            users.setdefault(sharing(replica.job, replica.training), []).append(replica)
-            replica.training.replicas = max(replica.training.replicas, len(replicas))
-        self.stacks = {
-            seed: Stack(task, [replica.training for replica in members], device)
-            for seed, members in self.members.items()
-        }
-        self.optimizers = [
-            (members, SharedOptimizer([r.job for r in members], [r.training for r in members]))
-            for members in users.values()
-        ]
-        self._set_training()
+        self._share([replica for replica in replicas if not replica.state.diverged])
 
-    def backward(self, batches: Mapping[int, Any]) -> list[Replica]:
-        """Compute losses and gradients; return the replicas that have one that is not finite.
+    @property
+    def is_over(self) -> bool:
+        """Whether all replicas have left."""
+        return not self.replicas
 
-        Args:
-            batches: inputs and targets by seed.
-        """
+    def compute_gradients(self, batches: Sequence[Any]) -> None:
+        """Compute losses and gradients; replicas of which one is not finite leave."""
+        by_seed = dict(zip(self.seeds, batches, strict=True))
+        while broken := self._backward(by_seed):
+            self._release(broken)
+            for replica in broken:
+                replica.save()
+            self.separated += broken
+
+    def _backward(self, batches: Mapping[int, Any]) -> list[Replica]:
+        """Compute losses and gradients; return the replicas of which one is not finite."""
         broken = []
         for seed, stack in self.stacks.items():
             finite = stack.backward(*batches[seed]).tolist()
-            broken += [r for r, good in zip(self.members[seed], finite, strict=True) if not good]
+            broken += [r for r, good in zip(self.by_seed[seed], finite, strict=True) if not good]
         return broken
 
     def update(self, steps: int) -> None:
-        """Take the step that the gradients say, of so many in all."""
+        """Step each optimizer, with the learning rate of this step of so many, and the averages."""
         for _, optimizer in self.optimizers:
             optimizer.step(steps)
         for stack in self.stacks.values():
             stack.average()
+        self.step += 1
         for replica in self.replicas:
-            replica.training.step += 1
-
-    def look(self) -> None:
-        """See whether runs have diverged: no loss here is not finite, but weights may be."""
-        self._read_losses()
-        for replica in self.replicas:
-            replica.training.look()
+            replica.state.step = self.step
 
     def log(self) -> None:
-        """Log the step."""
+        """Log the loss and step size of each replica."""
         self._read_losses()
-        for members, optimizer in self.optimizers:
-            for replica, numbers in zip(members, optimizer.numbers(), strict=True):
-                training = replica.training
-                replica.log({"step": training.step, "loss": training.train_loss, **numbers})
+        for users, optimizer in self.optimizers:
+            for replica, numbers in zip(users, optimizer.numbers(), strict=True):
+                replica.log({"step": self.step, "loss": replica.state.train_loss, **numbers})
 
-    def validate(self, options: Mapping[str, Any]) -> None:
-        """Score all iterates on validation, and log it."""
-        trainings = [replica.training for replica in self.replicas]
-        lines = validate(trainings, self.task, options, self.device)
+    def look(self) -> None:
+        """Find out which replicas have diverged; these leave."""
+        self._read_losses()
+        for replica in self.replicas:
+            replica.state.look()
+        if diverged := [replica for replica in self.replicas if replica.state.diverged]:
+            self.apportion_time(trained=True)
+            self._release(diverged)
+
+    def validate(self) -> None:
+        """Score both iterates of all replicas on validation, and log the scores."""
+        states = [replica.state for replica in self.replicas]
+        lines = validate(states, self.task, self.options, self.device)
         for replica, line in zip(self.replicas, lines, strict=True):
             replica.log(line)
         self._set_training()
 
-    def lost(self) -> list[Replica]:
-        """Return the replicas that another process has taken over."""
+    def save(self) -> None:
+        """Write each replica's checkpoint; those that another process has taken over leave."""
         for replica in self.replicas:
             try:
                 replica.job.folder.lock.check()
             except Busy as error:
-                replica.end = error
-        return [replica for replica in self.replicas if replica.end is not None]
-
-    def save(self) -> None:
-        """Write each replica's checkpoint."""
-        self.part()
-        self.charge()
+                replica.outcome = error
+        if lost := [replica for replica in self.replicas if replica.outcome is not None]:
+            self._release(lost)
+        self._write_back()
+        self.apportion_time(trained=False)
         for replica in self.replicas:
             replica.save()
 
-    def part(self) -> None:
-        """Give each training its share of what is shared, as it is now."""
-        for stack in self.stacks.values():
-            stack.part()
-        for _, optimizer in self.optimizers:
-            optimizer.part()
+    def apportion_time(self, trained: bool) -> None:
+        """Charge each replica with its share of the time since the latest call."""
+        self.clock, began = time.monotonic(), self.clock
+        for replica in self.replicas:
+            share = (self.clock - began) / len(self.replicas)
+            replica.state.earlier_seconds += share
+            if trained:
+                replica.state.train_seconds += share
 
-    def without(self, leaving: list[Replica]) -> "Together":
-        """Return what remains when some leave, each with its own training."""
-        self.part()
-        self.charge()
+    def _share(self, replicas: list[Replica]) -> None:
+        """Make what these replicas share."""
+        self.replicas = replicas
+        self.by_seed: dict[int, list[Replica]] = {}
+        users: dict[str, list[Replica]] = {}
+        for replica in replicas:
+            self.by_seed.setdefault(replica.seed, []).append(replica)
+            users.setdefault(sharing(replica.job, replica.state), []).append(replica)
+            replica.state.replicas = max(replica.state.replicas, len(replicas))
+        self.stacks = {
+            seed: Stack(self.task, [replica.state for replica in those], self.device)
+            for seed, those in self.by_seed.items()
+        }
+        self.optimizers = [
+            (those, SharedOptimizer([r.job for r in those], [r.state for r in those]))
+            for those in users.values()
+        ]
+        self._set_training()
+
+    def _release(self, leaving: list[Replica]) -> None:
+        """Let replicas leave, each with its own state, and share anew what remains."""
+        self._write_back()
+        self.apportion_time(trained=False)
         for replica in leaving:
-            for network in iterates(replica.training).values():
+            for network in replica.state.iterates.values():
                 for tensor in (*network.parameters(), *network.buffers()):
                     tensor.data = tensor.data.clone()  # so that the rest of the stack can go
-        return Together([r for r in self.replicas if r not in leaving], self.task, self.device)
+        self._share([replica for replica in self.replicas if replica not in leaving])
 
-    def charge(self, trained: bool = False) -> None:
-        """Share out the time since this was last done."""
-        now = time.monotonic()
-        for replica in self.replicas:
-            share = (now - self.clock) / len(self.replicas)
-            replica.training.earlier_seconds += share
-            if trained:
-                replica.training.train_seconds += share
-        self.clock = now
+    def _write_back(self) -> None:
+        """Write what is shared, as it is now, to the state of each replica."""
+        for stack in self.stacks.values():
+            stack.write_back()
+        for _, optimizer in self.optimizers:
+            optimizer.write_back()
 
     def _read_losses(self) -> None:
         for seed, stack in self.stacks.items():
-            for replica, loss in zip(self.members[seed], stack.losses.tolist(), strict=True):
-                replica.training.train_loss = loss
+            for replica, loss in zip(self.by_seed[seed], stack.losses.tolist(), strict=True):
+                replica.state.train_loss = loss
 
     def _set_training(self) -> None:
         for replica in self.replicas:
-            self.task.set_training(replica.training.network)
+            self.task.set_training(replica.state.network)

@@ -1,4 +1,4 @@
-"""What replicas share: networks whose tensors are slices of one, and optimizers."""
+"""What replicas share: networks whose tensors are slices of one tensor, and optimizers."""
 
 import copy
 import json
@@ -13,9 +13,11 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.optim import Optimizer
 
 from dog import PolynomialDecayAverager
+from runner.evaluation import autocast
+from runner.metrics import step_size_of
 from runner.run import Job, arguments, optimizer
-from runner.schedule import factor
-from runner.train import Training, autocast, step_size_of
+from runner.schedule import set_learning_rates
+from runner.training_state import TrainingState
 from tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -27,28 +29,28 @@ Tensors = dict[str, Tensor]
 class Stack:
     """K networks of one form that see the same batches.
 
-    Losses and gradients are computed for all at once, by ``torch.func.vmap`` of tensors
-    [K, ...] that the networks' own and their averages then are slices of. That is, if it gives, bit
-    for bit, what one network after another gives (tried at the first batch, with copies and other
-    weights), for one product of matrices may be summed otherwise than many. If not, each network is
-    by itself.
+    The networks are either joined or separate. Joined networks have their weights, and their
+    averages, as slices of tensors [K, ...], and ``torch.func.vmap`` computes all losses and
+    gradients at once. Separate networks are computed one after another. They are joined only if
+    both ways give the same bits, as one large matrix product may sum in another order than K small
+    ones: the first batch decides, with random weights.
 
     Raises:
         ValueError: if the networks have dropout or batch normalization, whose random numbers and
-            statistics would not be those of one alone.
+            statistics would not be those of a network alone.
     """
 
-    def __init__(self, task: Task, trainings: Sequence[Training], device: torch.device) -> None:
-        self.task, self.trainings, self.device = task, trainings, device
-        self.losses = torch.zeros(len(trainings))  # of the latest batch, [K]
-        self._each = [_Loss(task, training.network, device) for training in trainings]
-        self._tried = len(trainings) == 1
-        # Once the networks are slices of them.
+    def __init__(self, task: Task, states: Sequence[TrainingState], device: torch.device) -> None:
+        self.task, self.states, self.device = task, states, device
+        self.losses = torch.zeros(len(states))  # of the latest batch, [K]
+        self._networks = [_Loss(task, state.network, device) for state in states]
+        self._compared = len(states) == 1
+        # Of joined networks.
         self._parameters: Tensors = {}
         self._buffers: Tensors = {}
         self._averager: PolynomialDecayAverager | None = None
         unfit = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
-        if any(isinstance(module, unfit) for module in self._each[0].modules()):
+        if any(isinstance(module, unfit) for module in self._networks[0].modules()):
             raise ValueError("networks with dropout or batch normalization cannot be replicas")
 
     @property
@@ -58,22 +60,22 @@ class Stack:
 
     def backward(self, inputs: Any, targets: Tensor) -> Tensor:
         """Compute each network's loss and gradients; return whether all are finite, bool [K]."""
-        if not self._tried:
-            self._tried = True
-            if self._agree(inputs, targets):
+        if not self._compared:
+            self._compared = True
+            if self._same_when_joined(inputs, targets):
                 self._join()
         if not self.is_joined:
-            self.losses = _one_by_one(self._each, inputs, targets)
-            sums = torch.stack([_sum(own.parameters()) for own in self._each])
+            self.losses = _one_by_one(self._networks, inputs, targets)
+            sums = torch.stack([_sum(network.parameters()) for network in self._networks])
             return (sums + self.losses).isfinite()
-        self.losses = _at_once(self._each[0], self._parameters, self._buffers, inputs, targets)
+        self.losses = _at_once(self._networks[0], self._parameters, self._buffers, inputs, targets)
         sums = self.losses.clone()
         for name, p in self._parameters.items():
             if p.grad is None:
                 continue
             sums += p.grad.flatten(1).sum(1)
-            for own, gradient in zip(self._each, p.grad.unbind(), strict=True):
-                own.network.get_parameter(name).grad = gradient
+            for state, gradient in zip(self.states, p.grad.unbind(), strict=True):
+                state.network.get_parameter(name).grad = gradient
         return sums.isfinite()
 
     def average(self) -> None:
@@ -81,27 +83,27 @@ class Stack:
         if self._averager is not None:
             self._averager.step()
             return
-        for training in self.trainings:
-            training.averager.step()
+        for state in self.states:
+            state.averager.step()
 
-    def part(self) -> None:
-        """Tell each training's averager how far it is."""
+    def write_back(self) -> None:
+        """Write the number of averaged steps to each state's averager; the rest is there."""
         if self._averager is not None:
-            for training in self.trainings:
-                training.averager.t = self._averager.t
+            for state in self.states:
+                state.averager.t = self._averager.t
 
-    def _agree(self, inputs: Any, targets: Tensor) -> bool:
-        """Whether both ways give the same bits."""
-        copies = [copy.deepcopy(own.network) for own in self._each]
+    def _same_when_joined(self, inputs: Any, targets: Tensor) -> bool:
+        """Return whether joined networks give the same bits as separate ones."""
+        copies = [copy.deepcopy(network.network) for network in self._networks]
         generator = torch.Generator().manual_seed(0)
         for network in copies:
-            for p in network.parameters():  # at a start of zeros, all ways would seem the same
+            for p in network.parameters():  # with weights of 0 any two ways give the same
                 p.data.copy_(torch.randn(p.shape, dtype=p.dtype, generator=generator))
-        each = [_Loss(self.task, network, self.device) for network in copies]
+        losses = [_Loss(self.task, network, self.device) for network in copies]
         parameters, buffers = stack_module_state(copies)
-        alone = _one_by_one(each, inputs, targets)
+        separate = _one_by_one(losses, inputs, targets)
         try:
-            together = _at_once(each[0], parameters, buffers, inputs, targets)
+            joined = _at_once(losses[0], parameters, buffers, inputs, targets)
         except RuntimeError:  # torch has no vmap of what the task computes
             return False
         gradients = [
@@ -110,14 +112,14 @@ class Stack:
             if p.grad is not None
             for network, gradient in zip(copies, p.grad.unbind(), strict=True)
         ]
-        return torch.equal(alone, together) and all(
-            one is not None and torch.equal(one, other) for one, other in gradients
+        return torch.equal(separate, joined) and all(
+            first is not None and torch.equal(first, second) for first, second in gradients
         )
 
     def _join(self) -> None:
         """Make the networks and their averages slices of one tensor each."""
-        self._parameters, self._buffers = _as_views([own.network for own in self._each])
-        averagers = [training.averager for training in self.trainings]
+        self._parameters, self._buffers = _as_views([state.network for state in self.states])
+        averagers = [state.averager for state in self.states]
         parameters, buffers = _as_views([averager.averaged_model for averager in averagers])
         holder = _Holder(self._parameters | self._buffers)
         self._averager = PolynomialDecayAverager(holder, averagers[0].gamma)
@@ -125,12 +127,12 @@ class Stack:
         self._averager.t = averagers[0].t
 
 
-def _one_by_one(each: "Sequence[_Loss]", inputs: Any, targets: Tensor) -> Tensor:
+def _one_by_one(networks: "Sequence[_Loss]", inputs: Any, targets: Tensor) -> Tensor:
     """Return each network's loss, [K], and leave its gradients at its parameters."""
     losses = []
-    for own in each:
-        own.zero_grad()
-        loss = own(inputs, targets)
+    for network in networks:
+        network.zero_grad()
+        loss = network(inputs, targets)
         loss.backward()
         losses.append(loss.detach())
     return torch.stack(losses)
@@ -152,30 +154,28 @@ def _at_once(
 
 
 class SharedOptimizer:
-    """One optimizer for several runs, a param group each; its groups must not touch each other."""
+    """One optimizer for several runs, a param group each; groups must not touch each other."""
 
-    def __init__(self, jobs: Sequence[Job], trainings: Sequence[Training]) -> None:
-        self.jobs, self.trainings = jobs, trainings
-        self.optimizer = optimizer(jobs[0], trainings[0].network)
-        owns = [training.optimizer for training in trainings]
-        for own in owns[1:]:
-            self.optimizer.add_param_group({**own.param_groups[0]})
-        for own, group in zip(owns, self.optimizer.param_groups, strict=True):
-            own.param_groups[0].setdefault("initial_lr", own.param_groups[0]["lr"])
-            group.update({k: v for k, v in own.param_groups[0].items() if k != "params"})
-        if any(own.state for own in owns):
-            self.optimizer.load_state_dict(_joined([own.state_dict() for own in owns]))
+    def __init__(self, jobs: Sequence[Job], states: Sequence[TrainingState]) -> None:
+        self.jobs, self.states = jobs, states
+        self.optimizer = optimizer(jobs[0], states[0].network)
+        optimizers = [state.optimizer for state in states]
+        for other in optimizers[1:]:
+            self.optimizer.add_param_group({**other.param_groups[0]})
+        for each, group in zip(optimizers, self.optimizer.param_groups, strict=True):
+            group.update({k: v for k, v in each.param_groups[0].items() if k != "params"})
+        if any(each.state for each in optimizers):
+            self.optimizer.load_state_dict(_joined([each.state_dict() for each in optimizers]))
 
     def step(self, steps: int) -> None:
-        """Make each run's step, with the learning rate that its schedule has for it."""
-        for job, training, group in zip(
-            self.jobs, self.trainings, self.optimizer.param_groups, strict=True
+        """Step each run, with the learning rate that its schedule has for this step of so many."""
+        for job, state, group in zip(
+            self.jobs, self.states, self.optimizer.param_groups, strict=True
         ):
             opt = job.settings["opt"]
-            now = factor(training.step, steps, opt["schedule"], opt["warmup"])
-            group["lr"] = group["initial_lr"] * now
+            set_learning_rates([group], opt, state.step, steps)
             if opt["clip_norm"] is not None:
-                nn.utils.clip_grad_norm_(training.network.parameters(), opt["clip_norm"])
+                nn.utils.clip_grad_norm_(state.network.parameters(), opt["clip_norm"])
         self.optimizer.step()
 
     def numbers(self) -> list[dict[str, float]]:
@@ -184,32 +184,33 @@ class SharedOptimizer:
         telemetry = getattr(self.optimizer, "telemetry", None)
         if telemetry is None:
             return [{"lr": group["lr"]} for group in groups]
-        blocks = telemetry()
-        each, rest = divmod(len(blocks), len(groups))
+        rows = telemetry()
+        count, rest = divmod(len(rows), len(groups))
         assert not rest, "each run has as many step sizes as the next"
-        return [step_size_of(blocks[i * each : (i + 1) * each]) for i in range(len(groups))]
+        return [step_size_of(rows[i * count : (i + 1) * count]) for i in range(len(groups))]
 
-    def part(self) -> None:
-        """Give each run's own optimizer its state."""
-        states = _parted(self.optimizer.state_dict())
-        for training, state in zip(self.trainings, states, strict=True):
-            training.optimizer.load_state_dict(state)
+    def write_back(self) -> None:
+        """Write the shared optimizer's state to the optimizer of each run."""
+        optimizer_states = _split(self.optimizer.state_dict())
+        for state, optimizer_state in zip(self.states, optimizer_states, strict=True):
+            state.optimizer.load_state_dict(optimizer_state)
 
 
-def sharing(job: Job, training: Training) -> str:
-    """Return a key that is the same for runs that may have one optimizer object together.
+def sharing(job: Job, state: TrainingState) -> str:
+    """Return a key that is the same for runs that may share one optimizer object.
 
-    Where its yaml says that groups are independent it is tried, for who copies a yaml copies that.
+    Where the optimizer's yaml says that groups are independent, that is tried: who copies a yaml
+    copies the claim.
     """
     opt = job.config.opt
     if not opt.get("independent_groups"):
         return job.identity
-    # What is no option of a param group is one for the whole object.
-    given, options = arguments(job.settings["opt"]), training.optimizer.defaults
-    whole = {name: value for name, value in given.items() if name not in options}
-    key = json.dumps([opt._target_, whole], sort_keys=True)
+    # An argument that is no option of a param group holds for the whole object.
+    given, options = arguments(job.settings["opt"]), state.optimizer.defaults
+    of_object = {name: value for name, value in given.items() if name not in options}
+    key = json.dumps([opt._target_, of_object], sort_keys=True)
     if key not in _independent:
-        _independent[key] = groups_are_independent(type(training.optimizer), given)
+        _independent[key] = groups_are_independent(type(state.optimizer), given)
         if not _independent[key]:
             line = "one param group changes another's steps, whatever independent_groups says"
             logger.warning(
@@ -218,7 +219,7 @@ def sharing(job: Job, training: Training) -> str:
     return key if _independent[key] else job.identity
 
 
-# What was found of a class with its arguments.
+# Whether the param groups of an optimizer class with its arguments are independent, as tried.
 _independent: dict[str, bool] = {}
 
 
@@ -249,7 +250,7 @@ def groups_are_independent(kind: type[Optimizer], given: Mapping[str, Any]) -> b
                 each.step()
         return parameters
 
-    # Those of one group are much larger.
+    # The gradients of one group are much larger.
     slopes = [
         p.detach() * size
         for group, size in zip(groups(), (1, 100), strict=True)
@@ -279,7 +280,7 @@ class _Loss(nn.Module):
 
 
 class _Holder(nn.Module):
-    """Tensors in a module of their own, as an averager wants them."""
+    """Holds tensors in a module, as an averager wants them."""
 
     def __init__(self, tensors: Tensors) -> None:
         super().__init__()
@@ -288,7 +289,7 @@ class _Holder(nn.Module):
 
 
 def _as_views(networks: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
-    """Stack the networks' parameters and buffers, of which their own become views."""
+    """Stack the networks' parameters and buffers; those of each network become views of them."""
     stacked = stack_module_state(list(networks))
     for tensors in stacked:
         for name, tensor in tensors.items():
@@ -324,12 +325,12 @@ def _joined(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**states[0], "state": entries, "param_groups": groups}
 
 
-def _parted(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the states that :func:`_joined` would join."""
+def _split(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the states that :func:`_joined` would join to this one."""
     states = []
     for group in state["param_groups"]:
         places = {place: new for new, place in enumerate(group["params"])}
         entries = {places[k]: entry for k, entry in state["state"].items() if k in places}
-        own = {**group, "params": list(places.values())}
-        states.append({**state, "state": entries, "param_groups": [own]})
+        renumbered = {**group, "params": list(places.values())}
+        states.append({**state, "state": entries, "param_groups": [renumbered]})
     return states

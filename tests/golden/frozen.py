@@ -61,6 +61,6 @@ def train_replicas(runs: list[Words], runs_dir: Path) -> list[Trained]:
 
 
 def _trained(record: Any, runs_dir: Path) -> Trained:
-    folder = runs_dir / record["settings"]["task"]["name"] / record["run_id"]
+    folder = runs_dir / record.settings["task"]["name"] / record.run_id
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return json.loads((folder / "record.json").read_text()), [json.loads(line) for line in lines]

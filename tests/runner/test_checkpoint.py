@@ -11,7 +11,7 @@ import torch
 from conftest import QUIET
 
 from runner import checkpoint, config
-from runner.run import Job, begin, build_task
+from runner.run import Job, build_task, prepare_training
 
 CPU = torch.device("cpu")
 
@@ -128,9 +128,9 @@ def test_state_of_every_optimizer_can_be_loaded(opt, tmp_path):
     job = Job.of(config.load(words))
     job.folder.make()
     task = build_task(job.config)
-    training = begin(job, task, CPU)
+    training = prepare_training(job, task, CPU)
     inputs, targets = task.batch("train", torch.arange(8), torch.Generator().manual_seed(0))
     task.loss(task.forward(training.network, inputs), targets).backward()
     training.optimizer.step()
     checkpoint.save(job.folder.checkpoint, training.state_dict())
-    assert begin(job, task, CPU).sessions == 2
+    assert prepare_training(job, task, CPU).sessions == 2

@@ -10,10 +10,11 @@ import torch
 from conftest import QUIET, only_record
 
 from dog import PolynomialDecayAverager
-from runner import checkpoint, config, identity, train
+from runner import checkpoint, config, identity, metrics, train
 from runner import run as running
 from runner.errors import Busy, Crash
 from runner.record import RunFolder, write_json
+from runner.training_state import TrainingState
 from tasks.convex import Probe
 from tasks.errors import NotFinite, UserError
 from tasks.vision import ImageClassification
@@ -247,7 +248,7 @@ def test_best_checkpoint_is_what_counts_of_a_run_that_diverges_later(made_up, mo
 def test_score_that_is_no_number_is_never_the_best():
     network = torch.nn.Linear(1, 1)
     averager = PolynomialDecayAverager(network)
-    training = train.Training(network, torch.optim.SGD(network.parameters(), 1.0), averager)
+    training = TrainingState(network, torch.optim.SGD(network.parameters(), 1.0), averager)
     training.keep_if_best("last", float("nan"))
     assert not training.best
     for step, gain in enumerate([-2.0, float("nan"), -1.0, -1.0]):
@@ -318,7 +319,7 @@ def test_full_disk_amid_a_line_of_metrics_is_said_and_a_later_run_recovers(
                 raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "MetricsLog", Full)
+        patch.setattr(metrics, "MetricsLog", Full)
         with pytest.raises(UserError, match=r"disk .* is full"):
             running.run(loaded)
     assert folder.metrics.stat().st_size == written and not folder.record.exists()

@@ -9,10 +9,11 @@ from conftest import QUIET
 from hydra.utils import get_class
 from omegaconf import open_dict
 
-from runner import config, train
-from runner.run import Job, arguments, begin, build_task
+from runner import config
+from runner.run import Job, arguments, build_task, prepare_training
+from runner.single_run import SingleRun
 from sweeps import plan
-from sweeps.replicas import Together, run_together
+from sweeps.replicas import ReplicaGroup, run_together
 from sweeps.stack import Stack, groups_are_independent, sharing
 from sweeps.worker import work
 
@@ -114,17 +115,17 @@ def test_who_meets_a_gradient_that_is_not_finite_goes_on_alone(
     grids = {"sgd": {"lr": [0.1]}, "adam": {"lr": [0.01]}, "dog": {}, "ldog": {}}
     words = ["opt.schedule=cosine", "opt.warmup=0.2"]
     together = planned(tmp_path, *words, grids=grids)
-    backward, left = Together.backward, []
+    backward, left = ReplicaGroup._backward, []
 
     def broken(self, batches):
         found = backward(self, batches)
-        if found or len(left) == leaving or self.replicas[0].training.step not in steps:
+        if found or len(left) == leaving or self.step not in steps:
             return found
         left.append(self.replicas[0].place)
         return self.replicas[:1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Together, "backward", broken)
+        patch.setattr(ReplicaGroup, "_backward", broken)
         work(tuple(together), 1)
     assert_equal(together, trained_alone(*words, grids=grids))
     assert len(left) == (leaving if leaving == 1 else 8)
@@ -137,14 +138,14 @@ class Interrupted:
     """Sends this process a signal after a step."""
 
     def __init__(self, monkeypatch, step):
-        update = Together.update
+        update = ReplicaGroup.update
 
         def interrupted(together, steps):
             update(together, steps)
-            if together.replicas[0].training.step == step:
+            if together.step == step:
                 signal.raise_signal(signal.SIGTERM)
 
-        monkeypatch.setattr(Together, "update", interrupted)
+        monkeypatch.setattr(ReplicaGroup, "update", interrupted)
 
 
 def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(
@@ -185,7 +186,7 @@ def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch, train
         raise RuntimeError("out of memory, perhaps")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Together, "update", broken)
+        patch.setattr(ReplicaGroup, "update", broken)
         assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
     assert "out of memory, perhaps" in runs[0].folder.log.read_text()
     assert_equal(runs, trained_alone())
@@ -196,7 +197,7 @@ def test_optimizer_is_shared_only_where_its_groups_do_not_touch_each_other(tmp_p
         composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}", *words])
         job = Job.of(composed)
         task = build_task(composed)
-        return sharing(job, begin(job, task, torch.device("cpu")))
+        return sharing(job, prepare_training(job, task, torch.device("cpu")))
 
     assert key("opt=sgd") == key("opt=sgd", "opt.lr=3", "seed=2")
     assert key("opt=sgd") != key("opt=adam")
@@ -259,7 +260,7 @@ def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             Interrupted(patch, step=5)
             # Of the one that trains by itself.
-            patch.setattr(train, "is_logged", lambda *_: signal.raise_signal(signal.SIGTERM))
+            patch.setattr(SingleRun, "log", lambda *_: signal.raise_signal(signal.SIGTERM))
             work(group, 1)
     sizes = [run.folder.checkpoint.stat().st_size for run in runs]
     assert max(sizes) < 1.1 * sizes[0]
@@ -268,7 +269,7 @@ def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
 def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
     composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}"])
     task, job = build_task(composed), Job.of(composed)
-    trainings = [begin(job, task, torch.device("cpu")) for _ in range(3)]
+    trainings = [prepare_training(job, task, torch.device("cpu")) for _ in range(3)]
     generator = torch.Generator().manual_seed(0)
     for training in trainings:
         for p in training.network.parameters():
@@ -280,9 +281,9 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
         return [p.grad.clone() for t in trainings for p in t.network.parameters()]
 
     stack = Stack(task, trainings, torch.device("cpu"))
-    stack._tried = True
+    stack._compared = True
     separate = gradients(stack)
-    agree = stack._agree(*batch)
+    agree = stack._same_when_joined(*batch)
     stack._join()
     together = gradients(stack)
     for one, other in zip(together, separate, strict=True):
@@ -295,7 +296,7 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
 
 def test_networks_that_draw_random_numbers_are_refused(tmp_path):
     composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}"])
-    training = begin(Job.of(composed), build_task(composed), torch.device("cpu"))
+    training = prepare_training(Job.of(composed), build_task(composed), torch.device("cpu"))
     training.network = torch.nn.Sequential(training.network, torch.nn.Dropout(0.1))
     with pytest.raises(ValueError, match="cannot be replicas"):
         Stack(None, [training], torch.device("cpu"))

@@ -63,16 +63,16 @@ def test_every_task_learns_by_the_default_protocol(task, tmp_path):
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task not in PROBES[1:]])
 def test_every_task_trains_by_the_papers_protocol(task, tmp_path):
-    assert_scored(run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}")).plain())
+    record = run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}"))
+    assert_scored(record.plain())
 
 
 # One of each kind of problem, and so of code that the optimizer meets.
 @pytest.mark.parametrize("task", ["cifar", "cola", "stsb", "probe_cifar", "logistic_wine"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_every_kind_of_problem(task, optimizer, tmp_path):
-    record = run(
-        made_up(task, f"opt={optimizer}", "protocol=paper", f"runs_dir={tmp_path}")
-    ).plain()
+    words = [f"opt={optimizer}", "protocol=paper", f"runs_dir={tmp_path}"]
+    record = run(made_up(task, *words)).plain()
     assert record["settings"]["opt"]["name"] == optimizer
     assert_scored(record)
 

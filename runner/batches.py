@@ -1,7 +1,7 @@
 """Which examples each step sees: a pure function of the seed, so that any step can be resumed."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -44,20 +44,27 @@ class Order:
         return self._epochs[epoch]
 
 
-class Batches(Dataset[Any]):
-    """A training run's batches by step, augmented; the same whoever prepares them."""
+class TrainBatches(Dataset[Any]):
+    """The augmented training batches of each step, one for each seed, in the order of the seeds.
 
-    def __init__(self, task: Task, batch_size: int, seed: int) -> None:
-        self.task, self.seed = task, seed
-        self.order = Order(len(task.splits["train"]), batch_size, seed)
+    They do not depend on which process prepares them.
+    """
 
-    def __getitem__(self, step: int) -> Any:
-        generator = torch.Generator().manual_seed(seed_for(self.seed, "augment", step))
-        return self.task.batch("train", self.order.batch(step), generator)
+    def __init__(self, task: Task, batch_size: int, seeds: Sequence[int]) -> None:
+        self.task = task
+        examples = len(task.splits["train"])
+        self.orders = [Order(examples, batch_size, seed) for seed in seeds]
+
+    def __getitem__(self, step: int) -> tuple[Any, ...]:
+        return tuple(self._batch(order, step) for order in self.orders)
+
+    def _batch(self, order: Order, step: int) -> Any:
+        generator = torch.Generator().manual_seed(seed_for(order.seed, "augment", step))
+        return self.task.batch("train", order.batch(step), generator)
 
 
-class Parts(Dataset[Any]):
-    """A split in batches, in its own order and not augmented."""
+class EvalBatches(Dataset[Any]):
+    """The batches of a split, in the split's order and not augmented."""
 
     def __init__(self, task: Task, split: str, batch_size: int) -> None:
         self.task, self.split = task, split
@@ -70,10 +77,10 @@ class Parts(Dataset[Any]):
         return self.task.batch(self.split, self.indices[number])
 
 
-def prepared(batches: Dataset[Any], numbers: Iterable[int], workers: int) -> Iterator[Any]:
-    """Yield the batches of these numbers, prepared ahead by so many processes (0: by this one)."""
+def iterate_batches(batches: Dataset[Any], numbers: Iterable[int], workers: int) -> Iterator[Any]:
+    """Yield the batches of these numbers, which so many processes prepare ahead (0: this one)."""
     loader = DataLoader(
-        _Messenger(batches),
+        _ReturnsUserErrors(batches),
         batch_size=None,
         sampler=numbers,
         num_workers=workers,
@@ -86,8 +93,8 @@ def prepared(batches: Dataset[Any], numbers: Iterable[int], workers: int) -> Ite
         yield batch
 
 
-class _Messenger(Dataset[Any]):
-    """Hands over a UserError as it is: raised in a process, it would arrive as a traceback."""
+class _ReturnsUserErrors(Dataset[Any]):
+    """Returns a UserError in place of a batch: raised in a process, it would be a traceback."""
 
     def __init__(self, batches: Dataset[Any]) -> None:
         self.batches = batches

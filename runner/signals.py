@@ -1,0 +1,27 @@
+"""SIGINT and SIGTERM, held back until a step is done and saved."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """Remembers which signal came, so that the training loop can end between two steps."""
+
+    signum = 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Let SIGINT and SIGTERM do nothing within but be remembered."""
+    request = StopRequest()
+    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

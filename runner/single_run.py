@@ -1,0 +1,164 @@
+"""A run that trains by itself."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from runner import checkpoint
+from runner.errors import Stopped
+from runner.evaluation import autocast, validate
+from runner.metrics import MetricsLog, metrics_file, step_size
+from runner.record import RunFolder
+from runner.schedule import set_learning_rates
+from runner.signals import stop_request
+from runner.tracking import Tracker
+from runner.train import train
+from runner.training_state import TrainingState
+from tasks.task import Task
+
+
+def train_alone(
+    state: TrainingState,
+    task: Task,
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    folder: RunFolder,
+    tracker: Tracker,
+    device: torch.device,
+) -> None:
+    """Train a run until the protocol's last step, or until it has diverged.
+
+    Raises:
+        Stopped: after SIGINT or SIGTERM, with the state saved.
+        Busy: if another process took the run over.
+    """
+    steps = settings["train"]["steps"]
+    with (
+        metrics_file(folder, state) as log,
+        stop_request() as stop,
+        progress_bar(state.step, steps, options["progress"]) as bar,
+    ):
+        run = SingleRun(state, task, settings, options, folder, log, tracker, bar, device)
+        train(run, task, options, device, stop)
+    if stop.signum and not (run.is_over or run.step == steps):
+        raise Stopped(stop.signum, run.step)
+
+
+class SingleRun:
+    """One run, as the training loop trains it (:class:`runner.train.Trainable`)."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        task: Task,
+        settings: Mapping[str, Any],
+        options: Mapping[str, Any],
+        folder: RunFolder,
+        log: MetricsLog,
+        tracker: Tracker,
+        bar: tqdm,
+        device: torch.device,
+    ) -> None:
+        self.state, self.task, self.device, self.options = state, task, device, options
+        self.opt, self.seeds = settings["opt"], [settings["seed"]]
+        self.precision = settings["train"]["precision"]
+        self.folder, self.metrics, self.tracker, self.bar = folder, log, tracker, bar
+        self.loss: Tensor = torch.zeros(())
+        self.clock = time.monotonic()
+        task.set_training(state.network)
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.state.step
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has diverged."""
+        return self.state.diverged
+
+    def compute_gradients(self, batches: Sequence[Any]) -> None:
+        """Compute the loss and the gradients of the step's batch."""
+        ((inputs, targets),) = batches
+        network = self.state.network
+        self.state.optimizer.zero_grad()
+        with autocast(self.device, self.precision):
+            loss = self.task.loss(self.task.forward(network, inputs), targets)
+        loss.backward()
+        self.loss = loss.detach()
+        if self.opt["clip_norm"] is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), self.opt["clip_norm"])
+
+    def update(self, steps: int) -> None:
+        """Step the optimizer, with the learning rate of this step of so many, and the averager."""
+        state = self.state
+        set_learning_rates(state.optimizer.param_groups, self.opt, state.step, steps)
+        state.optimizer.step()
+        state.averager.step()
+        state.step += 1
+        state.count(self.loss)
+        self.bar.update()
+
+    def log(self) -> None:
+        """Log loss and step size."""
+        self._read_loss()
+        numbers = step_size(self.state.optimizer)
+        line = {"step": self.step, "loss": self.state.train_loss, **numbers}
+        self.bar.set_postfix(shown(line))
+        self._write(line)
+
+    def look(self) -> None:
+        """Find out whether the run has diverged."""
+        self._read_loss()
+        self.state.look()
+
+    def validate(self) -> None:
+        """Score both iterates on validation, and log the scores."""
+        (line,) = validate([self.state], self.task, self.options, self.device)
+        self._write(line)
+        self.task.set_training(self.state.network)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.state.metrics_bytes = self.metrics.size()
+        self.folder.lock.check()
+        checkpoint.save(self.folder.checkpoint, self.state.state_dict())
+
+    def apportion_time(self, trained: bool) -> None:
+        """Count the time since the latest call as training, if it was; all time is this run's."""
+        now = time.monotonic()
+        if trained:
+            self.state.train_seconds += now - self.clock
+        self.clock = now
+
+    def _read_loss(self) -> None:
+        self.state.train_loss = self.loss.item()
+
+    def _write(self, line: Mapping[str, float]) -> None:
+        self.metrics(line)
+        self.tracker.log(line)
+
+
+@contextmanager
+def progress_bar(step: int, steps: int, wanted: bool) -> Iterator[tqdm]:
+    """Show where the run is; a line every ten seconds where nobody watches a terminal."""
+    with tqdm(
+        total=steps,
+        initial=step,
+        unit="step",
+        disable=not wanted,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+    ) as bar:
+        yield bar
+
+
+def shown(line: Mapping[str, float]) -> dict[str, str]:
+    """Return the part of a log line that the progress bar shows."""
+    symbols = {"loss": "loss", "eta": "η", "lr": "lr"}
+    return {symbols[name]: f"{line[name]:.3g}" for name in symbols if name in line}

@@ -1,0 +1,129 @@
+"""All that changes while a run trains, and how a checkpoint holds it."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dog import PolynomialDecayAverager
+
+# Steps between looks at whether the run has diverged: a look makes a GPU wait. It is part of what
+# divergence means (TrainingState.look), so that no option may change it.
+CHECK_EVERY = 10
+
+
+@dataclass
+class TrainingState:
+    """All that changes while a run trains; a checkpoint holds just this and the generators."""
+
+    network: nn.Module
+    optimizer: Optimizer
+    averager: PolynomialDecayAverager
+    step: int = 0  # steps taken
+    train_loss: float = math.nan  # the latest that was read from the device
+    diverged: bool = False  # whether a look has found that the run has diverged
+    # How many of the latest steps in a row had a loss that was not finite, on the device.
+    lost: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    earlier_seconds: float = 0.0  # time of earlier sessions, and all time if `began` is None
+    train_seconds: float = 0.0  # of the steps alone, in all sessions
+    sessions: int = 1  # how often the run was started
+    metrics_bytes: int = 0  # length of metrics.jsonl
+    replicas: int = 1  # how many runs trained together, at most
+    # Of each iterate the weights, gain and step of its best validation, where the protocol asks.
+    best: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # When this session began; None while the run is charged a share of the time of several runs.
+    began: float | None = field(default_factory=time.monotonic)
+
+    @property
+    def iterates(self) -> dict[str, nn.Module]:
+        """The two sets of weights that every optimizer is judged by."""
+        return {"last": self.network, "averaged": self.averager.averaged_model}
+
+    def count(self, loss: Tensor) -> None:
+        """Count the loss of a step, a detached scalar, without waiting for the device."""
+        self.lost = torch.where(loss.isfinite(), 0, self.lost.to(loss.device) + 1)
+
+    def look(self) -> None:
+        """Find out whether the run has diverged.
+
+        It has if weights (or statistics) are not finite, or if no loss since the last look was: an
+        optimizer may skip a single one.
+        """
+        all_lost = bool(self.lost >= min(CHECK_EVERY, self.step))
+        self.diverged = all_lost or not is_finite(self.network)
+
+    def keep_if_best(self, name: str, gain: float) -> None:
+        """Keep an iterate's weights, on the CPU, if no earlier gain was as high.
+
+        A gain of NaN is never the best.
+        """
+        if not math.isnan(gain) and (name not in self.best or gain > self.best[name]["gain"]):
+            weights = self.iterates[name].state_dict()
+            copies = {key: tensor.detach().clone() for key, tensor in weights.items()}
+            self.best[name] = _on_cpu({"gain": gain, "step": self.step, "weights": copies})
+
+    _scalars = (
+        "step",
+        "train_loss",
+        "diverged",
+        "train_seconds",
+        "sessions",
+        "metrics_bytes",
+        "replicas",
+    )
+
+    @property
+    def seconds(self) -> float:
+        """All the time that the run took so far, evaluation included."""
+        running = 0.0 if self.began is None else time.monotonic() - self.began
+        return self.earlier_seconds + running
+
+    def stop_clock(self) -> None:
+        """Count no time from now on but what is added to ``earlier_seconds``."""
+        self.earlier_seconds, self.began = self.seconds, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` needs."""
+        return {name: getattr(self, name) for name in self._scalars} | {
+            "lost": int(self.lost),
+            "seconds": self.seconds,
+            "threads": torch.get_num_threads(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averager": self.averager.state_dict(),
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to where :meth:`state_dict` was called."""
+        for name in self._scalars:
+            setattr(self, name, state[name])
+        self.lost = torch.tensor(state["lost"])
+        self.earlier_seconds = state["seconds"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.averager.load_state_dict(state["averager"])
+        self.best = {name: _on_cpu(kept) for name, kept in state.get("best", {}).items()}
+        self.sessions += 1
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Return whether all weights and statistics of a network are finite."""
+    tensors = [t.detach() for t in (*network.parameters(), *network.buffers())]
+    bounds = [
+        bound.double()
+        for t in tensors
+        if t.is_floating_point() and t.numel()
+        for bound in torch.aminmax(t)
+    ]
+    return bool(torch.stack(bounds).isfinite().all())
+
+
+def _on_cpu(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of an iterate, with its weights in the CPU's memory."""
+    return {**kept, "weights": {key: tensor.cpu() for key, tensor in kept["weights"].items()}}
