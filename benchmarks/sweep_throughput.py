@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from analysis.text import markdown
+from analysis.tables.page import markdown
 from runner import cli, environment
 from runner.cores import usable_cores
 from sweeps import executors, plan
@@ -142,7 +142,7 @@ def _timed(way: str, folder: Path, overrides: Sequence[str]) -> Way:
 
 
 def _grown(count: int, folder: Path) -> Growth:
-    """Train so many replicas of SGD in a process of their own."""
+    """Train so many replicas of the sweep's tuned optimizer in a process of their own."""
     _go(str(count), folder, [])
     records = list(_records(folder))
     seconds = sum(record["measured"]["train_seconds"] for record in records)
@@ -154,8 +154,8 @@ def _grown(count: int, folder: Path) -> Growth:
 def _many(count: int, folder: Path) -> None:
     keys = ["progress=false", f"runs_dir={folder}/runs", f"train.steps={GROWTH_STEPS}"]
     cells = plan.load("probes", keys).cells
-    (sgd,) = [cell for cell in cells if cell.settings["opt"]["name"] == "sgd"]
-    outcomes = work(tuple(sgd.run({"lr": 1e-3 * 1.005**i}, i % 5) for i in range(count)), 1)
+    tuned = next(cell for cell in cells if cell.config.opt.role == "tuned")  # SGD
+    outcomes = work(tuple(tuned.run({"lr": 1e-3 * 1.005**i}, i % 5) for i in range(count)), 1)
     assert {outcome.status for outcome in outcomes} == {"finished"}, outcomes
 
 

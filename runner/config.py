@@ -1,7 +1,6 @@
 """From a command line to a checked configuration, and from that to what a result depends on."""
 
 import contextlib
-import difflib
 import functools
 import math
 import pickle
@@ -20,26 +19,25 @@ from runner import identity
 from runner import overrides as typed
 from tasks.data.sources import default_data_dir
 from tasks.errors import UserError
+from tasks.format import did_you_mean
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 GROUPS = ("task", "model", "opt", "protocol")
 
-# More names than this are not listed in one line.
-MANY = 100
 Plain = dict[Any, Any]  # a configuration as dicts, lists and values
 
 # What a result depends on, and within it what merely describes or locates.
 SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
 DESCRIPTIVE = {"_target_", "label", "description", "grid", "data", "weights", "tokenizer"}
-DESCRIPTIVE |= {"replicas", "independent_groups"}
+DESCRIPTIVE |= {"replicas", "independent_groups", "role"}
 DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain", "forms", "prompt"}
 
 # What the yaml files alone may say: a record tells what it was made from by these names.
 FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
 FIXED |= {"weights", "tokenizer", "examples", "reader", "hub", "columns", "forms", "prompt"}
 FIXED |= {"prescribes", "baseline", "replicas", "independent_groups", "files", "md5", "url"}
-FIXED |= {"torchvision", "manual", "layout"}
+FIXED |= {"torchvision", "manual", "layout", "role"}
 
 POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
 RANGES = {
@@ -82,6 +80,7 @@ CHOICES = {
     "train.checkpoint": ("best",),
     "model.batch_norm": ("frozen", "train"),
     "opt.schedule": ("constant", "cosine"),
+    "opt.role": ("reference", "tuning_free", "tuned"),
     "device": ("auto", "cpu", "cuda"),
     "wandb.mode": ("offline", "online", "disabled"),
     "executor.cluster": ("slurm", "local"),
@@ -496,21 +495,6 @@ def _values(override: Override) -> list[str]:
     except HydraException as error:  # a glob, which only Hydra's own command line resolves
         line = f"{override.input_line}: list the names instead, {override.key_or_group}=a,b"
         raise UserError(line) from error
-
-
-def did_you_mean(name: str, valid: list[str]) -> str:
-    """Return the valid names that may have been meant, or all of them."""
-    close = difflib.get_close_matches(name, valid, n=3)
-    if not close:  # the last part of a key alone may be what was meant: lr for opt.lr
-        last = [one.split(".")[-1] for one in valid]
-        near = difflib.get_close_matches(name.split(".")[-1], last, n=1)
-        close = [one for one, part in zip(valid, last, strict=True) if part in near]
-        close = sorted(close, key=lambda one: one.count("."))[:3]
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    if len(valid) > MANY:
-        return "`python run.py --cfg job` shows all"
-    return f"choose from {', '.join(valid)}"
 
 
 def _first_line(error: Exception) -> str:

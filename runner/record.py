@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runner import SCHEMA
+from runner.archive import archive_beside, open_archive
 from runner.errors import DiskFull
 from runner.identity import run_id as id_of
 from runner.lock import RunLock
+from runner.run_record import OtherSchemaError, RunRecord
 from tasks.data.storage import FULL
 from tasks.errors import UserError
 
@@ -40,6 +41,7 @@ class RunFolder:
         sources: Mapping[str, str | None] | None = None,
     ) -> None:
         self.run_id, self.sources = run_id, sources or {}
+        self.archive = archive_beside(runs_dir)
         self.path = runs_dir / settings["task"]["name"] / run_id
         self.record = self.path / "record.json"
         self.failure = self.path / "failure.json"
@@ -78,8 +80,11 @@ class RunFolder:
         for file in (self.record, self.failure, self.checkpoint, self.lock.path):
             for leftover in self.path.glob(f".{file.name}.*"):
                 leftover.unlink(missing_ok=True)
-        if self.record.exists() and (fault := self._fault(self._content())):
-            put_aside(self.record, fault)
+        if self.record.exists():
+            try:
+                self._recorded()
+            except ValueError as error:
+                put_aside(self.record, str(error))
 
     @contextmanager
     def full_disk_said(self) -> Iterator[None]:
@@ -103,7 +108,7 @@ class RunFolder:
             root.removeHandler(handler)
             handler.close()
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> RunRecord | None:
         """Return what :meth:`read_record` does; a checkpoint beside a record is removed.
 
         Who wrote the record has removed it, unless he was killed in between.
@@ -114,64 +119,49 @@ class RunFolder:
                 self.checkpoint.unlink(missing_ok=True)
         return record
 
-    def read_record(self) -> dict[str, Any] | None:
-        """Return the finished run's record, or None if there is none, or none of this run."""
-        record = self._content()
-        return None if self._fault(record) else record
+    def read_record(self) -> RunRecord | None:
+        """Return the finished run's record, its own or the archive's; None if neither is sound."""
+        with suppress(ValueError):
+            if (record := self._recorded()) is not None:
+                return record
+        archived = open_archive(self.archive).get(self.run_id)
+        return None if archived is None or self._fault(archived) else archived
 
-    def _content(self) -> Any:
-        """Return what record.json holds; None where it is absent, or no JSON."""
+    def _recorded(self) -> RunRecord | None:
+        """Return what record.json holds; None where there is none.
+
+        Raises:
+            ValueError: saying why it is not the answer that this run would give.
+        """
         try:
-            return json.loads(self.record.read_bytes(), parse_constant=_refuse)
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            record = RunRecord.of_json(self.record.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise UserError(f"cannot read {self.record}: {error.strerror}") from error
+        except OtherSchemaError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"is damaged ({error})") from error
+        if fault := self._fault(record):
+            raise ValueError(fault)
+        return record
 
-    def _fault(self, record: Any) -> str | None:
+    def _fault(self, record: RunRecord) -> str | None:
         """Say why a record is not the answer that this run would give; None if it is."""
-        if not _is_whole(record):
-            return "is damaged"
-        if record["schema"] != SCHEMA:
-            return f"has schema {record['schema']} and not {SCHEMA}"
-        if not self.run_id == record["run_id"] == id_of(record["settings"]):
-            return f"is that of another run, {record['run_id']}"
+        if not self.run_id == record.run_id == id_of(record.settings):
+            return f"is that of another run, {record.run_id}"
         for kind, source in self.sources.items():
-            was = record["sources"].get(kind)
+            was = (record.sources or {}).get(kind)
             if source is not None and source != was:
                 return f"is of other {kind}: {was}, where there is now {source}"
         return None
 
 
-def _is_whole(record: Any) -> bool:
-    """Say whether a record has what its readers cannot do without."""
-    try:
-        results = record["results"]
-        return (
-            isinstance(record["schema"], int)
-            and record["status"] in ("finished", "diverged")
-            and isinstance(record["run_id"], str)
-            and {"last", "averaged"} <= results["validation"].keys() & results["test"].keys()
-            and {"name"} <= record["settings"]["task"].keys() & record["settings"]["opt"].keys()
-            and {"seconds", "examples_per_second"} <= record["measured"].keys()
-            # A record of another schema need not have what this one has: it is not read.
-            and (record["schema"] != SCHEMA or _dictionaries(record, "sources", "numerics"))
-        )
-    except (KeyError, TypeError, AttributeError):
-        return False
-
-
-def _dictionaries(record: Any, *keys: str) -> bool:
-    return all(isinstance(record[key], dict) for key in keys)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
 def put_aside(path: Path, reason: str = "is damaged") -> None:
     """Rename a file that cannot be used, and say so."""
-    aside = path.with_name(f"{path.name}.damaged")
+    names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
+    aside = next(each for each in map(path.with_name, names) if not each.exists())
     path.replace(aside)
     logger.warning("%s %s: it is now %s, and the run begins anew", path, reason, aside.name)
 

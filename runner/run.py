@@ -18,6 +18,7 @@ from runner import config as configuration
 from runner.errors import Busy, Crash, Stopped
 from runner.identity import data_id, problem_id, run_id
 from runner.record import RunFolder, finite_or_null, put_aside, write_json
+from runner.run_record import Results, RunFailure, RunRecord
 from tasks.data.storage import FULL
 from tasks.errors import UserError
 
@@ -58,7 +59,7 @@ class Origin:
     description: dict[str, Any]  # code, packages, hardware, data, and what tables need to know
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: DictConfig) -> RunRecord:
     """Train what the configuration describes, or find that this was done; return the record.
 
     Raises:
@@ -78,43 +79,48 @@ def run(config: DictConfig) -> dict[str, Any]:
         return job.folder.read_record() or _train(job)
 
 
-def _tell_differences(record: Mapping[str, Any], config: DictConfig) -> None:
+def _tell_differences(record: RunRecord, config: DictConfig) -> None:
     """Say with what else than is here a record was made: the last digits may depend on it."""
     from runner import environment
 
-    if different := environment.differences(record["numerics"], config.threads):
+    if record.numerics is None:
+        logger.info("it is not known with what it was made: the last digits may differ here")
+    elif different := environment.differences(record.numerics, config.threads):
         made = ", ".join(different)
         logger.info("made with %s: the last digits may differ if it is made again", made)
 
 
-def show(record: Mapping[str, Any]) -> str:
+def show(record: RunRecord) -> str:
     """Return a run's result in a few lines."""
-    results, measured = record["results"], record["measured"]
-    task = record["settings"]["task"]
+    results, measured = record.results, record.measured
+    task = record.settings["task"]
     metric, baseline = task["metric"], task.get("baseline", "majority class")
-    form = ".4f" if task["higher_is_better"] else ".4g"  # an error may be very small
-    lines = [f"{record['run_id']}: {record['status']} after {results['steps']} steps"]
-    for split in ("validation", "test"):
-        scores = results[split]
+    lines = [f"{record.run_id}: {record.status} after {results.steps} steps"]
+    for split, scores in (("validation", results.validation), ("test", results.test)):
+        last, averaged, majority = (
+            _shown(score, ".4f" if task["higher_is_better"] else ".4g")  # errors may be very small
+            for score in (scores.last, scores.averaged, scores.majority)
+        )
         lines.append(
-            f"  {split:10}  {metric} {scores['averaged']:{form}} averaged, "
-            f"{scores['last']:{form}} last"
-            f"  ({baseline} {scores['majority']:{form}}, {scores['examples']} examples)"
+            f"  {split:10}  {metric} {averaged} averaged, {last} last"
+            f"  ({baseline} {majority}, {scores.examples} examples)"
         )
     facts = ", ".join(
         f"{name} = {'not finite' if value is None else format(value, '.4g')}"
-        for name, value in results.get("facts", {}).items()
+        for name, value in (results.facts or {}).items()
     )
     lines += [f"  {facts}"] if facts else []
-    lines += [f"  trouble: {sentence}" for sentence in results.get("trouble", ())]
-    lines.append(
-        f"  {measured['seconds']:.0f} s, "
-        f"{measured['examples_per_second']:.0f} examples/s in training"
-    )
+    lines += [f"  trouble: {sentence}" for sentence in results.trouble or ()]
+    speed = _shown(measured.examples_per_second, ".0f")
+    lines.append(f"  {measured.seconds:.0f} s, {speed} examples/s in training")
     return "\n".join(lines)
 
 
-def _train(job: Job) -> dict[str, Any]:
+def _shown(number: float | None, form: str) -> str:
+    return "unknown" if number is None else format(number, form)
+
+
+def _train(job: Job) -> RunRecord:
     """Do the run's work, now that it is known to be ours and not yet done."""
     device, facts = set_up(job.config)
     task = build_task(job.config)
@@ -186,7 +192,7 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
 
 def train_and_record(
     job: Job, start: Origin, task: "Task", state: "TrainingState", device: "torch.device"
-) -> dict[str, Any]:
+) -> RunRecord:
     """Train from where the run is to its end, and write its record."""
     from runner.single_run import train_alone
     from runner.tracking import tracker
@@ -203,20 +209,20 @@ def write_record(
     job: Job,
     start: Origin,
     training: "TrainingState",
-    found: dict[str, Any],
+    found: Results,
     device: "torch.device",
-) -> dict[str, Any]:
+) -> RunRecord:
     """Write the record of a run that is at its end, and return it."""
     import torch
 
     from runner import environment
 
     examples = training.step * job.settings["train"]["batch_size"]
-    record = {
+    content = {
         "schema": SCHEMA,
         "run_id": job.identity,
         "status": "diverged" if training.diverged else "finished",
-        "results": found,
+        "results": found.plain(),
         "numerics": environment.numerics(device, training.optimizer),
         **start.description,
         "measured": {
@@ -232,8 +238,8 @@ def write_record(
         },
     }
     job.folder.lock.check()
-    record = finite_or_null(record)
-    write_json(job.folder.record, record)
+    record = RunRecord.of(finite_or_null(content))
+    write_json(job.folder.record, record.plain())
     job.folder.checkpoint.unlink(missing_ok=True)
     return record
 
@@ -247,6 +253,7 @@ def description(config: DictConfig, settings: Mapping[str, Any]) -> dict[str, An
         "opt_default": not changes,
         "opt_changed": changes,
         "opt_label": config.opt.label,
+        "opt_role": config.opt.get("role"),  # a yaml of old may lack it
         "grid": configuration.to_plain(config.opt.grid),
     }
 
@@ -284,7 +291,7 @@ def results(
     trainings: "Sequence[TrainingState]",
     options: Mapping[str, Any],
     device: "torch.device",
-) -> list[dict[str, Any]]:
+) -> list[Results]:
     """Score both iterates of each run on validation and test, all runs in one pass over the data.
 
     The iterates' weights are the best by validation afterwards, where the protocol says so. A run
@@ -306,11 +313,13 @@ def results(
             networks[i, name] = network
     scores: dict[tuple[int, str], dict[str, float]] = {key: {} for key in networks}
     correct: dict[tuple[int, str], np.ndarray | None] = {}
+    kept: dict[tuple[int, str], list[float] | None] = {}
     for split in ("validation", "test") if networks else ():
         answers = evaluate(task, networks, split, options, device, task.train["precision"])
         for key, predictions in answers.items():
             scores[key][split] = task.score(split, predictions)
             correct[key] = task.correct(split, predictions)  # of test, which comes last
+            kept[key] = task.kept(predictions)
     scored = {
         key
         for key in networks
@@ -326,7 +335,9 @@ def results(
         right = correct[i, name]
         if right is not None:
             found[i]["test_correct"][name] = np.packbits(right).tobytes().hex()
-    return found
+        if kept[i, name] is not None:
+            found[i].setdefault("test_predictions", {})[name] = kept[i, name]
+    return [Results.model_validate(finite_or_null(one)) for one in found]
 
 
 def _before_evaluation(task: "Task", training: "TrainingState") -> dict[str, Any]:
@@ -398,5 +409,6 @@ def _crash_told(job: Job) -> Iterator[None]:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)
         failure = {"run_id": job.identity, "error": summary, "log": folder.log.name}
-        write_json(folder.failure, failure | description(job.config, job.settings))
+        failure |= description(job.config, job.settings)
+        write_json(folder.failure, RunFailure.of(failure).plain())
         raise Crash(f"the run crashed: {summary} (see {folder.log})") from error

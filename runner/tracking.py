@@ -19,6 +19,7 @@ from tasks.errors import UserError
 
 if TYPE_CHECKING:
     from runner.run import Job
+    from runner.run_record import Results
 
 logger = logging.getLogger(__name__)
 
@@ -66,14 +67,14 @@ class Tracker:
         numbers = {name: value for name, value in line.items() if name != "step"}
         self._call(lambda run: run.log(numbers, step=int(line["step"])))
 
-    def summarise(self, results: Mapping[str, Any]) -> None:
+    def summarise(self, results: "Results") -> None:
         """Show the final scores in the run's summary."""
-        summary = {
-            f"{split}_{iterate}": results[split][iterate]
-            for split in ("validation", "test")
-            for iterate in ("last", "averaged")
+        summary: dict[str, Any] = {
+            f"{split}_{iterate}": score
+            for split, scores in (("validation", results.validation), ("test", results.test))
+            for iterate, score in (("last", scores.last), ("averaged", scores.averaged))
         }
-        summary["trouble"] = "; ".join(results["trouble"])
+        summary["trouble"] = "; ".join(results.trouble or ())
         self._call(lambda run: run.summary.update(summary))
 
     def finish(self, exit_code: int) -> None:
@@ -156,7 +157,7 @@ def check(options: Mapping[str, Any]) -> None:
     logger.warning("%s", line)
 
 
-def mirror(job: "Job", results: Mapping[str, Any]) -> None:
+def mirror(job: "Job", results: "Results") -> None:
     """Show a run that was trained among others: its metrics.jsonl, and its results."""
     options, folder = job.config.wandb, job.folder
     with tracker(options, job.settings, job.identity, folder.path, trained=True) as mirrored:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
-from analysis import paper
+from analysis.paper.reproduction import write_reproduction
 from runner import cli
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where they are written")
     results = parser.parse_args().results
-    for path in paper.write(RESULTS / "paper", results / "tables", results / "figures"):
+    for path in write_reproduction(RESULTS / "paper", results / "tables", results / "figures"):
         print(path.relative_to(results))
 
 

@@ -22,7 +22,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(format="warning: %(message)s", force=True)
     problem_ids = [one for one in (options.problems or "").split(",") if one]
-    print(report.make(options.runs or options.results / "runs", options.results, problem_ids))
+    print(
+        report.write_results(options.runs or options.results / "runs", options.results, problem_ids)
+    )
 
 
 if __name__ == "__main__":

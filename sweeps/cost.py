@@ -9,15 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import records, selection
-from analysis.selection import ROWS
+from analysis import choice, records
+from analysis.choice import ROWS
 from runner import config as configuration
+from runner.archive import archive_beside
 from runner.cores import usable_cores
 from runner.downloads import from_elsewhere, sources
+from sweeps import operations
 from sweeps.plan import LARGEST, PlannedRun, Sweep, points
 from tasks.data.sources import Source, is_fetched
 
-COMMITTED = configuration.ROOT / "results" / "records.csv"
+COMMITTED = configuration.ROOT / "results" / "archive"
 # What an example's time depends on besides task and model, as in the column problem_settings.
 _EXAMPLE = ("train.image_size=", "train.max_tokens=", "train.precision=")
 # How many folders of earlier runs of a problem are looked at, and what a file's size is rounded to.
@@ -91,6 +93,8 @@ class Price:
     checkpoint_bytes: int | None  # of a run in training; None: unknown
     places: list[Place]
     estimate: Callable[[PlannedRun], float | None]  # the seconds of one run, where they are known
+    # Of the runs without an estimate, at least and at most (`operations.gpu_seconds`).
+    gpu_hours: tuple[float, float] = (0.0, 0.0)
 
     @property
     def to_do(self) -> int:
@@ -203,23 +207,18 @@ def price(
     earlier = Earlier(_with_committed(frame), machine)
     tuning, reporting = sweep.tuning(), sweep.reporting(choices)
     tuned = all(run.done for run in tuning)
-    least, most = _bounds(sweep)
+    least, most = (reporting, reporting) if tuned else _bounds(sweep)
     stages = [
         _stage("tuning", tuning, earlier, len(tuning), len(tuning)),
-        _stage(
-            "reporting",
-            reporting,
-            earlier,
-            len(reporting) if tuned else least,
-            len(reporting) if tuned else max(most, len(reporting)),
-        ),
+        _stage("reporting", reporting, earlier, len(least), max(len(most), len(reporting))),
     ]
     to_do = [run for run in [*tuning, *reporting] if not run.done]
     data_dir = configuration.data_dir(configs[0])
-    archives = [one for one in sources(configs) if not is_fetched(one, data_dir)]
+    training = list({id(run.base): run.base for run in to_do}.values())
+    archives = [one for one in sources(training) if not is_fetched(one, data_dir)]
     run_bytes, unknown_bytes = _bytes(to_do, frame)
     checkpoint = max((_size(run.folder.checkpoint) for run in to_do), default=0) or None
-    training = min(machine.slots, len(to_do)) * (checkpoint or 0)
+    checkpoints = min(machine.slots, len(to_do)) * (checkpoint or 0)
     fetching = sum(one.bytes for one in archives)
     fetching += _COPIES * max((one.bytes for one in archives), default=0)
     runs_dir = configuration.runs_dir(configs[0])
@@ -227,12 +226,13 @@ def price(
         machine=machine,
         stages=stages,
         archives=archives,
-        elsewhere=from_elsewhere(configs, data_dir),
+        elsewhere=from_elsewhere(training, data_dir),
         run_bytes=run_bytes,
         unknown_bytes=unknown_bytes,
         checkpoint_bytes=checkpoint,
         estimate=earlier.seconds,
-        places=_places([(runs_dir, run_bytes + training), (data_dir, fetching)]),
+        places=_places([(runs_dir, run_bytes + checkpoints), (data_dir, fetching)]),
+        gpu_hours=(_gpu_hours(tuning, least, earlier), _gpu_hours(tuning, most, earlier)),
     )
 
 
@@ -246,16 +246,16 @@ def this_machine(sweep: Sweep, *places: int) -> Machine:
 
 def known(runs_dir: Path) -> pd.DataFrame:
     """The records of all runs known beside a folder of runs; without rows if there are none."""
-    return records.gather(runs_dir, runs_dir.parent / "records.csv")
+    return records.gather(runs_dir, archive_beside(runs_dir))
 
 
 def chosen(sweep: Sweep, frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     """The settings that a sweep reports, of `known` runs its own: by problem and optimizer."""
-    return selection.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
+    return choice.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
 
 
-def _bounds(sweep: Sweep) -> tuple[int, int]:
-    """How many runs are reported if nothing but the defaults is chosen, and if all rows differ."""
+def _bounds(sweep: Sweep) -> tuple[list[PlannedRun], list[PlannedRun]]:
+    """The runs reported if nothing but the defaults is chosen, and if all rows differ."""
     widest: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for cell in sweep.cells:
         settings = widest.setdefault(cell.name, {})  # which two parts may share
@@ -263,7 +263,21 @@ def _bounds(sweep: Sweep) -> tuple[int, int]:
             if len(settings) < len(ROWS):
                 settings.setdefault(cell.run(point, 0).run_id, point)
     choices = {name: list(settings.values()) for name, settings in widest.items()}
-    return len(sweep.reporting({})), len(sweep.reporting(choices))
+    return sweep.reporting({}), sweep.reporting(choices)
+
+
+def _gpu_hours(
+    tuning: Iterable[PlannedRun], reporting: Iterable[PlannedRun], earlier: Earlier
+) -> float:
+    """The hours of the runs to do without an estimate on a GPU, by their operations."""
+    seconds: dict[int, float] = {}  # by cell
+    total = 0.0
+    for run in {run.run_id: run for run in (*tuning, *reporting)}.values():
+        if earlier.estimate(run) is None and not run.done:
+            if id(run.base) not in seconds:
+                seconds[id(run.base)] = operations.gpu_seconds(run.base) or 0.0
+            total += seconds[id(run.base)]
+    return total / 3600
 
 
 def _stage(name: str, runs: Iterable[PlannedRun], earlier: Earlier, least: int, most: int) -> Stage:
@@ -283,9 +297,7 @@ def _stage(name: str, runs: Iterable[PlannedRun], earlier: Earlier, least: int, 
 
 def _with_committed(frame: pd.DataFrame) -> pd.DataFrame:
     """The records, and those that come with the code."""
-    if not COMMITTED.exists():
-        return frame
-    committed = records.read_csv(COMMITTED)
+    committed = records.of_archive(COMMITTED)
     committed = committed[~committed["run_id"].isin(set(frame["run_id"]))]
     parts = [part for part in (frame, committed) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else frame

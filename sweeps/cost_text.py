@@ -3,7 +3,8 @@
 from collections.abc import Container, Iterator, Sequence
 
 from sweeps.cost import Price, Stage
-from sweeps.progress import duration
+from sweeps.operations import ASSUMED_TERAFLOPS
+from tasks.format import duration, size
 
 _COLUMNS = ("task", "optimizer", "runs", "done", "to do", "time", "estimated from")
 _TEXTS = (0, 1, 6)
@@ -55,6 +56,7 @@ def _totals(price: Price) -> Iterator[str]:
     where = f"{price.machine.slots} at once on {price.machine.processor}"
     yield f"to do: {price.to_do} runs{_in_the_end(least, most)}"
     yield f"time: {time(price)}{unknown}, {where}{'' if least == most else ', as chosen so far'}"
+    yield from _gpu_time(price)
     yield f"download: {_downloads(price)}"
     free = "; ".join(f"{size(place.free)} free for {place.folder}" for place in price.places)
     yield f"disk: {_disk(price)}; {free}"
@@ -65,6 +67,17 @@ def _totals(price: Price) -> Iterator[str]:
                 f"{size(place.free)} free: make room, or choose another folder with "
                 "runs_dir=... or data_dir=..."
             )
+
+
+def _gpu_time(price: Price) -> Iterator[str]:
+    """The time of the runs without an estimate on a GPU, where their operations were counted."""
+    least, most = (f"{float(f'{hours:.2g}'):,.0f}" for hours in price.gpu_hours)
+    if price.gpu_hours[1]:
+        hours = least if least == most else f"{least} to {most}"
+        yield (
+            f"GPU time: {hours} h for the runs without an estimate, by counted operations, at "
+            f"{ASSUMED_TERAFLOPS:g} TFLOP/s (assumed)"
+        )
 
 
 def _downloads(price: Price) -> str:
@@ -96,11 +109,3 @@ def _time(seconds: float, unknown: int, to_do: int) -> str:
     if unknown == to_do:
         return "unknown"
     return f"at least {duration(seconds)}" if unknown else duration(seconds)
-
-
-def size(count: float) -> str:
-    """A number of bytes in the unit that suits it."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count:.0f} bytes"

@@ -19,9 +19,11 @@ from omegaconf import DictConfig
 
 from analysis import report
 from runner import config, overrides
+from runner.archive import archive_beside
 from runner.downloads import fetch_all
 from sweeps import executors, plan
 from sweeps.executors import Executor
+from sweeps.packing import pack
 from sweeps.plan import PlannedRun, Sweep
 from sweeps.progress import SUCCESSES, Estimate, Progress, plain
 from sweeps.worker import Outcome
@@ -44,22 +46,30 @@ def main() -> int:
     if dry:
         return 0
     began = time.monotonic()
-    fetch_all(cell.config for cell in sweep.cells)  # here, where the user sees it, not in workers
-    with (
-        executors.start(chosen, _runs_dir(sweep)) as executor,
-        executors.cancelled_by_signals(executor),
-    ):
-        later = sum(line.seconds for line in expected.stages[1].lines)
-        unfinished = _run("tuning", sweep.tuning(), executor, largest, expected.estimate, later)
-        if any(outcome.status == "stopped" for outcome in unfinished):
-            line = "runs of the tuning were stopped by others: give the same command again"
-            raise UserError(line)
-        reporting = sweep.reporting(_choices(sweep))
-        unfinished += _run("reporting", reporting, executor, largest, expected.estimate)
+    if expected.to_do:  # here, where the user sees it, not in workers
+        fetch_all(cell.config for cell in sweep.cells)
     runs_dir = _runs_dir(sweep)
+    planned = sweep.tuning()
+    try:
+        with (
+            executors.start(chosen, runs_dir) as executor,
+            executors.cancelled_by_signals(executor),
+        ):
+            later = sum(line.seconds for line in expected.stages[1].lines)
+            unfinished = _run("tuning", planned, executor, largest, expected.estimate, later)
+            if any(outcome.status == "stopped" for outcome in unfinished):
+                line = "runs of the tuning were stopped by others: give the same command again"
+                raise UserError(line)
+            reporting = sweep.reporting(_choices(sweep))
+            planned = [*planned, *reporting]
+            unfinished += _run("reporting", reporting, executor, largest, expected.estimate)
+    finally:  # what was stopped can go on elsewhere, from the repository alone
+        folders = (run.folder.path for run in planned)
+        for line in pack(Path(name).stem, folders, archive_beside(runs_dir)):
+            print(line, file=sys.stderr)
     problems = sorted({cell.name[0] for cell in sweep.cells})
-    own = {run.run_id for run in [*sweep.tuning(), *reporting]}
-    print(report.make(runs_dir, runs_dir.parent, problems, own))
+    own = {run.run_id for run in planned}
+    print(report.write_results(runs_dir, runs_dir.parent, problems, own))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sweeps.plan import PlannedRun
 from sweeps.worker import Outcome
+from tasks.format import duration
 
 # What a run was expected to take, in seconds; None if nothing says so.
 Estimate = Callable[[PlannedRun], float | None]
@@ -250,8 +251,17 @@ def lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 def line(outcome: Outcome) -> str:
     """Return what to say of one run."""
-    text = f"{outcome.status:9} {outcome.run.label}: {plain(outcome.detail)}"
+    text = f"{outcome.status:9} {outcome.run.label}: {_shown(outcome)}"
     return f"{text} ({duration(outcome.seconds)})"
+
+
+def _shown(outcome: Outcome) -> str:
+    """Return a run's score, or what went wrong."""
+    if outcome.score is None:
+        return plain(outcome.detail)
+    task = outcome.run.base.task
+    form = ".3f" if task.higher_is_better else ".3g"  # an error may be very small
+    return f"validation {task.metric} {outcome.score:{form}}"
 
 
 def plain(text: str) -> str:
@@ -259,20 +269,11 @@ def plain(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text).rstrip()
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
-
-
 def _best(outcomes: Sequence[Outcome]) -> str:
     """Return the best score of runs of one task, and whose it is."""
     sign = 1 if outcomes[0].run.base.task.higher_is_better else -1
-    # A detail ends in the score: validation accuracy 0.712
-    best = max(outcomes, key=lambda one: sign * float(one.detail.split()[-1]))
-    return f"{best.detail}: {best.run.label.removeprefix(best.run.task).strip()}"
+    best = max(outcomes, key=lambda one: sign * (one.score or 0.0))
+    return f"{_shown(best)}: {best.run.label.removeprefix(best.run.task).strip()}"
 
 
 def _size(path: Path) -> int | None:

@@ -30,6 +30,7 @@ from runner.run import (
     what_was_read,
     write_record,
 )
+from runner.run_record import RunRecord
 from runner.signals import StopRequest, stop_request
 from runner.single_run import train_alone
 from runner.train import train
@@ -39,7 +40,7 @@ from tasks.errors import UserError
 from tasks.task import Task
 
 # How one of several runs ended: with its record, or with the reason why there is none.
-RunResult = dict[str, Any] | UserError | Busy | Stopped | Crash
+RunResult = RunRecord | UserError | Busy | Stopped | Crash
 
 
 @dataclass(eq=False)

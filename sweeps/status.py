@@ -1,12 +1,11 @@
-"""How far runs are, read off their folders: done, running, stopped, failed, and how fast it goes.
+"""How far runs are: done, running, stopped, failed, and how fast it goes.
 
-Nothing is written. Times are those that the file system gives to files, which has one clock; from a
-record only the length of its run is taken, which is by the clock of one machine.
+It is read off their folders and the archive; nothing is written. Times are those that the file
+system gives to files, which has one clock; from a record only the length of its run is taken, which
+is by the clock of one machine.
 """
 
-import json
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,19 +14,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from analysis import records
+from runner.archive import archive_beside, open_archive
 from runner.identity import optimizer_of
 from runner.lock import BEAT, lives, owner
+from runner.run_record import RunFailure, RunHead
 from sweeps.plan import PlannedRun
 from sweeps.progress import duration, last_step, plain
 from tasks.errors import UserError
 
 STATES = ("finished", "diverged", "running", "stopped", "failed")
 DONE = ("finished", "diverged")
-# How the record of a run ends that is done: its keys are sorted.
-STATUS = re.compile(rb'^ "status": "(finished|diverged)"\n}', re.MULTILINE)
 HOUR = 3600.0
 # Seconds without any run after which another session has begun.
 PAUSE = 600.0
@@ -71,10 +69,13 @@ class Pace:
 
 
 def look(folder: str) -> Seen:
-    """See how far the run in a folder is; without a folder it is missing."""
+    """See how far the run in a folder is; one that is neither there nor archived is missing."""
     whose = _names(folder)
     if (ended := _ended(folder)) is not None:
         return ended
+    archive = open_archive(archive_beside(Path(folder).parents[1]))
+    if (archived := archive.get(whose[1])) is not None:
+        return Seen(*whose, archived.status)
     if not Path(folder).is_dir():
         return Seen(*whose, "missing")
     lock = Path(folder, "owner")
@@ -86,22 +87,22 @@ def look(folder: str) -> Seen:
             return Seen(*whose, "running", at, step=last_step(metrics), silent=silent)
     if (ended := _ended(folder)) is not None:  # since we looked first
         return ended
-    if (failure := _json(f"{folder}/failure.json")) is not None:
-        content, at = failure
-        return Seen(*whose, "failed", at, error=str(content.get("error")))
+    if (failure := _failure(folder)) is not None:
+        return failure
     return Seen(*whose, "stopped")
 
 
 def look_at_all(folders: Sequence[str]) -> list[Seen]:
     """See how far many runs are: as `look`, but without the times of those that are done.
 
-    Threads read their records ahead, and of each only its end is looked at, where its status is.
+    Threads read their records ahead.
     """
-    states = {
-        path.removesuffix("/record.json"): found[1].decode()
-        for path, content in records.read_files(folders, ("record.json",))
-        if isinstance(content, bytes) and (found := STATUS.search(content[-64:]))
-    }
+    states = {}
+    for path, content in records.read_files(folders, ("record.json",)):
+        with suppress(ValueError):  # look() says what is wrong
+            if isinstance(content, bytes):
+                head = RunHead.model_validate_json(content)
+                states[path.removesuffix("/record.json")] = head.status
     seen = (Seen(*_names(one), states[one]) if one in states else look(one) for one in folders)
     return _again(folders, seen)
 
@@ -201,8 +202,12 @@ def throughput(found: Pace | None) -> str:
 
 
 def of_folder(runs_dir: Path) -> str:
-    """Return the status of all runs in a folder."""
-    runs = look_at_all(records.run_folders(runs_dir))
+    """Return the status of all runs in a folder, and of those in the archive beside it."""
+    archived = (
+        f"{runs_dir}/{record.settings['task']['name']}/{record.run_id}"
+        for record in open_archive(archive_beside(runs_dir))
+    )
+    runs = look_at_all(sorted({*records.run_folders(runs_dir), *archived}))
     if not runs:
         raise UserError(f"no runs in {runs_dir}: run `make demo` or `python run.py` first")
     return "\n".join([*table(runs), *running(runs, {}), *failures(runs, runs_dir)])
@@ -246,34 +251,44 @@ def _names(folder: str) -> tuple[str, str]:
 
 def _ended(folder: str) -> Seen | None:
     """Return a run that has a record, which may be damaged; None if it has none."""
-    if (record := _json(f"{folder}/record.json")) is None:
+    if (found := _read(f"{folder}/record.json")) is None:
         return None
-    content, at = record
-    if (state := content.get("status")) not in DONE:
+    content, at = found
+    try:
+        head = RunHead.model_validate_json(content)
+    except ValueError:
         return Seen(*_names(folder), "failed", at, error="record.json is damaged")
-    return Seen(*_names(folder), state, at, _length(content))
+    return Seen(*_names(folder), head.status, at, _length(head))
 
 
-def _json(path: str) -> tuple[dict[str, Any], float] | None:
+def _failure(folder: str) -> Seen | None:
+    """Return a run that has crashed; None if it has not."""
+    if (found := _read(f"{folder}/failure.json")) is None:
+        return None
+    content, at = found
+    try:
+        error = RunFailure.of_json(content).error
+    except ValueError:
+        error = "failure.json is damaged"
+    return Seen(*_names(folder), "failed", at, error=error)
+
+
+def _read(path: str) -> tuple[bytes, float] | None:
     """Return what a file holds and when it was written; None if there is no such file."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123  (faster, and there may be 100,000 of them)
-            at = os.fstat(file.fileno()).st_mtime
-            content = json.loads(file.read())
+            return file.read(), os.fstat(file.fileno()).st_mtime
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError):
-        at, content = 0.0, None
-    if not isinstance(content, dict):
-        return {"error": f"{Path(path).name} is damaged"}, at
-    return content, at
+    except OSError:
+        return b"", 0.0
 
 
-def _length(record: dict[str, Any]) -> float:
+def _length(head: RunHead) -> float:
     """Return the seconds from the start of a run's last session to its end; 0 if it is not told."""
     try:
-        times = (record["measured"][key] for key in ("started", "finished"))
+        times = (head.measured.started or "", head.measured.finished or "")
         started, finished = map(datetime.fromisoformat, times)
         return max(0.0, (finished - started).total_seconds())
-    except (KeyError, TypeError, ValueError):
+    except (TypeError, ValueError):
         return 0.0

@@ -3,12 +3,12 @@
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import Any
 
 from runner.cores import wait_without_work
+from runner.run_record import RunRecord
 from sweeps.plan import PlannedRun
 
 # Runs that one process trains: one, or several as replicas.
@@ -21,8 +21,9 @@ class Outcome:
 
     run: PlannedRun
     status: str  # finished | diverged | failed | busy | stopped | full (the disk is)
-    detail: str  # the score, or what went wrong
     seconds: float
+    score: float | None = None  # on validation, not test: who watches a sweep chooses
+    detail: str = ""  # what went wrong
 
 
 def work(group: Group, threads: int) -> list[Outcome]:
@@ -42,7 +43,7 @@ def work(group: Group, threads: int) -> list[Outcome]:
         if run.run_id in done:
             continue
         if outcomes and outcomes[-1].status == "stopped":
-            outcomes.append(Outcome(run, "stopped", "not begun", 0.0))
+            outcomes.append(Outcome(run, "stopped", 0.0, detail="not begun"))
             continue
         # Anew for each run: one that was resumed may have taken the number of its checkpoint.
         torch.set_num_threads(threads)
@@ -57,7 +58,7 @@ def _together(group: Group) -> list[Outcome]:
     from sweeps.replicas import run_together
     from tasks.errors import UserError
 
-    ends: dict[int, Mapping[str, Any] | BaseException] = {}
+    ends: dict[int, RunRecord | BaseException] = {}
     began = time.monotonic()
     with suppress(UserError), _logged(group[0]):  # alone, each will say what is wrong
         try:
@@ -73,7 +74,7 @@ def _together(group: Group) -> list[Outcome]:
                     f"{len(group)} runs train one by one: {line}", file=sys.__stderr__, flush=True
                 )
     share = (time.monotonic() - began) / len(group)
-    return [Outcome(group[place], *_told(end), share) for place, end in ends.items()]
+    return [outcome_of(group[place], end, share) for place, end in ends.items()]
 
 
 def _alone(run: PlannedRun) -> Outcome:
@@ -82,13 +83,13 @@ def _alone(run: PlannedRun) -> Outcome:
     from tasks.errors import UserError
 
     began = time.monotonic()
-    end: Mapping[str, Any] | BaseException
+    end: RunRecord | BaseException
     try:
         with _logged(run), run.folder.logged():
             end = train(run.config)
     except (UserError, Busy, Stopped, Crash, KeyboardInterrupt) as error:
         end = error
-    return Outcome(run, *_told(end), time.monotonic() - began)
+    return outcome_of(run, end, time.monotonic() - began)
 
 
 @contextmanager
@@ -105,25 +106,20 @@ def _logged(run: PlannedRun) -> Iterator[None]:
         yield
 
 
-def _told(end: Mapping[str, Any] | BaseException) -> tuple[str, str]:
-    """Return the status and detail of a record, or of what there is in place of one."""
+def outcome_of(run: PlannedRun, end: RunRecord | BaseException, seconds: float) -> Outcome:
+    """Return the outcome that a record tells of, or what there is in place of one."""
     from runner import cli
     from runner.errors import Busy, DiskFull, Stopped
 
     match end:
+        case RunRecord():
+            return Outcome(run, end.status, seconds, score=end.validation_score)
         case Busy():
-            return "busy", cli.one_line(end)
+            status = "busy"
         case Stopped() | KeyboardInterrupt():
-            return "stopped", cli.one_line(end)
+            status = "stopped"
         case DiskFull():
-            return "full", cli.one_line(end)
-        case BaseException():
-            return "failed", cli.one_line(end)
-    return ended_as(end)
-
-
-def ended_as(record: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the status and the detail of the outcome that a record tells of."""
-    scores, metric = record["results"]["validation"], record["settings"]["task"]["metric"]
-    # Validation, not test: who watches a sweep chooses.
-    return record["status"], f"validation {metric} {max(scores['last'], scores['averaged']):.3f}"
+            status = "full"
+        case _:
+            status = "failed"
+    return Outcome(run, status, seconds, detail=cli.one_line(end))

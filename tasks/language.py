@@ -138,6 +138,10 @@ class TextRegression(TextTask):
     def correct(self, split: str, predictions: np.ndarray) -> None:
         return None
 
+    def kept(self, predictions: np.ndarray) -> list[float]:
+        """Return the numbers with four digits."""
+        return [float(f"{number:.4g}") for number in predictions]
+
     def majority(self, split: str) -> float:
         """Return the score of always answering the same."""
         return self.score(split, np.zeros(len(self.splits[split])))

@@ -116,6 +116,10 @@ class Task(ABC):
         """Return whether each prediction is right, bool [N]; None where right is no yes or no."""
         return predictions == self.splits[split].labels
 
+    def kept(self, predictions: np.ndarray) -> list[float] | None:
+        """Return the predictions as a record keeps them; None where :meth:`correct` says enough."""
+        return None
+
     def majority(self, split: str) -> float:
         """Return the score of always answering train's most frequent class: that of divergence."""
         commonest = np.bincount(self.splits["train"].labels).argmax()

@@ -2,18 +2,20 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from omegaconf import OmegaConf
 
 from runner.config import CONFIGS
 from tasks.data.sources import default_data_dir, is_fetched, source_from
 
 ROOT = Path(__file__).parents[1]
+# What takes long, and whose code other tests go through as well (docs/development.md).
+LONG = bool(os.environ.get("DOG_BENCH_LONG"))
+LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes long: run DOG_BENCH_LONG=1 make test")
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
 
 
@@ -49,15 +51,11 @@ def real_data():
 def command(tmp_path):
     """The command line of a made-up run whose files go to tmp_path, as a process to start."""
 
-    def start(*overrides, **options):
+    def start(*overrides):
         flags = [word for word in overrides if word.startswith("-")]
         keys = [*QUIET, f"runs_dir={tmp_path}", *(w for w in overrides if w not in flags)]
-        words = [sys.executable, "run.py", *flags, *keys]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-        return subprocess.Popen(
-            words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, **options,
-        )  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return warm.Process(["run.py", *flags, *keys], env=environment)
 
     return start
 
@@ -66,8 +64,8 @@ def command(tmp_path):
 def finish(command):
     """Run a command to its end; return its exit status, output and errors."""
 
-    def run(*overrides, **options):
-        process = command(*overrides, **options)
+    def run(*overrides):
+        process = command(*overrides)
         output, errors = process.communicate(timeout=240)
         return process.returncode, output, errors
 
@@ -87,7 +85,7 @@ def pytest_terminal_summary(terminalreporter):
     """Say at the end, after the list of all that was skipped, which command runs it."""
     result = yield
     reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
-    for command in ("make setup", "make prepare"):
+    for command in ("make setup", "make prepare", "DOG_BENCH_LONG=1 make"):
         if left_out := sum(f"run {command}" in reason for reason in reasons):
             line = f"{left_out} tests were left out: `{command} test` runs them, too"
             terminalreporter.write_line(line, yellow=True)

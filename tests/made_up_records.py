@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pandas as pd
 
 from analysis import records
 from runner import SCHEMA
+from runner.identity import problem_id, run_id
+from runner.run_record import RunFailure, RunRecord
 
 GRIDS: dict[str, dict[str, list[float]]] = {
     "dog": {},
@@ -78,17 +81,16 @@ def record(
     changed = choices.get("changed") or {}
     settings = settings_of(**choices)
     opt = settings["opt"]["name"]
-    problem = {key: value for key, value in settings.items() if key not in ("opt", "seed")}
     test = validation if test is None else test
     scores = {}
     for split, score, size in (("validation", validation, examples), ("test", test, 2000)):
         last, averaged = score if isinstance(score, tuple) else (score, score)
         scores[split] = {"last": last, "averaged": averaged, "majority": 0.1, "examples": size}
-    return {
+    content = {
         "schema": SCHEMA,
-        "run_id": f"{settings['task']['name']}-{opt}-{digest(settings)}",
+        "run_id": run_id(settings),
         "status": status,
-        "problem_id": digest(problem),
+        "problem_id": problem_id(settings),
         "data_id": digest(data),
         "settings": settings,
         "opt_default": not changed,
@@ -117,13 +119,15 @@ def record(
             "threads": 2,
         },
     }
+    return RunRecord.of(content).plain()
 
 
 def failure(**choices: Any) -> dict[str, Any]:
     whole = record(0.5, **choices)
     keys = ("run_id", "settings", "opt_changed", "opt_default", "grid")
     keys += ("problem_id", "opt_label")
-    return {key: whole[key] for key in keys} | {"error": "boom", "log": "run.log"}
+    content = {key: whole[key] for key in keys} | {"error": "boom", "log": "run.log"}
+    return RunFailure.of(content).plain()
 
 
 def write(runs_dir: Path, record: dict[str, Any]) -> Path:
@@ -152,3 +156,32 @@ def collected(folder: Path, *made: dict[str, Any]) -> pd.DataFrame:
     for one in made:
         write(folder / "runs", one)
     return records.collect(folder / "runs", folder / "records.csv")
+
+
+def with_rate(rate: float, opt: str = "sgd") -> dict[str, Any]:
+    """The changed settings of a run with this learning rate."""
+    return {} if rate == DEFAULTS[opt]["lr"] else {"lr": rate}
+
+
+def example() -> Iterator[dict[str, Any]]:
+    """Two tasks with all that a table can show: divergence, a crash, an edge, one seed."""
+    for task, shift in (("cifar", 0.0), ("movies", 0.03)):
+        for seed, change in ((100, 0.0), (0, 0.01), (1, -0.01), (2, 0.015)):
+            validation = (0.80 + change - shift, 0.82 + change - shift)
+            test = (0.79 + change - shift, 0.81 + change - shift)
+            yield record(validation, test, opt="dog", seed=seed, task=task, seconds=70)
+            test = tuple(score - 0.02 for score in test)
+            yield record(validation, test, opt="sgd", seed=seed, task=task, seconds=50)
+            if seed == 1:
+                yield failure(opt="sgd", seed=seed, task=task, changed={"lr": 0.1})
+            else:
+                changed = {"changed": {"lr": 0.1}, "task": task, "seed": seed, "seconds": 52}
+                yield record((0.84, 0.83), (0.82 + change, 0.81), **changed)
+        yield record(0.1, seed=100, changed={"lr": 1.0}, task=task, status="diverged", seconds=10)
+        for rate, score in ((0.0001, 0.6), (0.001, 0.7), (0.01, 0.85 - shift)):
+            changed = with_rate(rate, "adam")
+            yield record(score, opt="adam", changed=changed, seed=100, task=task)
+    yield record(0.86, opt="adam", changed={"lr": 0.01}, seed=0)
+    yield failure(opt="dog", seed=3)
+    yield record(0.7, opt="dog", changed={"reps_rel": 1e-6})
+    yield record(0.5, opt="dog", task_version=0)

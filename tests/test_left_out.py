@@ -1,4 +1,4 @@
-"""Who runs the tests without the data is told at the end what was left out, and what runs it."""
+"""Who runs the tests without the data, or not the long ones, is told so at the end, and how to."""
 
 import os
 import subprocess
@@ -19,7 +19,8 @@ def test_the_last_line_says_how_to_run_what_was_left_out(tmp_path):
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words], cwd=ROOT, capture_output=True, text=True,
-        check=False, env={**os.environ, "DOG_BENCH_DATA": str(tmp_path)},
+        check=False, env={**os.environ, "DOG_BENCH_DATA": str(tmp_path), "DOG_BENCH_LONG": ""},
     )  # fmt: skip
-    *_, last, _ = done.stdout.splitlines()  # the line of counts comes after it
-    assert last == "3 tests were left out: `make prepare test` runs them, too", done.stdout
+    *_, data, long, _ = done.stdout.splitlines()  # the line of counts comes after them
+    assert data == "2 tests were left out: `make prepare test` runs them, too", done.stdout
+    assert long == "1 tests were left out: `DOG_BENCH_LONG=1 make test` runs them, too"

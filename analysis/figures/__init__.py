@@ -1,41 +1,52 @@
 """Draws the figures of our own records, from records.csv and curves.csv alone."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from analysis.figures import (
-    batch_norm,
-    break_even,
-    budget,
-    distance,
-    rates,
-    red,
-    sensitivity,
-    step_size,
-)
-from analysis.figures.data import Data
+from analysis.comparison import Comparison
+from analysis.figures.batch_norm import batch_norm_figures
+from analysis.figures.break_even import break_even_figures
+from analysis.figures.budget import budget_figures
+from analysis.figures.data import FigureData
+from analysis.figures.distance import distance_figures
+from analysis.figures.rates import rates_figures
+from analysis.figures.red import red_figures
+from analysis.figures.sensitivity import sensitivity_figures
+from analysis.figures.step_size import step_size_figures
 from analysis.figures.style import svg
-from analysis.records import write_if_changed
-from analysis.tables import MARK, Table, remove_stale
+from analysis.files import write_files
 
-KINDS = (rates, step_size, sensitivity, batch_norm, distance, red, break_even, budget)
+KINDS = (
+    rates_figures,
+    step_size_figures,
+    sensitivity_figures,
+    batch_norm_figures,
+    distance_figures,
+    red_figures,
+    break_even_figures,
+    budget_figures,
+)
 
 
-def write(
-    tables: list[Table], frame: pd.DataFrame, curves: pd.DataFrame, folder: Path
+def all_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
+    """Every figure for which there are runs, with the stem of its file."""
+    for figures_of_a_kind in KINDS:
+        yield from figures_of_a_kind(data)
+
+
+def write_figures(
+    comparisons: Sequence[Comparison], frame: pd.DataFrame, curves: pd.DataFrame, folder: Path
 ) -> dict[str, Path]:
-    """Draws every figure for which there are runs; returns their paths by stem.
+    """Draw and write every figure for which there are runs; return their paths by stem.
 
-    `tables` is from `tables.build`, `frame` from `records.collect`, `curves` from
+    `comparisons` is from `compare_problems`, `frame` from `records.collect`, `curves` from
     `curves.collect`. The same records give the same bytes. Figures of ours that are no longer made
     are removed.
     """
-    data = Data.gather(tables, frame, curves)
-    paths = {}
-    for kind in KINDS:
-        for stem, figure in kind.make(data):
-            paths[stem] = folder / f"{stem}.svg"
-            write_if_changed(paths[stem], svg(figure))
-    remove_stale(folder.glob("*.svg"), {path.name for path in paths.values()}, MARK)
-    return paths
+    data = FigureData.from_records(comparisons, frame, curves)
+    drawn = {stem: svg(figure) for stem, figure in all_figures(data)}
+    write_files({f"{stem}.svg": content for stem, content in drawn.items()}, folder, ".svg")
+    return {stem: folder / f"{stem}.svg" for stem in drawn}

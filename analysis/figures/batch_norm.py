@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import Data, seeds_in_words, stems, varied
+from analysis.comparison import Comparison
+from analysis.figures.data import FigureData, seeds_in_words, stems, varied
 from analysis.figures.style import (
     draw_means,
     head,
@@ -17,61 +18,61 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.selection import DOG
-from analysis.tables import Table
+from analysis.roles import REFERENCE
 from analysis.variants import settings
 
 KEY = "model.batch_norm"
-# A line: its label, the problem's table and DoG's runs by reps_rel.
-Line = tuple[str, Table, pd.DataFrame]
+# A line: its label, the problem's comparison and DoG's runs by reps_rel.
+Line = tuple[str, Comparison, pd.DataFrame]
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
+def batch_norm_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each network that was run with batch normalization frozen and trained."""
-    found: list[tuple[str, Table, list[Line]]] = []
-    for protocol, tables in data.by_protocol().items():
-        for table in tables:
-            frozen = settings(table.problem).get(KEY) == "frozen"
-            lines = gather(data, table, tables) if frozen else []
-            if len({settings(one.problem).get(KEY) for _, one, _ in lines} - {None}) == 2:
-                problem = table.problem
+    found: list[tuple[str, Comparison, list[Line]]] = []
+    for protocol, comparisons in data.by_protocol().items():
+        for comparison in comparisons:
+            frozen = settings(comparison.problem).get(KEY) == "frozen"
+            lines = _lines(data, comparison, comparisons) if frozen else []
+            if len({settings(other.problem).get(KEY) for _, other, _ in lines} - {None}) == 2:
+                problem = comparison.problem
                 found.append(
-                    (f"batch_norm-{problem.task}-{problem.model}-{protocol}", table, lines)
+                    (f"batch_norm-{problem.task}-{problem.model}-{protocol}", comparison, lines)
                 )
-    names = stems([(name, table) for name, table, _ in found])
+    names = stems([(name, comparison) for name, comparison, _ in found])
     for stem, (_, _, lines) in zip(names, found, strict=True):
-        yield stem, draw(lines)
+        yield stem, draw_batch_norm(lines)
 
 
-def gather(data: Data, frozen: Table, tables: list[Table]) -> list[Line]:
+def _lines(data: FigureData, frozen: Comparison, comparisons: list[Comparison]) -> list[Line]:
     """The problem `frozen`, its like with trained statistics, and networks without any."""
     lines: list[Line] = []
-    for table in tables:
-        runs = varied(data.of(table), DOG, "reps_rel")
-        if table.problem.task != frozen.problem.task or runs["value"].nunique() < 2:
+    for comparison in comparisons:
+        runs = data.runs_of(comparison)
+        runs = varied(runs[runs["role"] == REFERENCE], "reps_rel")
+        if comparison.problem.task != frozen.problem.task or runs["value"].nunique() < 2:
             continue
-        mode = settings(table.problem).get(KEY)
-        if mode is None and _budget(table) == _budget(frozen):
-            lines.append((f"{table.problem.model}: none", table, runs))
-        elif mode is not None and _but_mode(table) == _but_mode(frozen):
-            lines.append((f"{table.problem.model}: {WORDS[mode]}", table, runs))
+        mode = settings(comparison.problem).get(KEY)
+        if mode is None and _budget(comparison) == _budget(frozen):
+            lines.append((f"{comparison.problem.model}: none", comparison, runs))
+        elif mode is not None and _but_mode(comparison) == _but_mode(frozen):
+            lines.append((f"{comparison.problem.model}: {WORDS[mode]}", comparison, runs))
     return lines
 
 
 WORDS = {"frozen": "evaluation mode", "train": "batch statistics"}
 
 
-def _but_mode(table: Table) -> dict[str, str]:
-    return {**settings(table.problem), KEY: "", "model": table.problem.model}
+def _but_mode(comparison: Comparison) -> dict[str, str]:
+    return {**settings(comparison.problem), KEY: "", "model": comparison.problem.model}
 
 
-def _budget(table: Table) -> dict[str, str]:
-    own = settings(table.problem)
-    return {key: value for key, value in own.items() if not key.startswith("model.")}
+def _budget(comparison: Comparison) -> dict[str, str]:
+    chosen = settings(comparison.problem).items()
+    return {key: value for key, value in chosen if not key.startswith("model.")}
 
 
 @styled
-def draw(lines: list[Line]) -> Any:
+def draw_batch_norm(lines: list[Line]) -> Any:
     """Figure 9: DoG's test score by reps_rel, a line each way to normalize."""
     from matplotlib.figure import Figure
 
@@ -81,9 +82,9 @@ def draw(lines: list[Line]) -> Any:
         axes, r"DoG's initial movement reps_rel, $r_\epsilon$ (log scale)", score_label(lines[0][1])
     )
     labels = []
-    for (label, table, runs), style in zip(lines, looks(len(lines)), strict=True):
-        last = draw_means(axes, runs["value"], score(table, runs["test"]), style)
-        ring_default(axes, table, runs, style)
+    for (label, comparison, runs), style in zip(lines, looks(len(lines)), strict=True):
+        last = draw_means(axes, runs["value"], score(comparison, runs["test"]), style)
+        ring_default(axes, comparison, runs, style)
         labels.append((label, last, style))
     write_labels(axes, labels)
     problem = lines[0][1].problem

@@ -1,83 +1,93 @@
 """Draws test error against the training budget, of DoG and of baselines tuned for each budget."""
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import Data, stems
+from analysis.choice import DEFAULT, INSTANCE_TUNED
+from analysis.comparison import Comparison
+from analysis.figures.data import FigureData, stems
 from analysis.figures.style import (
     CURVES,
+    REFERENCE_LOOK,
     error_locator,
     error_unit,
     head,
     panel,
     styled,
+    tuning_free_looks,
     write_labels,
 )
-from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED
+from analysis.roles import REFERENCE, TUNED, TUNING_FREE, in_order
 from analysis.statistics import error
-from analysis.tables import Table
 from analysis.variants import settings
 
-LINES: dict[tuple[str, str], Any] = {(DOG, DEFAULT): ("X", "-", "#000000")}
-LINES |= dict(zip([("sgd", INSTANCE_TUNED), ("adam", INSTANCE_TUNED)], CURVES, strict=False))
+# The row of each role's optimizers that is drawn.
+ROWS = {REFERENCE: DEFAULT, TUNING_FREE: DEFAULT, TUNED: INSTANCE_TUNED}
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
+def budget_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each problem of which a line was run with several numbers of steps."""
-    groups: dict[tuple, list[Table]] = {}
-    for table in data.tables:
-        others = {**settings(table.problem), "train.steps": ""}
-        problem = table.problem
+    groups: dict[tuple, list[Comparison]] = {}
+    for comparison in data.comparisons:
+        others = {**settings(comparison.problem), "train.steps": ""}
+        problem = comparison.problem
         key = (problem.task, problem.model, problem.protocol, str(sorted(others.items())))
-        groups.setdefault(key, []).append(table)
-    groups = {key: tables for key, tables in groups.items() if _has_a_line(tables)}
+        groups.setdefault(key, []).append(comparison)
+    groups = {key: comparisons for key, comparisons in groups.items() if _has_a_line(comparisons)}
     drawn = [
-        (f"budget-{'-'.join(key[:3])}", max(tables, key=lambda one: one.problem["rank"]))
-        for key, tables in groups.items()
+        (f"budget-{'-'.join(key[:3])}", max(comparisons, key=lambda each: each.problem["rank"]))
+        for key, comparisons in groups.items()
     ]
-    for stem, tables in zip(stems(drawn), groups.values(), strict=True):
-        yield stem, draw(tables)
+    for stem, comparisons in zip(stems(drawn), groups.values(), strict=True):
+        yield stem, draw_budget(comparisons)
 
 
-def _has_a_line(tables: list[Table]) -> bool:
-    points = pd.concat(_points(table) for table in tables)
+def _has_a_line(comparisons: list[Comparison]) -> bool:
+    points = pd.concat(_points(comparison) for comparison in comparisons)
     return points.groupby(["optimizer", "row"]).size().max() > 1
 
 
-def _points(table: Table) -> pd.DataFrame:
-    """The cells of a table that are drawn, at most one of each line."""
-    cells = table.cells.assign(steps=table.problem.steps)
-    drawn = pd.MultiIndex.from_frame(cells[["optimizer", "row"]]).isin([*LINES])
-    return cells[drawn & cells["test"].notna()]
+def _points(comparison: Comparison) -> pd.DataFrame:
+    """The cells of a comparison that are drawn, at most one of each line."""
+    cells = comparison.frame.assign(steps=comparison.problem.steps)
+    return cells[(cells["row"] == cells["role"].map(ROWS)) & cells["test"].notna()]
+
+
+def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, Any, str]]:
+    """Marker, dashes and colour of each optimizer by its label: the reference first."""
+    labels = {role: cells["label"][cells["role"] == role] for role in ROWS}
+    looks = dict.fromkeys(labels[REFERENCE], ("X", *REFERENCE_LOOK))
+    free = tuning_free_looks(labels[TUNING_FREE])
+    looks |= {label: ("X", *look) for label, look in free.items()}
+    return looks | dict(zip(in_order(labels[TUNED]), cycle(CURVES), strict=False))
 
 
 @styled
-def draw(tables: list[Table]) -> Any:
+def draw_budget(comparisons: list[Comparison]) -> Any:
     """The figure of problems that differ in steps alone: a line an optimizer, a point a budget."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.4, 3.8))
     axes = figure.add_axes((0.1, 0.125, 0.64, 0.75))
-    unit, scale = error_unit(tables[0])
+    unit, scale = error_unit(comparisons[0])
     panel(axes, "steps (log scale), each budget a run of its own", unit, log_y=True)
-    cells = pd.concat(_points(table) for table in tables).sort_values("steps")
+    cells = pd.concat(_points(comparison) for comparison in comparisons).sort_values("steps")
     labels = []
-    for (optimizer, row), (marker, dashes, colour) in LINES.items():
-        own = cells[(cells["optimizer"] == optimizer) & (cells["row"] == row)]
-        if own.empty:
-            continue
-        errors = error(own["test"], tables[0].problem.higher_is_better) * scale
+    for label, (marker, dashes, colour) in _looks(cells).items():
+        own = cells[cells["label"] == label]
+        errors = error(own["test"], comparisons[0].problem.higher_is_better) * scale
         style: Any = {"color": colour, "linestyle": dashes, "marker": marker, "linewidth": 1.3}
         bars = own["test_half_width"].fillna(0) * scale
         axes.errorbar(own["steps"], errors, yerr=bars, capsize=2, elinewidth=0.8, **style)
-        labels.append((f"{own['label'].iloc[0]}, {row}", float(errors[-1]), style))
-    steps = sorted({int(table.problem.steps) for table in tables})
+        labels.append((f"{label}, {own['row'].iloc[0]}", float(errors[-1]), style))
+    steps = sorted({int(comparison.problem.steps) for comparison in comparisons})
     axes.set_xticks(steps, map(str, steps))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
-    title = f"{tables[0].title}: error against training budget"
+    title = f"{comparisons[0].title}: error against training budget"
     note = "mean over reported seeds, bars: 95 % t interval; rates tuned for each budget"
     head(axes, title, note)
     return figure

@@ -1,19 +1,29 @@
-"""What figures are drawn from: tables, the runs behind them, and their curves."""
+"""What figures are drawn from: comparisons, the runs behind them, and their curves."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.selection import comparable, validation_score
+from analysis.choice import comparable, validation_score
+from analysis.comparison import Comparison, file_stems, scored
 from analysis.statistics import gain
-from analysis.tables import Table, file_stems, scored
 from runner import TUNING_SEED
 
 # What is drawn of a run; few columns are faster to filter.
-RUN = ["run_id", "problem_id", "optimizer", "label", "setting", "opt_default", "overrides", "grid"]
+RUN = [
+    "run_id",
+    "problem_id",
+    "optimizer",
+    "role",
+    "label",
+    "setting",
+    "opt_default",
+    "overrides",
+    "grid",
+]
 RUN += ["seed", "learning_rate", "c", "reps_rel", "validation_last", "validation_averaged", "test"]
 RUN += ["error", "metric", "higher_is_better", "test_majority", "test_examples"]
 
@@ -22,43 +32,46 @@ VARIED = {"reps_rel": "reps_rel", "lr": "c"}
 
 
 @dataclass(frozen=True)
-class Data:
+class FigureData:
     """All that a figure may show: newest versions and runs with a result only."""
 
-    tables: list[Table]
+    comparisons: Sequence[Comparison]
     runs: dict[str, pd.DataFrame]  # by problem id: `RUN`, scored
     curves: pd.DataFrame  # as from `curves.collect`
 
     @classmethod
-    def gather(cls, tables: list[Table], frame: pd.DataFrame, curves: pd.DataFrame) -> "Data":
-        """From `tables.build`, `records.collect` and `curves.collect`."""
+    def from_records(
+        cls, comparisons: Sequence[Comparison], frame: pd.DataFrame, curves: pd.DataFrame
+    ) -> "FigureData":
+        """From `compare_problems`, `records.collect` and `curves.collect`."""
         current = comparable(frame)
         runs = scored(current[current["status"] != "failed"])[RUN]
         groups = dict(list(runs.groupby("problem_id")))
-        ids = [table.problem.problem_id for table in tables]
-        return cls(tables, {one: groups.get(one, runs[:0]) for one in ids}, curves)
+        ids = [comparison.problem.problem_id for comparison in comparisons]
+        of_problems = {problem_id: groups.get(problem_id, runs[:0]) for problem_id in ids}
+        return cls(comparisons, of_problems, curves)
 
-    def of(self, table: Table) -> pd.DataFrame:
-        """The runs of a table's problem."""
-        return self.runs[table.problem.problem_id]
+    def runs_of(self, comparison: Comparison) -> pd.DataFrame:
+        """The runs of a comparison's problem."""
+        return self.runs[comparison.problem.problem_id]
 
-    def by_protocol(self) -> dict[str, list[Table]]:
-        """The tables of each protocol: no figure shows two."""
-        groups: dict[str, list[Table]] = {}
-        for table in self.tables:
-            groups.setdefault(table.problem.protocol, []).append(table)
+    def by_protocol(self) -> dict[str, list[Comparison]]:
+        """The comparisons of each protocol: no figure shows two."""
+        groups: dict[str, list[Comparison]] = {}
+        for comparison in self.comparisons:
+            groups.setdefault(comparison.problem.protocol, []).append(comparison)
         return groups
 
 
-def varied(runs: pd.DataFrame, optimizer: str, key: str) -> pd.DataFrame:
-    """The reported runs of `optimizer` whose settings are the defaults but for `key`.
+def varied(runs: pd.DataFrame, key: str) -> pd.DataFrame:
+    """The reported runs of one optimizer whose settings are the defaults but for `key`.
 
     Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed: of the
     seeds that all values have, so that their means can be compared; without such seeds all.
     """
     value = runs[VARIED[key]]
     alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
-    chosen = (runs["optimizer"] == optimizer) & (runs["seed"] < TUNING_SEED) & (value > 0)
+    chosen = (runs["seed"] < TUNING_SEED) & (value > 0)
     own = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
     own = own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
     shared = own[own["seed"].isin(shared_seeds(own))]
@@ -84,30 +97,32 @@ def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[gains.groupby([runs["optimizer"], runs["learning_rate"]]).idxmax()]
 
 
-def plural(number: int, thing: str) -> str:
-    """A number of things, such as "1 task" and "2 tasks"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def names(tables: list[Table]) -> dict[str, str]:
+def names_of(comparisons: list[Comparison]) -> dict[str, str]:
     """A name by problem id: "task · model", and how it differs from others of that name."""
     return {
-        table.problem.problem_id: ", ".join(
-            filter(None, [f"{table.problem.task} · {table.problem.model}", table.variant])
+        comparison.problem.problem_id: ", ".join(
+            filter(
+                None,
+                [f"{comparison.problem.task} · {comparison.problem.model}", comparison.variant],
+            )
         )
-        for table in tables
+        for comparison in comparisons
     }
 
 
-def steps(tables: list[Table]) -> str:
+def steps_of(comparisons: list[Comparison]) -> str:
     """The numbers of steps of some problems, in words."""
-    numbers = [f"{number:,}" for number in sorted({int(one.problem.steps) for one in tables})]
+    numbers = [
+        f"{number:,}" for number in sorted({int(each.problem.steps) for each in comparisons})
+    ]
     if len(numbers) > 2:
         return f"{numbers[0]} to {numbers[-1]} steps"
     return f"{' or '.join(numbers)} steps"
 
 
-def stems(drawn: list[tuple[str, Table]]) -> list[str]:
+def stems(drawn: list[tuple[str, Comparison]]) -> list[str]:
     """The names of figures' files, with the problem's id where `file_stems` tells them apart."""
-    problems = pd.DataFrame([table.problem for _, table in drawn], columns=["problem_id", "rank"])
+    problems = pd.DataFrame(
+        [comparison.problem for _, comparison in drawn], columns=["problem_id", "rank"]
+    )
     return file_stems([name for name, _ in drawn], problems)

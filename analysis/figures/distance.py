@@ -5,38 +5,40 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import Data, names, steps
+from analysis.comparison import Comparison, reported
+from analysis.figures.data import FigureData, names_of, steps_of
 from analysis.figures.style import NOTE, looks, panel, styled, write_labels
-from analysis.selection import DOG
-from analysis.tables import Table, reported
+from analysis.roles import is_reference_run
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
+def distance_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each protocol with curves of DoG's default setting."""
-    for protocol, tables in data.by_protocol().items():
-        curves = gather(data, tables)
+    for protocol, comparisons in data.by_protocol().items():
+        curves = _default_curves(data, comparisons)
         if curves:
-            yield f"distance-{protocol}", draw(curves)
+            yield f"distance-{protocol}", draw_distance(curves)
 
 
-def gather(data: Data, tables: list[Table]) -> list[tuple[Table, pd.DataFrame]]:
+def _default_curves(
+    data: FigureData, comparisons: list[Comparison]
+) -> list[tuple[Comparison, pd.DataFrame]]:
     """The curve of the first reported seed of DoG's default on each problem that has one."""
     lines = []
-    for table in tables:
-        runs = reported(data.of(table)).sort_values("seed")
-        default = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
+    for comparison in comparisons:
+        runs = reported(data.runs_of(comparison)).sort_values("seed")
+        default = runs[is_reference_run(runs)]
         known = default["run_id"][default["run_id"].isin(data.curves["run_id"])]
         if len(known):
-            lines.append((table, data.curves[data.curves["run_id"] == known.iloc[0]]))
+            lines.append((comparison, data.curves[data.curves["run_id"] == known.iloc[0]]))
     return lines
 
 
 @styled
-def draw(curves: list[tuple[Table, pd.DataFrame]]) -> Any:
+def draw_distance(curves: list[tuple[Comparison, pd.DataFrame]]) -> Any:
     """Figure 11: r̄_t by step, a line a problem."""
     from matplotlib.figure import Figure
 
-    tables = [table for table, _ in curves]
+    comparisons = [comparison for comparison, _ in curves]
     height = max(3.8, 0.2 * len(curves) + 1)
     figure = Figure(figsize=(9.4, height))
     axes = figure.add_axes((0.09, 0.475 / height, 0.5, 1 - 0.95 / height))
@@ -46,15 +48,15 @@ def draw(curves: list[tuple[Table, pd.DataFrame]]) -> Any:
         r"distance from $x_0$ so far, $\bar{r}_t$ (log scale)",
         log_y=True,
     )
-    named = names(tables)
+    named = names_of(comparisons)
     labels = []
-    for (table, curve), style in zip(curves, looks(len(curves)), strict=True):
+    for (comparison, curve), style in zip(curves, looks(len(curves)), strict=True):
         axes.plot(curve["step"], curve["rbar"], **style)
-        name = named[table.problem.problem_id]
+        name = named[comparison.problem.problem_id]
         labels.append((name, float(curve["rbar"].iloc[-1]), style))
     write_labels(axes, labels)
-    problem = tables[0].problem
-    what = f"{problem.protocol} v{problem.protocol_version}, {steps(tables)}"
+    problem = comparisons[0].problem
+    what = f"{problem.protocol} v{problem.protocol_version}, {steps_of(comparisons)}"
     axes.set_title(f"How far DoG moves: {what}", loc="left", fontsize=10, y=1, pad=17)
     note = "DoG's default setting, one seed a task and model"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)

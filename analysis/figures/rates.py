@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.data import Data, best_of_each_rate
+from analysis.choice import TUNING_SEED, is_grid_run
+from analysis.comparison import Comparison, reported
+from analysis.figures.data import FigureData, best_of_each_rate
 from analysis.figures.style import (
-    ACROSS,
     CURVES,
+    REFERENCE_LOOK,
     Label,
     error_locator,
     error_unit,
     styled,
+    tuning_free_looks,
     write_labels,
 )
-from analysis.selection import TUNING_SEED, is_grid_run
+from analysis.roles import REFERENCE, TUNING_FREE, untuned
 from analysis.statistics import RATES
-from analysis.tables import Table, reported
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,24 @@ class Across:
     """An optimizer without a rate to tune: its mean error, and the range over its seeds."""
 
     label: str
-    optimizer: str
+    look: tuple[Any, str]
     mean: float
     low: float
     high: float
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
-    """The figure of each problem where learning rates were tried, named as its table."""
-    for table in data.tables:
-        figure = draw(table, data.of(table))
+def rates_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
+    """The figure of each problem where learning rates were tried, named as its comparison."""
+    for comparison in data.comparisons:
+        figure = draw_rates(comparison, data.runs_of(comparison))
         if figure is not None:
-            yield table.stem, figure
+            yield comparison.stem, figure
 
 
 @styled
-def draw(table: Table, runs: pd.DataFrame) -> Any:
+def draw_rates(comparison: Comparison, runs: pd.DataFrame) -> Any:
     """The figure of a problem's runs; None where no rate was tried or no error is above 0."""
-    _, scale = error_unit(table)
+    _, scale = error_unit(comparison)
     runs = runs.assign(error=_drawable(runs) * scale)
     curves, lines = _curves(runs), _lines(runs)
     if not curves or not (runs["error"] > 0).all():
@@ -71,8 +73,8 @@ def draw(table: Table, runs: pd.DataFrame) -> Any:
     labels = [_draw_across(axes, line) for line in lines]
     for curve, style in zip(curves, CURVES * len(curves), strict=False):
         labels.append(_draw_curve(axes, curve, style))
-    labels += _draw_majority(axes, runs, table)
-    _finish(axes, table)
+    labels += _draw_majority(axes, runs, comparison)
+    _finish(axes, comparison)
     write_labels(axes, labels)
     return figure
 
@@ -112,14 +114,15 @@ def _curves(runs: pd.DataFrame) -> list[Curve]:
 
 def _lines(runs: pd.DataFrame) -> list[Across]:
     lines = []
-    for optimizer in ACROSS:
+    looks = tuning_free_looks(runs["label"][runs["role"] == TUNING_FREE])
+    for optimizer, label in untuned(runs).items():
         default = runs[(runs["optimizer"] == optimizer) & runs["opt_default"]]
         # Before any reported run there is the tuning seed's.
         default = reported(default) if len(reported(default)) else default
         if len(default):
-            errors, label = default["error"], str(default["label"].iloc[0])
-            line = Across(label, optimizer, errors.mean(), errors.min(), errors.max())
-            lines.append(line)
+            errors, is_reference = default["error"], (default["role"] == REFERENCE).any()
+            look = REFERENCE_LOOK if is_reference else looks[label]
+            lines.append(Across(label, look, errors.mean(), errors.min(), errors.max()))
     return lines
 
 
@@ -133,7 +136,7 @@ def _limits(curves: list[Curve], lines: list[Across]) -> tuple[float, float]:
 
 
 def _draw_across(axes: Any, line: Across) -> Label:
-    dashes, colour = ACROSS[line.optimizer]
+    dashes, colour = line.look
     style = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
     axes.axhline(line.mean, zorder=2, **style)
     if line.high > line.low:
@@ -155,9 +158,9 @@ def _draw_curve(axes: Any, curve: Curve, look: tuple) -> Label:
     return curve.label, float(curve.errors[-1]), style
 
 
-def _draw_majority(axes: Any, runs: pd.DataFrame, table: Table) -> list[Label]:
+def _draw_majority(axes: Any, runs: pd.DataFrame, comparison: Comparison) -> list[Label]:
     majority = runs["test_majority"].dropna()
-    if majority.empty or not table.problem.higher_is_better:
+    if majority.empty or not comparison.problem.higher_is_better:
         return []
     error = 100 * (1 - majority.iloc[0])
     low, high = axes.get_ylim()
@@ -168,7 +171,7 @@ def _draw_majority(axes: Any, runs: pd.DataFrame, table: Table) -> list[Label]:
     return [("majority class", error, style)]
 
 
-def _finish(axes: Any, table: Table) -> None:
+def _finish(axes: Any, comparison: Comparison) -> None:
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
@@ -179,9 +182,13 @@ def _finish(axes: Any, table: Table) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("learning rate (log scale)")
-    axes.set_ylabel(error_unit(table)[0])
+    axes.set_ylabel(error_unit(comparison)[0])
     axes.set_title(
-        f"{table.title}, {table.problem.steps} steps", loc="left", fontsize=10, y=1, pad=17
+        f"{comparison.title}, {comparison.problem.steps} steps",
+        loc="left",
+        fontsize=10,
+        y=1,
+        pad=17,
     )
     note = f"joined: seed {TUNING_SEED}, used for tuning · small: reported seeds"
     axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=7, color="#555555")

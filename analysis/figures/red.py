@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import models
-from analysis.figures.data import Data, best_of_each_rate, plural, steps
-from analysis.figures.style import ACROSS, CURVES, NOTE, styled
-from analysis.selection import DEFAULT, DOG, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
-from analysis.statistics import has_enough_errors
-from analysis.tables import Table
+from analysis.choice import DEFAULT, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
+from analysis.comparison import Comparison
+from analysis.figures.data import FigureData, best_of_each_rate, steps_of
+from analysis.figures.style import CURVES, NOTE, styled, tuning_free_looks
+from analysis.roles import TUNING_FREE, in_order
+from analysis.tables.models import groups_of
+from tasks.format import plural
 
-# The paper's tuned optimizers, by label: what is drawn first.
-TUNED = ("SGD", "Adam")
-LDOG = "ldog"
 HOWS = (MODEL_TUNED, INSTANCE_TUNED)
 # Of each optimizer's bar, by its way of tuning: a print in black and white tells them apart.
 HATCHES = {
@@ -27,83 +25,77 @@ HATCHES = {
 FLOOR = -100
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
+def red_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """Both figures of each protocol, the bars of fine-tuning and of convex probes apart."""
-    for protocol, tables in data.by_protocol().items():
-        title = f"{protocol} v{tables[0].problem.protocol_version}"
-        cells = tuning_cells(data, tables)
+    for protocol, comparisons in data.by_protocol().items():
+        title = f"{protocol} v{comparisons[0].problem.protocol_version}"
+        cells = tuning_cells(data, comparisons)
         if cells["peak_lr"].notna().any():
             yield f"red_by_rate-{protocol}", _draw_our_rates(cells, title)
         for probe, kind in ((False, "fine-tuning"), (True, "convex probes")):
-            bars = tuned_cells([one for one in tables if (one.problem.budget == "probe") == probe])
+            alike = [each for each in comparisons if (each.problem.budget == "probe") == probe]
+            bars = tuned_cells(alike)
             if not bars.empty:
                 stem = f"red-{protocol}{'-probe' if probe else ''}"
                 yield stem, _draw_our_bars(bars, f"{kind}, {title}")
 
 
-def tuning_cells(data: Data, tables: list[Table]) -> pd.DataFrame:
+def tuning_cells(data: FigureData, comparisons: list[Comparison]) -> pd.DataFrame:
     """RED in percent of each task, optimizer and rate at the tuning seed, against DoG there.
 
     Columns: model (with the kind of task and the numbers of tasks and steps), optimizer (its
-    label), peak_lr (nan for L-DoG) and red. What was not run on all of a model's tasks is left out:
-    medians over different tasks cannot be compared.
+    label), peak_lr (nan for tuning-free ones) and red. What was not run on all of a model's tasks
+    is left out: medians over different tasks cannot be compared.
     """
     parts = []
-    for (_, _, budget, model), group in models.groups(tables):
-        known = [table for table in group if np.isfinite(_dog_error(data, table))]
+    for (_, _, budget, model), group in groups_of(comparisons):
+        known = [comparison for comparison in group if np.isfinite(comparison.reference_error)]
         if not known:
             continue
         kind = " (probe)" if budget == "probe" else ""
-        name = f"{model}{kind}, {plural(len(known), 'task')}, {steps(known)}"
-        cells = pd.concat(_tuning_cells(data, table) for table in known).assign(model=name)
+        name = f"{model}{kind}, {plural(len(known), 'task')}, {steps_of(known)}"
+        cells = pd.concat(_tuning_cells(data, comparison) for comparison in known).assign(
+            model=name
+        )
         tried = cells.groupby(["optimizer", "peak_lr"], dropna=False)["red"].transform("size")
         parts.append(cells[tried == len(known)])
     columns = ["model", "optimizer", "peak_lr", "red"]
     return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def _tuning_cells(data: Data, table: Table) -> pd.DataFrame:
-    runs = at_tuning_seed(data, table)
-    dog = _dog_error(data, table)
+def _tuning_cells(data: FigureData, comparison: Comparison) -> pd.DataFrame:
+    runs = at_tuning_seed(data, comparison)
+    dog = comparison.reference_error
     grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
     grid = grid.assign(peak_lr=grid["learning_rate"])
-    ldog = runs[(runs["optimizer"] == LDOG) & runs["opt_default"]].assign(peak_lr=np.nan)
-    both = pd.concat([grid, ldog]) if len(ldog) else grid
+    free = runs[(runs["role"] == TUNING_FREE) & runs["opt_default"]].assign(peak_lr=np.nan)
+    both = pd.concat([grid, free]) if len(free) else grid
     return both.assign(optimizer=both["label"], red=100 * (dog - both["error"]) / dog)
 
 
-def at_tuning_seed(data: Data, table: Table) -> pd.DataFrame:
+def at_tuning_seed(data: FigureData, comparison: Comparison) -> pd.DataFrame:
     """The problem's runs at the seed that is for tuning."""
-    runs = data.of(table)
+    runs = data.runs_of(comparison)
     return runs[runs["seed"] == TUNING_SEED]
 
 
-def _dog_error(data: Data, table: Table) -> float:
-    """DoG's test error at the tuning seed; nan where it was not run or makes too few errors."""
-    runs = at_tuning_seed(data, table)
-    dog = runs[(runs["optimizer"] == DOG) & runs["opt_default"]]
-    examples = dog["test_examples"].astype("float64")
-    enough = has_enough_errors(dog["error"], examples, dog["metric"])
-    return float(dog["error"].iloc[0]) if len(dog) and enough[0] else np.nan
-
-
-def tuned_cells(tables: list[Table]) -> pd.DataFrame:
-    """RED in percent of seed means of each task by each way of tuning, and of L-DoG.
+def tuned_cells(comparisons: list[Comparison]) -> pd.DataFrame:
+    """RED in percent of seed means of each task by each way of tuning, and of tuning-free ones.
 
     Columns: model (with the numbers of tasks and steps), optimizer (its label), how (one of `HOWS`;
-    "" for L-DoG) and red. A way of tuning that lacks some of a model's tasks is left out: its
-    median would be over other tasks than that of its neighbours.
+    "" for tuning-free ones) and red. A way of tuning that lacks some of a model's tasks is left
+    out: its median would be over other tasks than that of its neighbours.
     """
     rows = []
-    for (_, _, _, model), group in models.groups(tables):
+    for (_, _, _, model), group in groups_of(comparisons):
         own = []
-        known = [table for table in group if table.cells["red"].notna().any()]
-        for table in known:
-            cells = table.cells[table.cells["red"].notna()]
-            is_ldog = (cells["optimizer"] == LDOG) & (cells["row"] == DEFAULT)
-            cells = cells[cells["row"].isin(HOWS) | is_ldog]
-            how = cells["row"].where(~is_ldog, "")
-            name = f"{model}\n{plural(len(known), 'task')}, {steps(known)}"
+        known = [comparison for comparison in group if comparison.frame["red"].notna().any()]
+        for comparison in known:
+            cells = comparison.frame[comparison.frame["red"].notna()]
+            is_free = (cells["role"] == TUNING_FREE) & (cells["row"] == DEFAULT)
+            cells = cells[cells["row"].isin(HOWS) | is_free]
+            how = cells["row"].where(~is_free, "")
+            name = f"{model}\n{plural(len(known), 'task')}, {steps_of(known)}"
             named = cells.assign(model=name, optimizer=cells["label"], how=how)
             own.append(named.assign(red=100 * cells["red"]))
         if own:
@@ -117,17 +109,11 @@ def tuned_cells(tables: list[Table]) -> pd.DataFrame:
 def by_rate(cells: pd.DataFrame) -> pd.DataFrame:
     """Median and quartiles of RED over a model's tasks, for each learning rate.
 
-    `cells` has columns model, optimizer (its label), peak_lr (nan for L-DoG, which has one line a
-    model) and red. Returns model, optimizer, peak_lr, median, q1, q3, and `tasks`, how many cells.
-    Quartiles are interpolated linearly.
+    `cells` has columns model, optimizer (its label), peak_lr (nan for a tuning-free one, which has
+    one line a model) and red. Returns model, optimizer, peak_lr, median, q1, q3, and `tasks`, how
+    many cells. Quartiles are interpolated linearly.
     """
     return summary(cells, ["model", "optimizer", "peak_lr"])
-
-
-def tuned_optimizers(labels: pd.Series) -> list[str]:
-    """The different labels of optimizers in the order of their looks: the paper's first."""
-    present = set(labels)
-    return [*(one for one in TUNED if one in present), *sorted(present - {*TUNED})]
 
 
 def summary(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -145,8 +131,8 @@ def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any
     `frame` is as from `by_rate`, in percent; `layout` is for `panels`.
     """
     figure, grid = panels(list(frame["model"].unique()), **layout)
-    tuned, ldog = frame[frame["peak_lr"].notna()], frame[frame["peak_lr"].isna()]
-    optimizers = tuned_optimizers(tuned["optimizer"])
+    tuned, free = frame[frame["peak_lr"].notna()], frame[frame["peak_lr"].isna()]
+    optimizers, looks = in_order(tuned["optimizer"]), tuning_free_looks(free["optimizer"])
     for model, axes in grid.items():
         own = tuned[tuned["model"] == model]
         for optimizer, (marker, line, colour) in zip(optimizers, cycle(CURVES), strict=False):
@@ -160,7 +146,7 @@ def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any
             axes.fill_between(
                 part["peak_lr"], part["q1"], part["q3"], color=colour, alpha=0.15, linewidth=0
             )
-        across(axes, ldog[ldog["model"] == model].set_index("optimizer")["median"])
+        across(axes, free[free["model"] == model].set_index("optimizer")["median"], looks)
         axes.set_ylim(limits)
     label(figure, grid, "peak learning rate", "median RED, %")
     return figure
@@ -169,14 +155,15 @@ def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any
 def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "") -> Any:
     """Draw Figure 3: median RED with quartiles of each way of tuning, a group a model.
 
-    `frame` has columns model, optimizer, how (one of `HOWS`, or "" for L-DoG), and median, q1, q3
+    `frame` has columns model, optimizer, how (one of `HOWS`, or "" for tuning-free ones), and
+    median, q1, q3
     in percent.
     """
     from matplotlib.figure import Figure
 
     names = sorted(frame["model"].unique())
     pairs = set(zip(frame["optimizer"], frame["how"], strict=True))
-    optimizers = tuned_optimizers(frame["optimizer"][frame["how"] != ""])
+    optimizers = in_order(frame["optimizer"][frame["how"] != ""])
     # Colour and hatch of each bar, in order.
     bars = {
         (optimizer, how): (colour, hatch)
@@ -186,7 +173,8 @@ def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "")
         )
         if (optimizer, how) in pairs
     }
-    bars |= {pair: (ACROSS[LDOG][1], "") for pair in sorted(pairs) if pair[1] == ""}
+    looks = tuning_free_looks(optimizer for optimizer, how in pairs if how == "")
+    bars |= {(optimizer, ""): (colour, "") for optimizer, (_, colour) in looks.items()}
     width = 0.8 / len(bars)
     figure = Figure(figsize=(9.2, 3.6))
     axes = figure.add_axes((0.07, 0.12, 0.72, 0.82 if not title else 0.76))
@@ -267,10 +255,10 @@ def panels(
     return figure, dict(zip(titles, grid, strict=False))
 
 
-def across(axes: Any, red: pd.Series) -> None:
-    """Draw L-DoG's RED, of shape (1,) or none and indexed by its label, as a line across."""
-    line, colour = ACROSS[LDOG]
-    for name, height in red.items():
+def across(axes: Any, red: pd.Series, looks: dict[str, tuple[Any, str]]) -> None:
+    """Draw the RED of each tuning-free optimizer, indexed by its label, as a line across."""
+    for name in in_order(red.index):
+        height, (line, colour) = red[name], looks[name]
         axes.axhline(height, color=colour, linestyle=line, linewidth=1, label=name)
 
 

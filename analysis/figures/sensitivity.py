@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.data import VARIED, Data, names, seeds_in_words, steps, varied
+from analysis.comparison import Comparison
+from analysis.figures.data import VARIED, FigureData, names_of, seeds_in_words, steps_of, varied
 from analysis.figures.style import (
     NOTE,
     Label,
@@ -18,10 +19,8 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.selection import DOG
-from analysis.tables import Table
+from analysis.roles import untuned
 
-OPTIMIZERS = (DOG, "ldog")
 # Fewer values make no line.
 LEAST_VALUES = 3
 AXES = {
@@ -29,38 +28,39 @@ AXES = {
     "lr": "factor c (log scale)",
 }
 # By optimizer and key: the runs of each problem that has enough of them, with `value`.
-Lines = dict[tuple[str, str], list[tuple[Table, pd.DataFrame]]]
+Lines = dict[tuple[str, str], list[tuple[Comparison, pd.DataFrame]]]
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
+def sensitivity_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each protocol in which reps_rel or c was varied alone."""
-    for protocol, tables in data.by_protocol().items():
-        lines = gather(data, tables)
+    for protocol, comparisons in data.by_protocol().items():
+        lines = _lines(data, comparisons)
         if lines:
-            yield f"sensitivity-{protocol}", draw(lines)
+            yield f"sensitivity-{protocol}", draw_sensitivity(lines)
 
 
-def gather(data: Data, tables: list[Table]) -> Lines:
+def _lines(data: FigureData, comparisons: list[Comparison]) -> Lines:
     """What is drawn of the given problems, where a metric in percent can share an axis."""
     lines: Lines = {}
-    for optimizer in OPTIMIZERS:
+    for optimizer in untuned(pd.concat(data.runs_of(comparison) for comparison in comparisons)):
         for key in VARIED:
-            for table in tables:
-                runs = varied(data.of(table), optimizer, key)
-                if table.problem.higher_is_better and runs["value"].nunique() >= LEAST_VALUES:
-                    lines.setdefault((optimizer, key), []).append((table, runs))
+            for comparison in comparisons:
+                runs = data.runs_of(comparison)
+                runs = varied(runs[runs["optimizer"] == optimizer], key)
+                if comparison.problem.higher_is_better and runs["value"].nunique() >= LEAST_VALUES:
+                    lines.setdefault((optimizer, key), []).append((comparison, runs))
     return lines
 
 
 @styled
-def draw(lines: Lines) -> Any:
+def draw_sensitivity(lines: Lines) -> Any:
     """The figure: a row an optimizer, left by reps_rel and right by c, a line a problem."""
     from matplotlib.figure import Figure
 
-    tables = list({one.stem: one for drawn in lines.values() for one, _ in drawn}.values())
-    named = names(tables)
-    styles = dict(zip(named, looks(len(tables)), strict=True))
-    optimizers = [one for one in OPTIMIZERS if any(one == key[0] for key in lines)]
+    comparisons = list({each.stem: each for drawn in lines.values() for each, _ in drawn}.values())
+    named = names_of(comparisons)
+    styles = dict(zip(named, looks(len(comparisons)), strict=True))
+    optimizers = list(dict.fromkeys(optimizer for optimizer, _ in lines))
     height = 3.0 * len(optimizers) + 0.5
     figure = Figure(figsize=(11.8, height))
     for row, optimizer in enumerate(optimizers):
@@ -75,18 +75,19 @@ def draw(lines: Lines) -> Any:
             axes = figure.add_axes(place, sharey=axes)
             panel(axes, AXES[key], "test score (%)" if column == 0 else "")
             axes.set_title(f"{drawn[0][1]['label'].iloc[0]}", loc="left", fontsize=9)
-            for table, runs in drawn:
-                problem_id = table.problem.problem_id
+            for comparison, runs in drawn:
+                problem_id = comparison.problem.problem_id
                 style = styles[problem_id]
-                last = draw_means(axes, runs["value"], score(table, runs["test"]), style)
-                ring_default(axes, table, runs, style)
+                last = draw_means(axes, runs["value"], score(comparison, runs["test"]), style)
+                ring_default(axes, comparison, runs, style)
                 labels[problem_id] = (named[problem_id], last, style)
             if key == "lr":  # within two decades: the values themselves
                 values = sorted({value for _, runs in drawn for value in runs["value"]})
                 axes.set_xticks(values, map(plain, values))
         write_labels(axes, list(labels.values()))
-    problem = tables[0].problem
-    title = f"DoG's two settings: {problem.protocol} v{problem.protocol_version}, {steps(tables)}"
+    problem = comparisons[0].problem
+    what = f"{problem.protocol} v{problem.protocol_version}, {steps_of(comparisons)}"
+    title = f"DoG's two settings: {what}"
     figure.text(0.05, 1 - 0.2 / height, title, fontsize=10)
     seeds = seeds_in_words(runs for drawn in lines.values() for _, runs in drawn)
     note = f"a line a task and model: mean over {seeds}, bars: their range; ring: the default"

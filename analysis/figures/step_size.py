@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.data import Data, plural, shared_seeds, varied
+from analysis.choice import INSTANCE_TUNED, TUNING_SEED, is_grid_run
+from analysis.comparison import Comparison, reported
+from analysis.figures.data import FigureData, shared_seeds, varied
 from analysis.figures.style import (
     NOTE,
     RING,
@@ -22,27 +24,29 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.selection import DOG, INSTANCE_TUNED, TUNING_SEED, is_grid_run
-from analysis.tables import Table, reported
+from analysis.roles import REFERENCE, TUNED, in_order
+from tasks.format import plural
 
 # Fewer starts show nothing of how the step size depends on them.
 LEAST_STARTS = 3
-SGD = "sgd"
 # Figure 8's lines, where they were logged.
 SHOWN_STEPS = [1, 10, 30, 100, 300, 1000, 3000, 10000, 30000]
 
 
-def make(data: Data) -> Iterator[tuple[str, Any]]:
+def step_size_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """Both figures of each problem on which DoG was run with several reps_rel."""
-    for table in data.tables:
-        runs = data.of(table)
-        starts = varied(runs, DOG, "reps_rel")
+    for comparison in data.comparisons:
+        runs = data.runs_of(comparison)
+        starts = varied(runs[runs["role"] == REFERENCE], "reps_rel")
         seed, curves = curves_by_start(starts, data.curves)
         if len(curves) >= LEAST_STARTS:
-            yield f"step_size-{table.stem}", draw(table, runs, starts, curves, seed)
+            yield (
+                f"step_size-{comparison.stem}",
+                draw_step_size(comparison, runs, starts, curves, seed),
+            )
             etas = etas_by_start(curves)
             if etas.shape[1] >= LEAST_STARTS:
-                yield f"step_size_by_start-{table.stem}", draw_by_start(table, etas)
+                yield f"step_size_by_start-{comparison.stem}", draw_by_start(comparison, etas)
 
 
 def curves_by_start(
@@ -63,18 +67,23 @@ def curves_by_start(
 
 
 @styled
-def draw(
-    table: Table,
+def draw_step_size(
+    comparison: Comparison,
     runs: pd.DataFrame,
     starts: pd.DataFrame,
     curves: dict[float, pd.DataFrame],
     seed: int,
 ) -> Any:
-    """Figure 1: left η_t by step for each reps_rel; right what that and SGD's rate come to."""
+    """Figure 1: left η_t by step for each reps_rel; right what that and a tuned rate come to.
+
+    The rate is that of the first tuned optimizer (`in_order`): SGD, as in the paper.
+    """
     from matplotlib.figure import Figure
 
-    sgd = runs[(runs["optimizer"] == SGD) & (runs["learning_rate"] > 0) & is_grid_run(runs)]
-    best = best_rate(table, sgd)
+    tuned = runs[(runs["role"] == TUNED) & (runs["learning_rate"] > 0) & is_grid_run(runs)]
+    rival = next(iter(in_order(tuned["label"])), "")
+    rates = tuned[tuned["label"] == rival]
+    best = best_rate(comparison, rates)
     figure = Figure(figsize=(10.4, 4.2))
     left = figure.add_axes((0.075, 0.125, 0.38, 0.72))
     panel(left, "step t (log scale)", r"step size $\eta_t$ (log scale)", log_y=True)
@@ -83,31 +92,34 @@ def draw(
     if best is not None:
         style: Any = {"color": "#D55E00", "linestyle": (0, (6, 2)), "linewidth": 1.6}
         left.axhline(best, zorder=1, **style)
-        labels.append((f"best SGD rate: {plain(best)}", best, style))
+        labels.append((f"best {rival} rate: {plain(best)}", best, style))
     write_labels(left, labels)
-    heights = [(0.575, 0.27), (0.125, 0.27)] if len(sgd) else [(0.125, 0.72)]
+    heights = [(0.575, 0.27), (0.125, 0.27)] if len(rates) else [(0.125, 0.72)]
     panels = [figure.add_axes((0.68, bottom, 0.305, height)) for bottom, height in heights]
-    _draw_starts(panels[0], table, starts)
+    _draw_starts(panels[0], comparison, starts)
     panels[0].margins(y=0.15)
-    if len(sgd):
+    if len(rates):
         panels[1].sharey(panels[0])
-        _draw_rates(panels[1], table, sgd, best)
-    title = f"DoG by its first movement: {table.title}, {table.problem.steps} steps"
+        _draw_rates(panels[1], comparison, rates, best)
+    title = f"DoG by its first movement: {comparison.title}, {comparison.problem.steps} steps"
     figure.text(0.075, 0.94, title, fontsize=10)
     shared = shared_seeds(starts)
     seeds = plural(len(shared), "seed") if shared else "each point's own"
     note = f"left: seed {seed} · DoG: mean over {seeds}, ring: the default"
-    if len(sgd):
-        note += f" · SGD, joined: seed {TUNING_SEED}, small: reported seeds, ring: the best rate"
+    if len(rates):
+        note += (
+            f" · {rival}, joined: seed {TUNING_SEED}, small: reported seeds, ring: the best rate"
+        )
     figure.text(0.075, 0.9, note, **NOTE)
     return figure
 
 
-def best_rate(table: Table, sgd: pd.DataFrame) -> float | None:
-    """The peak rate of SGD that validation chose at the tuning seed; None if none was tried."""
-    cells = table.cells
-    chosen = cells["setting"][(cells["optimizer"] == SGD) & (cells["row"] == INSTANCE_TUNED)]
-    rates = sgd["learning_rate"][sgd["setting"].isin(chosen)]
+def best_rate(comparison: Comparison, rates: pd.DataFrame) -> float | None:
+    """The peak rate of one optimizer that validation chose at the tuning seed; None without any."""
+    cells = comparison.frame
+    mine = cells["optimizer"].isin(rates["optimizer"]) & (cells["row"] == INSTANCE_TUNED)
+    chosen = cells["setting"][mine]
+    rates = rates["learning_rate"][rates["setting"].isin(chosen)]
     return float(rates.iloc[0]) if len(rates) else None
 
 
@@ -123,23 +135,29 @@ def draw_steps(axes: Any, curves: dict[float, pd.DataFrame], default: list[float
     return labels
 
 
-def _draw_starts(axes: Any, table: Table, starts: pd.DataFrame) -> None:
-    panel(axes, r"DoG's reps_rel, $r_\epsilon$ (log scale)", score_label(table))
+def _draw_starts(axes: Any, comparison: Comparison, starts: pd.DataFrame) -> None:
+    panel(axes, r"DoG's reps_rel, $r_\epsilon$ (log scale)", score_label(comparison))
     style = looks(1)[0] | {"color": "#000000"}
-    draw_means(axes, starts["value"], score(table, starts["test"]), style)
-    ring_default(axes, table, starts, style)
+    draw_means(axes, starts["value"], score(comparison, starts["test"]), style)
+    ring_default(axes, comparison, starts, style)
 
 
-def _draw_rates(axes: Any, table: Table, sgd: pd.DataFrame, best: float | None) -> None:
-    panel(axes, "SGD's peak learning rate (log scale)", score_label(table))
+def _draw_rates(axes: Any, comparison: Comparison, rates: pd.DataFrame, best: float | None) -> None:
+    panel(
+        axes, f"{rates['label'].iloc[0]}'s peak learning rate (log scale)", score_label(comparison)
+    )
     style = looks(2)[1]
-    tuning = sgd[sgd["seed"] == TUNING_SEED].sort_values("learning_rate")
-    seeds = reported(sgd)
-    axes.plot(tuning["learning_rate"], score(table, tuning["test"]), **style)
+    tuning = rates[rates["seed"] == TUNING_SEED].sort_values("learning_rate")
+    seeds = reported(rates)
+    axes.plot(tuning["learning_rate"], score(comparison, tuning["test"]), **style)
     hollow = {"marker": "s", "markersize": 3, "linestyle": "none", "markerfacecolor": "white"}
-    axes.plot(seeds["learning_rate"], score(table, seeds["test"]), color=style["color"], **hollow)
+    axes.plot(
+        seeds["learning_rate"], score(comparison, seeds["test"]), color=style["color"], **hollow
+    )
     chosen = tuning[tuning["learning_rate"] == best]
-    axes.plot(chosen["learning_rate"], score(table, chosen["test"]), color=style["color"], **RING)
+    axes.plot(
+        chosen["learning_rate"], score(comparison, chosen["test"]), color=style["color"], **RING
+    )
 
 
 def etas_by_start(curves: dict[float, pd.DataFrame]) -> pd.DataFrame:
@@ -155,7 +173,7 @@ def etas_by_start(curves: dict[float, pd.DataFrame]) -> pd.DataFrame:
 
 
 @styled
-def draw_by_start(table: Table, etas: pd.DataFrame) -> Any:
+def draw_by_start(comparison: Comparison, etas: pd.DataFrame) -> Any:
     """Figure 8: η_t against η at the first step, a point a reps_rel, a line for each of some t."""
     from matplotlib.figure import Figure
 
@@ -171,7 +189,7 @@ def draw_by_start(table: Table, etas: pd.DataFrame) -> Any:
         # Where a line begins: at the right they all meet.
         labels.append((f"t = {step}", float(etas[low].loc[step]), style))
     write_labels(axes, labels)
-    title = f"DoG's step size by its first: {table.title}, {table.problem.steps} steps"
+    title = f"DoG's step size by its first: {comparison.title}, {comparison.problem.steps} steps"
     note = f"a point a run: reps_rel from {plain(low)} to {plain(high)}, one seed"
     head(axes, title, note)
     return figure

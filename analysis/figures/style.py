@@ -1,14 +1,16 @@
 """What all figures look like, and how they become SVG: the same bytes every time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.selection import DOG
-from analysis.tables import MADE_BY, Table
+from analysis.comparison import Comparison
+from analysis.files import MADE_BY, mark
+from analysis.roles import in_order
 
 # Each optimizer has its own marker and dashes, so that a print in black and white can be read.
 # Colours: Okabe and Ito's, told apart by the colour-blind.
@@ -20,7 +22,14 @@ CURVES = [
     ("v", (0, (5, 1, 1, 1, 1, 1)), "#56B4E9"),
     ("P", (0, (8, 2)), "#E69F00"),
 ]
-ACROSS = {DOG: ("-", "#000000"), "ldog": ((0, (6, 2)), "#666666")}
+# Dashes and colours of optimizers without a rate to tune: the reference, and the others in order.
+REFERENCE_LOOK: tuple[Any, str] = ("-", "#000000")
+TUNING_FREE_LOOKS: list[tuple[Any, str]] = [
+    ((0, (6, 2)), "#666666"),
+    ((0, (3, 1, 1, 1)), "#8c564b"),
+    ((0, (10, 3)), "#999933"),
+    ((0, (2, 2)), "#5d3a9b"),
+]
 
 STYLE: Any = {
     "font.size": 9,
@@ -66,7 +75,7 @@ def svg(figure: Any, made_by: str = MADE_BY) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     declaration, rest = file.getvalue().split("?>", 1)
-    return f"{declaration}?>\n<!-- {made_by} -->{rest}"
+    return f"{declaration}?>\n{mark(made_by)}{rest}"
 
 
 def looks(count: int, ordered: bool = False) -> list[dict[str, Any]]:
@@ -90,6 +99,11 @@ def looks(count: int, ordered: bool = False) -> list[dict[str, Any]]:
         }
         for i in range(count)
     ]
+
+
+def tuning_free_looks(labels: Iterable[str]) -> dict[str, tuple[Any, str]]:
+    """Dashes and colour of each of the labels, in order."""
+    return dict(zip(in_order(labels), cycle(TUNING_FREE_LOOKS), strict=False))
 
 
 def plain(value: float) -> str:
@@ -120,22 +134,22 @@ def head(axes: Any, title: str, note: str) -> None:
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
 
 
-def score(table: Table, values: Any) -> Any:
+def score(comparison: Comparison, values: Any) -> Any:
     """Scores in the unit in which they are drawn: percent, or the metric's own."""
-    return 100 * values if table.problem.higher_is_better else values
+    return 100 * values if comparison.problem.higher_is_better else values
 
 
-def score_label(table: Table) -> str:
+def score_label(comparison: Comparison) -> str:
     """The name of that unit."""
-    percent = " (%)" if table.problem.higher_is_better else ""
-    return f"test {table.problem.metric}{percent}"
+    percent = " (%)" if comparison.problem.higher_is_better else ""
+    return f"test {comparison.problem.metric}{percent}"
 
 
-def error_unit(table: Table) -> tuple[str, float]:
+def error_unit(comparison: Comparison) -> tuple[str, float]:
     """The label of an axis of errors, log scale, and what an error is multiplied by there."""
-    if table.problem.higher_is_better:
+    if comparison.problem.higher_is_better:
         return "test error (%, log scale)", 100
-    return f"test {table.problem.metric} (log scale)", 1
+    return f"test {comparison.problem.metric} (log scale)", 1
 
 
 def error_locator(low: float, high: float) -> Any:
@@ -160,11 +174,13 @@ def draw_means(axes: Any, values: Any, scores: Any, style: dict[str, Any]) -> fl
     return float(mean.iloc[-1])
 
 
-def ring_default(axes: Any, table: Table, runs: pd.DataFrame, style: dict[str, Any]) -> None:
+def ring_default(
+    axes: Any, comparison: Comparison, runs: pd.DataFrame, style: dict[str, Any]
+) -> None:
     """Draws a ring around the mean score of the runs with default settings, if there are any."""
     default = runs[runs["opt_default"]]
     if len(default):
-        value, mean = default["value"].iloc[0], score(table, default["test"].mean())
+        value, mean = default["value"].iloc[0], score(comparison, default["test"].mean())
         axes.plot([value], [mean], color=style["color"], **RING)
 
 

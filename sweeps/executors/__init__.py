@@ -13,6 +13,7 @@ from yaml import YAMLError
 from runner import config as configuration
 from sweeps.executors.base import Executor, cancelled_by_signals
 from tasks.errors import UserError
+from tasks.format import did_you_mean
 
 __all__ = ["Executor", "cancelled_by_signals", "places", "settings", "start"]
 
@@ -29,7 +30,7 @@ def settings(words: Iterable[str]) -> DictConfig:
     name = given.pop("executor", "local")
     names = sorted(path.stem for path in EXECUTORS.glob("*.yaml"))
     if name not in names:
-        near = configuration.did_you_mean(name, names)
+        near = did_you_mean(name, names)
         raise UserError(f"there is no executor={name}: {near}")
     defaults = OmegaConf.load(EXECUTORS / f"{name}.yaml")
     assert isinstance(defaults, DictConfig)
@@ -38,9 +39,7 @@ def settings(words: Iterable[str]) -> DictConfig:
     for word, text in given.items():
         key = word.removeprefix("executor.")
         if key not in keys:
-            raise UserError(
-                f"executor={name} has no key {key}: {configuration.did_you_mean(key, keys)}"
-            )
+            raise UserError(f"executor={name} has no key {key}: {did_you_mean(key, keys)}")
         try:
             chosen[key] = OmegaConf.from_dotlist([f"{key}={text}"])[key]
         except (OmegaConfBaseException, YAMLError) as error:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from runner.config import ROOT
 from runner.lock import held
 from sweeps.plan import PlannedRun, grouped
-from sweeps.worker import Group, Outcome, ended_as
+from sweeps.worker import Group, Outcome, outcome_of
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,8 @@ class Executor:
                 rest.append(run)
             else:
                 status = "stopped" if self._stopping else "failed"
-                yield Outcome(run, status, f"{reason} (see {group[0].folder.log})", seconds)
+                detail = f"{reason} (see {group[0].folder.log})"
+                yield Outcome(run, status, seconds, detail=detail)
         if rest:
             logger.warning("%s: %s: trying again", rest[0].label, reason)
             middle = len(rest) // 2
@@ -186,7 +187,7 @@ class Executor:
 def recorded(run: PlannedRun, seconds: float) -> Outcome | None:
     """Return the outcome that a run's record tells of; None if there is no sound one."""
     record = run.folder.result()
-    return None if record is None else Outcome(run, *ended_as(record), seconds)
+    return None if record is None else outcome_of(run, record, seconds)
 
 
 def python_path() -> str:

@@ -105,7 +105,7 @@ class GroupJob(Checkpointable):
         try:
             outcomes = work(group, threads)
         except KeyboardInterrupt:
-            outcomes = [Outcome(run, "stopped", "between two runs", 0.0) for run in group]
+            outcomes = [Outcome(run, "stopped", 0.0, detail="between two runs") for run in group]
         finally:
             signal.signal(number, queue_again)
             signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from tasks.data.images import Images
 from tasks.data.pickles import read_numpy_pickle
 from tasks.data.sources import fetch, source_from
 from tasks.errors import UserError
+from tasks.format import did_you_mean
 
 __all__ = ["READERS", "DataSet", "Examples", "Question", "fingerprint", "read", "read_numpy_pickle"]
 
@@ -81,8 +81,7 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     elif name in READERS:
         reader = READERS[name]
     else:
-        near = get_close_matches(name, READERS, n=3) or sorted(READERS)
-        raise UserError(f"there is no reader {name!r}: did you mean {' or '.join(near)}?")
+        raise UserError(f"there is no reader {name!r}: {did_you_mean(name, sorted(READERS))}")
     dataset = reader(data, data_dir)
     for split, expected in data["examples"].items():
         got = len(getattr(dataset, split) or ())

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from tasks.data.storage import (
     staging_folder,
 )
 from tasks.errors import UserError
+from tasks.format import did_you_mean, size
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ def source_from(mapping: Mapping[str, Any]) -> Source:
     names = [field.name for field in fields(Source)]
     for key in mapping:
         if key not in names:
-            near = get_close_matches(str(key), names, n=3) or names
-            raise UserError(f"a source has no key {key!r}: did you mean {' or '.join(near)}?")
+            raise UserError(f"a source has no key {key!r}: {did_you_mean(str(key), names)}")
     missing = [name for name in names if mapping.get(name) is None]
     if missing:
         raise UserError(f"a source needs the keys {', '.join(missing)} as well")
@@ -121,12 +120,12 @@ def fetch(source: Source, data_dir: Path) -> Path:
 
 
 def _fetch_into(target: Path, source: Source, staging: Path) -> None:
-    size = f"{source.bytes / 1e6:.1f} MB"
-    print(f"fetching {source.title} ({size}, licence: {source.licence})", file=sys.stderr)
+    about = f"{size(source.bytes)}, licence: {source.licence}"
+    print(f"fetching {source.title} ({about})", file=sys.stderr)
     # The client keeps up to two copies of the archive while the members are unpacked.
     if shutil.disk_usage(staging).free < 3 * source.bytes:
-        needed = f"{3 * source.bytes / 1e6:.0f} MB"
-        raise disk_full(staging.parent, f" ({source.title} takes {needed} while it is unpacked)")
+        needed = f"{source.title} takes {size(3 * source.bytes)} while it is unpacked"
+        raise disk_full(staging.parent, f" ({needed})")
     archive = download(source, staging)
     with archive.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,16 +1,16 @@
 """The figure shows the runs of its table, the same bytes every time."""
 
-from pathlib import Path
-
 import made_up_records as made_up
 import numpy as np
 import pytest
 
-from analysis import curves, figures, records, selection, tables
-from analysis.figures import rates, style
-from analysis.figures.data import Data
+from analysis import choice, curves, records
+from analysis.comparison import compare_problems
+from analysis.figures import style, write_figures
+from analysis.figures.data import FigureData
+from analysis.figures.rates import rates_figures
 
-NO_CURVES = curves.read_csv(Path("no file"))
+NO_CURVES = curves.empty()
 
 
 @pytest.fixture
@@ -28,16 +28,16 @@ def frame(tmp_path):
 
 
 def drawn_rates(frame):
-    (table,) = tables.build(frame)
-    ((stem, figure),) = rates.make(Data.gather([table], frame, NO_CURVES))
+    (table,) = compare_problems(frame)
+    ((stem, figure),) = rates_figures(FigureData.from_records([table], frame, NO_CURVES))
     assert stem == table.stem
     return figure
 
 
 def test_the_same_records_give_the_same_bytes(frame, tmp_path):
-    made = tables.build(frame)
+    made = compare_problems(frame)
     for name in ("a", "b"):
-        figures.write(made, frame, NO_CURVES, tmp_path / name)
+        write_figures(made, frame, NO_CURVES, tmp_path / name)
     first, second = ((tmp_path / name / f"{made[0].stem}.svg") for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
     assert first.read_text().startswith("<?xml")
@@ -58,13 +58,13 @@ def test_it_draws_tuning_runs_by_rate_and_dog_across(frame):
 
 
 def test_a_problem_without_tuning_runs_has_no_figure_and_a_stale_one_is_removed(frame, tmp_path):
-    made = tables.build(frame)
-    path = figures.write(made, frame, NO_CURVES, tmp_path / "figures")[made[0].stem]
+    made = compare_problems(frame)
+    path = write_figures(made, frame, NO_CURVES, tmp_path / "figures")[made[0].stem]
     assert path.exists()
     other = path.with_name("other.svg")
     other.write_text("<svg/>")
-    untuned = frame[frame["seed"] != selection.TUNING_SEED]
-    drawn = figures.write(tables.build(untuned), untuned, NO_CURVES, tmp_path / "figures")
+    untuned = frame[frame["seed"] != choice.TUNING_SEED]
+    drawn = write_figures(compare_problems(untuned), untuned, NO_CURVES, tmp_path / "figures")
     assert made[0].stem not in drawn
     assert not path.exists() and other.exists()
 
@@ -84,9 +84,9 @@ def test_a_suboptimality_is_drawn_as_it_is_and_one_of_nothing_below_all_others(f
     drawn = [line.get_ydata() for line in drawn_rates(small).axes[0].lines]
     (curve,) = [errors for errors in drawn if len(errors) == 3 and np.ptp(errors) > 0]
     np.testing.assert_allclose(curve, [1e-6, 5e-7, 1e-6])
-    (table,) = tables.build(small)
+    (table,) = compare_problems(small)
     none = small.assign(test_last=0.0, test_averaged=0.0)
-    assert list(rates.make(Data.gather([table], none, NO_CURVES))) == []
+    assert list(rates_figures(FigureData.from_records([table], none, NO_CURVES))) == []
 
 
 def test_labels_keep_their_distance_and_move_no_more_than_needed():

@@ -1,12 +1,20 @@
 """The figures of DoG's own settings show the records' numbers, and never two protocols' in one."""
 
+from pathlib import Path
+
 import made_up_records as made_up
 import numpy as np
 import pytest
 
-from analysis import curves, figures, records, tables
-from analysis.figures import batch_norm, distance, sensitivity, step_size
-from analysis.figures.data import Data, names, steps
+from analysis import curves, records
+from analysis.comparison import compare_problems
+from analysis.figures import all_figures, write_figures
+from analysis.figures.batch_norm import batch_norm_figures
+from analysis.figures.data import FigureData, names_of, steps_of
+from analysis.figures.distance import distance_figures
+from analysis.figures.sensitivity import sensitivity_figures
+from analysis.figures.step_size import step_size_figures
+from sweeps.packing import pack
 
 STARTS = [1e-6, 1e-4, 1e-2]
 # Test accuracy by reps_rel, and by c.
@@ -26,7 +34,7 @@ def gather(tmp_path):
                 made_up.write(tmp_path / "runs", record)
         frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
         known = curves.collect(tmp_path / "runs", tmp_path / "curves.csv", frame)
-        return Data.gather(tables.build(frame), frame, known)
+        return FigureData.from_records(compare_problems(frame), frame, known)
 
     return data
 
@@ -64,7 +72,7 @@ def lines(axes):
 
 def test_step_sizes_of_each_start_and_what_they_come_to(gather):
     data = gather(*by_start(), *rates())
-    made = dict(step_size.make(data))
+    made = dict(step_size_figures(data))
     left, starts, sgd = made["step_size-cifar-efficientnet_lite0-lite"].axes
     drawn = lines(left)
     for start, points in zip(STARTS, drawn, strict=True):
@@ -80,7 +88,7 @@ def test_step_sizes_of_each_start_and_what_they_come_to(gather):
 
 def test_later_step_sizes_by_the_first(gather):
     data = gather(*by_start())
-    (axes,) = dict(step_size.make(data))[
+    (axes,) = dict(step_size_figures(data))[
         "step_size_by_start-cifar-efficientnet_lite0-lite"
     ].axes  # fmt: skip
     first, tenth, last = lines(axes)
@@ -100,14 +108,14 @@ def test_a_start_that_diverged_or_logged_other_steps_takes_no_other_away(gather)
         (diverged, {1: 0.1, 10: 9.0, 11: 99.0}),
     )  # fmt: skip
     stem = "step_size_by_start-cifar-efficientnet_lite0-lite"
-    (axes,) = dict(step_size.make(data))[stem].axes
+    (axes,) = dict(step_size_figures(data))[stem].axes
     tenth = lines(axes)[1]
     np.testing.assert_allclose(tenth, [[s, 10 * s] for s in sorted([*STARTS, 1e-3])])
     (first, *_), *rest = by_start()
     data = gather((first | {"status": "diverged"}, {1: 1e-6, 5: 9.0}), *rest, (others, None))
     left = data.curves[data.curves["run_id"] != others["run_id"]]
-    few = Data(data.tables, data.runs, left)
-    assert list(dict(step_size.make(few))) == ["step_size-cifar-efficientnet_lite0-lite"]
+    few = FigureData(data.comparisons, data.runs, left)
+    assert list(dict(step_size_figures(few))) == ["step_size-cifar-efficientnet_lite0-lite"]
 
 
 def test_a_line_is_over_the_seeds_that_all_its_points_have_and_says_so(gather):
@@ -119,11 +127,11 @@ def test_a_line_is_over_the_seeds_that_all_its_points_have_and_says_so(gather):
             record = made_up.record(0.5, score, opt="dog", changed=settings, seed=seed)
             made.append((record, {1: start, 100: seed}))
     data = gather(*made)
-    figure = dict(step_size.make(data))["step_size-cifar-efficientnet_lite0-lite"]
+    figure = dict(step_size_figures(data))["step_size-cifar-efficientnet_lite0-lite"]
     left, starts = figure.axes
     assert "left: seed 1 · DoG: mean over 2 seeds" in figure.texts[1].get_text()
     assert [points[-1, 1] for points in lines(left)] == [1, 1, 1]
-    ((_, several),) = sensitivity.make(data)
+    ((_, several),) = sensitivity_figures(data)
     for axes in (starts, several.axes[0]):
         np.testing.assert_allclose(lines(axes)[0], [[s, 100 * BY_START[s] + 1] for s in STARTS])
         (ring,) = [line.get_ydata() for line in axes.lines if line.get_markersize() == 10]
@@ -139,7 +147,7 @@ def test_sensitivity_has_a_row_an_optimizer_and_a_line_a_problem(gather):
         *by_start(), *by_factor(), *by_start(shift=0.1, **movies), *by_start(opt="ldog"),
         (both, None), (tuning, None),
     )  # fmt: skip
-    ((stem, figure),) = sensitivity.make(data)
+    ((stem, figure),) = sensitivity_figures(data)
     assert stem == "sensitivity-lite"
     starts, factors, ldog = figure.axes
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["DoG", "DoG", "L-DoG"]
@@ -159,7 +167,7 @@ def test_batch_norm_frozen_and_trained_and_a_network_without(gather):
         *by_start(model="squeezenet", shift=0.05),
         *by_start(batch_norm="train", steps=99),  # differs in more than its statistics
     )
-    ((stem, figure),) = batch_norm.make(data)
+    ((stem, figure),) = batch_norm_figures(data)
     assert stem == "batch_norm-cifar-efficientnet_lite0-lite"
     (axes,) = figure.axes
     drawn = {text.get_text() for text in axes.texts}
@@ -174,7 +182,7 @@ def test_batch_norm_frozen_and_trained_and_a_network_without(gather):
 
 def test_distance_is_that_of_the_default_alone(gather):
     data = gather(*by_start(), *by_start(task="movies"))
-    ((stem, figure),) = distance.make(data)
+    ((stem, figure),) = distance_figures(data)
     assert stem == "distance-lite"
     for points in lines(figure.axes[0]):
         np.testing.assert_allclose(points, [[1, 1e-3], [10, 1e-2], [100, 1.001]])
@@ -187,7 +195,7 @@ def test_no_figure_shows_two_protocols_or_two_versions_of_one(gather):
         *by_start(batch_norm="frozen"), *by_factor(batch_norm="frozen"),
         *by_start(shift=0.1, batch_norm="train", **smoke), *by_start(shift=0.15, **old),
     )  # fmt: skip
-    made = {stem: figure for kind in figures.KINDS for stem, figure in kind.make(data)}
+    made = dict(all_figures(data))
     assert {"sensitivity-lite", "sensitivity-smoke", "distance-lite", "distance-smoke"} <= set(made)
     for name, score in (("lite", 80), ("smoke", 90)):
         (points,) = lines(made[f"sensitivity-{name}"].axes[0])
@@ -200,16 +208,17 @@ def test_without_their_data_nothing_is_drawn(gather):
     default = made_up.record(0.5, 0.8, opt="dog", seed=0)
     few = [run for run, _ in by_start() if run["opt_changed"] != {"reps_rel": 1e-2}]
     data = gather((default, None), *((run, None) for run in few), *rates(task="movies"))
-    for kind in (step_size, sensitivity, batch_norm, distance):
-        assert list(kind.make(data)) == []
+    for kind in (step_size_figures, sensitivity_figures, batch_norm_figures, distance_figures):
+        assert list(kind(data)) == []
 
 
 def test_the_same_records_give_the_same_bytes_with_and_without_runs(gather, tmp_path):
     data = gather(*by_start(batch_norm="frozen"), *by_start(batch_norm="train"), *rates())
-    frame = records.read_csv(tmp_path / "records.csv")
-    clone = curves.read_csv(tmp_path / "curves.csv")
-    first = figures.write(data.tables, frame, data.curves, tmp_path / "first")
-    second = figures.write(tables.build(frame), frame, clone, tmp_path / "second")
+    pack("all", map(Path, records.run_folders(tmp_path / "runs")), tmp_path / "archive")
+    frame = records.collect(tmp_path / "no runs", tmp_path / "records.csv")
+    clone = curves.collect(tmp_path / "no runs", tmp_path / "curves.csv", frame)
+    first = write_figures(data.comparisons, frame, data.curves, tmp_path / "first")
+    second = write_figures(compare_problems(frame), frame, clone, tmp_path / "second")
     assert first.keys() == second.keys() and len(first) >= 8
     for stem in first:
         assert first[stem].read_bytes() == second[stem].read_bytes()
@@ -218,7 +227,7 @@ def test_the_same_records_give_the_same_bytes_with_and_without_runs(gather, tmp_
 
 def test_problems_of_one_name_are_told_apart_by_what_differs(gather):
     data = gather(*by_start(batch_norm="frozen"), *by_start(batch_norm="train", steps=99))
-    named = sorted(names(data.tables).values())
+    named = sorted(names_of(data.comparisons).values())
     assert named == [
         "cifar · efficientnet_lite0, batch_norm=frozen, steps=468",
         "cifar · efficientnet_lite0, batch_norm=train, steps=99",
@@ -227,7 +236,7 @@ def test_problems_of_one_name_are_told_apart_by_what_differs(gather):
 
 def test_many_numbers_of_steps_are_a_range(gather):
     made = [made_up.record(0.5, opt="dog", steps=number) for number in (1000, 468, 184218)]
-    counted = gather(*((record, None) for record in made)).tables
-    assert steps(counted) == "468 to 184,218 steps"
+    counted = gather(*((record, None) for record in made)).comparisons
+    assert steps_of(counted) == "468 to 184,218 steps"
     two = [table for table in counted if table.problem.steps < 2000]
-    assert steps(two) == "468 or 1,000 steps"
+    assert steps_of(two) == "468 or 1,000 steps"

@@ -1,14 +1,15 @@
 """The figures of what tuning gives and costs show the records' numbers."""
 
-from pathlib import Path
-
 import made_up_records as made_up
 import numpy as np
 import pytest
 
-from analysis import curves, records, statistics, tables
-from analysis.figures import break_even, budget, red
-from analysis.figures.data import Data
+from analysis import curves, records, statistics
+from analysis.comparison import compare_problems
+from analysis.figures.break_even import break_even_figures
+from analysis.figures.budget import budget_figures
+from analysis.figures.data import FigureData
+from analysis.figures.red import red_figures, tuned_cells
 
 # By rate: validation and test accuracy of SGD.
 RATES = {0.01: (0.60, 0.58), 0.1: (0.85, 0.84), 1.0: (0.50, 0.52)}
@@ -22,7 +23,7 @@ def gather(tmp_path):
         for record in made:
             made_up.write(tmp_path / "runs", record)
         frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-        return Data.gather(tables.build(frame), frame, curves.read_csv(Path("no file")))
+        return FigureData.from_records(compare_problems(frame), frame, curves.empty())
 
     return data
 
@@ -47,7 +48,7 @@ def test_red_by_rate_is_the_median_over_tasks_against_dog_at_the_tuning_seed(gat
     data = gather(
         *(run for task, shift in tasks.items() for run in problem(shift=shift, task=task))
     )
-    figure = dict(red.make(data))["red_by_rate-lite"]
+    figure = dict(red_figures(data))["red_by_rate-lite"]
     (axes,) = [axes for axes in figure.axes if axes.get_visible()]
     assert axes.get_title() == "efficientnet_lite0, 3 tasks, 468 steps"
     (sgd,) = lines(axes)
@@ -63,7 +64,7 @@ def test_bars_of_fine_tuning_and_of_probes_are_figures_of_their_own(gather):
     probes = {"task": "probe_cifar", "budget": "probe"}
     ldog = made_up.record(0.8, 0.86, opt="ldog", seed=0)
     data = gather(*problem(), ldog, *problem(dog=0.9, **probes))
-    made = dict(red.make(data))
+    made = dict(red_figures(data))
     for name, heights in (("red-lite", [15, 15, 30]), ("red-lite-probe", [-70, -70])):
         axes = made[name].axes[0]
         drawn = {
@@ -81,7 +82,7 @@ def test_a_rate_that_was_not_tried_on_all_tasks_has_no_red(gather):
     crashed = made_up.failure(seed=100, changed={"lr": 1.0}, task="b")
     kept = [run for run in problem(task="b") if run["run_id"] != crashed["run_id"]]
     ldog = made_up.record(0.8, 0.86, opt="ldog", seed=100, task="a")
-    figure = dict(red.make(gather(*problem(task="a"), alone, *kept, crashed, ldog)))
+    figure = dict(red_figures(gather(*problem(task="a"), alone, *kept, crashed, ldog)))
     (axes,) = [one for one in figure["red_by_rate-lite"].axes if one.get_visible()]
     assert axes.get_title() == "efficientnet_lite0, 2 tasks, 468 steps"
     (sgd,) = lines(axes)
@@ -92,8 +93,8 @@ def test_a_rate_that_was_not_tried_on_all_tasks_has_no_red(gather):
 def test_a_bar_is_over_all_of_a_models_tasks_or_not_drawn(gather):
     ldog = [made_up.record(0.8, 0.86, opt="ldog", seed=seed, task="a") for seed in (100, 0)]
     data = gather(*problem(task="a"), *problem(task="b"), *ldog)
-    assert set(red.tuned_cells(data.tables)["optimizer"]) == {"SGD"}
-    assert set(red.tuned_cells(data.tables[:1])["optimizer"]) == {"SGD", "L-DoG"}
+    assert set(tuned_cells(data.comparisons)["optimizer"]) == {"SGD"}
+    assert set(tuned_cells(data.comparisons[:1])["optimizer"]) == {"SGD", "L-DoG"}
 
 
 def test_an_added_optimizer_and_a_renamed_ldog_are_drawn(gather):
@@ -104,7 +105,7 @@ def test_an_added_optimizer_and_a_renamed_ldog_are_drawn(gather):
     ldog = [made_up.record(0.8, 0.86, opt="ldog", seed=seed) for seed in (100, 0)]
     ldog = [run | {"opt_label": "Layer-wise DoG"} for run in ldog]
     # The first panel lacks both.
-    made = dict(red.make(gather(*problem(model="a"), *problem(), *added, *ldog)))
+    made = dict(red_figures(gather(*problem(model="a"), *problem(), *added, *ldog)))
     first, axes = (one for one in made["red_by_rate-lite"].axes if one.get_visible())
     sgd, lion = (line for line in axes.lines if len(line.get_xdata()) == 3)
     np.testing.assert_allclose(lion.get_xydata(), sgd.get_xydata())
@@ -121,7 +122,7 @@ def test_an_added_optimizer_and_a_renamed_ldog_are_drawn(gather):
 
 def test_break_even_is_the_expected_error_by_runs_and_dog_across(gather):
     data = gather(*problem(reported_dog=0.9))
-    ((stem, figure),) = break_even.make(data)
+    ((stem, figure),) = break_even_figures(data)
     assert stem == "break_even-cifar-efficientnet_lite0-lite"
     (axes,) = figure.axes
     validation, test = np.array(list(RATES.values())).T
@@ -142,7 +143,7 @@ def test_error_by_budget_is_that_of_problems_that_differ_in_steps_alone(gather):
         *problem(dog=0.9, steps=400, protocol=("smoke", 1)),
         *problem(dog=0.9, steps=400, augment="flip"),
     )  # fmt: skip
-    ((stem, figure),) = budget.make(data)
+    ((stem, figure),) = budget_figures(data)
     assert stem == "budget-cifar-efficientnet_lite0-lite"
     dog, sgd = (bars.lines[0].get_xydata() for bars in figure.axes[0].containers)
     np.testing.assert_allclose(dog, [[100, 30], [200, 20]])
@@ -151,10 +152,10 @@ def test_error_by_budget_is_that_of_problems_that_differ_in_steps_alone(gather):
 
 def test_a_budget_figure_needs_a_line_with_two_points(gather):
     other = [made_up.record(0.8, opt="adam", seed=0, steps=steps) for steps in (100, 200)]
-    assert list(budget.make(gather(*other))) == []
-    assert list(budget.make(gather(*problem(steps=100)))) == []
+    assert list(budget_figures(gather(*other))) == []
+    assert list(budget_figures(gather(*problem(steps=100)))) == []
     dog = made_up.record(0.8, opt="dog", seed=0, steps=200)
-    ((_, figure),) = budget.make(gather(dog))
+    ((_, figure),) = budget_figures(gather(dog))
     assert {text.get_text() for text in figure.axes[0].texts} >= {"DoG, default"}
 
 
@@ -165,11 +166,11 @@ def test_how_often_is_evaluated_tells_budgets_apart_only_where_the_best_checkpoi
             *problem(steps=100, eval_every=50, **chosen),
             *problem(steps=200, eval_every=10, **chosen),
         )
-        assert sum(checkpoint in stem for stem, _ in budget.make(data)) == figures
+        assert sum(checkpoint in stem for stem, _ in budget_figures(data)) == figures
 
 
 def test_without_tuning_or_without_dog_nothing_is_drawn(gather):
     (dog, *_), (_, _, *sgd) = problem(), problem(task="movies")
     data = gather(dog, *sgd)
-    for kind in (red, break_even, budget):
-        assert list(kind.make(data)) == []
+    for kind in (red_figures, break_even_figures, budget_figures):
+        assert list(kind(data)) == []

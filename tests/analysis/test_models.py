@@ -4,7 +4,10 @@ import made_up_records as made_up
 import numpy as np
 import pytest
 
-from analysis import models, records, tables
+from analysis import records
+from analysis.comparison import compare_problems
+from analysis.tables import models
+from analysis.tables.page import files_of
 
 # DoG's and SGD's errors on seeds 0 and 1 of each task: RED 0.5, 0.25 and −0.5.
 ERRORS = {
@@ -20,7 +23,7 @@ def build(tmp_path):
         for record in made:
             made_up.write(tmp_path / "runs", record)
         frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-        return tables.build(frame)
+        return compare_problems(frame)
 
     return collect
 
@@ -34,7 +37,7 @@ def reported(**choices):
 
 
 def line(made, optimizer="sgd", row="default"):
-    frame = models.build(made)
+    frame = models.compare_over_tasks(made)
     found = frame[(frame["optimizer"] == optimizer) & (frame["row"] == row)]
     assert len(found) == 1
     return found.iloc[0]
@@ -57,7 +60,7 @@ def test_red_over_tasks_by_hand(build):
 def test_near_best_is_the_profile_at_the_margin_over_all_tasks(build):
     # SGD is best on a and b, DoG far behind there; L-DoG is within 5 % on c and ran nowhere else.
     built = build(*reported(), made_up.record(1 - 0.209, opt="ldog", task="c"))
-    near = models.build(built).set_index("optimizer")["near_best"]
+    near = models.compare_over_tasks(built).set_index("optimizer")["near_best"]
     assert near.to_dict() == pytest.approx({"dog": 1 / 3, "ldog": 1 / 3, "sgd": 2 / 3})
     errors = models.mean_errors(built)
     assert errors.loc[("dog", "default")].tolist() == pytest.approx([0.3, 0.4, 0.2])
@@ -68,7 +71,7 @@ def test_dog_is_the_reference_and_judged_by_nobody(build):
     dog = line(build(*reported()), "dog")
     assert dog.red_median == 0 and np.isnan([dog.these_low, dog.like_high]).all()
     assert (dog.verdict_these, dog.verdict_like) == ("", "")
-    shown = models.display(models.build(build())).set_index("optimizer").loc["DoG"]
+    shown = models.shown_lines(models.compare_over_tasks(build())).set_index("optimizer").loc["DoG"]
     assert shown["median RED %"] == "reference"
     assert shown[["quartiles", "mean", "of pairs"]].tolist() == ["–"] * 3
 
@@ -120,15 +123,15 @@ def test_a_task_with_few_errors_of_dog_is_dropped_and_named(build):
 
 
 def notes(made):
-    return models.files(made)["models-lite.md"].splitlines()
+    return files_of(models.pages_of_models(made))["models-lite.md"].splitlines()
 
 
 def test_models_budgets_and_protocols_are_never_in_one_line(build):
     made = [*reported(), *reported(model="other"), *reported(budget="probe")]
     built = build(*made, *reported(protocol=("smoke", 1)))
-    frame = models.build(built)
+    frame = models.compare_over_tasks(built)
     assert len(frame) == 4 * 2 and set(frame["tasks"]) == {3}
-    assert sorted(models.files(built)) == [
+    assert sorted(files_of(models.pages_of_models(built))) == [
         f"models-{protocol}.{suffix}"
         for protocol in ("lite", "smoke")
         for suffix in ("csv", "md", "tex")
@@ -179,7 +182,7 @@ def test_the_protocols_own_variant_is_taken_whatever_else_was_run(build):
     assert left_out(built).endswith(
         "which departs more from the protocol's own settings: model.batch_norm=train."
     )
-    assert models.build(built)["optimizer"].tolist() == ["dog"]
+    assert models.compare_over_tasks(built)["optimizer"].tolist() == ["dog"]
     # Its files have the plain name, and each title says which variant it is.
     titles = {one.stem: one.title for one in built}
     other = f"cifar-efficientnet_lite0-lite-{others[0]['problem_id'][:6]}"

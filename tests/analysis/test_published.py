@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis import published, tables
+from analysis.paper import names, published
+from analysis.tables.page import files_of, write_pages
 
 PAPER = {"protocol": ("paper", 1), "task": "rte", "model": "roberta_base", "steps": 10_000}
 PROTOCOL = Path(__file__).parents[2] / "configs" / "protocol" / "paper.yaml"
@@ -28,7 +29,7 @@ def dog_as_in_the_paper(score, **choices):
 
 
 def cells_of(frame):
-    return published.build(frame).to_dict("records")
+    return published.compare_with_paper(frame).to_dict("records")
 
 
 def test_the_same_cell_of_table_4_by_hand(frame_of):
@@ -74,7 +75,7 @@ def test_below_ten_errors_of_our_dog_there_is_no_red_and_the_tuning_seed_is_expl
     dog = made_up.record(1 - 9 / 2000, opt="dog", **PAPER)
     frame = frame_of(dog, made_up.record(0.9, changed={"lr": 0.1}, seed=100, **PAPER))
     assert np.isnan([cell["red"] for cell in cells_of(frame)]).all()
-    notes = published.files(frame)["published.md"]
+    notes = files_of(published.pages_of_published(frame))["published.md"]
     assert "alone is compared with DoG's mean over its reported seeds" in notes
 
 
@@ -105,13 +106,13 @@ def test_batch_norm_augmentation_first_movement_and_protocol_are_departures(fram
 
 def test_the_papers_augmentation_and_first_movement_are_those_of_our_protocol():
     protocol = yaml.safe_load(PROTOCOL.read_text())
-    for name, task in published.TASKS.items():
-        domain = "language" if name in published.LANGUAGE else "vision"
+    for name, task in names.TASKS.items():
+        domain = "language" if name in names.LANGUAGE else "vision"
         ours = protocol[domain] | protocol["tasks"].get(name, {})
         reps_rel = {key: float(value) for key, value in ours["reps_rel"].items()}
-        theirs = published.FIRST_MOVEMENTS[task]
+        theirs = names.FIRST_MOVEMENTS[task]
         assert reps_rel == {"dog": theirs["DoG"], "ldog": theirs["L-DoG"]}, name
-        assert ours["augment"] == published.AUGMENTS.get(task, "none"), name
+        assert ours["augment"] == names.AUGMENTS.get(task, "none"), name
 
 
 def test_another_metric_is_named_and_not_subtracted(frame_of):
@@ -146,9 +147,9 @@ def test_tables_1_and_2_have_both_iterates(frame_of):
 
 def test_every_cell_of_the_paper_has_a_name_of_ours():
     cells = published._cells(published.PAPER)
-    assert set(cells["model"]) == set(published.MODELS.values())
-    assert set(cells["task"]) == set(published.TASKS.values())
-    assert set(cells["optimizer"]) == set(published.OPTIMIZERS.values())
+    assert set(cells["model"]) == set(names.MODELS.values())
+    assert set(cells["task"]) == set(names.TASKS.values())
+    assert set(cells["optimizer"]) == set(names.OPTIMIZERS.values())
     assert set(cells["task"]) == set(published._budgets(published.PAPER))
     canonical = cells[(cells["optimizer"] == "SGD mom 0.9") & (cells["rate"] == 0.1)]
     assert len(canonical) == 2
@@ -157,16 +158,17 @@ def test_every_cell_of_the_paper_has_a_name_of_ours():
 
 def test_without_such_records_no_file_is_written_and_with_them_two(frame_of, tmp_path):
     frame = frame_of(made_up.record(0.5))
-    assert published.files(frame) == {}
+    assert files_of(published.pages_of_published(frame)) == {}
     frame = frame_of(made_up.record(0.5, opt="dog", **CIFAR), made_up.failure(opt="ldog", **CIFAR))
-    files = published.files(frame)
+    files = files_of(published.pages_of_published(frame))
     assert sorted(files) == ["published.csv", "published.md"]
     assert "paper v1" in files["published.md"] and "batch size 32" in files["published.md"]
-    tables.write(files, tmp_path / "tables")
-    tables.write({}, tmp_path / "tables")
+    write_pages(published.pages_of_published(frame), tmp_path / "tables")
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(files)
+    write_pages([], tmp_path / "tables")
     assert list((tmp_path / "tables").iterdir()) == []
 
 
 def test_other_settings_of_dog_are_not_the_papers_cell(frame_of):
     changed = made_up.record(0.5, opt="dog", changed={"reps_rel": 1e-3}, **PAPER)
-    assert published.build(frame_of(changed)).empty
+    assert published.compare_with_paper(frame_of(changed)).empty

@@ -4,7 +4,10 @@ import made_up_records as made_up
 import pandas as pd
 import pytest
 
-from analysis import records, sensitivity, tables
+from analysis import records
+from analysis.comparison import compare_problems
+from analysis.tables.page import files_of
+from analysis.tables.sensitivity import pages_of_sensitivity
 
 
 @pytest.fixture
@@ -13,7 +16,7 @@ def files(tmp_path):
         for record in made:
             made_up.write(tmp_path / "runs", record)
         frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-        return sensitivity.files(tables.build(frame), frame)
+        return files_of(pages_of_sensitivity(compare_problems(frame), frame))
 
     return collect
 

@@ -1,21 +1,18 @@
-"""The tables say what the records say: against golden files and calculations by hand.
+"""The tables say what the records say: against calculations by hand."""
 
-After a wanted change: `DOG_BENCH_UPDATE_GOLDEN=1 pytest tests/analysis/test_tables.py`, and read
-the difference before committing it.
-"""
-
-import os
 from functools import partial
-from pathlib import Path
 
 import made_up_records as made_up
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import report, statistics, tables, text
-
-GOLDEN = Path(__file__).parent / "golden"
+from analysis import statistics
+from analysis.comparison import compare_problems
+from analysis.tables import notes
+from analysis.tables.all_tables import all_pages, write_tables
+from analysis.tables.page import files_of
+from analysis.tables.problems import CELLS, IDENTITY, heading, render, shown_cells
 
 
 @pytest.fixture
@@ -23,55 +20,9 @@ def frame_of(tmp_path):
     return partial(made_up.collected, tmp_path)
 
 
-def with_rate(rate, opt="sgd"):
-    return {} if rate == made_up.DEFAULTS[opt]["lr"] else {"lr": rate}
-
-
-def example():
-    """Two tasks with all that a table can show: divergence, a crash, an edge, one seed."""
-    for task, shift in (("cifar", 0.0), ("movies", 0.03)):
-        for seed, change in ((100, 0.0), (0, 0.01), (1, -0.01), (2, 0.015)):
-            validation = (0.80 + change - shift, 0.82 + change - shift)
-            test = (0.79 + change - shift, 0.81 + change - shift)
-            yield made_up.record(validation, test, opt="dog", seed=seed, task=task, seconds=70)
-            test = tuple(score - 0.02 for score in test)
-            yield made_up.record(validation, test, opt="sgd", seed=seed, task=task, seconds=50)
-            if seed == 1:
-                yield made_up.failure(opt="sgd", seed=seed, task=task, changed={"lr": 0.1})
-            else:
-                changed = {"changed": {"lr": 0.1}, "task": task, "seed": seed, "seconds": 52}
-                yield made_up.record((0.84, 0.83), (0.82 + change, 0.81), **changed)
-        yield made_up.record(
-            0.1, seed=100, changed={"lr": 1.0}, task=task, status="diverged", seconds=10
-        )
-        for rate, score in ((0.0001, 0.6), (0.001, 0.7), (0.01, 0.85 - shift)):
-            changed = with_rate(rate, "adam")
-            yield made_up.record(score, opt="adam", changed=changed, seed=100, task=task)
-    yield made_up.record(0.86, opt="adam", changed={"lr": 0.01}, seed=0)
-    yield made_up.failure(opt="dog", seed=3)
-    yield made_up.record(0.7, opt="dog", changed={"reps_rel": 1e-6})
-    yield made_up.record(0.5, opt="dog", task_version=0)
-
-
-def test_the_tables_are_those_of_the_golden_files(frame_of, tmp_path):
-    frame = frame_of(*example())
-    tables.write(report.files(tables.build(frame), frame), tmp_path / "tables")
-    written = {path.name: path.read_text() for path in (tmp_path / "tables").iterdir()}
-    written["records.csv"] = (tmp_path / "records.csv").read_text()
-    if os.environ.get("DOG_BENCH_UPDATE_GOLDEN"):
-        for path in GOLDEN.iterdir():
-            path.unlink()
-        for name, content in written.items():
-            (GOLDEN / name).write_text(content)
-    golden = {path.name: path.read_text() for path in GOLDEN.iterdir()}
-    assert sorted(written) == sorted(golden)
-    for name, content in written.items():
-        assert content == golden[name], name
-
-
 def cells_of(frame, optimizer="sgd", task="cifar"):
-    (table,) = [table for table in tables.build(frame) if table.problem.task == task]
-    return table.cells[table.cells["optimizer"] == optimizer].set_index("row")
+    (table,) = [table for table in compare_problems(frame) if table.problem.task == task]
+    return table.frame[table.frame["optimizer"] == optimizer].set_index("row")
 
 
 def test_the_score_is_the_iterate_that_validation_chose_in_each_run(frame_of):
@@ -111,15 +62,15 @@ def test_a_crashed_seed_is_shown_and_not_imputed_and_a_diverged_one_is_counted(f
     cell = cells_of(frame).loc["default"]
     assert (cell.seeds, cell.tried, cell.diverged) == (4, 5, 1)
     assert cell.test == pytest.approx((3 * 0.8 + 0.1) / 4)
-    (table,) = tables.build(frame)
-    shown = text.display(table.cells, table.problem).iloc[0]
+    (table,) = compare_problems(frame)
+    shown = shown_cells(table.problem, table.cells).iloc[0]
     assert (shown["seeds"], shown["diverged"]) == ("4/5", "1")
-    assert any("Crashed" in note for note in table.notes)
+    assert any("Crashed" in note for note in notes.notes_of(table))
 
 
 def test_runs_and_hours_include_the_tuning(frame_of):
     tuning = [
-        made_up.record(score, seed=100, changed=with_rate(rate), seconds=1800)
+        made_up.record(score, seed=100, changed=made_up.with_rate(rate), seconds=1800)
         for rate, score in ((0.01, 0.7), (0.1, 0.8), (1.0, 0.75))
     ]
     dog = [made_up.record(0.8, opt="dog", seed=seed, seconds=100) for seed in (100, 0)]
@@ -134,7 +85,7 @@ def test_runs_and_hours_include_the_tuning(frame_of):
 
 
 def test_break_even_says_how_many_of_the_tuning_runs_crashed(frame_of):
-    tuning = [made_up.record(score, seed=100, changed=with_rate(rate), seconds=1800)
+    tuning = [made_up.record(score, seed=100, changed=made_up.with_rate(rate), seconds=1800)
               for rate, score in ((0.01, 0.7), (0.1, 0.8))]  # fmt: skip
     crash = made_up.failure(seed=100, changed={"lr": 1.0})
     dog = [made_up.record(0.8, opt="dog", seed=seed) for seed in (100, 0)]
@@ -143,7 +94,7 @@ def test_break_even_says_how_many_of_the_tuning_runs_crashed(frame_of):
 
 
 def notes_of(frame):
-    return "\n".join(note for table in tables.build(frame) for note in table.notes)
+    return "\n".join(note for table in compare_problems(frame) for note in notes.notes_of(table))
 
 
 def test_a_table_without_tuning_runs_has_defaults_and_says_so(frame_of):
@@ -154,8 +105,8 @@ def test_a_table_without_tuning_runs_has_defaults_and_says_so(frame_of):
 
 def test_one_seed_has_no_interval_and_says_so(frame_of):
     frame = frame_of(made_up.record(0.8, seed=0), made_up.record(0.8, opt="dog", seed=0))
-    (table,) = tables.build(frame)
-    assert text.display(table.cells, table.problem)["accuracy %"].tolist() == ["80.00", "80.00"]
+    (table,) = compare_problems(frame)
+    assert shown_cells(table.problem, table.cells)["accuracy %"].tolist() == ["80.00", "80.00"]
     assert "one seed" in notes_of(frame)
     two = frame_of(made_up.record(0.8, seed=1), made_up.record(0.8, opt="dog", seed=1))
     assert "one seed" not in notes_of(two)
@@ -172,8 +123,8 @@ def test_red_is_withheld_below_ten_errors_of_dog_and_without_dog(frame_of):
 
 def test_a_setting_that_no_run_reported_is_a_dash(frame_of):
     frame = frame_of(made_up.record(0.8, seed=100, changed={"lr": 0.1}))
-    (table,) = tables.build(frame)
-    shown = text.display(table.cells, table.problem).set_index("row").loc["instance-tuned"]
+    (table,) = compare_problems(frame)
+    shown = shown_cells(table.problem, table.cells).set_index("row").loc["instance-tuned"]
     assert shown["learning rate"] == "0.1 †"
     columns = ["accuracy %", "last", "averaged", "RED %", "seeds", "diverged"]
     assert shown[columns].tolist() == ["–"] * len(columns)
@@ -185,14 +136,16 @@ def test_problems_of_one_name_are_kept_apart_and_their_difference_is_named(frame
         made_up.record(0.4, opt="dog", steps=100, augment="flip"),
         made_up.record(0.4, opt="dog", task="movies"),
     )
-    made = tables.build(frame)
+    made = compare_problems(frame)
     ids = sorted(frame["problem_id"][frame["task"] == "cifar"].unique())
     assert [len(table.cells) for table in made] == [1, 1, 1]
     (note,) = [
-        note for note in made[0].notes if note.startswith(f"Not compared with problem {ids[1][:6]}")
+        note
+        for note in notes.notes_of(made[0])
+        if note.startswith(f"Not compared with problem {ids[1][:6]}")
     ]
     assert "steps" in note and "train.augment=flip" in note
-    assert not any("Not compared" in note for note in made[2].notes)
+    assert not any("Not compared" in note for note in notes.notes_of(made[2]))
 
 
 def test_of_problems_of_one_name_that_with_the_most_runs_keeps_it(frame_of):
@@ -200,7 +153,7 @@ def test_of_problems_of_one_name_that_with_the_most_runs_keeps_it(frame_of):
     made = [made_up.record(0.4, **where) for where in (shorter, longer)]
 
     def stems(*more):
-        built = tables.build(frame_of(*made, *more))
+        built = compare_problems(frame_of(*made, *more))
         return {int(table.problem.steps): table.stem for table in built}
 
     base = "cifar-efficientnet_lite0-lite"
@@ -218,22 +171,22 @@ def test_older_versions_are_left_out_and_named(frame_of, tmp_path):
         made_up.record(0.3, opt="dog", task="movies"),
     )
     assert cells_of(frame, "dog")["test"].tolist() == [0.8]
-    first, second = tables.build(frame)
-    assert "Left out: 1 run of version 1 of task cifar." in first.notes
-    assert "Left out: 1 run of version 0 of protocol lite." in first.notes
-    assert not any("Left out" in note for note in second.notes)
-    tables.write(tables.files([first, second], frame), tmp_path / "tables")
+    first, second = compare_problems(frame)
+    assert "Left out: 1 run of version 1 of task cifar." in notes.notes_of(first)
+    assert "Left out: 1 run of version 0 of protocol lite." in notes.notes_of(first)
+    assert not any("Left out" in note for note in notes.notes_of(second))
+    write_tables([first, second], frame, tmp_path / "tables")
     assert "version 1 of task cifar" in (tmp_path / "tables" / "summary.md").read_text()
 
 
 def test_stale_tables_of_ours_are_removed_and_other_files_are_not(frame_of, tmp_path):
     folder = tmp_path / "tables"
     frame = frame_of(made_up.record(0.8), made_up.record(0.8, task="movies"))
-    made = tables.build(frame)
-    tables.write(tables.files(made, frame), folder)
+    made = compare_problems(frame)
+    write_tables(made, frame, folder)
     (folder / "notes.md").write_text("# mine\n")
     (folder / "mine.csv").write_text("a,b\n1,2\n")
-    tables.write(tables.files(made[:1], frame[frame["task"] == "cifar"]), folder)
+    write_tables(made[:1], frame[frame["task"] == "cifar"], folder)
     names = sorted(path.name for path in folder.iterdir())
     stem = "cifar-efficientnet_lite0-lite"
     assert names == [
@@ -241,6 +194,7 @@ def test_stale_tables_of_ours_are_removed_and_other_files_are_not(frame_of, tmp_
         f"{stem}.md",
         f"{stem}.tex",
         "mine.csv",
+        *(f"models-lite.{suffix}" for suffix in ("csv", "md", "tex")),
         "notes.md",
         "summary.csv",
         "summary.md",
@@ -248,12 +202,12 @@ def test_stale_tables_of_ours_are_removed_and_other_files_are_not(frame_of, tmp_
 
 
 def test_the_csv_tables_hold_the_cells_as_numbers(frame_of, tmp_path):
-    frame = frame_of(*example())
-    made = tables.build(frame)
-    tables.write(tables.files(made, frame), tmp_path / "tables")
+    frame = frame_of(*made_up.example())
+    made = compare_problems(frame)
+    write_tables(made, frame, tmp_path / "tables")
     read = pd.read_csv(tmp_path / "tables" / f"{made[0].stem}.csv", keep_default_na=True)
-    assert list(read) == [*tables.IDENTITY, *tables.CELLS]
-    np.testing.assert_allclose(read["test"], made[0].cells["test"], atol=1e-8)
+    assert list(read) == [*IDENTITY, *CELLS]
+    np.testing.assert_allclose(read["test"], [cell.test for cell in made[0].cells], atol=1e-8)
     summary = pd.read_csv(tmp_path / "tables" / "summary.csv")
     assert len(summary) == sum(len(table.cells) for table in made)
 
@@ -264,8 +218,8 @@ def test_where_lower_is_better_the_metric_is_shown_in_its_own_unit(frame_of):
         made_up.record((2.5, 2.0), (2.25, 2.4), opt="dog", seed=0, **lower),
         made_up.record((1.0, 1.5), (1.2, 9.0), seed=0, **lower),
     )
-    (table,) = tables.build(frame)
-    assert text.display(table.cells, table.problem)["loss"].tolist() == ["2.4", "1.2"]
+    (table,) = compare_problems(frame)
+    assert shown_cells(table.problem, table.cells)["loss"].tolist() == ["2.4", "1.2"]
     assert "a diverged run counts as the start" in notes_of(frame)
     assert cells_of(frame).loc["default"].red == pytest.approx(0.5)
 
@@ -283,8 +237,8 @@ def test_where_lower_is_better_a_small_error_of_dog_has_red_and_none_says_why(fr
 def test_the_head_has_the_number_of_training_examples_that_were_there(frame_of):
     few = made_up.record(0.8, opt="dog")
     few["results"]["train_examples"] = 36
-    (table,) = tables.build(frame_of(few))
-    assert "; 36 training, 1,000 validation" in text.heading(table.problem)
+    (table,) = compare_problems(frame_of(few))
+    assert "; 36 training, 1,000 validation" in heading(table.problem)
     frame = frame_of(made_up.record(0.8, opt="dog", train_examples=None))
     assert "train.train_examples=null here" in notes_of(frame)
 
@@ -293,23 +247,23 @@ def dog_and_sgd(dog, sgd=0.8, **where):
     """DoG's run at each of some seeds, by accuracy, and SGD's default and grid at the tuning's."""
     yield from (made_up.record(0.8, score, opt="dog", seed=seed) for seed, score in dog.items())
     for rate, score in ((0.01, sgd), (0.1, 0.5)):
-        changed = with_rate(rate)
+        changed = made_up.with_rate(rate)
         yield made_up.record(score, changed=changed, seed=100, seconds=3600, **where)
 
 
 def test_break_even_is_with_dogs_run_on_the_seed_of_the_trials(frame_of):
     # The mean over the reported seeds, 0.9, is never reached; 0.75 on seed 100 is.
     frame = frame_of(*dog_and_sgd({100: 0.75, 0: 0.85, 1: 0.95}))
-    (table,) = tables.build(frame)
-    assert table.dog_error == pytest.approx(0.25)
+    (table,) = compare_problems(frame)
+    assert table.reference_error == pytest.approx(0.25)
     assert table.break_even["sgd"].runs == 2
     assert "whose accuracy % is 75.00 (mean over its reported seeds: 90.00)" in notes_of(frame)
 
 
 def test_without_dog_on_the_seed_of_the_trials_there_is_no_break_even_and_a_note(frame_of):
     frame = frame_of(*dog_and_sgd({0: 0.75}))
-    (table,) = tables.build(frame)
-    assert table.break_even == {} and np.isnan(table.dog_error)
+    (table,) = compare_problems(frame)
+    assert table.break_even == {} and np.isnan(table.reference_error)
     assert "No break-even: it needs a run of DoG at seed 100" in notes_of(frame)
 
 
@@ -331,7 +285,7 @@ def test_runs_of_other_data_are_left_out_and_counted(frame_of):
     cell = cells_of(frame, "dog").loc["default"]
     assert (cell.test, cell.seeds, cell.tried) == (0.8, 2, 3)
     assert "Left out: 1 run of the same settings on other data" in notes_of(frame)
-    summary = report.files(tables.build(frame), frame)["summary.md"]
+    summary = files_of(all_pages(compare_problems(frame), frame))["summary.md"]
     assert "Left out: 1 run of the same settings on other data" in summary
     # Of two data with equally many runs the one run last counts.
     late = [made_up.record(0.3, opt="dog", seed=seed, data="other examples") for seed in (2, 4)]
@@ -360,29 +314,21 @@ def test_what_can_change_the_last_digits_is_named_where_compared_runs_differ_in_
         frame_of(sgd)
     )
     old = made_up.record(0.8, opt="dog", seed=1)
-    del old["numerics"]
+    old["numerics"] = None
     assert "threads 1 and 2; of 1 of 3 runs it is not known." in notes_of(frame_of(old))
 
 
 def test_the_summary_leads_to_the_tables_with_verdicts(frame_of):
     frame = frame_of(made_up.record(0.8), made_up.record(0.8, protocol=("smoke", 1)))
-    summary = report.files(tables.build(frame), frame)["summary.md"]
+    summary = files_of(all_pages(compare_problems(frame), frame))["summary.md"]
     for name in ("models-lite.md", "models-smoke.md"):
         assert f"[{name}]({name})" in summary
 
 
 def test_render_shows_the_wanted_problems_only(frame_of):
     frame = frame_of(made_up.record(0.8), made_up.record(0.8, task="movies"))
-    made = tables.build(frame)
-    shown = tables.render(made, [made[1].problem.problem_id])
+    made = compare_problems(frame)
+    shown = render(made, [made[1].problem.problem_id])
     assert "movies" in shown and "cifar" not in shown
-    assert tables.render(made, []) == ""
-    assert tables.render(made).count("| optimizer") == 2
-
-
-@pytest.mark.parametrize(
-    ("hours", "shown"),
-    [(1.25 / 3600, "1.2 s"), (70 / 3600, "70 s"), (0.2, "12 min"), (3.14, "3.1 h"), (120, "120 h")],
-)
-def test_times_are_shown_in_a_fitting_unit(hours, shown):
-    assert text.duration(hours) == shown
+    assert render(made, []) == ""
+    assert render(made).count("| optimizer") == 2

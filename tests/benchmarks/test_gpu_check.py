@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+import warm
 
 from benchmarks import gpu_check, gpu_checks, kernel_cases
 from benchmarks.gpu_check import Outcome
@@ -23,7 +24,11 @@ QUICK = {
 
 
 @pytest.mark.parametrize("name", gpu_checks.CHECKS)
-def test_check_passes_on_the_cpu(name):
+def test_check_passes_on_the_cpu(name, monkeypatch):
+    def start(device, folder, *keys):
+        return warm.Process(["run.py", *keys, f"device={device}", f"runs_dir={folder}"])
+
+    monkeypatch.setattr(gpu_checks, "_start", start)
     found = gpu_checks.CHECKS[name](CPU, **QUICK.get(name, {}))
     assert found.partition("\n")[0]
 

@@ -34,8 +34,11 @@ CASES += [(name, 4) for name in OF_FOUR]
 
 
 def run(size, scenarios, folder):
+    arguments = size, scenarios, str(folder)
     with contextlib.suppress(multiprocessing.ProcessExitedException):
-        multiprocessing.spawn(processes.main, (size, scenarios, str(folder)), nprocs=size)
+        multiprocessing.start_processes(
+            processes.main, arguments, nprocs=size, start_method="forkserver"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,10 @@ def outcome(tmp_path_factory):
 
 
 def run_all(folder):
+    # Else each process imports torch by itself, which takes longer than its scenarios.
+    multiprocessing.set_forkserver_preload(
+        [f"torch.distributed.{name}" for name in ("checkpoint", "fsdp", "tensor.parallel")]
+    )
     checkpoints = [folder / "of-2", folder / "of-4"]
     run(2, [*SCENARIOS, f"save:{checkpoints[0]}"], folder)
     run(4, [*SCENARIOS, *OF_FOUR, f"resume:{checkpoints[0]}", f"save:{checkpoints[1]}"], folder)

@@ -206,8 +206,10 @@ def train(optimizer_class, dtype, options):
 # Tests -------------------------------------------------------------------------------------------
 
 
-@COMPENSATED
-@pytest.mark.parametrize("weight_decay, grad_scale", [(0.0, None), (0.3, 3.0)])
+@pytest.mark.parametrize(
+    "compensated, weight_decay, grad_scale",
+    [(False, 0.0, None), (False, 0.3, 3.0), (True, 0.3, 3.0)],  # decay is what reads them
+)
 @EVERY_TYPE
 def test_norms_and_distances_are_the_references(
     interpreter, dtype, compensated, weight_decay, grad_scale
@@ -278,8 +280,11 @@ def test_other_form_or_size_at_the_same_address_is_noticed(interpreter):
     interpreter(reuse_addresses)
 
 
-@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "max_grad_norm": 1.0}], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype, options",
+    [(torch.float32, {}), (torch.float64, {"weight_decay": 0.1, "max_grad_norm": 1.0})],
+    ids=str,
+)
 @pytest.mark.parametrize("optimizer_class", [DoG, LDoG])
 def test_optimizer_trains_as_with_the_reference(interpreter, optimizer_class, dtype, options):
     interpreter(train, optimizer_class, dtype, options)

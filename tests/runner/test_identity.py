@@ -90,7 +90,7 @@ def test_record_of_another_run_is_not_believed(done, tmp_path, caplog):
     shutil.copytree(folder.path, Job.of(other).folder.path)
     assert Job.of(other).folder.read_record() is None
     record = running.run(other)
-    assert record["settings"]["seed"] == 1 and record == Job.of(other).folder.read_record()
+    assert record.settings["seed"] == 1 and record == Job.of(other).folder.read_record()
     assert "is that of another run" in caplog.text and "begins anew" in caplog.text
     assert list(Job.of(other).folder.path.glob("record.json.*"))  # nothing is lost
 
@@ -109,7 +109,7 @@ def test_record_of_another_schema_is_made_anew(done, caplog):
     old = {key: record[key] for key in record if key not in ("sources", "numerics", "data_id")}
     folder.record.write_text(json.dumps(old | {"schema": SCHEMA - 1}))
     assert folder.read_record() is None
-    assert running.run(loaded)["schema"] == SCHEMA
+    assert running.run(loaded).schema_version == SCHEMA
     assert f"has schema {SCHEMA - 1} and not {SCHEMA}" in caplog.text
 
 

@@ -90,6 +90,6 @@ def test_resuming_does_not_depend_on_how_batches_are_prepared(tmp_path):
 def test_intervals_that_are_not_scientific_leave_the_result_alone(tmp_path):
     results = []
     for i, override in enumerate(["checkpoint_seconds=0.0001", "log_every=1", "eval_batch_size=7"]):
-        record = run(made_up(tmp_path / str(i), "task=movies", override))
+        record = run(made_up(tmp_path / str(i), "task=movies", override)).plain()
         results.append((record["run_id"], record["results"]))
     assert results[0] == results[1] == results[2]

@@ -69,7 +69,7 @@ def broken():
 @pytest.mark.parametrize("call", ["init", "log", "summary", "finish"])
 def test_call_to_wandb_that_fails_costs_one_warning(call, made_up, fake, caplog):
     fake(call, broken)
-    assert run(made_up())["status"] == "finished"
+    assert run(made_up()).status == "finished"
     (warning,) = [line for line in caplog.messages if "wandb" in line]
     assert "BrokenPipeError: Broken pipe" in warning and "goes on without it" in warning
 
@@ -79,7 +79,7 @@ def test_call_to_wandb_that_hangs_costs_one_warning(call, made_up, fake, caplog,
     monkeypatch.setattr(tracking, "PATIENCE", 0.2)
     for_ever = threading.Event()
     fake(call, for_ever.wait)
-    assert run(made_up())["status"] == "finished"
+    assert run(made_up()).status == "finished"
     warnings = [line for line in caplog.messages if "wandb" in line]
     assert warnings == ["wandb does not answer: the run goes on without it"]
     # And the process has learned from it.
@@ -108,7 +108,7 @@ def test_server_out_of_reach_is_said_and_the_run_is_mirrored_offline(made_up, mo
 
     monkeypatch.setattr(wandb, "init", init)
     for seed in range(2):
-        assert run(made_up("wandb.mode=online", f"seed={seed}"))["status"] == "finished"
+        assert run(made_up("wandb.mode=online", f"seed={seed}")).status == "finished"
     assert modes == ["online", "offline", "offline"]  # the second does not wait again
     (warning,) = [line for line in caplog.messages if "wandb" in line]
     assert "no such host" in warning and "goes on offline" in warning
@@ -132,7 +132,7 @@ def test_runs_are_mirrored_offline_beside_their_records_by_default(made_up, fake
     for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     inits = fake()
-    record = run(made_up("wandb.mode=null"))
+    record = run(made_up("wandb.mode=null")).plain()
     (one,) = inits
     assert (one["mode"], one["project"], one["dir"].name) == (
         "offline",
@@ -144,8 +144,8 @@ def test_runs_are_mirrored_offline_beside_their_records_by_default(made_up, fake
 def test_absent_wandb_that_nobody_asked_for_is_done_without(made_up, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.delenv("WANDB_MODE")
-    assert run(made_up("wandb.mode=null"))["status"] == "finished"
-    assert run(made_up("wandb.mode=null", "seed=1"))["status"] == "finished"
+    assert run(made_up("wandb.mode=null")).status == "finished"
+    assert run(made_up("wandb.mode=null", "seed=1")).status == "finished"
     assert len([line for line in caplog.messages if "wandb is not installed" in line]) == 1
 
 

@@ -2,7 +2,7 @@
 """A Slurm of one machine for tests: sbatch, srun, sacct, scancel and scontrol, by this file's name.
 
 It lies in a folder of its own with a link for each command, and keeps what it knows of jobs there:
-`<job>.sh`, the script; `<job>_<task>.state`; `.pid`, the process that srun has become; `.again` and
+`<job>.sh`, the script; `<job>_<task>.state`; `.pid`, the process that srun runs; `.again` and
 `.cancelled`, what scontrol and scancel were asked.
 """
 
@@ -59,13 +59,14 @@ def run(job, task):
 
 
 def srun(*words):
-    (HERE / f"{os.environ['FAKE_NAME']}.pid").write_text(str(os.getpid()))
-    command = list(words)
-    while command[0].startswith("--"):
-        option = command.pop(0)
-        if option in ("--output", "--error"):
-            command.pop(0)
-    os.execvp(command[0], command)
+    """Run `python -u -m module ...`, in a process that a warm server forks."""
+    import warm
+
+    module = warm.Process(words[words.index("-m") :], cwd=Path.cwd())
+    (HERE / f"{os.environ['FAKE_NAME']}.pid").write_text(str(module.pid))
+    output, errors = module.communicate()
+    print(output, errors, sep="")
+    sys.exit(module.returncode if module.returncode >= 0 else 128 - module.returncode)
 
 
 def sacct(*words):

@@ -4,16 +4,23 @@ import shutil
 from collections import namedtuple
 
 import pytest
+import timm
+import torch
 from made_up_records import collected, record, write
 from omegaconf import OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from analysis import records
 from runner import config, identity
+from runner.run_record import RunRecord
 from sweeps import cost as price
 from sweeps import cost_text as price_text
-from sweeps import plan
+from sweeps import operations, plan
 from sweeps.cost import Machine
+from sweeps.packing import write_archive
 from tasks.errors import UserError
+from tasks.wide_resnet import WideResNet
 
 HERE = Machine("a cpu", threads=2, slots=2)
 PART = {
@@ -27,7 +34,7 @@ PART = {
 
 @pytest.fixture(autouse=True)
 def _nothing_committed(monkeypatch, tmp_path):
-    monkeypatch.setattr(price, "COMMITTED", tmp_path / "committed.csv")
+    monkeypatch.setattr(price, "COMMITTED", tmp_path / "committed")
 
 
 @pytest.fixture
@@ -214,8 +221,8 @@ def test_records_that_come_with_the_code_count_unless_there_are_own_ones(
     sweep, tmp_path, monkeypatch
 ):
     dog = sweep.tuning()[0]
-    monkeypatch.setattr(price, "COMMITTED", tmp_path / "elsewhere" / "records.csv")
-    collected(tmp_path / "elsewhere", a_record(dog, 50))
+    monkeypatch.setattr(price, "COMMITTED", tmp_path / "elsewhere")
+    write_archive(tmp_path / "elsewhere" / "all.jsonl.gz", [RunRecord.of(a_record(dog, 50))])
     nothing = price.price(sweep, {}, price.known(tmp_path / "runs"), HERE)
     assert nothing.stages[0].lines[0].seconds == 50
     own = price.price(sweep, {}, collected(tmp_path, a_record(dog, 70)), HERE)
@@ -234,3 +241,56 @@ def test_looking_at_what_is_known_writes_nothing_and_hides_no_error(sweep, tmp_p
     monkeypatch.setattr(records, "read_runs", refuse)  # not taken for a folder without runs
     with pytest.raises(UserError, match="cannot read"):
         price.known(tmp_path / "runs")
+
+
+def test_runs_without_an_estimate_have_gpu_hours_by_their_operations(tmp_path):
+    part = {
+        "tasks": ["pets"],
+        "optimizers": ["dog", "sgd"],
+        "seeds": [0],
+        "overrides": [
+            *("model=resnet50", "train.steps=100", "train.batch_size=10", "train.eval_every=50"),
+            *("train.validation_examples=30", "train.test_examples=60", "train.image_size=224"),
+        ],
+        "grids": {"sgd": {"lr": [0.1, 0.2, 0.3]}},
+    }
+    OmegaConf.save(OmegaConf.create({"parts": [part]}), tmp_path / "pets.yaml")
+    pets = plan.load(str(tmp_path / "pets.yaml"), [f"runs_dir={tmp_path}/runs"])
+    # 100 steps of 10; two iterates at steps 50 and 100 and at the end, forward only.
+    examples = operations.examples_of(pets.cells[0].config)
+    assert examples == pytest.approx(1000 + 2 * (3 * 30 + 60) / 3)
+    hour = examples * 24.5e9 / 20e12 / 3600
+    found = price.price(pets, {}, records.empty(), HERE)
+    # DoG and 3 rates are tuned; DoG and SGD's default are reported at least, and each rate at most.
+    assert found.gpu_hours == pytest.approx((6 * hour, 9 * hour))
+    known = collected(tmp_path, *(a_record(run, 60.0, task="pets") for run in pets.tuning()[:1]))
+    assert price.price(pets, {}, known, HERE).gpu_hours == (0, 0)
+
+
+def test_gpu_hours_are_shown_where_operations_were_counted():
+    def lines(gpu_hours):
+        stages = [price.Stage("tuning", [], 0, 0), price.Stage("reporting", [], 0, 0)]
+        found = price.Price(HERE, stages, [], [], 0, 0, None, [], lambda run: None, gpu_hours)
+        return [line for line in price_text.short(found).splitlines() if "GPU" in line]
+
+    assert lines((0.0, 0.0)) == []
+    (line,) = lines((1509.0, 3012.0))
+    assert line.startswith("GPU time: 1,500 to 3,000 h for the runs without an estimate")
+
+
+@pytest.mark.parametrize("model", ["resnet50", "convnext_tiny", "wrn28_10", "roberta_base"])
+def test_the_operations_are_those_of_the_networks(model):
+    """Forward and backward of one example; the backward pass counts as twice the forward one."""
+    size = next(size for name, size in operations._counted() if name == model)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        if model == "wrn28_10":
+            WideResNet(depth=28, width=10, outputs=10)(torch.zeros(1, 3, size, size))
+        elif model == "roberta_base":
+            settings = RobertaConfig(vocab_size=50265, max_position_embeddings=514)
+            network = RobertaForSequenceClassification(settings)
+            network(input_ids=torch.full((1, size), 5))
+        else:
+            arch = OmegaConf.load(config.CONFIGS / "model" / f"{model}.yaml").arch
+            timm.create_model(arch, num_classes=100)(torch.zeros(1, 3, size, size))
+    gigaflops = 3 * counter.get_total_flops() / 1e9
+    assert gigaflops == pytest.approx(operations._counted()[model, size], rel=0.01)

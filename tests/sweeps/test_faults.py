@@ -20,7 +20,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+import warm
+from conftest import LONG, ROOT
 from omegaconf import OmegaConf
 
 from runner.lock import RunLock
@@ -28,14 +29,14 @@ from sweeps import plan, status
 from sweeps.worker import work
 
 # For how long processes are killed at random.
-KILL_SECONDS = float(os.environ.get("DOG_BENCH_KILL_SECONDS", "20"))
+KILL_SECONDS = 60 if LONG else 5
 FEWEST_KILLS = 3
 
 PART = {
     "tasks": ["logistic_wine", "logistic_breast_cancer"],
     "optimizers": ["dog", "sgd"],
     "seeds": [0, 1],
-    "overrides": ["protocol=smoke", "train.steps=400"],
+    "overrides": ["protocol=smoke", "train.steps=200"],
     "grids": {"sgd": {"lr": [0.1, 1.0, 1e38]}},  # the last one diverges
 }
 # Of this problem there is one run in each stage, which trains alone.
@@ -60,21 +61,20 @@ class Results:
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(sweep), self.folder / "sweep.yaml")
 
-    def start(self, *words, **environment):
+    def start(self, *words):
         """Give the sweep's command; return the driver."""
-        command = [sys.executable, "scripts/sweep.py", str(self.folder / "sweep.yaml"), "jobs=2"]
-        command += ["wandb.mode=disabled", "checkpoint_seconds=0.2", f"runs_dir={self.runs}"]
-        driver = subprocess.Popen(
-            [*command, *words], cwd=ROOT, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        command = ["scripts/sweep.py", str(self.folder / "sweep.yaml"), "jobs=2"]
+        command += ["wandb.mode=disabled", "checkpoint_seconds=0.05", f"runs_dir={self.runs}"]
+        driver = warm.Process(
+            [*command, *words], start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         self.sessions.append(driver.pid)
         return driver
 
-    def finish(self, *words, **environment):
+    def finish(self, *words):
         """Give the command and wait for its end; return status, output and errors."""
-        driver = self.start(*words, **environment)
+        driver = self.start(*words)
         output, errors = driver.communicate()
         return driver.returncode, output, errors
 
@@ -115,7 +115,7 @@ class Results:
 
     def workers(self):
         """Those of them that train."""
-        return [pid for pid in self.processes() if b"spawn_main" in command_of(pid)]
+        return [pid for pid in self.processes() if warm.is_worker(pid)]
 
     def wait_for_the_end(self):
         """Wait until no process is left."""
@@ -123,13 +123,6 @@ class Results:
         while self.processes():
             assert time.monotonic() < deadline, "processes are left"
             time.sleep(0.1)
-
-
-def command_of(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def content(folder):
@@ -200,8 +193,8 @@ def sweep_under_fire(results, over, chance, kills):
     driver = results.start("executor.retries=1000")
     while driver.poll() is None:
         # Some moments come by the clock, others by progress, however slow the machine is.
-        moment = time.monotonic() + chance.uniform(0, 6)
-        size = results.written() + chance.choice([0, chance.randrange(40_000)])
+        moment = time.monotonic() + chance.uniform(0, 3)
+        size = results.written() + chance.choice([0, chance.randrange(20_000)])
         while driver.poll() is None and (time.monotonic() < moment or results.written() < size):
             results.look()
             time.sleep(0.02)
@@ -257,33 +250,36 @@ def test_two_drivers_at_once_train_each_run_once_and_print_the_same(reference, t
 
 # Give the command in a file system of so many bytes, with more and more of them until it ends well.
 FILL = """
-set -e
-mount -t tmpfs -o size="$1" none "$2"
-trap 'umount "$2"' EXIT
-size=$1 status=1 number=0
-while [ $status != 0 ] && [ $number -lt 6 ]; do
-    number=$((number + 1))
-    cp "$3/sweep.yaml" "$2" || true
-    status=0
-    "$4" scripts/sweep.py "$3/sweep.yaml" jobs=2 wandb.mode=disabled \
-        checkpoint_seconds=0.2 runs_dir="$2/runs" \
-        > "$3/output$number" 2> "$3/errors$number" || status=$?
-    mkdir "$3/$number" && cp -a "$2/." "$3/$number"
-    echo $status
-    size=$((size * 4)) && mount -o remount,size=$size "$2"
-done
+import shutil, subprocess, sys
+from pathlib import Path
+import warm  # with a server of its own: another would not see what is mounted here
+size, disk, copies = int(sys.argv[1]), *map(Path, sys.argv[2:])
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], check=True)
+words = ["jobs=2", "wandb.mode=disabled", "checkpoint_seconds=0.05", f"runs_dir={disk}/runs"]
+for number in range(1, 7):
+    shutil.copy(copies / "sweep.yaml", disk)
+    done = warm.run(["scripts/sweep.py", copies / "sweep.yaml", *words])
+    (copies / f"errors{number}").write_text(done.stderr)
+    shutil.copytree(disk, copies / str(number), symlinks=True)
+    print(done.returncode, flush=True)
+    if not done.returncode:
+        break
+    size *= 4
+    subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
 """
 
 
 def test_full_disk_ends_the_sweep_with_one_line_and_more_room_lets_it_go_on(reference, tmp_path):
     disk, copies = tmp_path / "disk", Results(tmp_path / "copies")
     disk.mkdir()
-    words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FILL, "fill"]
-    if subprocess.run([*words[:4], "mount", "-t", "tmpfs", "none", disk], check=False).returncode:
+    apart = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*apart, "mount", "-t", "tmpfs", "none", disk], check=False).returncode:
         pytest.skip("this machine lets nobody mount a file system")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
+    environment.pop("WARM_SERVER", None)
     done = subprocess.run(
-        [*words, str(160 * 1024), disk, copies.folder, sys.executable], cwd=ROOT, text=True,
-        capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*apart, sys.executable, "-c", FILL, str(160 * 1024), disk, copies.folder],
+        cwd=ROOT, text=True, capture_output=True, check=False, env=environment,
     )  # fmt: skip
     *refused, last = done.stdout.split()
     assert last == "0" and refused, (done.stdout, done.stderr)

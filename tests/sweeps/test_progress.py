@@ -23,8 +23,8 @@ def runs(tmp_path):
     return plan.load(str(sweep), [*QUIET, f"runs_dir={tmp_path}/runs"]).tuning()
 
 
-def ended(run, score="0.700", status="finished", seconds=2.0):
-    return Outcome(run, status, f"validation accuracy {score}", seconds)
+def ended(run, score=0.7, status="finished", seconds=2.0):
+    return Outcome(run, status, seconds, score)
 
 
 def at_step(run, step):
@@ -36,7 +36,7 @@ def at_step(run, step):
 
 def test_runs_that_end_together_are_a_line_for_each_task(runs):
     probe, cifar = runs[:3], runs[3:]
-    outcomes = [ended(probe[0]), ended(cifar[0]), ended(probe[1], "0.712"), ended(probe[2], "0.6")]
+    outcomes = [ended(probe[0]), ended(cifar[0]), ended(probe[1], 0.712), ended(probe[2], 0.6)]
     assert list(progress.lines(outcomes)) == [
         "finished  cifar sgd lr=0.1 seed 100: validation accuracy 0.700 (2.0 s)",
         "finished  probe_cifar: 3 runs (6.0 s), best validation accuracy 0.712: sgd lr=1 seed 100",
@@ -46,15 +46,15 @@ def test_runs_that_end_together_are_a_line_for_each_task(runs):
 def test_of_an_error_the_lowest_is_the_best(runs):
     for run in runs[:2]:
         run.base.task.higher_is_better = False
-    (line,) = progress.lines([ended(runs[0], "1e-05"), ended(runs[1], "0.2")])
+    (line,) = progress.lines([ended(runs[0], 1e-5), ended(runs[1], 0.2)])
     assert "best validation accuracy 1e-05: sgd lr=0.1" in line
 
 
 def test_each_failure_is_a_line_at_once_and_diverged_runs_have_no_best(runs):
     stream = io.StringIO()
     with Progress("tuning", runs, stream) as shown:
-        shown.tell(Outcome(runs[0], "failed", "boom", 1.0))
-        shown.tell(Outcome(runs[1], "failed", "bang", 1.0))
+        shown.tell(Outcome(runs[0], "failed", 1.0, detail="boom"))
+        shown.tell(Outcome(runs[1], "failed", 1.0, detail="bang"))
         assert stream.getvalue().count("failed ") == 2
         shown.tell(ended(runs[3], status="diverged"))
         shown.tell(ended(runs[4], status="diverged"))
@@ -164,7 +164,7 @@ def test_on_a_terminal_a_bar_is_drawn_again(runs):
 
 
 def test_an_error_is_one_line_without_what_a_terminal_obeys(runs):
-    text = progress.line(ended(runs[0], "\x1b[31m0.7\nrm\r\x07", "failed"))
+    text = progress.line(Outcome(runs[0], "failed", 2.0, detail="\x1b[31m0.7\nrm\r\x07"))
     assert text.isprintable() and "[31m0.7 rm" in text
 
 
@@ -202,10 +202,3 @@ def test_a_stage_that_is_done_says_nothing(runs):
     with Progress("tuning", [], stream):
         pass
     assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0.4 s"), (100, "100 s"), (150, "2.5 min"), (9000, "2.5 h")]
-)
-def test_durations_are_in_the_unit_that_suits_them(seconds, text):
-    assert progress.duration(seconds) == text

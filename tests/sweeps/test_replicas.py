@@ -17,6 +17,9 @@ from sweeps.replicas import ReplicaGroup, run_together
 from sweeps.stack import Stack, groups_are_independent, sharing
 from sweeps.worker import work
 
+# Most compare with the same runs, trained alone, which one process trains once.
+pytestmark = pytest.mark.xdist_group("replicas")
+
 DOG = {"dog": {"reps_rel": [1e-4, 1e-2]}, "ldog": {"weight_decay": [0.0, 0.01]}}
 GRIDS = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "sgd_momentum": {"lr": [0.1]}, **DOG}
 STEPS = ["train.steps=40", "train.eval_every=15", "checkpoint_seconds=1000"]
@@ -39,6 +42,22 @@ def planned(folder, *overrides, task="probe_cifar", seeds=(0, 1), grids=GRIDS):
         cell = plan.Cell(composed, config.settings_of(composed), grid, {}, list(seeds))
         runs += [cell.run(point, seed) for seed in seeds for point in plan.points(grid)]
     return runs
+
+
+@pytest.fixture(scope="module")
+def trained_alone(tmp_path_factory):
+    """A function that plans runs as `planned` does, each of which some test has trained alone.
+
+    They lie in one folder, so that none is trained twice.
+    """
+    folder = tmp_path_factory.mktemp("alone")
+
+    def train_alone(*overrides, **parts):
+        runs = planned(folder, *overrides, **parts)
+        alone(runs)
+        return runs
+
+    return train_alone
 
 
 def alone(runs):
@@ -72,38 +91,30 @@ def assert_equal(runs, others):
         ("divergence_example", {"dog": {}, "ldog": {}}, ["task.dimension=40"]),
     ],
 )
-def test_each_has_the_record_that_it_has_alone(task, grids, overrides, tmp_path):
+def test_each_has_the_record_that_it_has_alone(task, grids, overrides, tmp_path, trained_alone):
     together = planned(tmp_path / "together", *overrides, task=task, grids=grids)
     assert {outcome.status for outcome in work(tuple(together), 1)} == {"finished"}
-    separate = planned(tmp_path / "alone", *overrides, task=task, grids=grids)
-    alone(separate)
-    assert_equal(together, separate)
+    assert_equal(together, trained_alone(*overrides, task=task, grids=grids))
     counts = {json.loads(run.folder.record.read_text())["measured"]["replicas"] for run in together}
     assert counts == {len(together)}
 
 
-def test_one_that_diverges_leaves_the_others_alone(tmp_path):
+def test_one_that_diverges_leaves_the_others_alone(tmp_path, trained_alone):
     grids = {"sgd": {"lr": [0.1, 1e30]}, "adam": {"lr": [0.01]}, "ldog": {}}
-    together, separate = (
-        planned(tmp_path / name, "opt.weight_decay=0.1", grids=grids)
-        for name in ("together", "alone")
-    )
+    together = planned(tmp_path, "opt.weight_decay=0.1", grids=grids)
     statuses = [outcome.status for outcome in work(tuple(together), 1)]
     assert statuses.count("diverged") == 2 and statuses.count("finished") == 6
-    alone(separate)
-    assert_equal(together, separate)
+    assert_equal(together, trained_alone("opt.weight_decay=0.1", grids=grids))
 
 
 @pytest.mark.parametrize("steps", [(0,), (0, 11), (11, 12)])
 @pytest.mark.parametrize("leaving", [1, 8])
 def test_who_meets_a_gradient_that_is_not_finite_goes_on_alone(
-    leaving, steps, tmp_path, monkeypatch
+    leaving, steps, tmp_path, monkeypatch, trained_alone
 ):
     grids = {"sgd": {"lr": [0.1]}, "adam": {"lr": [0.01]}, "dog": {}, "ldog": {}}
     words = ["opt.schedule=cosine", "opt.warmup=0.2"]
-    together, separate = (
-        planned(tmp_path / name, *words, grids=grids) for name in ("together", "alone")
-    )
+    together = planned(tmp_path, *words, grids=grids)
     backward, left = ReplicaGroup._backward, []
 
     def broken(self, batches):
@@ -116,8 +127,7 @@ def test_who_meets_a_gradient_that_is_not_finite_goes_on_alone(
     with monkeypatch.context() as patch:
         patch.setattr(ReplicaGroup, "_backward", broken)
         work(tuple(together), 1)
-    alone(separate)
-    assert_equal(together, separate)
+    assert_equal(together, trained_alone(*words, grids=grids))
     assert len(left) == (leaving if leaving == 1 else 8)
     for run in together:
         measured = json.loads(run.folder.record.read_text())["measured"]
@@ -138,8 +148,10 @@ class Interrupted:
         monkeypatch.setattr(ReplicaGroup, "update", interrupted)
 
 
-def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(tmp_path, monkeypatch):
-    runs, undisturbed = (planned(tmp_path / name) for name in ("stopped", "undisturbed"))
+def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(
+    tmp_path, monkeypatch, trained_alone
+):
+    runs = planned(tmp_path)
     with monkeypatch.context() as patch:
         Interrupted(patch, step=17)
         assert {outcome.status for outcome in work(tuple(runs), 1)} == {"stopped"}
@@ -153,9 +165,8 @@ def test_stopped_replicas_go_on_together_or_alone_from_where_each_is(tmp_path, m
     assert sorted({outcome.status for outcome in outcomes}) == ["finished", "stopped"]
     assert [o.status for o in outcomes].count("finished") == 1  # it had been by itself
     assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
-    alone(undisturbed)
-    assert_equal(runs, undisturbed)
-    assert not list(tmp_path.glob("stopped/*/*/checkpoint.pt"))
+    assert_equal(runs, trained_alone())
+    assert not list(tmp_path.glob("*/*/checkpoint.pt"))
 
 
 def test_one_that_another_process_has_is_left_to_it(tmp_path):
@@ -168,8 +179,8 @@ def test_one_that_another_process_has_is_left_to_it(tmp_path):
     assert set(statuses.values()) == {"finished"}
 
 
-def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch):
-    runs, undisturbed = (planned(tmp_path / name) for name in ("faulty", "undisturbed"))
+def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch, trained_alone):
+    runs = planned(tmp_path)
 
     def broken(*arguments):
         raise RuntimeError("out of memory, perhaps")
@@ -178,8 +189,7 @@ def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch):
         patch.setattr(ReplicaGroup, "update", broken)
         assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
     assert "out of memory, perhaps" in runs[0].folder.log.read_text()
-    alone(undisturbed)
-    assert_equal(runs, undisturbed)
+    assert_equal(runs, trained_alone())
 
 
 def test_optimizer_is_shared_only_where_its_groups_do_not_touch_each_other(tmp_path):

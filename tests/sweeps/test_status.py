@@ -94,15 +94,18 @@ def test_damaged_record_is_a_failure(tmp_path):
 @pytest.mark.parametrize(
     ("change", "state"),
     [
-        ({"measured": None}, "finished"),
-        ({"measured": {"started": "today", "finished": 3}}, "finished"),
+        ({"measured": None}, "failed"),
+        ({"measured": {"started": "today", "finished": "3"}}, "finished"),
         ({"measured": {"started": "2025-01-01", "finished": "2025-01-02T00:00Z"}}, "finished"),
         ({"status": None}, "failed"),
         ({"status": "finishing"}, "failed"),
     ],
 )
 def test_odd_records_are_counted_too(tmp_path, change, state):
-    path = write(tmp_path, record(0.5, opt="dog") | change)
+    made = record(0.5, opt="dog")
+    if measured := change.get("measured"):
+        change = {"measured": made["measured"] | measured}
+    path = write(tmp_path, made | change)
     seen = status.look(str(path.parent))
     assert (seen.state, seen.seconds) == (state, 0.0)
     assert status.look_at_all([str(path.parent)])[0].state == state
@@ -117,7 +120,7 @@ def test_odd_files_stop_nothing(tmp_path):
     assert "record.json is damaged" in status.of_folder(tmp_path)
 
 
-def test_records_as_the_runner_writes_them_are_told_by_their_ends(tmp_path, monkeypatch):
+def test_many_records_are_told_by_what_says_that_they_are_done(tmp_path, monkeypatch):
     for seed, state in enumerate(status.DONE):
         made = record(0.5, status=state, opt="dog", seed=seed)
         write_json(write(tmp_path, made), made)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from conftest import QUIET, ROOT
 from omegaconf import OmegaConf
 
@@ -126,7 +127,7 @@ def test_broken_yaml_is_said(tmp_path):
 
 def test_workers_do_not_outlive_a_driver_that_is_killed(sweeps, tmp_path):
     command = sweep_command(tmp_path, sweeps(SWEEP), *QUIET, "train.steps=100000")
-    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    driver = warm.Process(command)
     while not list(tmp_path.glob("results/runs/*/*/metrics.jsonl")):
         assert driver.poll() is None
         time.sleep(0.05)
@@ -151,7 +152,7 @@ def running(pid):
 
 def sweep_command(tmp_path, *words):
     """A sweep as a process, its results under tmp_path."""
-    command = [sys.executable, "scripts/sweep.py", *words, "jobs=2", "wandb.mode=disabled"]
+    command = ["scripts/sweep.py", *words, "jobs=2", "wandb.mode=disabled"]
     return [*command, f"runs_dir={tmp_path}/results/runs"]
 
 
@@ -172,7 +173,7 @@ def test_interrupted_sweep_goes_on_and_ends_with_the_table(sweeps, tmp_path, rea
         "overrides": ["model=squeezenet", "train.test_examples=200", *small],
     }
     command = sweep_command(tmp_path, sweeps({**SWEEP, "parts": [part]}))
-    began = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    began = warm.Process(command)
     while not records(tmp_path):
         assert began.poll() is None
         time.sleep(0.02)
@@ -181,7 +182,7 @@ def test_interrupted_sweep_goes_on_and_ends_with_the_table(sweeps, tmp_path, rea
     before = {name: (p / "record.json").stat().st_mtime_ns for name, p in records(tmp_path).items()}
     assert 1 <= len(before) < 7
 
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    again = warm.run(command, check=True)
     after = records(tmp_path)
     for name, written in before.items():
         assert (after[name] / "record.json").stat().st_mtime_ns == written
@@ -196,7 +197,7 @@ def test_interrupted_sweep_goes_on_and_ends_with_the_table(sweeps, tmp_path, rea
 def test_planning_needs_no_torch_which_takes_seconds_to_import(tmp_path):
     code = (
         "import runpy, sys\n"
-        f"sys.argv = {sweep_command(tmp_path, 'demo', '--dry-run')[1:]!r}\n"
+        f"sys.argv = {sweep_command(tmp_path, 'demo', '--dry-run')!r}\n"
         "try:\n"
         "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "finally:\n"
@@ -210,13 +211,7 @@ def test_planning_needs_no_torch_which_takes_seconds_to_import(tmp_path):
 
 @pytest.mark.parametrize("words", ["dry_run=true", "--dry-run"])
 def test_dry_run_shows_the_price_and_starts_nothing(tmp_path, words):
-    done = subprocess.run(
-        sweep_command(tmp_path, "demo", words),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = warm.run(sweep_command(tmp_path, "demo", words), check=True)
     assert "tuning: 33 runs, 0 done before" in done.stdout
     assert "\ntime: " in done.stdout and "\ndisk: " in done.stdout
     assert not list(tmp_path.glob("**/record.json"))
@@ -237,10 +232,7 @@ def test_dry_run_shows_the_price_and_starts_nothing(tmp_path, words):
     ],
 )
 def test_bad_input_is_one_line_and_status_2(words, message):
-    done = subprocess.run(
-        [sys.executable, "scripts/sweep.py", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = warm.run(["scripts/sweep.py", *words])
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -251,10 +243,7 @@ def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path, of_plan):
     for run in runs[:2]:
         train(run.config)
     runs[2].folder.make()
-    done = subprocess.run(
-        [sys.executable, "scripts/status.py", *words, f"runs_dir={tmp_path}/runs"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = warm.run(["scripts/status.py", *words, f"runs_dir={tmp_path}/runs"], check=True)
     tuning = done.stdout.partition("\n\n")[0].splitlines()
     lines = {tuple(line.split()[:2]): line.split()[2:] for line in tuning}
     missing = ["0"] if of_plan else []
@@ -274,10 +263,7 @@ def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path, of_plan):
     ],
 )
 def test_status_refuses_what_it_would_ignore(words, message):
-    done = subprocess.run(
-        [sys.executable, "scripts/status.py", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = warm.run(["scripts/status.py", *words])
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 

@@ -60,5 +60,12 @@ def test_regression_learns_by_squared_error_and_nothing_is_right_or_wrong():
 def test_made_up_problems_can_be_learnt(task, tmp_path):
     overrides = ["opt=adam", "opt.lr=0.003", "train.steps=150", "train.eval_every=1000"]
     quiet = ["wandb.mode=disabled", "progress=false", f"runs_dir={tmp_path}"]
-    record = run(made_up(task, *overrides, *quiet))
-    assert record["results"]["test"]["last"] > 0.8
+    record = run(made_up(task, *overrides, *quiet)).plain()
+    results = record["results"]
+    assert results["test"]["last"] > 0.8
+    # Bits tell what is right or wrong; of numbers the record has the answers, with four digits.
+    assert set(results["test_correct"]) == (set() if task == "stsb" else {"last", "averaged"})
+    assert ("test_predictions" in results) == (task == "stsb")
+    for iterate, answers in results.get("test_predictions", {}).items():
+        score = build_task(made_up(task)).score("test", np.array(answers))
+        assert score == pytest.approx(results["test"][iterate], abs=1e-4)

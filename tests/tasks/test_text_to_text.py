@@ -91,5 +91,5 @@ def test_predictions_of_all_batches_have_one_width():
 def test_text_to_text_learns_a_made_up_problem(tmp_path):
     overrides = ["opt=adam", "opt.lr=0.003", "train.steps=150", "train.eval_every=1000"]
     quiet = ["wandb.mode=disabled", "progress=false", f"runs_dir={tmp_path}"]
-    record = run(made_up("cola", *overrides, *quiet))
+    record = run(made_up("cola", *overrides, *quiet)).plain()
     assert record["results"]["test"]["last"] > 0.9

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from runner import config
 from runner.run import build_task, run, show
+from runner.run_record import RunRecord
 from tasks.errors import UserError
 
 LOGISTIC = ["logistic_breast_cancer", "logistic_digits", "logistic_wine"]
@@ -23,7 +24,7 @@ def composed(task, *overrides):
 
 def trained(task, folder, *overrides):
     """Return a run's record and the lines of its metrics.jsonl."""
-    record = run(composed(task, f"runs_dir={folder}", *overrides))
+    record = run(composed(task, f"runs_dir={folder}", *overrides)).plain()
     lines = (folder / task / record["run_id"] / "metrics.jsonl").read_text().splitlines()
     return record, [json.loads(line) for line in lines]
 
@@ -38,7 +39,8 @@ def test_dog_leaves_every_bound_on_the_divergence_example(tmp_path):
     assert facts["rbar"] == pytest.approx(R_EPSILON * math.sqrt((steps + 1) / 2), rel=1e-7)
     assert facts["rbar"] > facts["3 d_0"] == pytest.approx(3)
     assert record["results"]["test"]["last"] == record["results"]["test"]["majority"]
-    assert f"3 d_0 = 3, rbar = {facts['rbar']:.4g}" in show(record) and "start" in show(record)
+    shown = show(RunRecord.of(record))
+    assert f"3 d_0 = 3, rbar = {facts['rbar']:.4g}" in shown and "start" in shown
 
 
 def test_tdog_stays_within_three_times_the_distance_on_the_divergence_example(tmp_path):

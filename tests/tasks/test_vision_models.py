@@ -198,7 +198,7 @@ COUNTS = (6, 4, 5)  # of the copy
 
 def test_a_copy_of_data_and_weights_becomes_a_record(weights, tmp_path):
     assert write_dtd(tmp_path / "copy") == COUNTS
-    record = run(loaded("dtd", weights, tmp_path))
+    record = run(loaded("dtd", weights, tmp_path)).plain()
     assert record["status"] == "finished"
     assert record["results"]["test"]["examples"] == 5
     prints = record["fingerprints"]

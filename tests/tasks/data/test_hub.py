@@ -157,7 +157,7 @@ def load(copies, tmp_path):
     ],
 )
 def test_local_copies_train_by_the_papers_protocol(load, copies, task, model):
-    record = run(load(task, model, "train.steps=2", "train.batch_size=4", "opt=ldog"))
+    record = run(load(task, model, "train.steps=2", "train.batch_size=4", "opt=ldog")).plain()
     assert record["status"] == "finished" and record["results"]["steps"] == 2
     # The development set is both: it is selected and reported on.
     results = record["results"]
@@ -171,15 +171,15 @@ def test_local_copies_train_by_the_papers_protocol(load, copies, task, model):
 
 def test_result_belongs_to_the_data_that_were_read(load, copies, tmp_path, monkeypatch):
     words = ("train.steps=1", "train.batch_size=4")
-    first = run(load("cola", "roberta_base", *words))
+    first = run(load("cola", "roberta_base", *words)).plain()
     other = tmp_path / "other"
     shutil.copytree(copies / "glue", other)
     rte = other / "rte" / "train-00000-of-00001.parquet"
     rte.unlink()  # not read for cola
     moved = [f"task.data.path={other}"]
-    assert run(load("cola", "roberta_base", *words, *moved)) == first
+    assert run(load("cola", "roberta_base", *words, *moved)).plain() == first
     write_glue(other, "cola", shift=1)
-    second = run(load("cola", "roberta_base", *words, *moved))
+    second = run(load("cola", "roberta_base", *words, *moved)).plain()
     assert second["run_id"] != first["run_id"] and second["problem_id"] == first["problem_id"]
     assert second["data_id"] != first["data_id"]
     assert second["fingerprints"]["train"] != first["fingerprints"]["train"]
@@ -287,15 +287,15 @@ def hub(copies, monkeypatch):
 def test_repositories_are_fetched_once_and_the_record_tells_the_commit(load, hub):
     fetched = {"task.data.path": None, "model.weights.path": None}
     words = ["train.steps=2", "train.batch_size=4"]
-    prints = run(load("cola", "roberta_base", *words, **fetched))["fingerprints"]
+    prints = run(load("cola", "roberta_base", *words, **fetched)).plain()["fingerprints"]
     assert prints["data_revision"] == f"nyu-mll/glue@{'c' * 40}"
     assert prints["weights_revision"] == f"FacebookAI/roberta-base@{'c' * 40}"
     assert sorted(hub) == [
         ("FacebookAI/roberta-base", "model", "c" * 40),
         ("nyu-mll/glue", "dataset", "c" * 40),
     ]
-    again = run(load("cola", "roberta_base", "seed=1", *words, **fetched))["fingerprints"]
-    local = run(load("cola", "roberta_base", "seed=2", *words))["fingerprints"]
+    again = run(load("cola", "roberta_base", "seed=1", *words, **fetched)).plain()["fingerprints"]
+    local = run(load("cola", "roberta_base", "seed=2", *words)).plain()["fingerprints"]
     assert again == prints and len(hub) == 2
     assert {name: local[name] for name in ("train", "test", "weights")} == {
         name: prints[name] for name in ("train", "test", "weights")

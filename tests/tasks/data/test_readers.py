@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import LONG_ONLY
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -412,7 +413,7 @@ def test_real_cifar10_loads_in_a_moment_and_begins_as_it_should():
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("form", ["folder", "hub"])
+@pytest.mark.parametrize("form", ["folder", pytest.param("hub", marks=LONG_ONLY)])
 def test_real_cifar10_is_the_same_from_another_form(form, tmp_path):
     block = real("task", "cifar", "data")
     source = source_from(block.source)

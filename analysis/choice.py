@@ -1,0 +1,378 @@
+"""Chooses each optimizer's learning rate as its user would: from validation scores only."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import starmap
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import variants
+from analysis.roles import is_reference_run, with_roles
+from analysis.statistics import error, gain, has_enough_errors
+from runner import TUNING_SEED
+
+DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN = "default", "model-tuned", "model-tuned (mean)"
+LEAVE_ONE_TASK_OUT, INSTANCE_TUNED = "leave-one-task-out", "instance-tuned"
+ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, INSTANCE_TUNED]
+
+# All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
+READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
+READ += ["steps", "batch_size", "metric", "higher_is_better", "status", "seed", "seconds"]
+READ += ["optimizer", "role", "opt_default", "setting", "learning_rate", "overrides", "grid"]
+READ += ["validation_last", "validation_averaged", "validation_examples"]
+
+# A problem: its columns of records.csv.
+Problem = dict[Any, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run at the tuning seed with a setting of the grid; a crashed one has no score and no RED.
+
+    (Objects and no frame: the many small choices would take ten times as long.)
+    """
+
+    problem_id: str
+    task: str
+    optimizer: str
+    setting: str
+    learning_rate: float
+    overrides: str  # JSON
+    seconds: float
+    score: float  # on validation, higher is better
+    red: float  # on validation, against the reference on this seed
+
+
+_OF_RUN = ["problem_id", "task", "optimizer", "setting", "learning_rate", "overrides", "seconds"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting of an optimizer that is reported on a problem, and what choosing it has cost.
+
+    Attributes:
+        row: one of `ROWS`.
+        setting: as in `records.csv`; "" also for a default that was never run.
+        overrides: the setting as what to change in the optimizer's defaults.
+        edge: whether the learning rate is the lowest or the highest of those tried.
+        tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time).
+        tuning_runs_elsewhere: the runs on other tasks without which there is no such choice, where
+            it uses nothing of this task.
+        tuning_tasks: the tasks that it rests on, joined by ", "; where they were run for other
+            steps than this one, these are named.
+    """
+
+    problem_id: str
+    task: str
+    optimizer: str
+    row: str
+    setting: str
+    overrides: Mapping[str, Any]
+    edge: bool = False
+    tuning_runs: int = 0
+    tuning_seconds: float = 0.0
+    tuning_runs_elsewhere: int = 0
+    tuning_tasks: str = ""
+
+
+def choose(frame: pd.DataFrame) -> list[Choice]:
+    """The settings to report: for each problem and optimizer its default and its tuned ones.
+
+    `frame` is what `records.collect` returns, of any stage: only runs at `TUNING_SEED` and of them
+    only the validation columns decide. The tuned rows are
+
+    - model-tuned, by either of the paper's rules: the best median validation RED over the tasks of
+      the same protocol, budget and model, and the best mean validation score over them,
+      "model-tuned (mean)", where that is another setting;
+    - leave-one-task-out: the first of these rules without the task itself: what its user knew
+      before;
+    - instance-tuned: the best validation score on the task itself.
+
+    An optimizer without a grid has the default only; so has one without tuning runs.
+    """
+    frame = comparable(frame)
+    ranks = variants.rank(frame)["rank"].to_dict()
+    frame = frame[READ]
+    trials = _trials(frame)
+    problems = {
+        problem["problem_id"]: problem | {"rank": ranks[problem["problem_id"]]}
+        for problem in frame.drop_duplicates("problem_id").to_dict("records")
+    }
+    choices: list[Choice] = []
+    for (problem_id, optimizer), runs in frame.groupby(["problem_id", "optimizer"]):
+        here = problems[problem_id]
+        choices.append(_default(runs, here, str(optimizer)))
+        choices += _tuned_rows(trials.get(str(optimizer), {}), here, problems)
+    return choices
+
+
+def settings_to_report(
+    frame: pd.DataFrame, tuning: Iterable[str]
+) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """What `choose` has chosen, by problem and optimizer: what to change in the defaults.
+
+    `tuning` are the run ids of a sweep's own tuning runs: a sweep does not choose from what others
+    have tried.
+    """
+    settings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for choice in choose(frame[frame["run_id"].isin(set(tuning))]):
+        key = (choice.problem_id, choice.optimizer)
+        settings.setdefault(key, []).append(choice.overrides)
+    return settings
+
+
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that may be compared: of the newest versions, of the same data, each run once.
+
+    With the role of each optimizer (`with_roles`).
+
+    Runs of different versions of a task or a protocol are not comparable, nor are runs of different
+    data (`of_other_data`). An optimizer's defaults have no version; where they differ in anything,
+    those last run are taken. A run may have several ids: its data were read from several folders.
+    """
+    frame = with_roles(of_newest_versions(frame))
+    frame = frame[~of_other_data(frame)]
+    # The default is compared as such: its setting's text changes when the default changes.
+    for key in (frame["setting"].mask(frame["opt_default"], DEFAULT), frame["setting"]):
+        order = frame.sort_values(["started", "run_id"])
+        groups = order.groupby(["problem_id", "optimizer", key.reindex(order.index)])
+        latest = groups["optimizer_id"].transform("last").reindex(frame.index)
+        frame = frame[frame["optimizer_id"] == latest]
+    order = frame.assign(failed=frame["status"] == "failed")
+    order = order.sort_values(["failed", "started", "run_id"])
+    copy = order.duplicated(["problem_id", "optimizer", "optimizer_id", "seed"])
+    return frame[~copy.reindex(frame.index)]
+
+
+def of_newest_versions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the newest version of every task and protocol."""
+    for name in ("task", "protocol"):
+        version = frame[f"{name}_version"]
+        frame = frame[version == version.groupby(frame[name]).transform("max")]
+    return frame
+
+
+def of_other_data(frame: pd.DataFrame) -> pd.Series:
+    """Whether a run read other examples or weights than most runs of its problem.
+
+    Where two data have equally many results, the one with the latest run is taken. A crash before
+    any data were read belongs to every data.
+    """
+    done = frame[frame["status"] != "failed"]
+    data = done.groupby(["problem_id", "data_id"])["started"].agg(["size", "max"]).reset_index()
+    data = data.sort_values(["size", "max", "data_id"])
+    taken = data.groupby("problem_id")["data_id"].last()
+    unknown = (frame["status"] == "failed") & (frame["data_id"] == "")
+    others = frame["data_id"] != frame["problem_id"].map(taken).fillna(frame["data_id"])
+    return others & ~unknown
+
+
+def left_out_of_other_data(frame: pd.DataFrame) -> pd.Series:
+    """How many runs `comparable` leaves out because of their data, by problem id."""
+    frame = of_newest_versions(frame)
+    return frame["problem_id"][of_other_data(frame)].value_counts()
+
+
+@dataclass(frozen=True)
+class OldVersion:
+    """Runs of an older version of a task or a protocol, which no table mixes with the newest."""
+
+    kind: str  # task or protocol
+    name: str
+    version: int
+    runs: int
+
+
+def old_versions(frame: pd.DataFrame) -> list[OldVersion]:
+    """The runs that `comparable` leaves out because of their version."""
+    found = []
+    for kind in ("task", "protocol"):
+        version = frame[f"{kind}_version"]
+        if (version == version.iloc[0]).all():
+            continue
+        old = frame[version < version.groupby(frame[kind]).transform("max")]
+        for (name, number), runs in old.groupby([kind, f"{kind}_version"]):
+            found.append(OldVersion(kind, str(name), int(number), len(runs)))
+    return found
+
+
+def validation_score(frame: pd.DataFrame) -> pd.Series:
+    """The better iterate's validation score of each run, in the task's metric."""
+    averaged = iterate(frame) == "averaged"
+    return frame["validation_last"].mask(averaged, frame["validation_averaged"])
+
+
+def iterate(frame: pd.DataFrame) -> pd.Series:
+    """ "last" or "averaged": the iterate of each run that is better on validation."""
+    more = frame["validation_averaged"] - frame["validation_last"]
+    better = gain(more, frame["higher_is_better"]) >= 0
+    # A tie goes to the average; a run without an average has nan here and keeps its last iterate.
+    return pd.Series(np.where(better, "averaged", "last"), index=frame.index)
+
+
+def is_grid_run(frame: pd.DataFrame) -> pd.Series:
+    """Whether a run's setting is one of its optimizer's tuning: only keys of the grid changed."""
+
+    def within(overrides: str, grid: str) -> bool:
+        keys = json.loads(grid)
+        return bool(keys) and set(json.loads(overrides)) <= set(keys)
+
+    # There are few different pairs, however many runs.
+    pairs = list(zip(frame["overrides"], frame["grid"], strict=True))
+    known = {pair: within(*pair) for pair in set(pairs)}
+    return pd.Series([known[pair] for pair in pairs], index=frame.index, dtype=bool)
+
+
+def _trials(frame: pd.DataFrame) -> dict[str, dict[str, list[Trial]]]:
+    """The tuning runs by optimizer and problem; a crashed run has no score and no RED (nan)."""
+    runs = frame[frame["seed"] == TUNING_SEED]
+    runs = runs.assign(
+        score=gain(validation_score(runs), runs["higher_is_better"]),
+        error=error(validation_score(runs), runs["higher_is_better"]),
+    )
+    runs.loc[runs["status"] == "failed", ["score", "error"]] = np.nan
+    reference = runs[is_reference_run(runs)]
+    enough = has_enough_errors(
+        reference["error"],
+        reference["validation_examples"].astype("float64"),
+        reference["metric"],
+    )
+    dog_errors = reference[enough].set_index("problem_id")["error"].to_dict()
+    dog_error = runs["problem_id"].map(dog_errors).astype("float64")
+    runs = runs.assign(red=(dog_error - runs["error"]) / dog_error)
+    trials: dict[str, dict[str, list[Trial]]] = {}
+    tried = runs.loc[is_grid_run(runs), [*_OF_RUN, "score", "red"]]
+    for trial in starmap(Trial, tried.itertuples(index=False)):
+        by_problem = trials.setdefault(trial.optimizer, {})
+        by_problem.setdefault(trial.problem_id, []).append(trial)
+    return trials
+
+
+def _tuned_rows(
+    rivals: dict[str, list[Trial]], here: Problem, problems: dict[str, Problem]
+) -> Iterator[Choice]:
+    """The tuned rows of an optimizer on the problem `here`, from its trials on all problems."""
+    tried = rivals.get(here["problem_id"], [])
+    done = {trial.setting for trial in tried if _known(trial.score)}
+    if not done:
+        return
+    near = _one_problem_a_task(here, [problems[problem_id] for problem_id in sorted(rivals)])
+    alike = [trial for problem_id in near for trial in rivals[problem_id]]
+    names = {problems[problem_id]["task"]: _name(problems[problem_id], here) for problem_id in near}
+    by_red = _best_over_tasks(alike, "red", median, done)
+    if by_red is not None:
+        tasks = _named(_tasks(alike, "red"), names)
+        yield _tuned(here, tried, MODEL_TUNED, by_red, tasks)
+        by_score = _best_over_tasks(alike, "score", fmean, done)
+        if by_score not in (None, by_red):
+            tasks = _named(_tasks(alike, "score"), names)
+            yield _tuned(here, tried, MODEL_TUNED_MEAN, by_score, tasks)
+    others = [task for task in _tasks(alike, "red") if task != here["task"]]
+    elsewhere = [trial for trial in alike if trial.task in others]
+    unseen = _best_over_tasks(elsewhere, "red", median, {trial.setting for trial in elsewhere})
+    if unseen is not None:
+        choice = _tuned(here, elsewhere, LEAVE_ONE_TASK_OUT, unseen, _named(others, names))
+        runs = choice.tuning_runs
+        yield replace(choice, tuning_runs=0, tuning_seconds=0.0, tuning_runs_elsewhere=runs)
+    best = _first((trial.score, trial.learning_rate, trial.setting) for trial in tried)
+    yield _tuned(here, tried, INSTANCE_TUNED, best, here["task"])
+
+
+def _name(problem: Problem, here: Problem) -> str:
+    """The problem's task, and its steps where the problem `here` has others."""
+    steps = problem["steps"]
+    return problem["task"] + ("" if steps == here["steps"] else f" at {steps:,} steps")
+
+
+def _named(tasks: list[str], names: dict[str, str]) -> str:
+    return ", ".join(names[task] for task in tasks)
+
+
+def _known(value: float) -> bool:
+    return not math.isnan(value)
+
+
+def _first(ranking: Iterable[tuple[float, float, str]]) -> str:
+    """The setting of the highest value; of equals, that with the smallest rate.
+
+    `ranking` has (value, rate, setting) of each.
+    """
+    return min((-value, rate, setting) for value, rate, setting in ranking if _known(value))[2]
+
+
+def _tasks(trials: Iterable[Trial], value: str) -> list[str]:
+    """The tasks that have a say: those where the value is known."""
+    return sorted({trial.task for trial in trials if _known(getattr(trial, value))})
+
+
+def _best_over_tasks(
+    trials: list[Trial], value: str, aggregate: Callable[[list[float]], float], among: set[str]
+) -> str | None:
+    """The setting of `among` with the best aggregate of a value over the tasks, if there is any.
+
+    A task counts if the value is known there (RED: if DoG has enough errors there); a setting, if
+    it has one on all these tasks.
+    """
+    values: dict[tuple[float, str], list[float]] = {}
+    for trial in trials:
+        if trial.setting in among and _known(getattr(trial, value)):
+            key = (trial.learning_rate, trial.setting)
+            values.setdefault(key, []).append(getattr(trial, value))
+    count = len(_tasks(trials, value))
+    # The last digits of a median depend on the order of sums; a tie must stay one.
+    ranking = [
+        (round(aggregate(of_tasks), 12), *key)
+        for key, of_tasks in values.items()
+        if len(of_tasks) == count
+    ]
+    return _first(ranking) if ranking else None
+
+
+def _one_problem_a_task(here: Problem, problems: list[Problem]) -> list[str]:
+    """The problem `here` and, of every other task of its group, the variant most like it.
+
+    A task may have been run in variants (other steps, another BatchNorm mode): those that share
+    the most settings with this problem are comparable with it. Of equals the first by
+    `variants.rank` is taken.
+    """
+    group = ("protocol", "protocol_version", "budget", "model")
+    wanted = _traits(here)
+    nearest: dict[str, tuple[int, int, str]] = {}
+    for other in problems:
+        if other["task"] != here["task"] and all(other[key] == here[key] for key in group):
+            likeness = (len(wanted & _traits(other)), other["rank"], other["problem_id"])
+            nearest[other["task"]] = max(likeness, nearest.get(other["task"], (-1, -1, "")))
+    return [here["problem_id"], *(problem_id for *_, problem_id in nearest.values())]
+
+
+def _traits(problem: Problem) -> set[str]:
+    settings = variants.settings(problem).items()
+    return {f"{key}={value}" for key, value in settings if not key.startswith("task.")}
+
+
+def _default(runs: pd.DataFrame, here: Problem, optimizer: str) -> Choice:
+    settings = runs["setting"][runs["opt_default"]]
+    setting = settings.iloc[0] if len(settings) else ""
+    return Choice(here["problem_id"], here["task"], optimizer, DEFAULT, setting, {})
+
+
+def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tasks: str) -> Choice:
+    chosen = next(trial for trial in tried if trial.setting == setting)
+    rates = [trial.learning_rate for trial in tried if _known(trial.score)]
+    return Choice(
+        problem_id=here["problem_id"],
+        task=here["task"],
+        optimizer=chosen.optimizer,
+        row=row,
+        setting=chosen.setting,
+        overrides=json.loads(chosen.overrides),
+        edge=chosen.learning_rate in (min(rates), max(rates)),
+        tuning_runs=len(tried),
+        tuning_seconds=sum(trial.seconds for trial in tried if _known(trial.seconds)),
+        tuning_tasks=tasks,
+    )

@@ -1,0 +1,279 @@
+"""Compares the optimizers on each problem: a cell for each optimizer and way of choosing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from analysis import statistics, variants
+from analysis.choice import (
+    DEFAULT,
+    LEAVE_ONE_TASK_OUT,
+    Choice,
+    OldVersion,
+    choose,
+    comparable,
+    is_grid_run,
+    iterate,
+    left_out_of_other_data,
+    old_versions,
+    validation_score,
+)
+from analysis.roles import REFERENCE, ROLES, is_reference_run
+from runner import TUNING_SEED
+
+# Problems of the same names differ in other settings, or in their version.
+NAMES = ["task", "model", "protocol"]
+
+# What a cell is made from, and what else a comparison; few columns are faster to filter.
+_OF_CELL = ["optimizer", "role", "label", "setting", "opt_default", "status", "test", "error"]
+_OF_CELL += ["seed", "test_last", "test_averaged", "test_examples", "seconds", "metric"]
+_OF_RUN = [*_OF_CELL, "problem_id", "overrides", "grid", "learning_rate", "higher_is_better"]
+_OF_RUN += ["validation_last", "validation_averaged", "replicas", "numerics"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The reported runs of one setting of an optimizer on one problem."""
+
+    optimizer: str
+    label: str  # the optimizer's name for readers
+    role: str
+    row: str  # one of `choice.ROWS`
+    setting: str
+    edge: bool  # the learning rate is the lowest or the highest of those tried
+    test: float  # mean over seeds, as are `last` and `averaged`: fractions, in the task's metric
+    test_half_width: float  # of Student's 95 % t interval
+    last: float
+    averaged: float
+    red: float  # of seed means, a fraction
+    red_of_pairs: float
+    seeds: int  # with a result
+    tried: int  # crashed ones included
+    diverged: int
+    runs: int  # charged, tuning included
+    hours: float  # of these
+    errors: Mapping[int, float]  # on test, by seed
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is what all others are compared with."""
+        return self.role == REFERENCE and self.row == DEFAULT
+
+
+_OF_FRAME = [field.name for field in fields(Cell) if field.name != "errors"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said of one problem."""
+
+    stem: str  # <task>-<model>-<protocol>: the name of its files, as from `file_stems`
+    problem: pd.Series  # the columns of records.csv that all its runs share, and of `variants.rank`
+    variant: str  # what tells it from other problems of its name; "" where there are none
+    cells: list[Cell]
+    choices: list[Choice]  # that the cells show
+    reference_error: float  # on test at the tuning seed; nan: no run, or too few errors
+    break_even: dict[str, statistics.BreakEven]  # of each optimizer with a grid, against that
+    numerics: pd.Series  # of the runs compared, as in records.csv
+    replicas: int  # at most so many of its runs trained together
+    other_data: int  # how many runs are left out as they read other data
+    rivals: list[pd.Series]  # the other problems of its name
+    old_versions: list[OldVersion]  # of its name
+
+    @property
+    def title(self) -> str:
+        """The problem's name for readers."""
+        problem = self.problem
+        name = f"{problem.task} · {problem.model} · {problem.protocol} v{problem.protocol_version}"
+        return f"{name} · {self.variant}" if self.variant else name
+
+    @property
+    def reference(self) -> Cell | None:
+        """The cell that all others are compared with; None if there is none."""
+        return next((cell for cell in self.cells if cell.is_reference), None)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The cells as a frame, a line each, without their errors by seed."""
+        return frame_of(self.cells)
+
+
+def frame_of(cells: Iterable[Cell]) -> pd.DataFrame:
+    """Cells as a frame, a line each, without their errors by seed."""
+    lines = [[getattr(cell, name) for name in _OF_FRAME] for cell in cells]
+    return pd.DataFrame(lines, columns=_OF_FRAME)
+
+
+def compare_problems(frame: pd.DataFrame) -> list[Comparison]:
+    """A comparison of each problem in `frame` (from `records.collect`), comparable runs only."""
+    current = comparable(frame)
+    choices: dict[str, list[Choice]] = {}
+    for choice in choose(current):
+        choices.setdefault(choice.problem_id, []).append(choice)
+    runs = dict(list(scored(current)[_OF_RUN].groupby("problem_id")))
+    problems = current.sort_values("test_examples").drop_duplicates("problem_id")
+    problems = problems.drop(columns=["steps", "started"])
+    problems = problems.merge(variants.rank(current), on="problem_id")
+    problems = problems.sort_values([*NAMES, "problem_id"], ignore_index=True)
+    names = ["-".join(parts) for parts in problems[NAMES].itertuples(index=False)]
+    stems = dict(zip(problems["problem_id"], file_stems(names, problems), strict=True))
+    other_data = left_out_of_other_data(frame)
+    old = {name: old_versions(group) for name, group in frame.groupby(NAMES)}
+    comparisons = []
+    for name, alike in problems.groupby(NAMES):
+        labels = variants.labels(alike.to_dict("records"))
+        for (_, problem), label in zip(alike.iterrows(), labels, strict=True):
+            problem_id = problem.problem_id
+            mine, chosen = runs[problem_id], choices[problem_id]
+            reference_error, curves = _break_even(mine)
+            rivals = alike[alike["problem_id"] != problem_id]
+            replicas = mine["replicas"].max()
+            comparison = Comparison(
+                stem=stems[problem_id],
+                problem=problem,
+                variant=label,
+                cells=cells_of(mine, chosen),
+                choices=chosen,
+                reference_error=reference_error,
+                break_even=curves,
+                numerics=_compared(mine, chosen)["numerics"],
+                replicas=1 if pd.isna(replicas) else int(replicas),
+                other_data=int(other_data.get(problem_id, 0)),
+                rivals=[rival for _, rival in rivals.iterrows()],
+                old_versions=old[name],
+            )
+            comparisons.append(comparison)
+    return comparisons
+
+
+def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
+    """The names of the problems' files: those given, and an id where several would be the same.
+
+    `problems` has the columns problem_id and rank. Of problems of one name the first by
+    `variants.rank` keeps it.
+    """
+    ranked = problems[["problem_id", "rank"]].assign(name=names).sort_values("rank")
+    first = set(ranked.drop_duplicates("name", keep="last")["problem_id"])
+    return [
+        name if problem_id in first else f"{name}-{problem_id[:6]}"
+        for name, problem_id in zip(names, problems["problem_id"], strict=True)
+    ]
+
+
+def _compared(runs: pd.DataFrame, choices: Sequence[Choice]) -> pd.DataFrame:
+    """The runs of one problem with a result that count: those reported, and those of tuning."""
+    tuning = is_grid_run(runs) | is_reference_run(runs)
+    settings = [(choice.optimizer, choice.setting) for choice in choices]
+    chosen = pd.MultiIndex.from_frame(runs[["optimizer", "setting"]]).isin(settings)
+    at_tuning_seed = runs["seed"] == TUNING_SEED
+    counts = (at_tuning_seed & tuning) | (~at_tuning_seed & chosen)
+    return runs[(runs["status"] != "failed") & counts]
+
+
+def scored(runs: pd.DataFrame) -> pd.DataFrame:
+    """Adds `iterate`, chosen by validation, `test`, that iterate's test score, and `error`."""
+    chosen = iterate(runs)
+    test = runs["test_last"].mask(chosen == "averaged", runs["test_averaged"])
+    error = statistics.error(test, runs["higher_is_better"])
+    return runs.assign(iterate=chosen, test=test, error=error)
+
+
+def reported(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that tables report: of all seeds below the tuning seed's."""
+    return runs[runs["seed"] < TUNING_SEED]
+
+
+# A problem's reported runs: an array of shape (runs,) for each column. (Selecting from a frame
+# takes a hundred times as long, and the tables shall be there at once.)
+Runs = dict[str, np.ndarray]
+
+
+def _select(runs: Runs, which: np.ndarray) -> Runs:
+    return {name: values[which] for name, values in runs.items()}
+
+
+def cells_of(frame: pd.DataFrame, choices: Iterable[Choice]) -> list[Cell]:
+    """The cells of a problem, one for each choice: the reference first, tuned optimizers last.
+
+    `frame` has the `scored` runs of the problem. The runs of a choice are those of its setting, or
+    of its optimizer's default.
+    """
+    seen = reported(frame)
+    runs = {name: seen[name].to_numpy() for name in _OF_CELL}
+    runs["test_examples"] = seen["test_examples"].to_numpy(float, na_value=np.nan)
+    is_reference = is_reference_run(seen) & (seen["status"] != "failed")
+    reference = _select(runs, is_reference.to_numpy(bool))
+    named = frame.drop_duplicates("optimizer", keep="last").set_index("optimizer")
+    labels, roles = named["label"].to_dict(), named["role"].to_dict()
+    cells = [
+        _cell(runs, choice, labels[choice.optimizer], roles[choice.optimizer], reference)
+        for choice in choices
+    ]
+    return sorted(cells, key=lambda cell: (ROLES.index(cell.role), cell.label, cell.optimizer))
+
+
+def _cell(runs: Runs, choice: Choice, label: str, role: str, reference: Runs) -> Cell:
+    """A cell from the reported runs of one setting and those of the reference."""
+    same = (runs["optimizer"] == choice.optimizer) & (runs["setting"] == choice.setting)
+    tried = _select(runs, same & (runs["opt_default"] | (choice.row != DEFAULT)))
+    done = _select(tried, tried["status"] != "failed")
+    mean, half_width = statistics.student_t(done["test"])
+    red = of_pairs = np.nan
+    if reference["error"].size and statistics.has_enough_errors(
+        reference["error"].mean(), reference["test_examples"][0], reference["metric"][0]
+    ):
+        red = statistics.relative_error_difference(reference["error"], done["error"])
+        of_pairs = statistics.relative_error_difference_of_pairs(reference["error"], done["error"])
+    # A tuned row's user keeps the run that was chosen: the reported seeds repeat it to measure it.
+    final = choice.row in (DEFAULT, LEAVE_ONE_TASK_OUT)
+    final_seconds = _mean(done["seconds"]) if final else 0.0
+    return Cell(
+        optimizer=choice.optimizer,
+        label=label,
+        role=role,
+        row=choice.row,
+        setting=choice.setting,
+        edge=choice.edge,
+        test=mean,
+        test_half_width=half_width,
+        last=_mean(done["test_last"]),
+        averaged=_mean(done["test_averaged"]),
+        red=red,
+        red_of_pairs=of_pairs,
+        seeds=done["test"].size,
+        tried=tried["test"].size,
+        diverged=int((done["status"] == "diverged").sum()),
+        runs=choice.tuning_runs + final,
+        hours=(choice.tuning_seconds + final_seconds) / 3600,
+        errors=dict(zip(done["seed"].tolist(), done["error"].tolist(), strict=True)),
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else np.nan
+
+
+def _break_even(runs: pd.DataFrame) -> tuple[float, dict[str, statistics.BreakEven]]:
+    """The reference's error at the tuning seed and each grid's break-even with it, of one problem.
+
+    `runs` are `scored`. Without such a run, or with too few errors, nan and nothing.
+    """
+    runs = runs[(runs["seed"] == TUNING_SEED) & (runs["status"] != "failed")]
+    reference = runs[is_reference_run(runs)]
+    enough = statistics.has_enough_errors(
+        reference["error"], reference["test_examples"].astype("float64"), reference["metric"]
+    )
+    if not enough.any():
+        return np.nan, {}
+    reference_error = float(reference["error"].iloc[0])
+    tried = runs[is_grid_run(runs)].sort_values(["learning_rate", "setting"])
+    score = statistics.gain(validation_score(tried), tried["higher_is_better"])
+    return reference_error, {
+        str(optimizer): statistics.break_even(
+            own["gain"], own["error"], own["seconds"], reference_error
+        )
+        for optimizer, own in tried.assign(gain=score).groupby("optimizer")
+    }

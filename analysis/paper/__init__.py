@@ -1,0 +1,1 @@
+"""The paper's numbers: its tables and figures again, and ours beside them."""

@@ -1,0 +1,73 @@
+"""What part an optimizer has in a comparison; its role decides what tables and figures do."""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from tasks.errors import UserError
+
+# What all others are compared with; what needs no tuning, either; what has a rate to tune.
+REFERENCE, TUNING_FREE, TUNED = ROLES = ("reference", "tuning_free", "tuned")
+
+_YAMLS = Path(__file__).resolve().parents[1] / "configs" / "opt"
+
+
+def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the role of each optimizer, and with the factor of tuning-free ones as `c`.
+
+    That is the role in the optimizer's last record that has one. Where none has (records of old,
+    a yaml without `role`) it is that of the yaml of this name, else `TUNED` if there is a grid.
+
+    Raises:
+        UserError: if two optimizers are the reference.
+    """
+    named = frame[frame["role"] != ""].sort_values(["started", "run_id"])
+    recorded = named.groupby("optimizer")["role"].last().to_dict()
+    with_grid = set(frame["optimizer"][~frame["grid"].isin(["", "{}"])])
+    roles = {
+        name: recorded.get(name)
+        or _role_in_yaml(name)
+        or (TUNED if name in with_grid else TUNING_FREE)
+        for name in frame["optimizer"].unique()
+    }
+    references = sorted(name for name, role in roles.items() if role == REFERENCE)
+    if len(references) > 1:
+        raise UserError(
+            f"{' and '.join(references)} have the role {REFERENCE}: in configs/opt give it to one "
+            f"and {TUNING_FREE} to the others, and run one of each of these anew"
+        )
+    role = frame["optimizer"].map(roles).astype(frame["role"].dtype)
+    factor = frame["c"].fillna(frame["learning_rate"].where(role != TUNED))
+    rate = frame["learning_rate"].where(role == TUNED)
+    return frame.assign(role=role, c=factor, learning_rate=rate)
+
+
+@cache
+def _role_in_yaml(optimizer: str) -> str | None:
+    path = _YAMLS / f"{optimizer}.yaml"
+    return yaml.safe_load(path.read_text("utf-8")).get("role") if path.exists() else None
+
+
+def is_reference_run(runs: pd.DataFrame) -> pd.Series:
+    """Whether each run is the reference's with its default settings."""
+    return (runs["role"] == REFERENCE) & runs["opt_default"]
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """The different labels of optimizers of one role in the order of their looks.
+
+    The plain methods have the shorter names: SGD and Adam come before their variants.
+    """
+    return sorted(set(labels), key=lambda label: (len(label), label))
+
+
+def untuned(runs: pd.DataFrame) -> dict[str, str]:
+    """The labels of the optimizers that need no tuning, by name: the reference first."""
+    kinds = runs.loc[runs["role"] != TUNED, ["role", "label", "optimizer"]].drop_duplicates()
+    order = sorted(
+        kinds.itertuples(index=False), key=lambda one: (ROLES.index(one[0]), len(one[1]), *one[1:])
+    )
+    return {optimizer: label for _, label, optimizer in order}

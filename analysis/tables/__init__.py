@@ -1,0 +1,1 @@
+"""Tables, as pages of text and of exact numbers."""

@@ -1,0 +1,241 @@
+"""The notes under a problem's table, which make it readable alone."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from analysis.choice import (
+    DEFAULT,
+    INSTANCE_TUNED,
+    LEAVE_ONE_TASK_OUT,
+    MODEL_TUNED,
+    MODEL_TUNED_MEAN,
+    Choice,
+    OldVersion,
+)
+from analysis.comparison import Cell, Comparison
+from analysis.statistics import LEAST_ERRORS, RATES, binomial_standard_error
+from analysis.tables.page import count, score_text
+from runner import TUNING_SEED
+from tasks.format import duration, plural
+
+# Settings that are named in a heading and so need no entry in records.csv's problem_settings.
+_HEADING = {"steps": "steps", "batch_size": "batch size"}
+
+
+def caveats_of(comparison: Comparison) -> list[str]:
+    """Which runs were left out because of their data, and in what those compared differ."""
+    return [*other_data(comparison.other_data), *differing_numerics(comparison.numerics)]
+
+
+def notes_of(comparison: Comparison) -> list[str]:
+    """All notes of a problem's table."""
+    problem = comparison.problem
+    return [
+        *caveats_of(comparison),
+        *(_difference(problem, rival) for rival in comparison.rivals),
+        *of_old_versions(comparison.old_versions),
+        *_warnings(comparison),
+        *_explanations(comparison),
+        *_shared_time(comparison.replicas),
+        *_break_even(comparison),
+    ]
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    """What is missing in this table, and why."""
+    notes = []
+    problem, cells = comparison.problem, comparison.cells
+    tuned = [choice for choice in comparison.choices if choice.row != DEFAULT]
+    if not tuned:
+        notes.append(f"No tuned rows: there are no grid runs at the tuning seed ({TUNING_SEED}).")
+    by_model = {choice.optimizer for choice in tuned if choice.row == MODEL_TUNED}
+    for optimizer in sorted({choice.optimizer for choice in tuned} - by_model):
+        notes.append(
+            f"No model-tuned row for {optimizer}: its choice needs a run of DoG at the tuning seed "
+            f"that does not {without_red(problem)} on validation, and a rate tried on all tasks."
+        )
+    reference = comparison.reference
+    if reference is None or not reference.seeds:
+        notes.append("No RED: DoG with its default settings has no reported run.")
+    elif pd.isna(reference.red):
+        notes.append(f"No RED: DoG's runs {without_red(problem)} on the test set.")
+    if any(cell.seeds == 1 for cell in cells):
+        notes.append("A row of one seed has no interval.")
+    if any(cell.seeds < cell.tried for cell in cells):
+        notes.append("Crashed runs are left out of the means, never imputed: see the seeds.")
+    return notes
+
+
+def without_red(problem: pd.Series) -> str:
+    """What runs of DoG do that have no RED (`statistics.has_enough_errors`)."""
+    if problem.metric in RATES:
+        return f"make fewer than {LEAST_ERRORS} errors"
+    return f"reach a {problem.metric} of {int(problem.higher_is_better)}"
+
+
+def _difference(problem: pd.Series, rival: pd.Series) -> str:
+    """What tells apart two problems of the same task, model and protocol."""
+    parts = [
+        f"{name} {count(problem[key])} here, {count(rival[key])} there"
+        for key, name in _HEADING.items()
+        if problem[key] != rival[key]
+    ]
+    here, there = (set(each["problem_settings"].split("; ")) for each in (problem, rival))
+    parts += [f"{text} here" for text in sorted(here - there)]
+    parts += [f"{text} there" for text in sorted(there - here)]
+    reason = "; ".join(parts) or "settings that records.csv does not show"
+    return f"Not compared with problem {rival.problem_id[:6]}, which differs: {reason}."
+
+
+def _explanations(comparison: Comparison) -> list[str]:
+    """What the columns and rows of this table mean."""
+    problem, cells = comparison.problem, comparison.cells
+    diverged = "majority class" if problem.higher_is_better else "start"
+    notes = [
+        f"{problem.metric}: of the last or the averaged iterate, whichever is better on validation "
+        "in that run; the next two columns show both.",
+        "±: half width of Student's 95 % t interval over seeds; a diverged run counts as the "
+        f"{diverged}.",
+        "RED: how much smaller the mean error is than DoG's, (err_DoG − err) / err_DoG; positive "
+        "is better than DoG.",
+    ]
+    rows: dict[str, list[Choice]] = {}
+    for choice in comparison.choices:
+        rows.setdefault(choice.row, []).append(choice)
+    if set(rows) != {DEFAULT}:
+        notes.append(
+            "instance-tuned: the learning rate with the best validation score on this task, at "
+            f"seed {TUNING_SEED}, which is not reported."
+        )
+        notes.append(
+            "runs, time: of a tuned row those of all learning rates tried. Its user keeps the run "
+            "that was chosen; the reported seeds only measure it."
+        )
+    for tasks, optimizers in _by_tasks(rows.get(MODEL_TUNED, [])):
+        which = "" if len(optimizers) == len(rows[MODEL_TUNED]) else ", ".join(optimizers)
+        alone = " One task: the same choice as instance-tuned." if ", " not in tasks else ""
+        notes.append(
+            f"model-tuned{which and f' ({which})'}: the learning rate with the best median "
+            f"validation RED over the tasks of this model and protocol ({tasks}).{alone}"
+        )
+    if MODEL_TUNED_MEAN in rows:
+        notes.append(
+            "model-tuned (mean): the same by the paper's other rule, the best mean validation "
+            "score over these tasks; shown where it is another learning rate."
+        )
+    labels = {cell.optimizer: cell.label for cell in cells}
+    for tasks, optimizers in _by_tasks(rows.get(LEAVE_ONE_TASK_OUT, [])):
+        runs = ", ".join(f"{runs} of {labels[name]}" for name, runs in optimizers.items())
+        notes.append(
+            f"leave-one-task-out: the model-tuned learning rate without this task ({tasks}); it "
+            f"needs 1 run here after the runs on these other tasks: {runs}."
+        )
+    if any(cell.edge for cell in cells):
+        notes.append("†: the lowest or highest rate tried; the optimum may lie outside the grid.")
+    return notes + _sampling_error(problem, cells)
+
+
+def _shared_time(replicas: int) -> list[str]:
+    """What the times mean where up to so many runs trained together."""
+    if replicas <= 1:
+        return []
+    return [
+        f"time: up to {replicas} runs trained together; each is charged an equal share, whatever "
+        "its optimizer. `make bench` measures what a step of each costs."
+    ]
+
+
+def _by_tasks(choices: Sequence[Choice]) -> list[tuple[str, dict[str, int]]]:
+    """The tasks that choices of one row rest on, and for each optimizer its runs on others."""
+    found: dict[str, dict[str, int]] = {}
+    for choice in choices:
+        runs = found.setdefault(choice.tuning_tasks, {})
+        runs[choice.optimizer] = choice.tuning_runs_elsewhere
+    return sorted(found.items())
+
+
+def other_data(runs: int) -> list[str]:
+    """What was left out because it was trained on other data."""
+    if not runs:
+        return []
+    return [
+        f"Left out: {plural(runs, 'run')} of the same settings on other data: other "
+        "examples or other pretrained weights."
+    ]
+
+
+def differing_numerics(column: pd.Series) -> list[str]:
+    """In what runs that are compared differ, of what can change the last digits of a result.
+
+    `column` is theirs of records.csv. Not all runs have all keys: SGD has no kernel of ours.
+    """
+    known = [dict(part.split("=", 1) for part in text.split("; ")) for text in set(column) if text]
+    if not known:
+        return []
+    parts = []
+    for key in sorted({key for numerics in known for key in numerics}):
+        values = sorted({numerics[key] for numerics in known if key in numerics})
+        if len(values) > 1:
+            parts.append(f"{key} {', '.join(values[:-1])} and {values[-1]}")
+    unknown = (column == "").sum()
+    if unknown:
+        parts.append(f"of {unknown} of {len(column)} runs it is not known")
+    return [f"Runs differ in what can change the last digits: {'; '.join(parts)}."] if parts else []
+
+
+def _break_even(comparison: Comparison) -> list[str]:
+    """Where tuning catches up with DoG, in runs and in time."""
+    problem, cells = comparison.problem, comparison.cells
+    tuned = [choice for choice in comparison.choices if choice.row == INSTANCE_TUNED]
+    if not comparison.break_even:
+        reason = f"needs a run of DoG at seed {TUNING_SEED} that does not {without_red(problem)}"
+        return [f"No break-even: it {reason} on the test set."] if tuned else []
+    charged = {choice.optimizer: choice.tuning_runs for choice in tuned}
+    labels = {cell.optimizer: cell.label for cell in cells}
+    parts = []
+    for optimizer, curve in comparison.break_even.items():
+        tried = len(curve.errors)
+        crashed = charged[optimizer] - tried
+        without = f" ({crashed} of the {charged[optimizer]} tried crashed)" if crashed else ""
+        if curve.runs is None:
+            parts.append(f"{labels[optimizer]} never catches up with DoG in {tried} runs{without}")
+        else:
+            time = duration(3600 * curve.hours[curve.runs - 1])
+            runs = f"{curve.runs} of {tried} runs{without}, {time}"
+            parts.append(f"{labels[optimizer]} catches up with DoG after {runs}")
+    percent = bool(problem.higher_is_better)
+    error, reference = comparison.reference_error, comparison.reference
+    here = score_text(1 - error if percent else error, percent)
+    mean = score_text(float("nan") if reference is None else reference.test, percent)
+    return [
+        f"Break-even: {'; '.join(parts)}. That is where the expected test error of the best on "
+        f"validation among so many learning rates, drawn at random, at seed {TUNING_SEED}, is at "
+        f"most that of DoG at the same seed, whose {unit(problem)} is {here} (mean over its "
+        f"reported seeds: {mean})."
+    ]
+
+
+def unit(problem: pd.Series) -> str:
+    """The name of the metric, in percent where more is better."""
+    return f"{problem.metric}{' %' if problem.higher_is_better else ''}"
+
+
+def _sampling_error(problem: pd.Series, cells: Iterable[Cell]) -> list[str]:
+    mean = next((cell.test for cell in cells if not pd.isna(cell.test)), None)
+    if problem.metric not in RATES or mean is None or pd.isna(problem.test_examples):
+        return []
+    points = 100 * binomial_standard_error(mean, problem.test_examples)
+    return [
+        f"The test set's own sampling error at {100 * mean:.1f} % is {points:.2f} points "
+        f"(one standard error, {count(problem.test_examples)} examples), the same examples for "
+        "every row."
+    ]
+
+
+def of_old_versions(versions: Iterable[OldVersion]) -> list[str]:
+    """Names the runs of older task or protocol versions, which no table mixes with the newest."""
+    return [
+        f"Left out: {plural(old.runs, 'run')} of version {old.version} of {old.kind} {old.name}."
+        for old in versions
+    ]

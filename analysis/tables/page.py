@@ -1,0 +1,103 @@
+"""A table as files: markdown and LaTeX for readers, the exact numbers as CSV."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.files import MADE_BY, mark, write_files
+from tasks.format import NONE
+
+
+@dataclass(frozen=True)
+class Page:
+    """A table with what is written above and below it; one that nobody reads has numbers alone."""
+
+    stem: str  # of its files' names
+    exact: pd.DataFrame
+    title: str = ""
+    head: str = ""
+    shown: pd.DataFrame | None = None  # text
+    left: Sequence[str] = ()  # columns that are aligned to the left
+    notes: Sequence[str] = ()
+    latex: bool = False  # whether it has a .tex, too
+
+    @property
+    def body(self) -> str:
+        """All but the title, as markdown."""
+        assert self.shown is not None
+        parts = [self.head, markdown(self.shown, self.left), bullets(self.notes)]
+        return "\n\n".join(filter(None, parts))
+
+    def files(self, made_by: str = MADE_BY) -> dict[str, str]:
+        """The content of its files by their names."""
+        files = {f"{self.stem}.csv": self.exact.to_csv(index=False, lineterminator="\n")}
+        if self.shown is not None:
+            files[f"{self.stem}.md"] = f"{mark(made_by)}\n# {self.title}\n\n{self.body}\n"
+            if self.latex:
+                files[f"{self.stem}.tex"] = f"% {made_by}\n{latex(self.shown, self.left)}"
+        return files
+
+
+def files_of(pages: Iterable[Page], made_by: str = MADE_BY) -> dict[str, str]:
+    """The content of the files of all pages by their names."""
+    return {name: content for page in pages for name, content in page.files(made_by).items()}
+
+
+def write_pages(pages: Iterable[Page], folder: Path, made_by: str = MADE_BY) -> list[Path]:
+    """Write the pages' files and remove those of pages no longer made; return their paths."""
+    files = files_of(pages, made_by)
+    write_files(files, folder, ".md", made_by, companions=(".csv", ".tex"))
+    return [folder / name for name in files]
+
+
+def markdown(table: pd.DataFrame, left: Sequence[str] = ()) -> str:
+    """A padded markdown table, readable in a terminal too; columns in `left` are left-aligned."""
+    columns = []
+    for name in table:
+        values = [str(name), *table[name].astype(str)]
+        width = max(3, *map(len, values))
+        to_left = name in left
+        rule = "-" * width if to_left else "-" * (width - 1) + ":"
+        values = [value.ljust(width) if to_left else value.rjust(width) for value in values]
+        columns.append([values[0], rule, *values[1:]])
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def latex(table: pd.DataFrame, left: Sequence[str] = ()) -> str:
+    """A tabular with booktabs' rules; columns in `left` are left-aligned."""
+    escape = str.maketrans(
+        {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "−": "$-$"}
+        | {"†": r"$\dagger$"}
+    )
+    rows = [
+        [str(value).translate(escape) for value in row] for row in [[*table], *table.to_numpy()]
+    ]
+    lines = [" & ".join(row) + r" \\" for row in rows]
+    columns = "".join("l" if name in left else "r" for name in table)
+    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
+    return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+
+
+def bullets(notes: Iterable[str]) -> str:
+    """A markdown list."""
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def count(value: object) -> str:
+    """A number of things, with separators; a missing one is said to be unknown."""
+    return "unknown" if pd.isna(value) else f"{int(value):,}"  # type: ignore[call-overload]
+
+
+def score_text(value: float, percent: bool) -> str:
+    """A score with its digits, in percent or in its own unit."""
+    if np.isnan(value):
+        return NONE
+    return f"{100 * value:.2f}" if percent else f"{value:.4g}"
+
+
+def signed(red: float) -> str:
+    """RED in percent with its sign."""
+    return NONE if np.isnan(red) else f"{100 * red:+.1f}".replace("-", "−")

@@ -1,0 +1,51 @@
+"""Trains archived runs again and says whether they agree: python scripts/verify.py [key=value ...]
+
+Some runs of results/archive are drawn by chance and trained in a scratch folder. Where all is equal
+that can change a run's last digits, it must agree to the last digit; else its test scores may
+differ by as much as the seeds of its problem and optimizer do. key=value holds for every run
+(device=, threads=, data_dir=). Exit status 1 if a run does not agree, or none can be compared.
+"""
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
+
+from runner import cli
+from runner.archive import Archive
+from tasks.errors import UserError
+
+ARCHIVE = Path(__file__).resolve().parents[1] / "results" / "archive"
+
+
+def main() -> int:
+    """Print a line for each run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--number", type=int, default=5, help="how many runs (default 5)")
+    parser.add_argument("--draw", type=int, help="draws the same runs again (default: by chance)")
+    parser.add_argument("--archive", type=Path, default=ARCHIVE, help="default: results/archive")
+    options = parser.parse_args()
+    records = list(Archive(options.archive))
+    if not records:
+        raise UserError(f"no runs in {options.archive}: name another folder with --archive")
+    draw = random.randrange(10**6) if options.draw is None else options.draw
+    number = min(options.number, len(records))
+    print(f"{number} of {len(records)} archived runs; --draw {draw} draws them again", flush=True)
+    from sweeps.verify import verify
+
+    verdicts = []
+    for verdict in verify(records, number, draw, options.overrides):
+        name = {True: "agrees", False: "DISAGREES", None: "unknown"}[verdict.agrees]
+        print(f"{name:10} {verdict.run_id}: {verdict.reason}", flush=True)
+        verdicts.append(verdict.agrees)
+    print(f"{verdicts.count(True)} of {number} agree")
+    return 1 if False in verdicts or True not in verdicts else 0
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,149 @@
+"""Packs runs into the archive's files, and takes the runs of other archives into them."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from analysis.curves import DIGITS, marked
+from analysis.records import run_folders
+from runner.archive import (
+    BEGINNING,
+    SUFFIX,
+    archive_files,
+    conflict,
+    open_archive,
+    parse_line,
+    read_archive,
+)
+from runner.record import finite_or_null, write_atomically
+from runner.run_record import RunRecord, parse_json
+from tasks.errors import UserError
+
+# Of a curve, besides the lines that figures draw: so many others, and so many validations.
+LINES, VALIDATIONS = 40, 25
+
+
+def to_line(record: RunRecord) -> bytes:
+    """Return the line of a record, which begins with its run's id."""
+    rest = finite_or_null({k: v for k, v in record.plain().items() if k != "run_id"})
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return BEGINNING + f'{record.run_id}",{text[1:]}'.encode()
+
+
+def write_archive(path: Path, records: Iterable[RunRecord]) -> bool:
+    """Write an archive's file in one atomic step, unless it holds just this; say if it was written.
+
+    The bytes depend on the records alone.
+    """
+    by_id = {record.run_id: record for record in records}
+    content = b"".join(to_line(by_id[run_id]) + b"\n" for run_id in sorted(by_id))
+    with suppress(OSError, EOFError, zlib.error):
+        if gzip.decompress(path.read_bytes()) == content:
+            return False
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", 9, packed, mtime=0) as file:
+        file.write(content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, packed.getvalue())
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): free some space") from error
+    return True
+
+
+def pack(name: str, folders: Iterable[Path], archive: Path) -> list[str]:
+    """Take the runs of these folders that are done into the archive's file; return what to tell.
+
+    What is here replaces what the file has of the same run.
+    """
+    return _take(_archivable(folders), archive / f"{name}{SUFFIX}", replaces=True)
+
+
+def merge(source: Path, archive: Path) -> list[str]:
+    """Take the runs of another archive, or of a folder of runs, into ours; return what to tell.
+
+    The runs of a file come under its name, and those of a folder in `merged.jsonl.gz`.
+    """
+    files = archive_files(source) if source.is_dir() else [source]
+    folders = [Path(folder) for folder in run_folders(source)]
+    told = []
+    if files and all(path.is_file() and path.name.endswith(SUFFIX) for path in files):
+        for path in files:
+            told += _take(read_archive(path), archive / path.name)
+    elif folders:
+        told = _take(_archivable(folders), archive / f"merged{SUFFIX}")
+    else:
+        raise UserError(f"{source} is no file *{SUFFIX}, no folder of them, and no folder of runs")
+    return told or [f"nothing is new in {source}"]
+
+
+def _take(records: Iterable[RunRecord], path: Path, replaces: bool = False) -> list[str]:
+    """Add records to a file of an archive; return what to tell.
+
+    A run that the archive has stays as it is, unless it is in this file and to be replaced.
+    """
+    mine = {record.run_id: record for record in read_archive(path)} if path.exists() else {}
+    archive = open_archive(path.parent)
+    told, before = [], len(mine)
+    for record in records:
+        ours = mine.get(record.run_id) or archive.get(record.run_id)
+        if ours is None or (replaces and record.run_id in mine):
+            mine[record.run_id] = record
+        elif difference := conflict(ours, record):
+            told.append(f"conflict in {path.name}: {difference}: ours is kept")
+    if mine and write_archive(path, mine.values()):
+        told.append(f"{len(mine) - before} new runs: {path} has {len(mine)}")
+    return told
+
+
+def _archivable(folders: Iterable[Path]) -> Iterator[RunRecord]:
+    """Yield the records in these folders, each with its curve; those of made-up problems not."""
+    for folder in folders:
+        try:
+            record = parse_line((folder / "record.json").read_bytes())
+        except (OSError, ValueError):
+            continue  # it has none, or none that anybody would believe
+        if record.settings["task"].get("synthetic"):
+            continue
+        with suppress(OSError, ValueError):  # its metrics are elsewhere, or damaged
+            curve = thinned((folder / "metrics.jsonl").read_bytes())
+            record = record.model_copy(update={"curve": curve})
+        yield record
+
+
+def thinned(metrics: bytes) -> list[dict[str, Any]]:
+    """Return about a hundred lines of a metrics.jsonl at most, with six digits.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    lines = [parse_json(line) for line in metrics.splitlines()]
+    if not all(isinstance(line, Mapping) and isinstance(line.get("step"), int) for line in lines):
+        raise ValueError("a line has no step")
+    training = [line for line in lines if "loss" in line]
+    drawn = [line for line in training if "eta" in line]
+    kept = [drawn[place] for place in marked([line["step"] for line in drawn])] if drawn else []
+    kept += _spread(training, LINES)
+    kept += _spread([line for line in lines if "loss" not in line], VALIDATIONS)
+    chosen = set(map(id, kept))
+    return [
+        {name: _short(value) for name, value in line.items()}
+        for line in lines
+        if id(line) in chosen
+    ]
+
+
+def _spread(lines: Sequence[Any], count: int) -> list[Any]:
+    """Return so many of the lines at most, evenly spread from the first to the last."""
+    if len(lines) <= count:
+        return list(lines)
+    return [lines[place * (len(lines) - 1) // (count - 1)] for place in range(count)]
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

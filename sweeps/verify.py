@@ -1,0 +1,160 @@
+"""Trains archived runs again and says whether they agree with their records."""
+
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from omegaconf import DictConfig
+
+from runner import config as configuration
+from runner.errors import Crash
+from runner.identity import run_id
+from runner.run import run
+from runner.run_record import RunRecord
+from tasks.errors import UserError
+
+# What two computations of one number may differ by where nothing is random.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run that was trained again compares with its record."""
+
+    run_id: str
+    agrees: bool | None  # None: that cannot be said
+    reason: str
+
+
+def verify(
+    records: Sequence[RunRecord], number: int, seed: int, options: Sequence[str]
+) -> Iterator[Verdict]:
+    """Train so many archived runs again, drawn by chance with this seed; yield the verdicts.
+
+    `options` are overrides that no result depends on: device, threads, data_dir.
+    """
+    for record in random.Random(seed).sample(records, number):
+        with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
+            words = ["progress=false", "wandb.mode=disabled", *options, f"runs_dir={scratch}/runs"]
+            try:
+                again = run(composed(record, words))
+            except (UserError, Crash) as error:
+                yield Verdict(record.run_id, None, f"cannot be trained here: {error}")
+                continue
+        yield compared(record, again, spread(record, records))
+
+
+def composed(record: RunRecord, words: Sequence[str]) -> DictConfig:
+    """Return the configuration that gives a record's settings.
+
+    Raises:
+        UserError: if this version of the configs gives none.
+    """
+    settings = record.settings
+    groups: list[Any] = [settings["task"], settings["model"], settings["opt"], settings["protocol"]]
+    chosen = [
+        f"{group}={part['name']}" for group, part in zip(configuration.GROUPS, groups, strict=True)
+    ]
+    threads = [f"threads={number}"] if (number := record.measured.threads) else []
+    chosen += [*threads, f"seed={settings['seed']}", *words]
+    config = configuration.load(chosen)
+    default = _leaves(configuration.settings_of(config))
+    changes = {
+        key: value
+        for key, value in _leaves(settings).items()
+        if value != default.get(key) and key.partition(".")[0] in ("task", "model", "opt", "train")
+    }
+    if changes:
+        changed = [f"{key}={_typed(value)}" for key, value in changes.items()]
+        try:
+            config = configuration.load([*chosen, *changed])
+        except UserError as error:
+            raise UserError(f"this version has other configs by these names: {error}") from error
+    if run_id(configuration.settings_of(config)) != record.run_id:
+        raise UserError("this version has other configs by these names")
+    return config
+
+
+def compared(record: RunRecord, again: RunRecord, allowed: float | None) -> Verdict:
+    """Say whether a run that was trained again agrees with its record.
+
+    To the last digit, where all is equal that can change it; else the test scores of both iterates
+    may differ by `allowed`.
+    """
+    if record.data_id is not None and again.data_id != record.data_id:
+        return Verdict(record.run_id, False, "it has read other data")
+    pairs = [
+        (getattr(record.results, split), getattr(again.results, split))
+        for split in ("validation", "test")
+    ]
+    if record.status == again.status and all(was == now for was, now in pairs):
+        return Verdict(record.run_id, True, "equal to the last digit")
+    scores = f"test {_shown(record)} was {_shown(again)} again"
+    if record.numerics is not None and record.numerics == again.numerics:
+        return Verdict(record.run_id, False, f"{scores}, with the same versions and processor")
+    if allowed is None:
+        return Verdict(record.run_id, None, f"{scores}; no other seed says how much that is")
+    test, now = record.results.test, again.results.test
+    apart = max(
+        abs(was - new)
+        for was, new in ((test.last, now.last), (test.averaged, now.averaged))
+        if was is not None and new is not None
+    )
+    scale = max(abs(test.last), abs(now.last))
+    agrees = record.status == again.status and apart <= allowed + ROUNDING * scale
+    how = "within" if agrees else "not within"
+    return Verdict(record.run_id, agrees, f"{scores}, {how} the seeds' spread of {allowed:.4g}")
+
+
+def spread(record: RunRecord, records: Sequence[RunRecord]) -> float | None:
+    """Return how far the test scores of a run's problem and optimizer lie apart between seeds.
+
+    That is the range (largest minus smallest, of the last or the averaged iterate, whichever is
+    wider) over the seeds of these settings; where there are fewer than three seeds of them, the
+    median range over all settings of the optimizer that have at least two. None: there are none.
+    """
+    alike: dict[str, list[RunRecord]] = {}
+    for other in records:
+        if (
+            other.problem_id == record.problem_id
+            and other.data_id == record.data_id
+            and other.settings["opt"]["name"] == record.settings["opt"]["name"]
+        ):
+            alike.setdefault(repr(sorted(_leaves(other.settings["opt"]).items())), []).append(other)
+    own = alike[repr(sorted(_leaves(record.settings["opt"]).items()))]
+    if len(own) >= 3:
+        return _range(own)
+    ranges = [_range(some) for some in alike.values() if len(some) >= 2]
+    return median(ranges) if ranges else None
+
+
+def _range(records: Sequence[RunRecord]) -> float:
+    last = [record.results.test.last for record in records]
+    averaged = [score for r in records if (score := r.results.test.averaged) is not None]
+    return max(max(scores) - min(scores) for scores in (last, averaged or last))
+
+
+def _shown(record: RunRecord) -> str:
+    test = record.results.test
+    averaged = "" if test.averaged is None else f", {test.averaged:.6g} averaged"
+    return f"{test.last:.6g}{averaged}"
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return "null" if value is None else str(value)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values that are no dictionaries, by dotted names."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= _leaves(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
