@@ -42,6 +42,9 @@ from tasks.task import Task
 # How one of several runs ended: with its record, or with the reason why there is none.
 RunResult = RunRecord | UserError | Busy | Stopped | Crash
 
+# Steps in a row with a loss that was not finite, of a run that has just taken a step in a group.
+NONE_LOST = torch.zeros((), dtype=torch.int64)
+
 
 @dataclass(eq=False)
 class Replica:
@@ -200,7 +203,7 @@ def _train_group(
         for replica in replicas:
             replica.log = files.enter_context(metrics_file(replica.job.folder, replica.state))
         group = ReplicaGroup(replicas, task, options, device)
-        train(group, task, options, device, stop)
+        train(group, task, options["train"], options, device, stop)
     return group.separated
 
 
@@ -257,7 +260,7 @@ class ReplicaGroup:
             stack.average()
         self.step += 1
         for replica in self.replicas:
-            replica.state.step = self.step
+            replica.state.step, replica.state.lost = self.step, NONE_LOST
 
     def log(self) -> None:
         """Log the loss and step size of each replica."""

@@ -14,7 +14,7 @@ from runner.run import Job, build_task, prepare_training
 from runner.single_run import SingleRun
 from runner.specs import OptimizerSpec
 from sweeps import plan
-from sweeps.replicas import ReplicaGroup, run_together
+from sweeps.replicas import Replica, ReplicaGroup, run_together
 from sweeps.stack import Stack, groups_are_independent, sharing
 from sweeps.worker import work
 
@@ -293,6 +293,24 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
     trainings[1].network.weight.data[0, 0] += 1.0  # a slice of what is computed with
     assert not torch.equal(gradients(stack)[2], together[2])
     assert torch.equal(gradients(stack)[0], together[0])
+
+
+def test_finite_loss_ends_a_series_of_lost_ones_that_a_run_had_before(tmp_path):
+    """As of a run that trained alone, was stopped and goes on as a replica."""
+    runs, cpu = planned(tmp_path, grids={"sgd": {"lr": [0.1, 1.0]}}, seeds=[0]), torch.device("cpu")
+    task = build_task(runs[0].config)
+    jobs = [Job.of(run.config) for run in runs]
+    states = [prepare_training(job, task, cpu) for job in jobs]
+    states[0].lost = torch.tensor(9)
+    replicas = [
+        Replica(place, job, state, None)
+        for place, (job, state) in enumerate(zip(jobs, states, strict=True))
+    ]
+    group = ReplicaGroup(replicas, task, config.to_plain(runs[0].config), cpu)
+    group.compute_gradients([task.batch("train", torch.arange(8))])
+    assert int(states[0].lost) == 9  # it may still leave, and go on alone
+    group.update(steps=40)
+    assert [int(state.lost) for state in states] == [0, 0]
 
 
 def test_networks_that_draw_random_numbers_are_refused(tmp_path):
