@@ -343,14 +343,14 @@ def results(
 def _before_evaluation(task: "Task", training: "TrainingState") -> dict[str, Any]:
     """Return the part of a run's results that needs no pass over the data."""
     # DoG's own; other optimizers have nothing to tell.
-    trouble = getattr(training.optimizer, "trouble", list)
+    diagnose = getattr(training.optimizer, "diagnose", list)
     telemetry = getattr(training.optimizer, "telemetry", list)
     networks = training.iterates
     found: dict[str, Any] = {
         "steps": training.step,
         "train_loss": training.train_loss,
         "train_examples": task.count("train"),
-        "trouble": trouble(),
+        "trouble": diagnose(),
         "test_correct": {},
     }
     for split in ("validation", "test"):
