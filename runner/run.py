@@ -165,16 +165,15 @@ def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
 
 
 def prepare_training(job: Job, task: "Task", device: "torch.device") -> "TrainingState":
-    """Return the state from which the run trains: its checkpoint's, or that before the first step."""
+    """Return the state that the run trains from: of its checkpoint, or before the first step."""
     import torch
 
     from dog import PolynomialDecayAverager
     from runner import checkpoint
     from runner.training_state import TrainingState
 
-    clock = (
-        time.monotonic()
-    )  # loading data and computing features, which runs share, is not counted
+    # Loading data and computing features, which runs share, is not counted.
+    clock = time.monotonic()
     _seed(job.settings["seed"])
     network = task.network().to(device)
     averager = PolynomialDecayAverager(network, job.settings["train"]["averaging_gamma"])
