@@ -29,8 +29,8 @@ def made_up(tmp_path):
 
 
 def folder_of(loaded):
-    settings = config.settings_of(loaded)
-    return RunFolder(config.runs_dir(loaded), settings, identity.run_id(settings))
+    settings = loaded.spec.settings
+    return RunFolder(loaded.execution.runs, settings, identity.run_id(settings))
 
 
 def test_record_holds_what_a_reader_needs_to_trust_it(made_up):
