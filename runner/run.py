@@ -171,14 +171,15 @@ def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
 
 
 def prepare_training(job: Job, task: "Task", device: "torch.device") -> "TrainingState":
-    """Return the run's state before its first step, or as its checkpoint has it."""
+    """Return the state that the run trains from: of its checkpoint, or before the first step."""
     import torch
 
     from dog import PolynomialDecayAverager
     from runner import checkpoint
     from runner.training_state import TrainingState
 
-    clock = time.monotonic()  # data and features are had once for many runs: not this one's time
+    # Loading data and computing features, which runs share, is not counted.
+    clock = time.monotonic()
     _seed(job.settings["seed"])
     network = task.network().to(device)
     averager = PolynomialDecayAverager(network, job.settings["train"]["averaging_gamma"])
