@@ -100,7 +100,7 @@ def test_it_imports_neither_torch_nor_hydra(results):
     assert done.stdout.splitlines()[-1] == "imported: []", done.stderr
 
 
-def test_a_thousand_records_take_seconds(tmp_path):
+def test_a_thousand_records_take_less_than_ten_seconds(tmp_path):
     count = 0
     for task in range(4):
         for opt, grid in made_up.GRIDS.items():
@@ -117,6 +117,5 @@ def test_a_thousand_records_take_seconds(tmp_path):
     done = run_python(ROOT / "scripts" / "tables.py", "--results", tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert f"{count} runs" in done.stdout, done.stderr
-    # Processor time, and five times what it takes: neither another job on this machine nor a slow
-    # one must fail the test.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
+    # Processor time: another job on this machine must not fail the test.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10

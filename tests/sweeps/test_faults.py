@@ -365,6 +365,7 @@ def test_damaged_files_of_odd_times_cost_a_line_each_and_the_sweep_goes_on(
     reference, half_done, tmp_path
 ):
     results = copied(half_done, tmp_path)
+    shutil.rmtree(results.runs.parent / "archive", ignore_errors=True)  # it would answer for them
     damages = [lambda whole: whole[:-100], lambda _: b"", lambda whole: bytes(len(whole)), flipped]
     damaged = []
     for name in ("record.json", "checkpoint.pt"):
@@ -383,12 +384,18 @@ def test_damaged_files_of_odd_times_cost_a_line_each_and_the_sweep_goes_on(
     ended, _, errors = results.finish()
     assert ended == 0 and "Traceback" not in errors, errors
     for path in damaged:
-        log = path.with_name("log.txt").read_text()
-        assert log.count(f"{path.name} is damaged") == 1 == log.count("\n"), log
+        (line,) = complaints(path)
+        assert f"{path.name} is damaged" in line
         assert path.with_name(f"{path.name}.damaged").exists()
-    log = ahead.with_name("log.txt").read_text()
-    assert log.count("checkpoint.pt goes further than metrics.jsonl does") == 1 == log.count("\n")
+    (line,) = complaints(ahead)
+    assert "checkpoint.pt goes further than metrics.jsonl does" in line
     assert_equal(results, reference)
+
+
+def complaints(path):
+    """What the log beside a file says, but for where a run goes on."""
+    lines = path.with_name("log.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("going on from step")]
 
 
 def flipped(whole):
