@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from runner.archive import open_archive
-from runner.identity import NOT_PROBLEM
+from runner.identity import NOT_PROBLEM, leaves
 from runner.record import write_atomically
 from runner.run_record import RunFailure, RunRecord
 from tasks.errors import UserError
@@ -284,8 +284,8 @@ def setting_text(optimizer: dict, changed: dict, grid: dict) -> str:
     The grid's keys are always named, so that the default is comparable with the grid's points;
     after them whatever else was changed.
     """
-    values = dict(_flatten(optimizer))
-    others = sorted(key for key, _ in _flatten(changed) if key not in grid)
+    values = dict(leaves(optimizer))
+    others = sorted(key for key, _ in leaves(changed) if key not in grid)
     keys = [key for key in [*sorted(grid), *others] if key in values]
     return " ".join(f"{key}={_text(values[key])}" for key in keys)
 
@@ -298,17 +298,8 @@ def numerics_text(numerics: dict[str, Any]) -> str:
 def problem_text(settings: Mapping[str, Any]) -> str:
     """The problem's settings that have no column of their own, as the column problem_settings."""
     parts = {key: value for key, value in settings.items() if key not in NOT_PROBLEM}
-    values = sorted((key, value) for key, value in _flatten(parts) if key not in _OWN_COLUMN)
+    values = sorted((key, value) for key, value in leaves(parts) if key not in _OWN_COLUMN)
     return "; ".join(f"{key}={_text(value)}" for key, value in values)
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested dictionaries, each with its dotted key."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _text(value: Any) -> str:

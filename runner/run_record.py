@@ -147,7 +147,7 @@ class Measured(_Part):
     replicas: int | None = Field(1, description="runs that trained together, whose time is shared")
 
 
-class _Described(_Part):
+class RunDescription(_Part):
     """What is known of a run before it has a result."""
 
     run_id: str
@@ -184,7 +184,7 @@ class _Described(_Part):
         return cls.of(parse_json(content))
 
 
-class RunFailure(_Described):
+class RunFailure(RunDescription):
     """What failure.json tells of a run that crashed."""
 
     error: str
@@ -202,7 +202,7 @@ class RunHead(_Part):
     measured: Measured
 
 
-class RunRecord(RunHead, _Described):
+class RunRecord(RunHead, RunDescription):
     """Everything that is known of a run that has ended; null stands for what is not known."""
 
     model_config = _READ

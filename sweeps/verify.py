@@ -2,7 +2,7 @@
 
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from runner import config as configuration
 from runner.config import Config
 from runner.errors import Crash
+from runner.identity import hash_of, leaves
 from runner.run import run
 from runner.run_record import RunRecord
 from tasks.errors import UserError
@@ -59,10 +60,10 @@ def composed(record: RunRecord, words: Sequence[str]) -> Config:
     threads = [f"threads={number}"] if (number := record.measured.threads) else []
     chosen += [*threads, f"seed={settings['seed']}", *words]
     config = configuration.load(chosen)
-    default = _leaves(config.spec.settings)
+    default = dict(leaves(config.spec.settings))
     changes = {
         key: value
-        for key, value in _leaves(settings).items()
+        for key, value in leaves(settings)
         if value != default.get(key) and key.partition(".")[0] in ("task", "model", "opt", "train")
     }
     if changes:
@@ -121,8 +122,8 @@ def spread(record: RunRecord, records: Sequence[RunRecord]) -> float | None:
             and other.data_id == record.data_id
             and other.settings["opt"]["name"] == record.settings["opt"]["name"]
         ):
-            alike.setdefault(repr(sorted(_leaves(other.settings["opt"]).items())), []).append(other)
-    own = alike[repr(sorted(_leaves(record.settings["opt"]).items()))]
+            alike.setdefault(hash_of(other.settings["opt"]), []).append(other)
+    own = alike[hash_of(record.settings["opt"])]
     if len(own) >= 3:
         return _range(own)
     ranges = [_range(some) for some in alike.values() if len(some) >= 2]
@@ -145,14 +146,3 @@ def _typed(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_typed, value))}]"
     return "null" if value is None else str(value)
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values that are no dictionaries, by dotted names."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _leaves(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
