@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from runner import cli
 from runner import config as configuration
@@ -59,37 +58,44 @@ def main() -> None:
 
 
 def _row(model: str, steps: int, rounds: int, threads: int) -> str:
-    config = _config(model, steps, threads)
-    device, _ = set_up(config)
-    task = build_task(config)
-    ways = (_bare, _ours)
-    for way in ways:
-        way(_config(model, WARM_UP, threads), task, device)
-    pairs = [[way(config, task, device) for way in ways] for _ in range(rounds)]
-    images = steps * config.train.batch_size
+    with tempfile.TemporaryDirectory() as folder:
+        warm_up, config = (_config(model, n, threads, folder) for n in (WARM_UP, steps))
+        device, _ = set_up(config)
+        task = _task(config)
+        ways = (_bare, _ours)
+        for way in ways:
+            way(warm_up, task, device)
+        pairs = [[way(config, task, device) for way in ways] for _ in range(rounds)]
+    images = steps * config.spec.train.batch_size
     speeds = [median(images / pair[i].elapsed for pair in pairs) for i in range(len(ways))]
     share = median(bare.elapsed / ours.elapsed for bare, ours in pairs)
     cpu_share = median(bare.cpu / ours.cpu for bare, ours in pairs)
     return f"| {model} | {speeds[0]:.0f} | {speeds[1]:.0f} | {share:.1%} | {cpu_share:.1%} |"
 
 
-def _config(model: str, steps: int, threads: int) -> DictConfig:
-    words = [*IMAGES, *QUIET, f"model={model}", f"threads={threads}"]
-    config = configuration.load([*words, f"train.steps={steps}", f"train.eval_every={steps + 1}"])
-    if "synthetic_arch" in config.model:  # the network itself, not a tiny one of its kind
-        OmegaConf.update(config, "model.synthetic_arch", config.model.arch)
-    return config
+def _config(model: str, steps: int, threads: int, folder: str) -> configuration.Config:
+    words = [*IMAGES, *QUIET, f"model={model}", f"threads={threads}", f"runs_dir={folder}"]
+    return configuration.load([*words, f"train.steps={steps}", f"train.eval_every={steps + 1}"])
 
 
-def _bare(config: DictConfig, task: Task, device: torch.device) -> Times:
+def _task(config: configuration.Config) -> Task:
+    """Build the synthetic task, with the network itself and not a tiny one of its kind."""
+    task = build_task(config)
+    task.model = {**task.model, "synthetic_arch": task.model["arch"]}
+    return task
+
+
+def _bare(config: configuration.Config, task: Task, device: torch.device) -> Times:
     """Train by nothing but forward, backward and step."""
+    job = Job.of(config)
+    budget = job.settings["train"]
     network = task.network().to(device)
     task.set_training(network)
-    stepper = optimizer(Job.of(config), network)
-    source = TrainBatches(task, config.train.batch_size, [config.seed])
+    stepper = optimizer(job, network)
+    source = TrainBatches(task, budget["batch_size"], [job.settings["seed"]])
     batches = [to_device(source[step][0], device) for step in range(PREPARED)]
     watch = _Watch(device)
-    for step in range(config.train.steps):
+    for step in range(budget["steps"]):
         inputs, targets = batches[step % PREPARED]
         stepper.zero_grad()
         loss = task.loss(task.forward(network, inputs), targets)
@@ -98,22 +104,19 @@ def _bare(config: DictConfig, task: Task, device: torch.device) -> Times:
     return watch.times()
 
 
-def _ours(config: DictConfig, task: Task, device: torch.device) -> Times:
+def _ours(config: configuration.Config, task: Task, device: torch.device) -> Times:
     """Train by the training loop, which writes no checkpoint."""
-    with tempfile.TemporaryDirectory() as folder:
-        OmegaConf.update(config, "runs_dir", folder)
-        job, options = Job.of(config), configuration.to_plain(config)
-        job.folder.make()
-        state = prepare_training(job, task, device)
-        with metrics_file(job.folder, state) as log, progress_bar(0, 0, wanted=False) as bar:
-            run = SingleRun(
-                state, task, job.settings, options, job.folder, log, Tracker(), bar, device
-            )
-            run.save = lambda: None  # type: ignore[method-assign]
-            watch = _Watch(device)
-            train(run, task, options["train"], options, device, StopRequest())
-            times = watch.times()
-    assert state.step == config.train.steps, "the run has diverged"
+    job, options = Job.of(config), config.execution.plain()
+    budget = job.settings["train"]
+    job.folder.make()
+    state = prepare_training(job, task, device)
+    with metrics_file(job.folder, state) as log, progress_bar(0, 0, wanted=False) as bar:
+        run = SingleRun(state, task, job.settings, options, job.folder, log, Tracker(), bar, device)
+        run.save = lambda: None  # type: ignore[method-assign]
+        watch = _Watch(device)
+        train(run, task, budget, options, device, StopRequest())
+        times = watch.times()
+    assert state.step == budget["steps"], "the run has diverged"
     return times
 
 

@@ -203,7 +203,7 @@ def _train_group(
         for replica in replicas:
             replica.log = files.enter_context(metrics_file(replica.job.folder, replica.state))
         group = ReplicaGroup(replicas, task, options, device)
-        train(group, task, options["train"], options, device, stop)
+        train(group, task, replicas[0].job.settings["train"], options, device, stop)
     return group.separated
 
 
