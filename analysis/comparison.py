@@ -273,7 +273,7 @@ def _break_even(runs: pd.DataFrame) -> tuple[float, dict[str, statistics.BreakEv
     score = statistics.gain(validation_score(tried), tried["higher_is_better"])
     return reference_error, {
         str(optimizer): statistics.break_even(
-            own["gain"], own["error"], own["seconds"], reference_error
+            grid["gain"], grid["error"], grid["seconds"], reference_error
         )
-        for optimizer, own in tried.assign(gain=score).groupby("optimizer")
+        for optimizer, grid in tried.assign(gain=score).groupby("optimizer")
     }

@@ -68,6 +68,7 @@ def untuned(runs: pd.DataFrame) -> dict[str, str]:
     """The labels of the optimizers that need no tuning, by name: the reference first."""
     kinds = runs.loc[runs["role"] != TUNED, ["role", "label", "optimizer"]].drop_duplicates()
     order = sorted(
-        kinds.itertuples(index=False), key=lambda one: (ROLES.index(one[0]), len(one[1]), *one[1:])
+        (ROLES.index(role), len(label), label, optimizer)
+        for role, label, optimizer in kinds.itertuples(index=False)
     )
-    return {optimizer: label for _, label, optimizer in order}
+    return {optimizer: label for *_, label, optimizer in order}

@@ -14,12 +14,12 @@ NAME = ["task", "model", "protocol", "protocol_version"]
 
 def settings(problem: Mapping[Any, Any]) -> dict[str, str]:
     """The problem's settings beside those of `NAME`, as text by dotted key."""
-    own = {f"train.{key}": str(problem[key]) for key in ("steps", "batch_size")}
+    values = {f"train.{key}": str(problem[key]) for key in ("steps", "batch_size")}
     parts = (text.partition("=") for text in problem["problem_settings"].split("; ") if text)
-    own |= {key: value for key, _, value in parts}
-    if own.get("train.checkpoint") != "best":  # there it is what chooses the result
-        own.pop("train.eval_every", None)
-    return own
+    values |= {key: value for key, _, value in parts}
+    if values.get("train.checkpoint") != "best":  # there it is what chooses the result
+        values.pop("train.eval_every", None)
+    return values
 
 
 def departures(problem: Mapping[Any, Any]) -> list[str]:
@@ -43,12 +43,12 @@ def _default(task: str, model: str, protocol: str, version: int) -> dict[str, st
     from runner import config as configuration
 
     try:
-        config = configuration.load([f"task={task}", f"model={model}", f"protocol={protocol}"])
+        spec = configuration.load([f"task={task}", f"model={model}", f"protocol={protocol}"]).spec
     except UserError:
         return {}
-    if config.protocol.version != version:
+    if spec.protocol.version != version:
         return {}
-    found = configuration.settings_of(config)
+    found = spec.settings
     columns = {key: found["train"].get(key) for key in ("steps", "batch_size")}
     return settings(columns | {"problem_settings": problem_text(found)})
 
@@ -81,8 +81,8 @@ def labels(problems: Iterable[Mapping[Any, Any]]) -> list[str]:
     return [
         ", ".join(
             f"{key.rpartition('.')[2]}={value}"
-            for key, value in sorted(own.items())
+            for key, value in sorted(chosen.items())
             if any(other.get(key) != value for other in all_settings)
         )
-        for own in all_settings
+        for chosen in all_settings
     ]

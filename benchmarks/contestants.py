@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import dog
 from benchmarks import published
-from tasks.data.sources import default_data_dir, is_fetched
+from tasks.data.sources import is_fetched
+from tasks.data.storage import default_data_dir
 
 # So small that the weights of those that have a learning rate hardly change.
 LR = 1e-6

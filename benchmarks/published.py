@@ -7,14 +7,16 @@ from types import ModuleType
 
 from omegaconf import OmegaConf
 
-from tasks.data.sources import Source, default_data_dir, fetch, source_from
+from tasks.data.sources import fetch
+from tasks.data.specs import Archive
+from tasks.data.storage import default_data_dir
 
 _CONFIG = Path(__file__).with_name("dog_optimizer.yaml")
 
 
-def source() -> Source:
+def source() -> Archive:
     """Return the pinned archive."""
-    return source_from(OmegaConf.to_container(OmegaConf.load(_CONFIG).source))
+    return Archive.parse(OmegaConf.to_container(OmegaConf.load(_CONFIG).source), "source")
 
 
 def load() -> ModuleType:

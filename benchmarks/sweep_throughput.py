@@ -21,6 +21,7 @@ import torch
 
 from analysis.tables.page import markdown
 from runner import cli, environment
+from runner import config as configuration
 from runner.cores import usable_cores
 from sweeps import executors, plan
 from sweeps.plan import PlannedRun
@@ -91,7 +92,9 @@ def grid(folder: Path, overrides: Sequence[str] = ()) -> list[PlannedRun]:
 
 def _one_process_a_run(runs: list[PlannedRun], overrides: Sequence[str]) -> None:
     for run in _of_seeds(runs, 1):
-        words = [f"opt={run.base.opt.name}", *(f"{k}={v}" for k, v in run.changes.items())]
+        spec, changes = run.config.spec, configuration.opt_changes(run.config.spec)
+        words = [f"opt={spec.opt.name}", *(f"opt.{k}={v}" for k, v in changes.items())]
+        words.append(f"seed={spec.seed}")
         words += ["task=probe_cifar", "wandb.mode=disabled", "progress=false", *overrides]
         words.append(f"runs_dir={run.folder.path.parents[1]}")
         subprocess.run(
@@ -112,7 +115,7 @@ def _replicas(runs: list[PlannedRun], overrides: Sequence[str]) -> None:
 
 
 def _of_seeds(runs: list[PlannedRun], number: int) -> list[PlannedRun]:
-    return [run for run in runs if run.changes["seed"] < number]
+    return [run for run in runs if run.config.spec.seed < number]
 
 
 WAYS: dict[str, Callable[[list[PlannedRun], Sequence[str]], None]] = {
@@ -154,7 +157,7 @@ def _grown(count: int, folder: Path) -> Growth:
 def _many(count: int, folder: Path) -> None:
     keys = ["progress=false", f"runs_dir={folder}/runs", f"train.steps={GROWTH_STEPS}"]
     cells = plan.load("probes", keys).cells
-    tuned = next(cell for cell in cells if cell.config.opt.role == "tuned")  # SGD
+    tuned = next(cell for cell in cells if cell.config.spec.opt.role == "tuned")  # SGD
     outcomes = work(tuple(tuned.run({"lr": 1e-3 * 1.005**i}, i % 5) for i in range(count)), 1)
     assert {outcome.status for outcome in outcomes} == {"finished"}, outcomes
 

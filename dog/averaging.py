@@ -141,11 +141,12 @@ class PolynomialDecayAverager:
     def step(self) -> None:
         """Take the model's present weights into the average."""
         weight = (1 + self.gamma) / (self.t + self.gamma)  # w_t
-        tensors = _tensors(self.model)
-        if tensors.keys() != _tensors(self.av_model).keys():
+        tensors, averages = _tensors(self.model), _tensors(self.av_model)
+        if tensors.keys() != averages.keys():
             self._follow()
-        averages = _tensors(self.av_model)
-        mixed: list[tuple[Tensor, Tensor]] = []
+            averages = _tensors(self.av_model)
+        mixed: list[Tensor] = []
+        added: list[Tensor] = []
         for name, x in tensors.items():
             average = averages[name]
             if average.device != x.device:  # the model was moved after the averager was made
@@ -154,12 +155,17 @@ class PolynomialDecayAverager:
             if not same_shape:
                 average.data = torch.empty_like(x, dtype=average.dtype)
             if weight < 1 and same_shape and self._is_averaged(x):
-                mixed.append((self._widened(name, average), x))
+                kept = self._widened(name, average)
+                if kept is average:
+                    mixed.append(average)
+                    added.append(x)
+                else:  # one by one: a wide copy of all weights would need as much memory again
+                    kept.lerp_(x.to(kept.dtype), weight)
             else:  # a copy forgets even an average that is not finite
                 average.copy_(x)
                 self._wide.pop(name, None)
-        for kept, x in mixed:
-            kept.lerp_(x.to(kept.dtype), weight)
+        if mixed:
+            torch._foreach_lerp_(mixed, added, weight)
         for name, kept in self._wide.items():
             averages[name].copy_(kept)
         self.t += 1

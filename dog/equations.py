@@ -126,7 +126,7 @@ def guaranteed(steps: int, delta: float, lipschitz: float) -> Dampening:
     return dampening
 
 
-def troubles(rows: list[dict[str, float]], option: str) -> list[str]:
+def diagnoses(rows: list[dict[str, float]], option: str) -> list[str]:
     """Return what the signs of the paper and its authors' package say of a run, in words.
 
     Each row has the numbers of :data:`SCALARS` by name; of several, the median is looked at.

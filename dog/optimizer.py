@@ -20,7 +20,7 @@ from torch.optim.optimizer import ParamsT
 from dog import storage
 from dog.averaging import Averaging, float_buffers, recomputed_batch_norm
 from dog.distributed import Processes, let_go_of_gathered, local
-from dog.equations import SCALARS, Dampening, advance, first_row, troubles
+from dog.equations import SCALARS, Dampening, advance, diagnoses, first_row
 from dog.layout import IMPLEMENTATIONS, Layout, Members
 
 logger = logging.getLogger(__name__)
@@ -517,7 +517,7 @@ class DoG(Optimizer):
             if row["step"] or row["skipped"]
         ]
 
-    def trouble(self) -> list[str]:
+    def diagnose(self) -> list[str]:
         """Return what the step sizes say is wrong, a sentence each; empty when all looks well.
 
         The paper's signs (section 4.1): η above 1000 within 100 steps, η that has not risen in 300
@@ -525,7 +525,7 @@ class DoG(Optimizer):
         median is looked at.
         """
         options = [group["init_eta"] for group in self.param_groups]
-        return troubles(self.telemetry(), "init_eta" if any(options) else "reps_rel")
+        return diagnoses(self.telemetry(), "init_eta" if any(options) else "reps_rel")
 
     # State ----------------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def main(epochs: int = 15, folder: str | None = None) -> dict:
         if epoch % 5 == 0:
             eta = dog.telemetry()[0]["eta"]
             accelerator.print(f"epoch {epoch}: loss {loss:.4f}, eta {eta:.4g}")
-            for sentence in dog.trouble():
+            for sentence in dog.diagnose():
                 accelerator.print("trouble:", sentence)
 
     last = accuracy(accelerator, model, test_loader)

@@ -73,7 +73,7 @@ def main(steps: int = 600) -> dict:
         if step % 100 == 0:
             eta = median(row["eta"] for row in optimizer.telemetry())  # one row for each tensor
             print(f"step {step}: loss {loss:.4f}, median eta {eta:.4g}")
-            for sentence in optimizer.trouble():
+            for sentence in optimizer.diagnose():
                 print("trouble:", sentence)
 
     last = accuracy(model, *test)

@@ -56,7 +56,7 @@ def main(steps: int = 600, checkpoint: Path | None = None, save_every: int = 200
         if step % 100 == 0:
             (numbers,) = optimizer.telemetry()  # one for each param group
             print(f"step {step}: loss {loss:.4f}, eta {numbers['eta']:.4g}")
-            for sentence in optimizer.trouble():
+            for sentence in optimizer.diagnose():
                 print("trouble:", sentence)
         if checkpoint is not None and (step % save_every == 0 or step == steps):
             # Outside averaged(): training goes on from the last weights, not from the averages.

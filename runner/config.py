@@ -1,25 +1,26 @@
-"""From a command line to a checked configuration, and from that to what a result depends on."""
+"""From a command line to the typed description of a run: Hydra composes, the specs check."""
 
 import contextlib
 import functools
-import math
-import pickle
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import identity
 from runner import overrides as typed
-from tasks.data.sources import default_data_dir
 from tasks.errors import UserError
 from tasks.format import did_you_mean
+
+if TYPE_CHECKING:  # to import pydantic takes a third of the time in which a wrong name is answered
+    from runner.specs import Execution, RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -27,64 +28,21 @@ GROUPS = ("task", "model", "opt", "protocol")
 
 Plain = dict[Any, Any]  # a configuration as dicts, lists and values
 
-# What a result depends on, and within it what merely describes or locates.
-SCIENTIFIC = ("task", "model", "opt", "train", "protocol", "seed")
-DESCRIPTIVE = {"_target_", "label", "description", "grid", "data", "weights", "tokenizer"}
-DESCRIPTIVE |= {"replicas", "independent_groups", "role"}
-DESCRIPTIVE |= {"classes", "shape", "synthetic_arch", "for_domain", "forms", "prompt"}
 
-# What the yaml files alone may say: a record tells what it was made from by these names.
-FIXED = {"_target_", "name", "version", "domain", "for_domain", "budget", "source", "sha256"}
-FIXED |= {"weights", "tokenizer", "examples", "reader", "hub", "columns", "forms", "prompt"}
-FIXED |= {"prescribes", "baseline", "replicas", "independent_groups", "files", "md5", "url"}
-FIXED |= {"torchvision", "manual", "layout", "role"}
+@dataclass(frozen=True)
+class Config:
+    """A run that was asked for: what its result depends on, and what it does not."""
 
-POSITIVE, NOT_NEGATIVE = "must be above 0", "must not be below 0"
-RANGES = {
-    **dict.fromkeys(
-        ("train.steps", "train.batch_size", "train.train_examples", "train.test_examples",
-         "train.validation_examples", "train.eval_every", "train.image_size", "train.max_tokens",
-         "opt.lr", "opt.reps_rel", "opt.init_eta", "opt.clip_norm", "threads", "eval_batch_size",
-         "log_every", "checkpoint_seconds", "opt.steps", "opt.delta", "task.l2",
-         "task.dimension", "executor.workers", "executor.gpu_share", "executor.cpus",
-         "executor.minutes", "executor.memory_gb", "executor.array_parallelism",
-         "executor.array_size", "executor.poll_seconds"),
-        POSITIVE,
-    ),
-    **dict.fromkeys(
-        ("seed", "workers", "train.averaging_gamma", "opt.weight_decay", "opt.eps",
-         "opt.momentum", "opt.warmup", "opt.lipschitz", "executor.gpus", "executor.retries",
-         "executor.timeouts", "executor.signal_seconds"),
-        NOT_NEGATIVE,
-    ),
-}  # fmt: skip
-WHOLE = {"threads", "train.train_examples", "train.test_examples", "train.max_tokens"}
-WHOLE |= {"train.image_size", "train.validation_examples", "opt.steps"}
-WHOLE |= {"executor.workers", "executor.gpus"}
-TEXTS = {
-    "data_dir",
-    "wandb.project",
-    "wandb.entity",
-    "task.data.path",
-    "task.source.data.path",
-    "model.weights.path",
-    *(f"executor.{key}" for key in ("address", "partition", "account", "qos", "constraint")),
-}
-# What may be null although its default is not.
-NULLABLE = {"train.train_examples", "train.test_examples", "train.checkpoint"}
-CHOICES = {
-    "train.augment": (
-        *("none", "flip", "crop", "natural", "natural_unflipped", "padded_crop", "timm"),
-    ),
-    "train.precision": ("fp32", "bf16"),
-    "train.checkpoint": ("best",),
-    "model.batch_norm": ("frozen", "train"),
-    "opt.schedule": ("constant", "cosine"),
-    "opt.role": ("reference", "tuning_free", "tuned"),
-    "device": ("auto", "cpu", "cuda"),
-    "wandb.mode": ("offline", "online", "disabled"),
-    "executor.cluster": ("slurm", "local"),
-}
+    spec: "RunSpec"
+    execution: "Execution"
+
+    def changed(self, changes: Mapping[str, Any], seed: int) -> "Config":
+        """Return the same with other settings of the optimizer, and another seed.
+
+        Raises:
+            UserError: for a setting that the optimizer does not have, or an impossible value.
+        """
+        return replace(self, spec=self.spec.changed(changes, seed))
 
 
 def _budget(key: str, default: Any = None, *, _root_: DictConfig) -> Any:
@@ -121,8 +79,8 @@ OmegaConf.register_new_resolver("budget", _budget, replace=True)
 OmegaConf.register_new_resolver("in_project", lambda path: str(in_project(path)), replace=True)
 
 
-def load(overrides: Iterable[str]) -> DictConfig:
-    """Compose and check the configuration that the overrides describe.
+def load(overrides: Iterable[str]) -> Config:
+    """Compose and check the run that the overrides describe.
 
     Raises:
         UserError: for an unknown name or key, a wrong type, an impossible value.
@@ -134,9 +92,8 @@ def load(overrides: Iterable[str]) -> DictConfig:
         if _only_set_values(parsed):
             return _with_values(defaults, parsed)
         with _hydra():
-            config = compose("config", overrides)
-        _check_added(config, defaults)
-        return _resolved(config, defaults, parsed)
+            composed = compose("config", overrides)
+        return _checked(_resolved(composed), defaults, parsed)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_line(error)) from error
 
@@ -162,20 +119,26 @@ def _checked_names(parsed: list[Override]) -> Plain:
         key = override.key_or_group
         if override in chosen or key.startswith("hydra"):
             continue
-        parts = key.split(".")
-        fixed = parts[0] in GROUPS and FIXED & set(parts) and parts[-1] != "path"
-        if override.is_delete() or (fixed and (key in keys or override.is_add())):
+        if override.is_delete() or (_is_fixed(key) and (key in keys or override.is_add())):
             raise UserError(f"{key} is not to be changed: copy a yaml of configs/ under a new name")
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
     return defaults
 
 
+def _is_fixed(key: str) -> bool:
+    """Say whether a yaml alone may set a key: it is, or lies in, what is so marked."""
+    from runner.specs import fixed_keys
+
+    parts = key.split(".")
+    return parts[0] in GROUPS and parts[-1] != "path" and not fixed_keys().isdisjoint(parts)
+
+
 # What was composed before, unresolved: each group's part by its option, and the rest.
 _parts: dict[Any, Plain] = {}
 _REST = "rest"
-# The configuration that was resolved last but for its optimizer, pickled, and what describes it.
-_latest: tuple[Any, bytes] | None = None
+# What was resolved last but for its optimizer: what describes it, the tree, and the run.
+_latest: tuple[Any, DictConfig, Config] | None = None
 
 
 def _composed(choices: Mapping[str, str]) -> Plain:
@@ -217,8 +180,8 @@ def _only_set_values(parsed: list[Override]) -> bool:
     )
 
 
-def _with_values(defaults: Plain, parsed: list[Override]) -> DictConfig:
-    """Return the configuration with its values set and resolved, as compose() would make it.
+def _with_values(defaults: Plain, parsed: list[Override]) -> Config:
+    """Return the run with its values set and resolved, as compose() would make it.
 
     Where only the optimizer is another than before, only the optimizer is resolved.
     """
@@ -227,58 +190,81 @@ def _with_values(defaults: Plain, parsed: list[Override]) -> DictConfig:
     rest = {name: part for name, part in defaults.items() if name != "opt"}
     key = rest, [o.input_line for o in values]
     if _latest is not None and _latest[0] == key:
-        config: DictConfig = pickle.loads(_latest[1])
-        config.opt = defaults["opt"]
-        return _resolved(config, defaults, parsed, opt_alone=True)
-    config = OmegaConf.create(defaults)
-    OmegaConf.set_struct(config, True)  # as compose() does
+        _, tree, run = _latest
+        tree.opt = defaults["opt"]
+        OmegaConf.resolve(tree.opt)
+        opt = _checked_optimizer(to_plain(tree.opt), defaults["opt"])
+        return replace(run, spec=run.spec.replaced(opt=opt))
+    tree = OmegaConf.create(defaults)
+    OmegaConf.set_struct(tree, True)  # as compose() does
     for override in values:
         try:
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+            OmegaConf.update(tree, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException as error:
             raise UserError(f"Error merging override {override.input_line}") from error
-    _resolved(config, defaults, parsed)
+    run = _checked(_resolved(tree), defaults, parsed)
     if "${opt" not in str(rest) and not any(o.key_or_group.startswith("opt") for o in values):
-        _latest = key, pickle.dumps(config)
-    return config
+        _latest = key, tree, run
+    return run
 
 
-def _resolved(
-    config: DictConfig, defaults: Plain, parsed: list[Override], opt_alone: bool = False
-) -> DictConfig:
-    """Resolve and check a configuration, or its optimizer alone."""
-    _check_domain(config)  # first: tasks refer to what only models of their domain have
-    OmegaConf.resolve(config.opt if opt_alone else config)
-    expected = _leaves({"opt": defaults["opt"]} if opt_alone else defaults)
-    interpolated = {name for name, value in expected.items() if "${" in str(value)}
-    given = interpolated & {o.key_or_group for o in parsed}
-    untouched = OmegaConf.create(defaults) if given else config
-    for name in interpolated:
-        # What was not given is as the yamls have it.
-        expected[name] = OmegaConf.select(untouched if name in given else config, name)
-    plain = {"opt": to_plain(config.opt)} if opt_alone else to_plain(config)
-    _check_values(config, _leaves(plain), expected)
-    return config
+def _resolved(tree: DictConfig) -> DictConfig:
+    _check_domain(tree)  # first: tasks refer to what only models of their domain have
+    OmegaConf.resolve(tree)
+    return tree
 
 
-def settings_of(config: DictConfig) -> dict[str, Any]:
-    """Return all that the result of a run depends on, as plain values.
+def _checked(tree: DictConfig, defaults: Plain, parsed: list[Override]) -> Config:
+    """Return the run that a resolved tree describes."""
+    from runner.specs import Composed
+
+    plain = to_plain(tree)
+    opt = plain.pop("opt")
+    _check_nulls(parsed, defaults)
+    composed = Composed.parse({**plain, "opt": _checked_optimizer(opt, defaults["opt"])})
+    return Config(composed.run, composed.execution)
+
+
+def _checked_optimizer(opt: Plain, default: Plain) -> Any:
+    """Return an optimizer's spec; what it does not declare has the type of the yaml's default."""
+    from runner.specs import OptimizerSpec
+    from tasks.data.specs import check_like
+
+    for key in opt.keys() - OptimizerSpec.model_fields.keys() - {"_target_"}:
+        if "${" not in str(default.get(key)):
+            opt[key] = check_like(f"opt.{key}", opt[key], default.get(key))
+    return OptimizerSpec.parse(opt, "opt")
+
+
+def _check_nulls(parsed: list[Override], defaults: Plain) -> None:
+    """Refuse a null in place of a value, unless it has a meaning of its own."""
+    from runner.specs import nullable_keys
+
+    for override in parsed:
+        key = override.key_or_group
+        if key in GROUPS or override.is_sweep_override() or override.value() is not None:
+            continue
+        if key not in nullable_keys() and not override.is_add():
+            untouched = OmegaConf.create(defaults)
+            if OmegaConf.select(untouched, key) is not None:
+                raise UserError(f"{key}=null: must be set")
+
+
+def with_local_copies(run: Config) -> Config:
+    """Return the run with digests of the user's own data and weights, which its id depends on.
 
     Raises:
-        UserError: if the user's own copy of data or weights cannot be read.
+        UserError: if they cannot be read.
     """
-    plain = to_plain(config)
-    settings = _strip({name: plain[name] for name in SCIENTIFIC})
-    settings["protocol"] = {name: plain["protocol"][name] for name in ("name", "version")}
-    if copies := identity.local_copies(plain, data_dir(config)):
-        settings["local_copies"] = copies
-    return settings
+    copies = identity.local_copies(run.spec.plain(), run.execution.data)
+    if not copies:
+        return run
+    return replace(run, spec=run.spec.replaced(local_copies=copies))
 
 
-def sources_of(config: DictConfig, settings: Mapping[str, Any]) -> dict[str, str | None]:
+def sources_of(run: Config) -> dict[str, str | None]:
     """Return what a run's data and weights would be read from now, as far as it can be named."""
-    copies = settings.get("local_copies", {})
-    return identity.sources(to_plain(config), copies, data_dir(config))
+    return identity.sources(run.spec.plain(), run.spec.local_copies, run.execution.data)
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -287,15 +273,10 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def replica_key(config: DictConfig) -> str:
+def replica_key(run: Config) -> str:
     """Return a hash of all but optimizer and seed: runs that share it can train together."""
-    plain = to_plain(config)
-    return identity.hash_of({name: plain[name] for name in plain if name not in ("opt", "seed")})
-
-
-def runs_dir(config: DictConfig) -> Path:
-    """Return the folder of all runs."""
-    return in_project(config.runs_dir)
+    spec = {name: part for name, part in run.spec.plain().items() if name not in ("opt", "seed")}
+    return identity.hash_of({**spec, "execution": run.execution.plain()})
 
 
 def in_project(path: str) -> Path:
@@ -303,78 +284,20 @@ def in_project(path: str) -> Path:
     return (ROOT / Path(path).expanduser()).resolve()
 
 
-def data_dir(config: DictConfig) -> Path:
-    """Return the folder of data and weights."""
-    chosen = Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
-    return chosen.resolve()
-
-
-def as_in_ids(key: str, value: Any, default: Any) -> Any:
-    """Return a value as a run's id has it: lr=1 and lr=1.0 are one run.
-
-    Where a fraction may stand, a whole number is one; its default may be null.
-    """
-    fraction = isinstance(default, float) or (
-        key in RANGES.keys() - WHOLE and key.startswith("opt.")
-    )
-    return float(value) if fraction and type(value) is int else value
-
-
-def check_value(key: str, value: Any, default: Any) -> None:
-    """Refuse a value of another type than its default's, or an impossible one."""
-    wanted = _type_error(key, value, default)
-    if wanted:
-        raise UserError(f"{key}={_shown(value)}: must be {wanted}")
-    if value is not None and key in CHOICES and value not in CHOICES[key]:
-        raise UserError(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{key}={value}: must be a finite number")
-    low = RANGES.get(key)
-    if value is not None and low and not (value > 0 if low == POSITIVE else value >= 0):
-        raise UserError(f"{key}={value}: {low}")
-
-
-def opt_changes(config: DictConfig) -> dict[str, Any]:
+def opt_changes(spec: "RunSpec") -> dict[str, Any]:
     """Return the optimizer's settings that are not its yaml's defaults."""
-    default = _default_opt(tuple(_group_choices(config)), config.task.synthetic)
+    choices = tuple(f"{group}={getattr(spec, group).name}" for group in GROUPS)
+    default = _default_opt(choices, spec.task.synthetic)
     return {
-        str(name): value
-        for name, value in config.opt.items()
-        if name not in DESCRIPTIVE and value != default.get(name)
+        name: value for name, value in spec.settings["opt"].items() if value != default.get(name)
     }
 
 
 @functools.cache
-def _default_opt(choices: tuple[str, ...], synthetic: bool) -> DictConfig:
-    """Return the optimizer's configuration as these choices alone make it."""
-    default = OmegaConf.create(_composed(dict(zip(GROUPS, choices, strict=True))))
-    default.task.synthetic = synthetic
-    OmegaConf.resolve(default.opt)
-    return default.opt
-
-
-def check_opt(config: DictConfig, changes: Mapping[str, Any]) -> None:
-    """Refuse settings of the optimizer that could not be typed: opt.key=value."""
-    for key, value in changes.items():
-        if key not in config.opt:
-            near = did_you_mean(key, [str(name) for name in config.opt])
-            raise UserError(f"opt={config.opt.name} has no key {key}: {near}")
-        if not isinstance(value, list):
-            name, default = f"opt.{key}", config.opt[key]
-            check_value(name, as_in_ids(name, value, default), default)
-    _check_warmup(changes.get("warmup", config.opt.warmup))
-
-
-def with_changes(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
-    """Return a copy of a composed configuration with dotted keys set to new values."""
-    changed = config.copy()
-    for key, value in changes.items():
-        OmegaConf.update(changed, key, value)
-    return changed
-
-
-def _group_choices(config: DictConfig) -> list[str]:
-    return [config[group].name for group in GROUPS]
+def _default_opt(choices: tuple[str, ...], synthetic: bool) -> dict[str, Any]:
+    """Return the optimizer's settings as these choices alone make them."""
+    settings: dict[str, Any] = load([*choices, f"task.synthetic={synthetic}"]).spec.settings
+    return settings["opt"]
 
 
 def _hydra() -> Any:
@@ -382,51 +305,6 @@ def _hydra() -> Any:
     if GlobalHydra.instance().is_initialized():
         return contextlib.nullcontext()
     return initialize_config_dir(str(CONFIGS), version_base=None)
-
-
-def _check_values(
-    config: DictConfig, values: Mapping[str, Any], expected: Mapping[str, Any]
-) -> None:
-    """Refuse wrong types and impossible values; a whole number where a fraction may stand is one.
-
-    The default tells the type, so that a new key needs no entry here.
-    """
-    for key in sorted(values):
-        value, default = values[key], expected.get(key)
-        if isinstance(value, list):
-            continue
-        if (same := as_in_ids(key, value, default)) is not value:
-            value = same
-            OmegaConf.update(config, key, value)
-        check_value(key, value, default)
-    _check_warmup(config.opt.warmup)
-
-
-def _check_warmup(warmup: float) -> None:
-    if warmup > 1:
-        raise UserError(f"opt.warmup={warmup}: must be a part of the steps, at most 1")
-
-
-def _check_added(config: DictConfig, defaults: Plain) -> None:
-    """Refuse keys that were added with + and that nothing reads.
-
-    A yaml may lack what others of its group have; arguments are refused by what they are for.
-    """
-    keys = _names(defaults)
-    whole: Any = OmegaConf.to_container(config)
-    for key in sorted(_names(whole) - keys):
-        top = key.partition(".")[0]
-        if top == "opt" or key.startswith("model.arguments."):
-            continue
-        group = CONFIGS / ("protocol" if top == "synthetic" else top)
-        paths = group.glob("*.yaml") if top in keys else []
-        yamls: list[Any] = [OmegaConf.to_container(OmegaConf.load(path)) for path in paths]
-        known = keys | {f"{top}.{one}" for yaml in yamls for one in _names(yaml)}
-        words = {part for one in known if one.startswith(top) for part in one.split(".")}
-        if top == "protocol":
-            words |= {path.stem for path in (CONFIGS / "task").glob("*.yaml")}
-        if top not in keys or not words.issuperset(key.split(".")):
-            raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(known))}")
 
 
 def _check_domain(config: DictConfig) -> None:
@@ -437,28 +315,6 @@ def _check_domain(config: DictConfig) -> None:
         )
 
 
-def _type_error(key: str, value: Any, default: Any) -> str | None:
-    """Say what a value should have been, or None if it is right."""
-    if value is None:
-        return None if default is None or key in NULLABLE else "set"
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else "true or false"
-    if isinstance(default, int) or (key in WHOLE and not isinstance(default, float)):
-        return None if whole else "a whole number"
-    if isinstance(default, float) or key in RANGES:
-        return None if whole or isinstance(value, float) else "a number"
-    if isinstance(default, str) or key in TEXTS:
-        return None if isinstance(value, str) else "a text"
-    if isinstance(default, list | ListConfig):
-        return None if isinstance(value, list | ListConfig) else "a list"
-    return None
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
-
-
 def _names(plain: Plain, prefix: str = "") -> set[str]:
     """Return the dotted names of all that a configuration holds, of dicts as well."""
     names = set()
@@ -467,24 +323,6 @@ def _names(plain: Plain, prefix: str = "") -> set[str]:
         if isinstance(value, dict):
             names |= _names(value, f"{prefix}{name}.")
     return names
-
-
-def _leaves(plain: Plain, prefix: str = "") -> dict[str, Any]:
-    """Return the values that are no dicts, by dotted names."""
-    leaves: dict[str, Any] = {}
-    for name, value in plain.items():
-        if isinstance(value, dict):
-            leaves |= _leaves(value, f"{prefix}{name}.")
-        else:
-            leaves[f"{prefix}{name}"] = value
-    return leaves
-
-
-def _strip(value: Any) -> Any:
-    """Drop what merely describes, at any depth."""
-    if isinstance(value, dict):
-        return {str(k): _strip(v) for k, v in value.items() if k not in DESCRIPTIVE}
-    return value
 
 
 def _values(override: Override) -> list[str]:

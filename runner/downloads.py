@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from runner import config as configuration
 from runner import identity
-from runner.config import CONFIGS
-from tasks.data.sources import Source, fetch, fetched_folder, source_from
+from runner.config import CONFIGS, Config
+from tasks.data.sources import fetch, fetched_folder
+from tasks.data.specs import Archive
 from tasks.data.storage import sealed_facts
 from tasks.errors import UserError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Block = Mapping[str, Any]
 
 
-def fetch_all(configs: Iterable[DictConfig]) -> list[str]:
+def fetch_all(configs: Iterable[Config]) -> list[str]:
     """Fetch all data and weights of these configurations; return what is here, and where.
 
     What the user gives or has to put there is looked at, too. Each is fetched once.
@@ -32,7 +33,7 @@ def fetch_all(configs: Iterable[DictConfig]) -> list[str]:
     problems: dict[str, None] = {}
     seen = []
     for config in configs:
-        data_dir = configuration.data_dir(config)
+        data_dir = config.execution.data
         for kind, block in _blocks(config).items():
             if (block, data_dir) in seen:
                 continue
@@ -50,7 +51,7 @@ def fetch_all(configs: Iterable[DictConfig]) -> list[str]:
     return list(here)
 
 
-def sources(configs: Iterable[DictConfig]) -> list[Source]:
+def sources(configs: Iterable[Config]) -> list[Archive]:
     """Return the archives of the data and weights of these configurations, each once.
 
     What comes from a hub, through torchvision or by hand has none.
@@ -58,7 +59,7 @@ def sources(configs: Iterable[DictConfig]) -> list[Source]:
     return _archives(block for config in configs for block in _to_fetch(config).values())
 
 
-def from_elsewhere(configs: Iterable[DictConfig], data_dir: Path) -> list[str]:
+def from_elsewhere(configs: Iterable[Config], data_dir: Path) -> list[str]:
     """Return what a hub, torchvision or an address is still to give: of sizes not known here."""
     missing: dict[str, None] = {}
     for config in configs:
@@ -69,7 +70,7 @@ def from_elsewhere(configs: Iterable[DictConfig], data_dir: Path) -> list[str]:
     return list(missing)
 
 
-def everything() -> tuple[list[Source], list[str]]:
+def everything() -> tuple[list[Archive], list[str]]:
     """Return the archives of all tasks and models, and of the package that ours is compared to.
 
     And the names of the tasks and models whose data and weights come from elsewhere. They are read
@@ -92,13 +93,13 @@ def _yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _blocks(config: DictConfig) -> dict["Kind", Block]:
+def _blocks(config: Config) -> dict["Kind", Block]:
     """Return what says where data and weights come from."""
-    blocks = identity.blocks(configuration.to_plain(config))
+    blocks = identity.blocks(config.spec.plain())
     return {identity.KINDS[kind]: block for kind, block in blocks.items()}
 
 
-def _to_fetch(config: DictConfig) -> dict["Kind", Block]:
+def _to_fetch(config: Config) -> dict["Kind", Block]:
     """Return the blocks of which the user has no copy."""
     return {kind: block for kind, block in _blocks(config).items() if not block.get("path")}
 
@@ -110,7 +111,7 @@ def _fetch(block: Block, kind: "Kind", data_dir: Path) -> Path | str:
     if kind == "model" and "hub" in block:
         return hub.copy_of(block, kind, data_dir).folder
     if _is_archive(block) and not block.get("path"):
-        return fetch(source_from(block["source"]), data_dir)
+        return fetch(Archive.parse(block["source"], "source"), data_dir)
     folder = None if block.get("path") else _folder(block, kind, data_dir)
     if folder is None or sealed_facts(folder) is None:
         # Only its reader knows what there must be; what can be fetched, it fetches.
@@ -124,7 +125,7 @@ def _folder(block: Block, kind: "Kind", data_dir: Path) -> Path | None:
     from tasks.data import local_copies as copies
 
     if _is_archive(block):
-        return fetched_folder(source_from(block["source"]), data_dir)
+        return fetched_folder(Archive.parse(block["source"], "source"), data_dir)
     if "hub" in block:
         return hub.fetched_folder(block, kind, data_dir)
     if "torchvision" in block or "url" in block:
@@ -144,6 +145,8 @@ def _is_archive(block: Block) -> bool:
     return "registry" in block.get("source", {})
 
 
-def _archives(blocks: Iterable[Block]) -> list[Source]:
+def _archives(blocks: Iterable[Block]) -> list[Archive]:
     """Return each different archive of a package registry that these blocks name, once."""
-    return list(dict.fromkeys(source_from(b["source"]) for b in blocks if _is_archive(b)))
+    return list(
+        dict.fromkeys(Archive.parse(b["source"], "source") for b in blocks if _is_archive(b))
+    )

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
 from runner import SCHEMA
 from runner import config as configuration
+from runner.config import Config
 from runner.errors import Busy, Crash, Stopped
-from runner.identity import data_id, problem_id, run_id
+from runner.identity import data_id
 from runner.record import RunFolder, finite_or_null, put_aside, write_json
-from runner.run_record import Results, RunDescription, RunFailure, RunRecord
+from runner.run_record import Results, RunFailure, RunRecord
+from runner.specs import RunSpec
 from tasks.data.storage import FULL
 from tasks.errors import UserError
 
@@ -34,21 +34,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A run to do: its configuration, what its result depends on, its name and its folder."""
+    """A run to do, and its folder."""
 
-    config: DictConfig
-    settings: dict[str, Any]
-    identity: str
+    config: Config
     folder: RunFolder
 
     @classmethod
-    def of(cls, config: DictConfig) -> "Job":
-        """Return the job that a composed configuration describes."""
-        settings = configuration.settings_of(config)
-        identity = run_id(settings)
-        sources = configuration.sources_of(config, settings)
-        folder = RunFolder(configuration.runs_dir(config), settings, identity, sources)
-        return cls(config, settings, identity, folder)
+    def of(cls, config: Config) -> "Job":
+        """Return the job that a configuration describes, with the user's own data identified."""
+        config = configuration.with_local_copies(config)
+        spec, sources = config.spec, configuration.sources_of(config)
+        return cls(config, RunFolder(config.execution.runs, spec.settings, spec.run_id, sources))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the result depends on, as plain values."""
+        return self.config.spec.settings
+
+    @property
+    def identity(self) -> str:
+        """The run's name."""
+        return self.config.spec.run_id
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Origin:
     description: dict[str, Any]  # code, packages, hardware, data, and what tables need to know
 
 
-def run(config: DictConfig) -> RunRecord:
+def run(config: Config) -> RunRecord:
     """Train what the configuration describes, or find that this was done; return the record.
 
     Raises:
@@ -79,13 +85,13 @@ def run(config: DictConfig) -> RunRecord:
         return job.folder.read_record() or _train(job)
 
 
-def _tell_differences(record: RunRecord, config: DictConfig) -> None:
+def _tell_differences(record: RunRecord, config: Config) -> None:
     """Say with what else than is here a record was made: the last digits may depend on it."""
     from runner import environment
 
     if record.numerics is None:
         logger.info("it is not known with what it was made: the last digits may differ here")
-    elif different := environment.differences(record.numerics, config.threads):
+    elif different := environment.differences(record.numerics, config.execution.threads):
         made = ", ".join(different)
         logger.info("made with %s: the last digits may differ if it is made again", made)
 
@@ -128,7 +134,7 @@ def _train(job: Job) -> RunRecord:
     return train_and_record(job, start, task, prepare_training(job, task, device), device)
 
 
-def set_up(config: DictConfig) -> tuple["torch.device", dict[str, Any]]:
+def set_up(config: Config) -> tuple["torch.device", dict[str, Any]]:
     """Prepare this process for training; return the device, and what it trains with.
 
     The code that trains is that of now: the checkout may change before the end.
@@ -139,9 +145,9 @@ def set_up(config: DictConfig) -> tuple["torch.device", dict[str, Any]]:
     from runner import environment
     from runner.cores import asked_threads, usable_cores
 
-    device = _device(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    device = _device(config.execution.device)
+    if config.execution.threads:
+        torch.set_num_threads(config.execution.threads)
     elif asked_threads() is None and torch.get_num_threads() > usable_cores():
         torch.set_num_threads(usable_cores())  # torch knows of affinity, and of no quota
     environment.reset_peak_memory(device)
@@ -150,7 +156,7 @@ def set_up(config: DictConfig) -> tuple["torch.device", dict[str, Any]]:
 
 def origin(job: Job, facts: Mapping[str, Any]) -> Origin:
     """Note that a run starts now: what it is, and the facts of its code, machine and data."""
-    return Origin(datetime.now(UTC), {**description(job.config, job.settings), **facts})
+    return Origin(datetime.now(UTC), {**description(job.config.spec), **facts})
 
 
 def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
@@ -160,7 +166,7 @@ def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
         "data_id": data_id(fingerprints),
         "fingerprints": fingerprints,
         # Anew: what is fetched from a hub has its commit only now.
-        "sources": configuration.sources_of(job.config, job.settings),
+        "sources": configuration.sources_of(job.config),
     }
 
 
@@ -183,7 +189,7 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
         return prepare_training(job, task, device)
     if saved is not None:
         state.load_state_dict(saved)
-        if not job.config.threads:  # sums come out the same only with as many threads
+        if not job.config.execution.threads:  # sums come out the same only with as many threads
             torch.set_num_threads(saved["threads"])
         logger.info("going on from step %d", state.step)
     job.folder.failure.unlink(missing_ok=True)
@@ -197,8 +203,8 @@ def train_and_record(
     from runner.single_run import train_alone
     from runner.tracking import tracker
 
-    settings, options = job.settings, configuration.to_plain(job.config)
-    with tracker(job.config.wandb, settings, job.identity, job.folder.path) as mirror:
+    settings, options = job.settings, job.config.execution.plain()
+    with tracker(options["wandb"], settings, job.identity, job.folder.path) as mirror:
         train_alone(state, task, settings, options, job.folder, mirror, device)
         (found,) = results(task, [state], options, device)
         mirror.summarise(found)
@@ -220,6 +226,7 @@ def write_record(
     examples = training.step * job.settings["train"]["batch_size"]
     content = {
         "schema": SCHEMA,
+        "run_id": job.identity,
         "status": "diverged" if training.diverged else "finished",
         "results": found.plain(),
         "numerics": environment.numerics(device, training.optimizer),
@@ -243,55 +250,40 @@ def write_record(
     return record
 
 
-def description(config: DictConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tables need to know of a run before it has a result.
-
-    Raises:
-        UserError: if a yaml has what no record can hold. Nothing is trained then.
-    """
-    changes = configuration.opt_changes(config)
-    content = {
-        "run_id": run_id(settings),
-        "settings": settings,
-        "problem_id": problem_id(settings),
+def description(spec: RunSpec) -> dict[str, Any]:
+    """Return what tables need to know of a run before it has a result."""
+    changes = configuration.opt_changes(spec)
+    return {
+        "settings": spec.settings,
+        "problem_id": spec.problem_id,
         "opt_default": not changes,
         "opt_changed": changes,
-        "opt_label": config.opt.label,
-        "opt_role": config.opt.get("role"),  # a yaml of old may lack it
-        "grid": configuration.to_plain(config.opt.grid),
+        "opt_label": spec.opt.label,
+        "opt_role": spec.opt.role,
+        "grid": spec.opt.grid,
     }
-    try:
-        return RunDescription.of(content).plain()
-    except ValueError as error:
-        raise UserError(f"no record can hold the configuration: {error}") from error
 
 
-def build_task(config: DictConfig) -> "Task":
+def build_task(config: Config) -> "Task":
     """Build the task that the configuration names, fetching its data and weights if need be."""
     from hydra.utils import get_class
 
-    parts = (config.task, config.model, config.train)
-    return get_class(config.task._target_)(
-        *(configuration.to_plain(part) for part in parts), configuration.data_dir(config)
+    parts = (config.spec.task, config.spec.model, config.spec.train)
+    return get_class(config.spec.task.target)(
+        *(part.plain() for part in parts), config.execution.data
     )
-
-
-def arguments(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an optimizer's settings are arguments of its class: all but a few of ours."""
-    ours = {"name", "schedule", "warmup", "clip_norm"}
-    return {name: value for name, value in opt.items() if name not in ours}
 
 
 def optimizer(job: Job, network: "nn.Module") -> "torch.optim.Optimizer":
     """Build the run's optimizer."""
     from hydra.utils import get_class
 
-    opt = job.settings["opt"]
+    opt = job.config.spec.opt
     parameters = [p for p in network.parameters() if p.requires_grad]
     try:
-        return get_class(job.config.opt._target_)(parameters, **arguments(opt))
+        return get_class(opt.target)(parameters, **opt.arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"opt={opt['name']}: {error}") from error
+        raise UserError(f"opt={opt.name}: {error}") from error
 
 
 def results(
@@ -351,14 +343,14 @@ def results(
 def _before_evaluation(task: "Task", training: "TrainingState") -> dict[str, Any]:
     """Return the part of a run's results that needs no pass over the data."""
     # DoG's own; other optimizers have nothing to tell.
-    trouble = getattr(training.optimizer, "trouble", list)
+    diagnose = getattr(training.optimizer, "diagnose", list)
     telemetry = getattr(training.optimizer, "telemetry", list)
     networks = training.iterates
     found: dict[str, Any] = {
         "steps": training.step,
         "train_loss": training.train_loss,
         "train_examples": task.count("train"),
-        "trouble": trouble(),
+        "trouble": diagnose(),
         "test_correct": {},
     }
     for split in ("validation", "test"):
@@ -416,7 +408,7 @@ def _crash_told(job: Job) -> Iterator[None]:
         with folder.log.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)
-        failure = description(job.config, job.settings)
-        failure |= {"error": summary, "log": folder.log.name}
+        failure = {"run_id": job.identity, "error": summary, "log": folder.log.name}
+        failure |= description(job.config.spec)
         write_json(folder.failure, RunFailure.of(failure).plain())
         raise Crash(f"the run crashed: {summary} (see {folder.log})") from error

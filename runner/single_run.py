@@ -38,14 +38,14 @@ def train_alone(
         Stopped: after SIGINT or SIGTERM, with the state saved.
         Busy: if another process took the run over.
     """
-    steps = settings["train"]["steps"]
+    budget, steps = settings["train"], settings["train"]["steps"]
     with (
         metrics_file(folder, state) as log,
         stop_request() as stop,
         progress_bar(state.step, steps, options["progress"]) as bar,
     ):
         run = SingleRun(state, task, settings, options, folder, log, tracker, bar, device)
-        train(run, task, options, device, stop)
+        train(run, task, budget, options, device, stop)
     if stop.signum and not (run.is_over or run.step == steps):
         raise Stopped(stop.signum, run.step)
 

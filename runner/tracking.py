@@ -159,7 +159,7 @@ def check(options: Mapping[str, Any]) -> None:
 
 def mirror(job: "Job", results: "Results") -> None:
     """Show a run that was trained among others: its metrics.jsonl, and its results."""
-    options, folder = job.config.wandb, job.folder
+    options, folder = job.config.execution.wandb.plain(), job.folder
     with tracker(options, job.settings, job.identity, folder.path, trained=True) as mirrored:
         for line in folder.metrics.read_text().splitlines():
             mirrored.log(json.loads(line))

@@ -57,12 +57,16 @@ class Trainable(Protocol):
 def train(
     runs: Trainable,
     task: Task,
+    budget: Mapping[str, Any],
     options: Mapping[str, Any],
     device: torch.device,
     stop: StopRequest,
 ) -> None:
-    """Train until the protocol's last step, until nothing is left to train, or until a signal."""
-    budget = task.train
+    """Train until the budget's last step, until nothing is left to train, or until a signal.
+
+    The budget (``train`` in configs/config.yaml) is part of what a result depends on; the options
+    are not.
+    """
     steps, keeps_best = budget["steps"], budget.get("checkpoint") == "best"
     batches = TrainBatches(task, budget["batch_size"], runs.seeds)
     due_at = time.monotonic() + options["checkpoint_seconds"]  # when the next checkpoint is

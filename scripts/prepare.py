@@ -27,7 +27,7 @@ def main() -> None:
     options = [w for w in words if not is_task(w) and not w.startswith("sweep=")]
     if not tasks and not sweeps:
         archives, others = everything()
-        data_dir = config.data_dir(config.load(options))
+        data_dir = config.load(options).execution.data
         for archive in archives:
             print(fetch(archive, data_dir))
         print(

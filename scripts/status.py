@@ -38,7 +38,7 @@ def _of_sweep(name: str, settings: list[str]) -> str:
     from sweeps import plan
 
     sweep = plan.load(name, settings)
-    runs_dir = config.runs_dir(sweep.cells[0].config)
+    runs_dir = sweep.cells[0].config.execution.runs
     frame = price.known(runs_dir)
     choices = price.chosen(sweep, frame)
 

@@ -17,7 +17,8 @@ from runner.cores import usable_cores
 from runner.downloads import from_elsewhere, sources
 from sweeps import operations
 from sweeps.plan import LARGEST, PlannedRun, Sweep, points
-from tasks.data.sources import Source, is_fetched
+from tasks.data.sources import is_fetched
+from tasks.data.specs import Archive
 
 COMMITTED = configuration.ROOT / "results" / "archive"
 # What an example's time depends on besides task and model, as in the column problem_settings.
@@ -86,7 +87,7 @@ class Price:
 
     machine: Machine
     stages: list[Stage]
-    archives: list[Source]  # to be fetched
+    archives: list[Archive]  # to be fetched
     elsewhere: list[str]  # to be fetched where the size is not told before
     run_bytes: int  # of the folders of the runs to do that have an estimate
     unknown_bytes: int  # how many of those runs have none
@@ -166,10 +167,10 @@ class Earlier:
 
     def _estimates(self, run: PlannedRun) -> Iterator[tuple[float, str]]:
         """Yield the estimates that there are, the best first."""
-        settings = configuration.settings_of(run.base)
+        settings = run.config.spec.settings
         examples = settings["train"]["steps"] * settings["train"]["batch_size"]
         kind = (run.task, settings["model"]["name"], _example(records.problem_text(settings)))
-        together = self._replicas > 1 and bool(run.base.task.get("replicas"))
+        together = self._replicas > 1 and run.config.spec.task.replicas
         for where, median in self._medians[together].items():
             if (run.problem_id, run.optimizer) in median.own:
                 yield median.own[run.problem_id, run.optimizer], f"same runs, {where}"
@@ -213,15 +214,15 @@ def price(
         _stage("reporting", reporting, earlier, len(least), max(len(most), len(reporting))),
     ]
     to_do = [run for run in [*tuning, *reporting] if not run.done]
-    data_dir = configuration.data_dir(configs[0])
-    training = list({id(run.base): run.base for run in to_do}.values())
+    data_dir = configs[0].execution.data
+    training = list({run.problem_id: run.config for run in to_do}.values())
     archives = [one for one in sources(training) if not is_fetched(one, data_dir)]
     run_bytes, unknown_bytes = _bytes(to_do, frame)
     checkpoint = max((_size(run.folder.checkpoint) for run in to_do), default=0) or None
     checkpoints = min(machine.slots, len(to_do)) * (checkpoint or 0)
     fetching = sum(one.bytes for one in archives)
     fetching += _COPIES * max((one.bytes for one in archives), default=0)
-    runs_dir = configuration.runs_dir(configs[0])
+    runs_dir = configs[0].execution.runs
     return Price(
         machine=machine,
         stages=stages,
@@ -240,7 +241,7 @@ def this_machine(sweep: Sweep, *places: int) -> Machine:
     """This machine: its `places` are the rest of `Machine`, by default a run on each core."""
     from runner import environment
 
-    processor = environment.processor(sweep.cells[0].config.device)
+    processor = environment.processor(sweep.cells[0].config.execution.device)
     return Machine(processor, *(places or (1, usable_cores())))
 
 
@@ -270,13 +271,13 @@ def _gpu_hours(
     tuning: Iterable[PlannedRun], reporting: Iterable[PlannedRun], earlier: Earlier
 ) -> float:
     """The hours of the runs to do without an estimate on a GPU, by their operations."""
-    seconds: dict[int, float] = {}  # by cell
+    seconds: dict[str, float] = {}  # by problem
     total = 0.0
     for run in {run.run_id: run for run in (*tuning, *reporting)}.values():
         if earlier.estimate(run) is None and not run.done:
-            if id(run.base) not in seconds:
-                seconds[id(run.base)] = operations.gpu_seconds(run.base) or 0.0
-            total += seconds[id(run.base)]
+            if run.problem_id not in seconds:
+                seconds[run.problem_id] = operations.gpu_seconds(run.config.spec) or 0.0
+            total += seconds[run.problem_id]
     return total / 3600
 
 

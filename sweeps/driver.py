@@ -15,14 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
 from analysis import report
-from runner import config, overrides
+from runner import overrides
 from runner.archive import archive_beside
 from runner.downloads import fetch_all
 from sweeps import executors, plan
 from sweeps.executors import Executor
+from sweeps.executors.specs import ExecutorSpec
 from sweeps.packing import pack
 from sweeps.plan import PlannedRun, Sweep
 from sweeps.progress import SUCCESSES, Estimate, Progress, plain
@@ -137,7 +136,7 @@ def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
 
 
 def _runs_dir(sweep: Sweep) -> Path:
-    return config.runs_dir(sweep.cells[0].config)
+    return sweep.cells[0].config.execution.runs
 
 
 def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
@@ -151,7 +150,7 @@ def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     return names[0], options, [word for word in settings if not word.startswith(ours)]
 
 
-def _executor(options: dict[str, str]) -> DictConfig:
+def _executor(options: dict[str, str]) -> ExecutorSpec:
     """Return the settings of the executor that our options choose."""
     words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
     if "jobs" in options:

@@ -3,9 +3,8 @@
 import csv
 from functools import cache
 
-from omegaconf import DictConfig
-
 from runner.config import ROOT
+from runner.specs import RunSpec
 
 # Operations of a training step by the example, by model and size (pixels a side, or tokens).
 COUNTED = ROOT / "results" / "paper" / "operations.csv"
@@ -15,21 +14,21 @@ ASSUMED_TERAFLOPS = 20.0
 FORWARD = 1 / 3
 
 
-def gpu_seconds(config: DictConfig) -> float | None:
+def gpu_seconds(spec: RunSpec) -> float | None:
     """Return the seconds of a run on such a GPU; None of a network that was not counted.
 
     The steps of convex probes take milliseconds on a CPU and are not counted, either.
     """
-    size = config.train.get("image_size") or config.train.get("max_tokens")
-    gigaflops = _counted().get((config.model.name, size))
-    if gigaflops is None or config.task.budget == "probe":
+    size = spec.train.image_size or spec.train.max_tokens or 0
+    gigaflops = _counted().get((spec.model.name, size))
+    if gigaflops is None or spec.task.budget == "probe":
         return None
-    return examples_of(config) * gigaflops / (ASSUMED_TERAFLOPS * 1e3)
+    return examples_of(spec) * gigaflops / (ASSUMED_TERAFLOPS * 1e3)
 
 
-def examples_of(config: DictConfig) -> float:
+def examples_of(spec: RunSpec) -> float:
     """Return a run's examples as training costs them, evaluation of both iterates included."""
-    train, examples = config.train, config.task.data.examples
+    train, examples = spec.train, spec.task.data.examples if spec.task.data else {}
     test = train.test_examples or examples.get("test", 0)
     validation = train.validation_examples or examples.get("validation", test)
     evaluations = train.steps // train.eval_every + 1

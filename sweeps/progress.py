@@ -259,7 +259,7 @@ def _shown(outcome: Outcome) -> str:
     """Return a run's score, or what went wrong."""
     if outcome.score is None:
         return plain(outcome.detail)
-    task = outcome.run.base.task
+    task = outcome.run.config.spec.task
     form = ".3f" if task.higher_is_better else ".3g"  # an error may be very small
     return f"validation {task.metric} {outcome.score:{form}}"
 
@@ -271,7 +271,7 @@ def plain(text: str) -> str:
 
 def _best(outcomes: Sequence[Outcome]) -> str:
     """Return the best score of runs of one task, and whose it is."""
-    sign = 1 if outcomes[0].run.base.task.higher_is_better else -1
+    sign = 1 if outcomes[0].run.config.spec.task.higher_is_better else -1
     best = max(outcomes, key=lambda one: sign * (one.score or 0.0))
     return f"{_shown(best)}: {best.run.label.removeprefix(best.run.task).strip()}"
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from runner import checkpoint, tracking
 from runner import config as configuration
+from runner.config import Config
 from runner.errors import Busy, Crash, Stopped
 from runner.evaluation import validate
 from runner.metrics import MetricsLog, metrics_file
@@ -41,6 +41,9 @@ from tasks.task import Task
 
 # How one of several runs ended: with its record, or with the reason why there is none.
 RunResult = RunRecord | UserError | Busy | Stopped | Crash
+
+# Steps in a row with a loss that was not finite, of a run that has just taken a step in a group.
+NONE_LOST = torch.zeros((), dtype=torch.int64)
 
 
 @dataclass(eq=False)
@@ -70,7 +73,7 @@ class Replica:
         checkpoint.save(self.job.folder.checkpoint, self.state.state_dict())
 
 
-def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, RunResult]]:
+def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:
     """Train the runs of these configurations of one problem; yield the place and result of each.
 
     An exception is no single run's fault: each run may then be tried alone, and goes on from its
@@ -82,7 +85,7 @@ def run_together(configs: Sequence[DictConfig]) -> Iterator[tuple[int, RunResult
     """
     if len(set(map(configuration.replica_key, configs))) > 1:
         raise ValueError("replicas differ in optimizer and seed alone")
-    tracking.check(configs[0].wandb)
+    tracking.check(configs[0].execution.wandb.plain())
     device, facts = set_up(configs[0])
     threads = torch.get_num_threads()
     with ExitStack() as locks:
@@ -130,7 +133,7 @@ def _finish(
     replicas: list[Replica], task: Task, device: torch.device, stop: StopRequest
 ) -> Iterator[tuple[int, RunResult]]:
     """Train replicas that are at the same step to the end; yield their places and results."""
-    options = configuration.to_plain(replicas[0].job.config)
+    options = replicas[0].job.config.execution.plain()
     separated = [] if stop.signum else _train_group(replicas, task, options, device, stop)
     over = [replica for replica in replicas if replica.is_over and replica.outcome is None]
     yield from _record(over, task, options, device)
@@ -200,7 +203,7 @@ def _train_group(
         for replica in replicas:
             replica.log = files.enter_context(metrics_file(replica.job.folder, replica.state))
         group = ReplicaGroup(replicas, task, options, device)
-        train(group, task, options, device, stop)
+        train(group, task, options["train"], options, device, stop)
     return group.separated
 
 
@@ -257,7 +260,7 @@ class ReplicaGroup:
             stack.average()
         self.step += 1
         for replica in self.replicas:
-            replica.state.step = self.step
+            replica.state.step, replica.state.lost = self.step, NONE_LOST
 
     def log(self) -> None:
         """Log the loss and step size of each replica."""

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from dog import PolynomialDecayAverager
 from runner.evaluation import autocast
 from runner.metrics import step_size_of
-from runner.run import Job, arguments, optimizer
+from runner.run import Job, optimizer
 from runner.schedule import set_learning_rates
 from runner.training_state import TrainingState
 from tasks.task import Task
@@ -202,13 +202,13 @@ def sharing(job: Job, state: TrainingState) -> str:
     Where the optimizer's yaml says that groups are independent, that is tried: who copies a yaml
     copies the claim.
     """
-    opt = job.config.opt
-    if not opt.get("independent_groups"):
+    opt = job.config.spec.opt
+    if not opt.independent_groups:
         return job.identity
     # An argument that is no option of a param group holds for the whole object.
-    given, options = arguments(job.settings["opt"]), state.optimizer.defaults
+    given, options = opt.arguments, state.optimizer.defaults
     of_object = {name: value for name, value in given.items() if name not in options}
-    key = json.dumps([opt._target_, of_object], sort_keys=True)
+    key = json.dumps([opt.target, of_object], sort_keys=True)
     if key not in _independent:
         _independent[key] = groups_are_independent(type(state.optimizer), given)
         if not _independent[key]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from omegaconf import DictConfig
-
 from runner import config as configuration
+from runner.config import Config
 from runner.errors import Crash
-from runner.identity import hash_of, leaves, run_id
+from runner.identity import hash_of, leaves
 from runner.run import run
 from runner.run_record import RunRecord
 from tasks.errors import UserError
@@ -47,7 +46,7 @@ def verify(
         yield compared(record, again, spread(record, records))
 
 
-def composed(record: RunRecord, words: Sequence[str]) -> DictConfig:
+def composed(record: RunRecord, words: Sequence[str]) -> Config:
     """Return the configuration that gives a record's settings.
 
     Raises:
@@ -61,7 +60,7 @@ def composed(record: RunRecord, words: Sequence[str]) -> DictConfig:
     threads = [f"threads={number}"] if (number := record.measured.threads) else []
     chosen += [*threads, f"seed={settings['seed']}", *words]
     config = configuration.load(chosen)
-    default = dict(leaves(configuration.settings_of(config)))
+    default = dict(leaves(config.spec.settings))
     changes = {
         key: value
         for key, value in leaves(settings)
@@ -73,7 +72,7 @@ def composed(record: RunRecord, words: Sequence[str]) -> DictConfig:
             config = configuration.load([*chosen, *changed])
         except UserError as error:
             raise UserError(f"this version has other configs by these names: {error}") from error
-    if run_id(configuration.settings_of(config)) != record.run_id:
+    if config.spec.run_id != record.run_id:
         raise UserError("this version has other configs by these names")
     return config
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from tasks.data.hub import copy_of, remedy
 from tasks.data.readers import read_numpy_pickle
-from tasks.data.sources import fetch, source_from
+from tasks.data.sources import fetch
+from tasks.data.specs import Archive
 from tasks.errors import UserError, reason
 
 Config = Mapping[str, Any]
@@ -192,7 +193,7 @@ def _weights(model: Config, data_dir: Path) -> Iterator[Path]:
     if "hub" in weights:
         path = folder = copy_of(weights, "model", data_dir).folder
     else:
-        folder = fetch(source_from(weights["source"]), data_dir)
+        folder = fetch(Archive.parse(weights["source"], "source"), data_dir)
         path = folder / weights["file"]
     try:
         yield path

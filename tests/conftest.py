@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,28 @@ import warm
 from omegaconf import OmegaConf
 
 from runner.config import CONFIGS
-from tasks.data.sources import default_data_dir, is_fetched, source_from
+from tasks.data.sources import is_fetched
+from tasks.data.specs import Archive
+from tasks.data.storage import default_data_dir
 
 ROOT = Path(__file__).parents[1]
 # What takes long, and whose code other tests go through as well (docs/development.md).
 LONG = bool(os.environ.get("DOG_BENCH_LONG"))
 LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes long: run DOG_BENCH_LONG=1 make test")
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
+
+
+def with_changes(config, changes):
+    """A configuration with other values at dotted keys of its spec."""
+
+    def put(spec, path, value):
+        name, *rest = path
+        return spec.replaced(**{name: put(getattr(spec, name), rest, value) if rest else value})
+
+    spec = config.spec
+    for key, value in changes.items():
+        spec = put(spec, key.split("."), value)
+    return replace(config, spec=spec)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +55,7 @@ def real_data():
         for name in names:
             config = OmegaConf.load(CONFIGS / f"{name}.yaml")
             block = config.get("data") or config.weights
-            source = source_from(OmegaConf.to_container(block.source))
+            source = Archive.parse(OmegaConf.to_container(block.source))
             if not is_fetched(source, default_data_dir()):
                 pytest.skip(f"needs the data of {name}: run make prepare")
         return default_data_dir()

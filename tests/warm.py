@@ -23,8 +23,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the programs and their workers import sooner or later.
@@ -32,6 +34,8 @@ PRELOADED = [
     *("hydra", "matplotlib.pyplot", "numpy", "pandas", "sklearn.datasets", "submitit", "timm"),
     *("torch", "torchvision", "tqdm", "transformers", "analysis.report", "sweeps.replicas"),
 ]
+# The environment of who forks: threads, or a GPU that an import has asked for, do not survive it.
+SERVERS = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 WORKER = "warm worker"  # the name of such a process, as Linux tells it
 _server: dict[str, str] = {}
 _beginning = threading.Lock()
@@ -124,13 +128,8 @@ def is_worker(pid):
 def forks_workers():
     """Let a server that has imported everything fork what this process starts by `forkserver`."""
     multiprocessing.set_forkserver_preload(PRELOADED)
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)  # not all versions of Python tell it of sys.path
-    multiprocessing.forkserver.ensure_running()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    with patch.dict(os.environ, SERVERS):
+        multiprocessing.forkserver.ensure_running()
 
 
 def address():
@@ -141,9 +140,8 @@ def address():
         if "address" not in _server:
             folder = tempfile.TemporaryDirectory(prefix="warm")
             path = f"{folder.name}/socket"
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
             server = subprocess.Popen(
-                [sys.executable, __file__, path], cwd=ROOT, env=environment,
+                [sys.executable, __file__, path], cwd=ROOT, env={**os.environ, **SERVERS},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             )  # fmt: skip
             assert server.stdout.readline() == b"listening\n", "no server of warm processes"
@@ -188,7 +186,9 @@ def serve(path):
     clients = {}
     while True:
         for key, _ in waiting.select():
-            if key.fileobj == 0:
+            if key.fileobj == 0:  # the tests are over; what a failed one left must not train on
+                for pid in clients:
+                    os.kill(pid, signal.SIGKILL)
                 os._exit(0)
             elif key.fileobj == wake:
                 os.read(wake, 1000)
@@ -294,6 +294,8 @@ def _run_and_exit(program):
 def main():
     """Serve; and in a forked process run the program that was asked for."""
     sys.path.insert(0, str(ROOT))
+    # Of threads, such as those that wait for workers; forked processes do not touch what is theirs.
+    warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
     request = serve(sys.argv[1])
     if request["session"]:
         os.setsid()
@@ -305,6 +307,10 @@ def main():
     if request["words"][0] == "-m":
         _, module, *sys.argv[1:] = request["words"]
         _run_and_exit(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True))
+    elif request["words"][0] == "-c":
+        _, code, *arguments = request["words"]
+        sys.argv = ["-c", *arguments]
+        _run_and_exit(lambda: exec(code, {"__name__": "__main__"}))
     else:
         sys.argv = request["words"]
         sys.path[0] = str(Path(sys.argv[0]).absolute().parent)

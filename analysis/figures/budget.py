@@ -77,12 +77,12 @@ def draw_budget(comparisons: list[Comparison]) -> Any:
     cells = pd.concat(_points(comparison) for comparison in comparisons).sort_values("steps")
     labels = []
     for label, (marker, dashes, colour) in _looks(cells).items():
-        own = cells[cells["label"] == label]
-        errors = error(own["test"], comparisons[0].problem.higher_is_better) * scale
+        line = cells[cells["label"] == label]
+        errors = error(line["test"], comparisons[0].problem.higher_is_better) * scale
         style: Any = {"color": colour, "linestyle": dashes, "marker": marker, "linewidth": 1.3}
-        bars = own["test_half_width"].fillna(0) * scale
-        axes.errorbar(own["steps"], errors, yerr=bars, capsize=2, elinewidth=0.8, **style)
-        labels.append((f"{label}, {own['row'].iloc[0]}", float(errors[-1]), style))
+        bars = line["test_half_width"].fillna(0) * scale
+        axes.errorbar(line["steps"], errors, yerr=bars, capsize=2, elinewidth=0.8, **style)
+        labels.append((f"{label}, {line['row'].iloc[0]}", float(errors[-1]), style))
     steps = sorted({int(comparison.problem.steps) for comparison in comparisons})
     axes.set_xticks(steps, map(str, steps))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))

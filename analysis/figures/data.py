@@ -72,10 +72,10 @@ def varied(runs: pd.DataFrame, key: str) -> pd.DataFrame:
     value = runs[VARIED[key]]
     alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
     chosen = (runs["seed"] < TUNING_SEED) & (value > 0)
-    own = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
-    own = own.assign(value=own[VARIED[key]]).sort_values(["value", "seed"])
-    shared = own[own["seed"].isin(shared_seeds(own))]
-    return own if shared.empty else shared
+    lines = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
+    lines = lines.assign(value=lines[VARIED[key]]).sort_values(["value", "seed"])
+    shared = lines[lines["seed"].isin(shared_seeds(lines))]
+    return lines if shared.empty else shared
 
 
 def shared_seeds(runs: pd.DataFrame) -> list[int]:

@@ -88,7 +88,7 @@ def tuned_cells(comparisons: list[Comparison]) -> pd.DataFrame:
     """
     rows = []
     for (_, _, _, model), group in groups_of(comparisons):
-        own = []
+        of_model = []
         known = [comparison for comparison in group if comparison.frame["red"].notna().any()]
         for comparison in known:
             cells = comparison.frame[comparison.frame["red"].notna()]
@@ -97,9 +97,9 @@ def tuned_cells(comparisons: list[Comparison]) -> pd.DataFrame:
             how = cells["row"].where(~is_free, "")
             name = f"{model}\n{plural(len(known), 'task')}, {steps_of(known)}"
             named = cells.assign(model=name, optimizer=cells["label"], how=how)
-            own.append(named.assign(red=100 * cells["red"]))
-        if own:
-            every = pd.concat(own)
+            of_model.append(named.assign(red=100 * cells["red"]))
+        if of_model:
+            every = pd.concat(of_model)
             tasks = every.groupby(["optimizer", "how"])["red"].transform("size")
             rows.append(every[tasks == len(known)])
     columns = ["model", "optimizer", "how", "red"]
@@ -134,9 +134,9 @@ def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any
     tuned, free = frame[frame["peak_lr"].notna()], frame[frame["peak_lr"].isna()]
     optimizers, looks = in_order(tuned["optimizer"]), tuning_free_looks(free["optimizer"])
     for model, axes in grid.items():
-        own = tuned[tuned["model"] == model]
+        of_model = tuned[tuned["model"] == model]
         for optimizer, (marker, line, colour) in zip(optimizers, cycle(CURVES), strict=False):
-            part = own[own["optimizer"] == optimizer].sort_values("peak_lr")
+            part = of_model[of_model["optimizer"] == optimizer].sort_values("peak_lr")
             if part.empty:
                 continue
             axes.plot(
@@ -179,11 +179,11 @@ def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "")
     figure = Figure(figsize=(9.2, 3.6))
     axes = figure.add_axes((0.07, 0.12, 0.72, 0.82 if not title else 0.76))
     for i, ((optimizer, how), (colour, hatch)) in enumerate(bars.items()):
-        own = frame[(frame["optimizer"] == optimizer) & (frame["how"] == how)]
-        own = own.set_index("model").reindex(names)
-        spread = np.abs(np.array([own[end] - own["median"] for end in ("q1", "q3")]))
+        bar = frame[(frame["optimizer"] == optimizer) & (frame["how"] == how)]
+        bar = bar.set_index("model").reindex(names)
+        spread = np.abs(np.array([bar[end] - bar["median"] for end in ("q1", "q3")]))
         axes.bar(
-            np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width, own["median"],
+            np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width, bar["median"],
             width=width - 0.01, yerr=spread, color=colour, hatch=hatch, edgecolor="white",
             label=f"{optimizer} {how}".rstrip(), error_kw={"linewidth": 0.7},
         )  # fmt: skip

@@ -59,10 +59,10 @@ def curves_by_start(
     curves = curves[np.isfinite(curves["eta"])]
     known = starts[starts["run_id"].isin(curves["run_id"])]
     seed = known["seed"].mode().min()
-    own = known[known["seed"] == seed]
+    of_seed = known[known["seed"] == seed]
     return seed, {
         value: curves[curves["run_id"] == run_id]
-        for value, run_id in zip(own["value"], own["run_id"], strict=True)
+        for value, run_id in zip(of_seed["value"], of_seed["run_id"], strict=True)
     }
 
 

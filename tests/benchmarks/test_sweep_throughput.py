@@ -8,11 +8,11 @@ from benchmarks.sweep_throughput import Growth, Way
 
 def test_grid_has_every_rate_of_both_and_dog_on_five_seeds(tmp_path):
     runs = sweep_throughput.grid(tmp_path)
-    optimizers = Counter(run.base.opt.name for run in runs)
+    optimizers = Counter(run.optimizer for run in runs)
     assert optimizers == {"sgd": 50, "adam": 45, "dog": 5, "ldog": 5}
     assert len({run.run_id for run in runs}) == sweep_throughput.ALL
     one_seed = sweep_throughput._of_seeds(runs, 1)
-    assert Counter(run.base.opt.name for run in one_seed) == {
+    assert Counter(run.optimizer for run in one_seed) == {
         "sgd": 10, "adam": 9, "dog": 1, "ldog": 1,
     }  # fmt: skip
 

@@ -8,7 +8,8 @@ from torch import nn
 
 import dog
 from benchmarks import published
-from tasks.data.sources import default_data_dir, is_fetched
+from tasks.data.sources import is_fetched
+from tasks.data.storage import default_data_dir
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:param groups each"),

@@ -159,27 +159,27 @@ def quiet(optimizer, p, gradients):
 def test_no_trouble_in_a_run_that_goes_well():
     (p,) = tensors(4)
     optimizer = DoG([p], reps_rel=1e-2)
-    assert optimizer.trouble() == []
+    assert optimizer.diagnose() == []
     train(optimizer, [p], 400)
-    assert optimizer.trouble() == []
+    assert optimizer.diagnose() == []
 
 
 def test_trouble_is_a_step_size_above_1000_early():
     (p,) = tensors(4)
     optimizer = DoG([p], reps_rel=1.0)
     quiet(optimizer, p, [1e-4] * 3)
-    assert len(optimizer.trouble()) == 1 and "divide reps_rel by 100" in optimizer.trouble()[0]
+    assert len(optimizer.diagnose()) == 1 and "divide reps_rel by 100" in optimizer.diagnose()[0]
     quiet(optimizer, p, [1.0] * 400)  # it stays known later
-    assert "divide reps_rel by 100" in optimizer.trouble()[0]
+    assert "divide reps_rel by 100" in optimizer.diagnose()[0]
 
 
 def test_trouble_is_a_step_size_that_does_not_rise():
     p = nn.Parameter(torch.ones(4))
     optimizer = DoG([p], reps_rel=1e-9)  # float32 weights do not see such steps
     quiet(optimizer, p, [1.0, -1.0] * 149)
-    assert optimizer.trouble() == []
+    assert optimizer.diagnose() == []
     quiet(optimizer, p, [1.0, -1.0] * 2)
-    assert len(optimizer.trouble()) == 1 and "multiply reps_rel by 100" in optimizer.trouble()[0]
+    assert len(optimizer.diagnose()) == 1 and "multiply reps_rel by 100" in optimizer.diagnose()[0]
 
 
 @pytest.mark.parametrize("scope", ["group", "tensor"])
@@ -189,25 +189,25 @@ def test_first_batch_without_loss_is_no_trouble(weight_decay, scope):
     optimizer = DoG([p], reps_rel=0.1, weight_decay=weight_decay, scope=scope)
     quiet(optimizer, p, [0.0])
     train(optimizer, [p], 400)
-    assert optimizer.trouble() == []
+    assert optimizer.diagnose() == []
 
 
 def test_only_gradients_of_zero_are_no_sign_of_a_step_too_small_or_too_large():
     p = nn.Parameter(torch.full((4,), 1e3))
     optimizer = DoG([p], reps_rel=1e-3)
     quiet(optimizer, p, [0.0] * 400)
-    assert optimizer.trouble() == []
+    assert optimizer.diagnose() == []
 
 
 def test_trouble_names_the_option_that_set_the_first_step():
     (p,) = tensors(4)
     optimizer = DoG([p], init_eta=1e4)
     quiet(optimizer, p, [1e-4] * 3)
-    assert "divide init_eta by 100" in optimizer.trouble()[0]
+    assert "divide init_eta by 100" in optimizer.diagnose()[0]
 
 
 def test_trouble_is_steps_that_were_skipped():
     (p,) = tensors(4)
     optimizer = DoG([p], reps_rel=1e-2)
     quiet(optimizer, p, [1.0, float("nan"), 1.0])
-    assert len(optimizer.trouble()) == 1 and "1 steps were skipped" in optimizer.trouble()[0]
+    assert len(optimizer.diagnose()) == 1 and "1 steps were skipped" in optimizer.diagnose()[0]

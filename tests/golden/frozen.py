@@ -36,10 +36,10 @@ Trained = tuple[dict[str, Any], list[dict[str, Any]]]  # a record, and the lines
 
 def identify(words: Words) -> tuple[str, str]:
     """Return the ids of the run that a command line describes, and of its problem."""
-    from runner import config, identity
+    from runner import config
 
-    settings = config.settings_of(config.load(words))
-    return identity.run_id(settings), identity.problem_id(settings)
+    spec = config.load(words).spec
+    return spec.run_id, spec.problem_id
 
 
 def train(words: Words, runs_dir: Path) -> Trained:

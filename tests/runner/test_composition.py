@@ -1,6 +1,5 @@
 """Configurations put together from parts that were composed before are those that Hydra makes."""
 
-import json
 from itertools import product
 
 import pytest
@@ -8,6 +7,7 @@ from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
 
 from runner import config
+from runner.specs import Composed
 from sweeps import plan
 
 TYPED = [
@@ -39,14 +39,16 @@ def composed(monkeypatch):
 
 
 def slowly(words):
-    """The configuration as Hydra alone makes it."""
+    """The run as Hydra alone makes it."""
     with config._hydra():
         whole = hydra_compose("config", words)
-    return json.dumps(OmegaConf.to_container(whole, resolve=True))
+    composed = Composed.parse(OmegaConf.to_container(whole, resolve=True))
+    return composed.run, composed.execution
 
 
 def quickly(words):
-    return json.dumps(OmegaConf.to_container(config.load(words)))
+    run = config.load(words)
+    return run.spec, run.execution
 
 
 def words_of(sweep):
@@ -88,5 +90,5 @@ def test_yaml_that_writes_to_the_part_of_another_holds_for_its_own_runs_alone(mo
     monkeypatch.setattr(config, "compose", compose)
     for task, opt in product(["cifar", "movies", "newsgroups"], ["sgd", "adam", "dog"]):
         expected = 0.25 if task == "movies" else 0.0
-        found = config.load([f"task={task}", f"opt={opt}"]).opt.weight_decay
+        found = config.load([f"task={task}", f"opt={opt}"]).spec.opt.weight_decay
         assert found == expected, (task, opt)

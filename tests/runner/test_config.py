@@ -27,7 +27,7 @@ from tasks.errors import UserError
         (["opt=sgd", "opt.lr=inf"], "opt.lr=inf: must be a finite number"),
         (["opt=sgd", "opt.lr=nan"], "opt.lr=nan: must be a finite number"),
         (["opt=sgd", "opt.lr=null"], "opt.lr=null: must be set"),
-        (["opt.reps_rel=0"], "opt.reps_rel=0.0: must be above 0"),
+        (["opt.reps_rel=0"], "opt.reps_rel=0: must be above 0"),
         (["opt.weight_decay=-1"], "must not be below 0"),
         (["train.steps=1.5"], "train.steps=1.5: must be a whole number"),
         (["train.steps=0"], "train.steps=0: must be above 0"),
@@ -52,7 +52,7 @@ from tasks.errors import UserError
         (["runs_dir=null"], "runs_dir=null: must be set"),
         (["opt=adam", "opt.warmup=2"], "at most 1"),
         (["opt=glob(*)"], "list the names"),
-        (["opt.init_eta=-1"], "opt.init_eta=-1.0: must be above 0"),
+        (["opt.init_eta=-1"], "opt.init_eta=-1: must be above 0"),
         (["task=cifar", "nonsense"], "nonsense cannot be read: what is to be set is key=value"),
         (["opt=["], "opt=[ cannot be read: "),
         (["xyzzy=1"], "no key xyzzy: `python run.py --cfg job` shows all"),
@@ -100,7 +100,7 @@ def test_debug_shows_the_traceback():
 
 
 def name_of(*overrides):
-    return identity.run_id(config.settings_of(config.load(overrides)))
+    return config.load(overrides).spec.run_id
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_whole_numbers_and_fractions_name_the_same_run():
 
 
 def test_new_option_that_is_null_leaves_the_id_alone():
-    settings = config.settings_of(config.load([]))
+    settings = config.load([]).spec.settings
     before = identity.run_id(settings)
     settings["train"]["new_option"] = None
     assert identity.run_id(settings) == before
@@ -154,7 +154,7 @@ def test_new_option_that_is_null_leaves_the_id_alone():
 
 def test_problem_id_is_shared_by_optimizers_and_seeds_alone():
     def problem(*overrides):
-        return identity.problem_id(config.settings_of(config.load(overrides)))
+        return identity.problem_id(config.load(overrides).spec.settings)
 
     assert problem() == problem("opt=adam", "opt.lr=1", "seed=3")
     assert len({problem(), problem("train.steps=9"), problem("protocol=smoke")}) == 3
@@ -173,28 +173,34 @@ def test_problem_id_is_shared_by_optimizers_and_seeds_alone():
 def test_initial_movement_is_the_protocols_for_the_domain(protocol, task, dog, ldog):
     for opt, expected in (("dog", dog), ("ldog", ldog)):
         loaded = config.load([f"protocol={protocol}", f"task={task}", f"opt={opt}"])
-        assert loaded.opt.reps_rel == expected
-        assert config.opt_changes(loaded) == {}
+        assert loaded.spec.opt.reps_rel == expected
+        assert config.opt_changes(loaded.spec) == {}
 
 
 def test_optimizer_changes_are_those_from_its_defaults():
     loaded = config.load(["opt=sgd", "opt.lr=0.1", "task.synthetic=true", "protocol=paper"])
-    assert config.opt_changes(loaded) == {"lr": 0.1}
-    assert config.opt_changes(config.load(["opt=sgd", "opt.lr=0.001"])) == {}
+    assert config.opt_changes(loaded.spec) == {"lr": 0.1}
+    assert config.opt_changes(config.load(["opt=sgd", "opt.lr=0.001"]).spec) == {}
 
 
 def test_a_tasks_own_entry_in_the_protocol_comes_before_its_budgets_and_its_domains():
     own = ["+protocol.tasks.cifar={steps: 7, clip_norm: null}", "+protocol.vision.clip_norm=2.0"]
     loaded = config.load(["protocol=paper", "opt=sgd", *own])
-    assert loaded.train.steps == 7 and loaded.opt.clip_norm is None  # null is an answer, too
-    assert loaded.train.batch_size == loaded.protocol.vision.batch_size
+    assert (
+        loaded.spec.train.steps == 7 and loaded.spec.opt.clip_norm is None
+    )  # null is an answer, too
+    assert loaded.spec.train.batch_size == loaded.spec.protocol.vision.batch_size
     probe = config.load(["protocol=paper", "task=probe_newsgroups", "opt=adam"])
-    assert probe.train.steps == probe.protocol.probe.steps
-    assert probe.opt.betas == probe.protocol.language.adam_betas  # of the domain: probes have none
+    assert probe.spec.train.steps == probe.spec.protocol.probe.steps
+    assert (
+        probe.spec.opt.betas == probe.spec.protocol.language.adam_betas
+    )  # of the domain: probes have none
 
 
 def test_batch_norm_is_frozen_in_short_protocols_and_trained_in_the_papers():
-    modes = [config.load([f"protocol={p}"]).model.batch_norm for p in ("smoke", "lite", "paper")]
+    modes = [
+        config.load([f"protocol={p}"]).spec.model.batch_norm for p in ("smoke", "lite", "paper")
+    ]
     assert modes == ["frozen", "frozen", "train"]
 
 

@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 from conftest import QUIET
-from omegaconf import OmegaConf
 
 from runner import SCHEMA, config, identity
 from runner import run as running
@@ -120,9 +119,9 @@ def test_record_of_other_sources_is_not_the_answer(done, kind):
     folder.record.write_text(json.dumps(record | {"sources": {kind: "sha256 old"}}))
 
     def answer(source):
-        settings = config.settings_of(loaded)
+        settings = loaded.spec.settings
         name = identity.run_id(settings)
-        return RunFolder(config.runs_dir(loaded), settings, name, {kind: source}).read_record()
+        return RunFolder(loaded.execution.runs, settings, name, {kind: source}).read_record()
 
     assert answer("sha256 new") is None
     assert answer("sha256 old") and answer(None)  # None: it is not known what would be read
@@ -135,8 +134,8 @@ def test_newest_commit_of_a_hub_is_the_one_that_is_here(job, tmp_path):
     words = ("task=dmlab", "model=resnet50")
     loaded = job(*words).config
     assert job(*words).folder.sources["data"] is None
-    block = OmegaConf.to_container(loaded.task.data)
-    folder = fetched_folder(block, "dataset", config.data_dir(loaded))
+    block = loaded.spec.task.data.plain()
+    folder = fetched_folder(block, "dataset", loaded.execution.data)
     folder.mkdir(parents=True)
     seal(folder, revision=f"dpdl-benchmark/dmlab@{'a' * 40}")
     sources = job(*words).folder.sources

@@ -1,12 +1,10 @@
 """The words of a command line: paths are typed as they are, what cannot be read is said."""
 
 import shlex
-import subprocess
-import sys
 
 import pytest
+import warm
 from conftest import QUIET, ROOT
-from omegaconf import OmegaConf
 
 from runner import config, overrides
 from tasks.errors import UserError
@@ -19,8 +17,9 @@ ODD += ["null.d", "'half", "a\\b"]
 def test_a_path_is_typed_as_it_is(path):
     words = [f"{key}={path}" for key in ("runs_dir", "data_dir", "task.data.path")]
     loaded = config.load([*words, f"model.weights.path={path}", "task=cola"])
-    assert [loaded.runs_dir, loaded.data_dir, loaded.task.data.path] == [path] * 3
-    assert loaded.model.weights.path == path
+    assert [loaded.execution.runs_dir, loaded.execution.data_dir] == [path] * 2
+    assert loaded.spec.task.data.path == path
+    assert loaded.spec.model.weights.path == path
     assert overrides.path_in(f"runs_dir={path}") == path
 
 
@@ -28,14 +27,16 @@ def test_a_path_is_typed_as_it_is(path):
 def test_a_path_may_have_hydras_quotes(path):
     word = overrides.quoted(f"data_dir={path}")
     assert overrides.quoted(word) == word
-    assert config.load([word]).data_dir == overrides.path_in(word) == path
+    assert config.load([word]).execution.data_dir == overrides.path_in(word) == path
 
 
 def test_paths_may_be_null_or_lie_where_the_environment_says(monkeypatch):
     monkeypatch.setenv("SCRATCH", "/scratch/a (1)")
-    assert config.load(["data_dir=null"]).data_dir is None
+    assert config.load(["data_dir=null"]).execution.data_dir is None
     word = "runs_dir=${oc.env:SCRATCH}/runs"
-    assert config.load([word]).runs_dir == overrides.path_in(word) == "/scratch/a (1)/runs"
+    assert (
+        config.load([word]).execution.runs_dir == overrides.path_in(word) == "/scratch/a (1)/runs"
+    )
 
 
 def test_a_multirun_goes_over_paths_with_commas_between():
@@ -54,7 +55,9 @@ def test_a_text_that_hydra_cannot_read_is_answered_with_one_that_it_can(word):
         config.load([word])
     (instead,) = shlex.split(str(refusal.value).rpartition(" is ")[2])
     loaded, key = config.load([instead]), word.partition("=")[0]
-    assert OmegaConf.select(loaded, key) == word.partition("=")[2]
+    group, name = key.split(".")
+    part = loaded.execution.wandb if group == "wandb" else loaded.spec.opt
+    assert getattr(part, name) == word.partition("=")[2]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +84,7 @@ def test_the_users_home_may_hold_a_sweep(monkeypatch):
 def test_status_finds_runs_in_a_folder_of_any_name(tmp_path, quote):
     folder = tmp_path / "größe, (1) = x"
     (folder / "cifar" / "cifar-dog-0").mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, "scripts/status.py", f"runs_dir={quote}{folder}{quote}"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = warm.run(["scripts/status.py", f"runs_dir={quote}{folder}{quote}"])
     assert done.returncode == 0 and "cifar" in done.stdout, done.stderr
 
 
@@ -92,10 +92,8 @@ def test_a_run_and_its_multirun_write_to_a_folder_of_any_name_alone(tmp_path):
     folder, elsewhere = tmp_path / "größe, (1) = x", tmp_path / "elsewhere"
     elsewhere.mkdir()
     quoted = overrides.quoted(f"runs_dir={folder}")  # for the comma: of a multirun
-    done = subprocess.run(
-        [sys.executable, ROOT / "run.py", "-m", "task=logistic_wine", *QUIET, quoted],
-        cwd=elsewhere, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    words = [ROOT / "run.py", "-m", "task=logistic_wine", *QUIET, quoted]
+    done = warm.run(words, cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     assert len(list(folder.glob("logistic_wine/*/record.json"))) == 1
     assert (folder / ".multirun").is_dir()

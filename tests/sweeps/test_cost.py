@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from analysis import records
-from runner import config, identity
+from runner import identity
+from runner.config import CONFIGS
 from runner.run_record import RunRecord
 from sweeps import cost as price
 from sweeps import cost_text as price_text
@@ -50,7 +51,7 @@ def a_record(
 ):
     """The record that a planned run might leave; other steps make it another problem's."""
     made = record(0.5, seconds=seconds, status=status)
-    settings = config.settings_of(run.config)
+    settings = run.config.spec.settings
     settings["train"] |= {"steps": steps or settings["train"]["steps"], **train}
     made |= {
         "settings": settings,
@@ -157,7 +158,7 @@ def test_a_sweep_chooses_among_the_points_of_its_own_plan(sweep, tmp_path):
     _, own, *_ = sweep.tuning()
     made = []
     for run, score in ((own, 0.6), (others, 0.9)):
-        rate = {"lr": run.config.opt.lr}
+        rate = {"lr": run.config.spec.opt.lr}
         made.append(a_record(run, 1.0) | {"opt_default": False, "opt_changed": rate})
         made[-1]["results"]["validation"] |= {"last": score, "averaged": score}
     choices = price.chosen(sweep, collected(tmp_path, *made))
@@ -177,7 +178,9 @@ def test_two_parts_that_share_a_problem_and_an_optimizer_bound_it_together(tmp_p
     two = plan.load(str(tmp_path / "two.yaml"), [f"runs_dir={tmp_path}/runs"])
     # DoG's default and SGD's, with four or, if one of them is the default, three other rates.
     reporting = price.price(two, {}, records.empty(), HERE).stages[1]
-    default = any(run.config.opt.lr == two.cells[1].config.opt.lr for run in two.tuning()[1:])
+    default = any(
+        run.config.spec.opt.lr == two.cells[1].config.spec.opt.lr for run in two.tuning()[1:]
+    )
     assert (reporting.least, reporting.most) == (4, 2 * (1 + 5 - default))
 
 
@@ -290,7 +293,7 @@ def test_the_operations_are_those_of_the_networks(model):
             network = RobertaForSequenceClassification(settings)
             network(input_ids=torch.full((1, size), 5))
         else:
-            arch = OmegaConf.load(config.CONFIGS / "model" / f"{model}.yaml").arch
+            arch = OmegaConf.load(CONFIGS / "model" / f"{model}.yaml").arch
             timm.create_model(arch, num_classes=100)(torch.zeros(1, 3, size, size))
     gigaflops = 3 * counter.get_total_flops() / 1e9
     assert gigaflops == pytest.approx(operations._counted()[model, size], rel=0.01)

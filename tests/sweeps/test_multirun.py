@@ -1,10 +1,7 @@
 """Hydra's multirun: every error is shown, and a signal stops it as a whole."""
 
-import subprocess
-import sys
-
 import pytest
-from conftest import ROOT
+import warm
 
 # The program run.py, where a run does nothing but raise an error.
 PROGRAM = """
@@ -25,10 +22,7 @@ runpy.run_path("run.py", run_name="__main__")
 def multirun(error, folder, *words):
     """The end of a multirun in which each run raises an error."""
     words = ["-m", f"runs_dir={folder}", "task=logistic_wine", *words]
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("ERROR", error), *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return warm.run(["-c", PROGRAM.replace("ERROR", error), *words])
 
 
 def test_errors_of_all_jobs_are_shown_and_the_worst_is_the_status(tmp_path):

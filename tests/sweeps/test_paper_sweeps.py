@@ -62,7 +62,10 @@ def test_a_sweep_of_table_4_can_be_planned(tmp_path):
     sweep = tmp_path / "one.yaml"
     OmegaConf.save({"parts": [part]}, sweep)
     runs = plan.load(str(sweep), [f"runs_dir={tmp_path}"]).tuning()
-    assert [run.config.opt.name for run in runs] == ["ldog"] + 5 * ["adam"]
-    train = runs[0].config.train
+    assert [run.config.spec.opt.name for run in runs] == ["ldog"] + 5 * ["adam"]
+    train = runs[0].config.spec.train
     assert (train.steps, train.batch_size, train.max_tokens) == (5475, 48, 384)
-    assert runs[0].config.opt.reps_rel == 1e-8 and runs[0].config.model.arch == "roberta-base"
+    assert (
+        runs[0].config.spec.opt.reps_rel == 1e-8
+        and runs[0].config.spec.model.arch == "roberta-base"
+    )

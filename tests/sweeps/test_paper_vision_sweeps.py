@@ -97,10 +97,13 @@ def test_every_network_meets_every_task(sweep, prefix):
 def test_sweeps_of_tables_1_and_2_can_be_planned(tmp_path):
     runs = plan.load("paper_cifar_scratch", [f"runs_dir={tmp_path}"]).tuning()
     assert len(runs) == 2 + 5 + 5 + 4
-    train = runs[0].config.train
+    train = runs[0].config.spec.train
     assert (train.steps, train.batch_size, train.augment) == (78125, 128, "padded_crop")
-    assert runs[0].config.model.name == "wrn28_10" and runs[2].config.opt.weight_decay == 5e-4
-    assert runs[0].config.opt.reps_rel == 1e-4 and train.checkpoint is None
+    assert (
+        runs[0].config.spec.model.name == "wrn28_10"
+        and runs[2].config.spec.opt.weight_decay == 5e-4
+    )
+    assert runs[0].config.spec.opt.reps_rel == 1e-4 and train.checkpoint is None
     first, *_, last = plan.load("paper_imagenet", [f"runs_dir={tmp_path}"]).tuning()
-    assert first.config.opt.reps_rel == 1e-6 and first.config.train.batch_size == 512
-    assert last.config.opt.weight_decay == 0.1 and last.config.train.augment == "timm"
+    assert first.config.spec.opt.reps_rel == 1e-6 and first.config.spec.train.batch_size == 512
+    assert last.config.spec.opt.weight_decay == 0.1 and last.config.spec.train.augment == "timm"

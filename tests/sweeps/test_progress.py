@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import QUIET
@@ -44,9 +45,13 @@ def test_runs_that_end_together_are_a_line_for_each_task(runs):
 
 
 def test_of_an_error_the_lowest_is_the_best(runs):
-    for run in runs[:2]:
-        run.base.task.higher_is_better = False
-    (line,) = progress.lines([ended(runs[0], 1e-5), ended(runs[1], 0.2)])
+    def of_an_error(run):
+        spec = run.config.spec
+        spec = spec.replaced(task=spec.task.replaced(higher_is_better=False))
+        return replace(run, config=replace(run.config, spec=spec))
+
+    first, second = map(of_an_error, runs[:2])
+    (line,) = progress.lines([ended(first, 1e-5), ended(second, 0.2)])
     assert "best validation accuracy 1e-05: sgd lr=0.1" in line
 
 

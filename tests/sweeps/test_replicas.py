@@ -2,18 +2,19 @@
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import QUIET
 from hydra.utils import get_class
-from omegaconf import open_dict
 
 from runner import config
-from runner.run import Job, arguments, build_task, prepare_training
+from runner.run import Job, build_task, prepare_training
 from runner.single_run import SingleRun
+from runner.specs import OptimizerSpec
 from sweeps import plan
-from sweeps.replicas import ReplicaGroup, run_together
+from sweeps.replicas import Replica, ReplicaGroup, run_together
 from sweeps.stack import Stack, groups_are_independent, sharing
 from sweeps.worker import work
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.xdist_group("replicas")
 
 DOG = {"dog": {"reps_rel": [1e-4, 1e-2]}, "ldog": {"weight_decay": [0.0, 0.01]}}
 GRIDS = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "sgd_momentum": {"lr": [0.1]}, **DOG}
+FEW = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "dog": {}}
 STEPS = ["train.steps=40", "train.eval_every=15", "checkpoint_seconds=1000"]
 
 
@@ -39,7 +41,7 @@ def planned(folder, *overrides, task="probe_cifar", seeds=(0, 1), grids=GRIDS):
     runs = []
     for opt, grid in grids.items():
         composed = config.load([f"task={task}", f"opt={opt}", *keys])
-        cell = plan.Cell(composed, config.settings_of(composed), grid, {}, list(seeds))
+        cell = plan.Cell(composed, grid, {}, list(seeds))
         runs += [cell.run(point, seed) for seed in seeds for point in plan.points(grid)]
     return runs
 
@@ -85,8 +87,8 @@ def assert_equal(runs, others):
     ("task", "grids", "overrides"),
     [
         ("probe_cifar", GRIDS | {"adamw": {}, "tdog": {"lipschitz": [0.0, 1.0]}}, []),
-        ("probe_cifar", GRIDS, ["train.checkpoint=best", "opt.clip_norm=0.5"]),
-        ("probe_newsgroups", GRIDS, ["train.batch_size=48"]),  # summed otherwise from 16 classes on
+        ("probe_cifar", FEW, ["train.checkpoint=best", "opt.clip_norm=0.5"]),
+        ("probe_newsgroups", FEW, ["train.batch_size=48"]),  # summed otherwise from 16 classes on
         ("logistic_wine", {"dog": {}, "sgd": {"lr": [0.1, 1.0]}}, []),
         ("divergence_example", {"dog": {}, "ldog": {}}, ["task.dimension=40"]),
     ],
@@ -180,7 +182,7 @@ def test_one_that_another_process_has_is_left_to_it(tmp_path):
 
 
 def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch, trained_alone):
-    runs = planned(tmp_path)
+    runs = planned(tmp_path, grids=FEW)
 
     def broken(*arguments):
         raise RuntimeError("out of memory, perhaps")
@@ -189,7 +191,7 @@ def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch, train
         patch.setattr(ReplicaGroup, "update", broken)
         assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
     assert "out of memory, perhaps" in runs[0].folder.log.read_text()
-    assert_equal(runs, trained_alone())
+    assert_equal(runs, trained_alone(grids=FEW))
 
 
 def test_optimizer_is_shared_only_where_its_groups_do_not_touch_each_other(tmp_path):
@@ -222,20 +224,20 @@ class SharesANumber(torch.optim.Optimizer):
                 p.sub_(p.grad, alpha=group["lr"] * self.distance)
 
 
+def with_class(config, kind):
+    """The run with another class of optimizer, whose one argument is lr."""
+    ours = ("name", "label", "grid", "independent_groups", "schedule", "warmup", "clip_norm", "lr")
+    opt = {key: value for key, value in config.spec.opt.plain().items() if key in ours}
+    opt = OptimizerSpec.parse({**opt, "_target_": f"{__name__}.{kind.__name__}"})
+    return replace(config, spec=config.spec.replaced(opt=opt))
+
+
 def test_optimizer_that_shares_a_number_among_its_groups_is_not_shared(tmp_path, caplog):
     grids = {"sgd": {"lr": [0.1, 0.2]}}
     runs = {}
     for name in ("together", "alone"):
         cells = planned(tmp_path / name, grids=grids)
-        opt = cells[0].base.opt
-        extra = [key for key in opt if key in ("momentum", "nesterov", "weight_decay")]
-        with_open = [run.config for run in cells]
-        for one in with_open:
-            one.opt._target_ = f"{__name__}.SharesANumber"
-            with open_dict(one):
-                for key in extra:
-                    del one.opt[key]
-        runs[name] = with_open
+        runs[name] = [with_class(run.config, SharesANumber) for run in cells]
     together = dict(run_together(runs["together"]))
     alone = [dict(run_together([one]))[0] for one in runs["alone"]]
     for place, record in enumerate(alone):
@@ -247,10 +249,9 @@ def test_optimizer_that_shares_a_number_among_its_groups_is_not_shared(tmp_path,
 @pytest.mark.parametrize("opt", [path.stem for path in sorted((config.CONFIGS / "opt").glob("*"))])
 def test_groups_are_independent_where_the_yaml_says_so(opt):
     """The contract of every yaml, a copied one too."""
-    composed = config.load(["task=probe_cifar", f"opt={opt}"])
-    if composed.opt.get("independent_groups"):
-        given = arguments(config.settings_of(composed)["opt"])
-        assert groups_are_independent(get_class(composed.opt._target_), given)
+    spec = config.load(["task=probe_cifar", f"opt={opt}"]).spec.opt
+    if spec.independent_groups:
+        assert groups_are_independent(get_class(spec.target), spec.arguments)
 
 
 def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
@@ -294,6 +295,24 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
     assert torch.equal(gradients(stack)[0], together[0])
 
 
+def test_finite_loss_ends_a_series_of_lost_ones_that_a_run_had_before(tmp_path):
+    """As of a run that trained alone, was stopped and goes on as a replica."""
+    runs, cpu = planned(tmp_path, grids={"sgd": {"lr": [0.1, 1.0]}}, seeds=[0]), torch.device("cpu")
+    task = build_task(runs[0].config)
+    jobs = [Job.of(run.config) for run in runs]
+    states = [prepare_training(job, task, cpu) for job in jobs]
+    states[0].lost = torch.tensor(9)
+    replicas = [
+        Replica(place, job, state, None)
+        for place, (job, state) in enumerate(zip(jobs, states, strict=True))
+    ]
+    group = ReplicaGroup(replicas, task, config.to_plain(runs[0].config), cpu)
+    group.compute_gradients([task.batch("train", torch.arange(8))])
+    assert int(states[0].lost) == 9  # it may still leave, and go on alone
+    group.update(steps=40)
+    assert [int(state.lost) for state in states] == [0, 0]
+
+
 def test_networks_that_draw_random_numbers_are_refused(tmp_path):
     composed = config.load(["task=probe_cifar", *QUIET, f"runs_dir={tmp_path}"])
     training = prepare_training(Job.of(composed), build_task(composed), torch.device("cpu"))
@@ -308,7 +327,7 @@ def test_groups_are_as_many_as_workers_and_share_batches(tmp_path):
     )
     groups = plan.grouped(runs, slots=2)
     assert [len(group) for group in groups] == [8, 8]
-    assert [{run.changes["seed"] for run in group} for group in groups] == [{0, 1}, {2, 3}]
+    assert [{run.config.spec.seed for run in group} for group in groups] == [{0, 1}, {2, 3}]
     (only,) = plan.grouped(runs[:15], slots=8)  # too few for a second process
     assert {run.run_id for run in only} == {run.run_id for run in runs[:15]}
     assert max(len(group) for group in plan.grouped(runs, slots=2, largest=3)) == 3
@@ -322,7 +341,7 @@ def test_divided_seed_leaves_each_part_every_optimizer(tmp_path):
         grids={"sgd": {"lr": list(range(1, 11))}, "adam": {"lr": list(range(1, 11))}},
     )
     for group in plan.grouped(runs, slots=2):
-        optimizers = [run.base.opt.name for run in group]
+        optimizers = [run.optimizer for run in group]
         assert optimizers.count("sgd") == optimizers.count("adam") == 5
 
 

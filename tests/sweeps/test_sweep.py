@@ -284,8 +284,8 @@ def test_planned_run_is_the_run_that_its_configuration_names(sweeps, tmp_path, o
     """A whole number in a yaml is the fraction that it is when typed, null by default or not."""
     part = {**SWEEP["parts"][0], "optimizers": [opt], "grids": {opt: {key: [1]}}}
     (planned,) = load(sweeps({**SWEEP, "parts": [part]}), tmp_path).tuning()
-    settings = config.settings_of(planned.config)
+    settings = planned.config.spec.settings
     assert run_id(settings) == planned.run_id
     assert problem_id(settings) == planned.problem_id
     words = ["task=probe_cifar", f"opt={opt}", f"opt.{key}=1", "seed=100", "protocol=smoke"]
-    assert run_id(config.settings_of(config.load([*words, *QUIET]))) == planned.run_id
+    assert run_id(config.load([*words, *QUIET]).spec.settings) == planned.run_id

@@ -220,7 +220,7 @@ def words(url):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_states_what_tables_and_licences_need(task):
-    problem = config.load([f"task={task}"]).task
+    problem = config.load([f"task={task}"]).spec.task
     assert problem.metric and isinstance(problem.higher_is_better, bool)
     assert problem.version >= 1 and problem.budget in ("vision", "language", "probe", "theory")
     if problem.domain == "theory" and "data" not in problem:
@@ -244,7 +244,7 @@ def test_every_task_states_what_tables_and_licences_need(task):
 @pytest.mark.parametrize("budget", ["vision", "language", "probe"])
 def test_every_protocol_says_all_that_training_asks_of_it(protocol, budget):
     task = {"vision": "cifar", "language": "movies", "probe": "probe_cifar"}[budget]
-    train = config.settings_of(config.load([f"task={task}", f"protocol={protocol}"]))["train"]
+    train = config.load([f"task={task}", f"protocol={protocol}"]).spec.settings["train"]
     assert train["steps"] and train["batch_size"] and train["validation_examples"]
     assert train["max_tokens"] if budget == "language" else train["image_size"]
 

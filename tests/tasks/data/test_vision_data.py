@@ -15,15 +15,18 @@ import re
 import urllib.request
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from conftest import with_changes
 from omegaconf import OmegaConf
 from PIL import Image
 
-from runner import config, order
+from runner import config
+from runner.batches import TrainBatches, iterate_batches
 from runner.run import build_task
 from tasks.data.images import Images
 from tasks.data.local_copies import whole
@@ -32,6 +35,7 @@ from tasks.data.retinopathy import Fundus, prepared
 from tasks.data.tfds import cut, stored_order
 from tasks.data.vtab import distance_class, orientation_class
 from tasks.errors import UserError
+from tasks.specs import Augment
 from tasks.vision import ImageClassification
 
 PAPER = Path(config.ROOT) / "results" / "paper"
@@ -233,8 +237,8 @@ def task_of(name, copy, tmp_path, counts=None, *overrides):
     loaded = config.load([*words, "train.image_size=32", *overrides])
     if counts:
         parts = zip(("train", "validation", "test"), counts, strict=True)
-        promised = {part: n for part, n in parts if part in loaded.task.data.examples}
-        loaded.task.data.examples = promised
+        promised = {part: n for part, n in parts if part in loaded.spec.task.data.examples}
+        loaded = with_changes(loaded, {"task.data.examples": promised})
     return build_task(loaded)
 
 
@@ -350,16 +354,16 @@ def test_what_torchvision_fetched_once_is_not_fetched_again(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("row", csv.DictReader((PAPER / "vtab_splits.csv").open()), ids=str)
 def test_numbers_of_examples_and_classes_are_the_papers(row):
-    task = config.load([f"task={OURS[row['task']]}"]).task
+    task = config.load([f"task={OURS[row['task']]}"]).spec.task
     promised = task.data.examples
     expected = [int(row[part]) for part in ("train", "val", "test")]
-    assert [promised.train, promised.validation, promised.test] == expected
+    assert [promised[part] for part in ("train", "validation", "test")] == expected
     assert task.classes == int(row["classes"])
 
 
 @pytest.mark.parametrize("row", csv.DictReader((PAPER / "vtab_splits.csv").open()), ids=str)
 def test_augmentation_is_that_of_the_papers_group(row):
-    augment = config.load([f"task={OURS[row['task']]}", "protocol=paper"]).train.augment
+    augment = config.load([f"task={OURS[row['task']]}", "protocol=paper"]).spec.train.augment
     group = {"natural": "natural", "specialized": "crop", "structured": "flip"}[row["aug_group"]]
     special = {"SVHN": "natural_unflipped", "dSprites-Ori": "none"}
     assert augment == special.get(row["task"], group)
@@ -617,8 +621,8 @@ def test_processes_that_prepare_batches_give_the_same(tmp_path):
     for name in ("dmlab", "dtd"):
         counts = WRITERS[name](tmp_path / name)
         task = task_of(name, tmp_path / name, tmp_path, counts)
-        batches = order.Batches(task, 3, seed=0)
-        alone, helped = (list(order.prepared(batches, range(2), workers)) for workers in (0, 2))
+        batches = TrainBatches(task, 3, seeds=[0])
+        alone, helped = (list(iterate_batches(batches, range(2), workers)) for workers in (0, 2))
         torch.testing.assert_close(alone, helped, rtol=0, atol=0)
 
 
@@ -717,7 +721,7 @@ def rises(images):
     return (images[:, 0, :, -1].mean(1) > images[:, 0, :, 0].mean(1)).tolist()
 
 
-CHOICES = config.CHOICES["train.augment"]
+CHOICES = get_args(Augment)
 FLIPS = {"flip", "crop", "natural", "padded_crop", "timm"}
 
 

@@ -1,0 +1,200 @@
+"""What a run is, as typed objects: Hydra composes them, and here they are checked."""
+
+from collections.abc import Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from runner.identity import problem_id, run_id
+from tasks.data.specs import (
+    DESCRIBES,
+    NULLABLE,
+    YAML_ONLY,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Size,
+    Spec,
+)
+from tasks.data.storage import default_data_dir
+from tasks.errors import UserError
+from tasks.format import did_you_mean
+from tasks.specs import BudgetSpec, DataSpec, ModelSpec, TaskSpec, TrainSpec, WeightsSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class OptimizerSpec(Spec):
+    """An optimizer: its class, its arguments, and what a sweep tries.
+
+    Arguments that are not declared here belong to the class alone, and have the type of the yaml's
+    default.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    target: Annotated[str, DESCRIBES, YAML_ONLY] = Field(alias="_target_", description="the class")
+    name: Annotated[str, YAML_ONLY] = Field(description="its name in records")
+    label: Annotated[str, DESCRIBES] = Field(description="and in tables")
+    role: Annotated[Literal["reference", "tuning_free", "tuned"] | None, DESCRIBES, YAML_ONLY] = (
+        Field(None, description="what tables and figures take it for")
+    )
+    grid: Annotated[dict[str, list[Any]], DESCRIBES] = Field(description="what a sweep tries")
+    independent_groups: Annotated[bool, DESCRIBES, YAML_ONLY] = Field(
+        description="param groups do not touch each other: replicas share one object"
+    )
+    schedule: Literal["constant", "cosine"] = Field(description="of the step size's factor")
+    warmup: Fraction = Field(description="part of the steps in which it rises from 0")
+    clip_norm: Positive | None = Field(description="the gradient's norm is cut to this; null: no")
+
+    lr: Positive | None = Field(None, description="learning rate; of DoG the paper's c")
+    reps_rel: Positive | None = Field(None, description="r_ε relative to 1 + ‖x_0‖")
+    init_eta: Positive | None = Field(None, description="the first step size, instead of reps_rel")
+    weight_decay: NotNegative | None = Field(None, description="L2 penalty")
+    eps: NotNegative | None = Field(None, description="added to a denominator")
+    momentum: NotNegative | None = None
+    steps: Count | None = Field(None, description="T, that T-DoG's promise is to hold for")
+    delta: Positive | None = Field(None, description="δ, the chance that the promise fails")
+    lipschitz: NotNegative | None = Field(None, description="L; 0: the latest gradient's norm")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the class is called with, beside the parameters."""
+        ours = {"name", "schedule", "warmup", "clip_norm"}
+        settings = self.plain(without=DESCRIBES)
+        return {name: value for name, value in settings.items() if name not in ours}
+
+
+class ProtocolSpec(Spec):
+    """How long to train, on how much data, by kind of task."""
+
+    name: Annotated[str, YAML_ONLY] = Field(description="its name in records and tables")
+    version: Annotated[int, YAML_ONLY] = Field(
+        description="raised when any number changes: tables never mix versions"
+    )
+    batch_norm: Literal["frozen", "train"] = Field(description="statistics while training")
+    freeze_embeddings: bool = Field(description="leave a language model's embeddings as they are")
+    vision: BudgetSpec
+    language: BudgetSpec
+    probe: BudgetSpec
+    theory: BudgetSpec
+    tasks: dict[str, BudgetSpec] = Field({}, description="what single tasks have otherwise")
+
+
+class RunSpec(Spec):
+    """All that a run's result depends on."""
+
+    task: TaskSpec
+    model: ModelSpec
+    opt: OptimizerSpec
+    train: TrainSpec
+    protocol: ProtocolSpec
+    seed: Size = Field(description="of the head, the data order, augmentation and dropout")
+    local_copies: dict[str, str] = Field({}, description="digests of the user's own data, weights")
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The same as plain values, as a record has them."""
+        settings = self.plain(without=DESCRIBES)
+        settings["protocol"] = {"name": self.protocol.name, "version": self.protocol.version}
+        if not self.local_copies:
+            settings.pop("local_copies", None)
+        return settings
+
+    @cached_property
+    def run_id(self) -> str:
+        """Task, optimizer and a hash of the settings."""
+        return run_id(self.settings)
+
+    @cached_property
+    def problem_id(self) -> str:
+        """A hash of the settings without optimizer, seed and the user's copies."""
+        return problem_id(self.settings)
+
+    def changed(self, changes: Mapping[str, Any], seed: int) -> "RunSpec":
+        """Return the spec with other settings of the optimizer, and another seed.
+
+        Raises:
+            UserError: for a setting that the optimizer does not have, or an impossible value.
+        """
+        plain = self.opt.plain()
+        for key in changes:
+            if key not in plain:
+                near = did_you_mean(key, list(plain))
+                raise UserError(f"opt={self.opt.name} has no key {key}: {near}")
+        opt = OptimizerSpec.parse({**plain, **changes}, "opt")
+        return self.replaced(opt=opt, seed=seed)
+
+
+class WandbSpec(Spec):
+    """The mirror of a run's numbers."""
+
+    mode: Literal["offline", "online", "disabled"] | None = Field(
+        description="null: WANDB_MODE, or offline"
+    )
+    project: str | None = Field(description="null: WANDB_PROJECT, or dog-bench")
+    entity: str | None = Field(description="user or team; null: WANDB_ENTITY, or the default")
+
+
+class Execution(Spec):
+    """What a run's result does not depend on, but for its last bits."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count | None = Field(description="CPU threads; null: torch's choice")
+    workers: Size = Field(description="processes that prepare batches; 0: the training process")
+    eval_batch_size: Count = Field(description="examples a batch in evaluation")
+    log_every: Count = Field(description="steps between lines of metrics.jsonl")
+    checkpoint_seconds: Positive = Field(description="seconds between checkpoints")
+    data_dir: str | None = Field(description="of data and weights; null: DOG_BENCH_DATA, a cache")
+    runs_dir: str = Field(description="of runs, relative to the project's folder")
+    progress: bool = Field(description="show a progress bar")
+    debug: bool = Field(description="show tracebacks")
+    wandb: WandbSpec
+
+    @property
+    def runs(self) -> Path:
+        """The folder of all runs."""
+        return (ROOT / Path(self.runs_dir).expanduser()).resolve()
+
+    @property
+    def data(self) -> Path:
+        """The folder of data and weights."""
+        chosen = Path(self.data_dir).expanduser() if self.data_dir else default_data_dir()
+        return chosen.resolve()
+
+
+class Composed(RunSpec, Execution):
+    """All that Hydra composes."""
+
+    synthetic: BudgetSpec = Field(description="what task.synthetic=true trains instead of a budget")
+
+    @property
+    def run(self) -> RunSpec:
+        """What the result depends on."""
+        return RunSpec.model_construct(
+            self.model_fields_set & RunSpec.model_fields.keys(),
+            **{name: getattr(self, name) for name in RunSpec.model_fields},
+        )
+
+    @property
+    def execution(self) -> Execution:
+        """What it does not depend on."""
+        return Execution.model_construct(
+            **{name: getattr(self, name) for name in Execution.model_fields}
+        )
+
+
+@cache
+def fixed_keys() -> frozenset[str]:
+    """Return the names that a yaml alone may set, wherever they stand in a group."""
+    specs = (TaskSpec, ModelSpec, OptimizerSpec, ProtocolSpec, DataSpec, WeightsSpec)
+    return frozenset(name for spec in specs for name in spec.marked(YAML_ONLY))
+
+
+@cache
+def nullable_keys() -> frozenset[str]:
+    """Return the dotted keys at which null means something whatever the yaml says."""
+    return frozenset(f"train.{name}" for name in TrainSpec.marked(NULLABLE))

@@ -1,0 +1,202 @@
+"""What a task, its network and its training budget are, as typed objects."""
+
+from typing import Annotated, Any, Literal, Optional
+
+from pydantic import Field
+
+from tasks.data.specs import (
+    DESCRIBES,
+    NULLABLE,
+    YAML_ONLY,
+    Archive,
+    Count,
+    NotNegative,
+    Positive,
+    Spec,
+)
+
+Domain = Literal["vision", "language", "theory"]
+Augment = Literal[
+    "none", "flip", "crop", "natural", "natural_unflipped", "padded_crop", "timm"
+]  # fmt: skip
+Numbers = list[int | float]
+
+
+class HubFiles(Spec):
+    """Files of a repository of the Hugging Face hub."""
+
+    repository: str = Field(description="its name there")
+    revision: str | None = Field(description="the pinned commit; null: the newest, as recorded")
+    licence: str = Field(description="shown when it is first fetched")
+    files: dict[str, str] | list[str] = Field(description="patterns, of data by the part they are")
+
+
+class Licence(Spec):
+    """Of data that come with a package: nothing is fetched."""
+
+    licence: str
+
+
+class DataSpec(Spec):
+    """Where examples come from, and what reads them."""
+
+    reader: Annotated[str, YAML_ONLY] = Field(description="the function that reads them")
+    path: str | None = Field(None, description="a copy of the user's to read instead")
+    path_key: str | None = Field(None, description="the key of that copy, for messages")
+    source: Annotated[Archive | Licence | None, YAML_ONLY] = Field(
+        None, description="the archive they are fetched from"
+    )
+    hub: Annotated[HubFiles | None, YAML_ONLY] = Field(None, description="or the hub's repository")
+    torchvision: Annotated[str | None, YAML_ONLY] = Field(
+        None, description="or the class of torchvision that fetches them"
+    )
+    url: Annotated[str | None, YAML_ONLY] = Field(None, description="or an address")
+    manual: Annotated[str | None, YAML_ONLY] = Field(None, description="or what the user must do")
+    md5: Annotated[str | None, YAML_ONLY] = Field(None, description="of the file, as published")
+    layout: Annotated[str | None, YAML_ONLY] = Field(None, description="of a copy, for a message")
+    licence: str | None = Field(None, description="shown when they are first fetched")
+    set: str | None = Field(None, description="their name in scikit-learn")
+    files: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
+    columns: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
+    sha256: Annotated[dict[str, Any] | None, YAML_ONLY] = Field(
+        None, description="of what is read, by part: anything else is refused"
+    )
+    examples: Annotated[dict[str, Count], YAML_ONLY] = Field(description="how many there are")
+    citation: str = Field(description="whose they are")
+
+
+class WeightsSpec(Spec):
+    """Where a pretrained network's weights come from."""
+
+    path: str | None = Field(None, description="a copy of the user's to load instead")
+    source: Annotated[Archive | None, YAML_ONLY] = Field(
+        None, description="the archive they are fetched from"
+    )
+    hub: Annotated[HubFiles | None, YAML_ONLY] = Field(None, description="or the hub's repository")
+    file: str | None = Field(None, description="the file or folder in the archive")
+
+
+class BudgetSpec(Spec):
+    """What a protocol prescribes: for a kind of task, or for one task otherwise than for its kind.
+
+    What is absent is prescribed elsewhere, or not at all.
+    """
+
+    steps: Count | None = Field(None, description="optimizer steps")
+    batch_size: Count | None = Field(None, description="examples a step")
+    train_examples: Count | None = Field(None, description="at most; null: all")
+    validation_examples: Count | None = Field(
+        None, description="held out of the training part; null: the official ones, else the test"
+    )
+    test_examples: Count | None = Field(None, description="at most; null: all")
+    image_size: Count | None = Field(None, description="pixels a side")
+    augment: Augment | None = Field(None, description="of images")
+    max_tokens: Count | None = Field(None, description="length of a text, cut")
+    eval_every: Count | None = Field(None, description="steps between validation scores")
+    checkpoint: Literal["best"] | None = Field(
+        None, description="best: test the best by validation; null: the last step"
+    )
+    reps_rel: dict[str, Positive] | None = Field(None, description="DoG's, by optimizer")
+    adam_betas: list[NotNegative] | None = Field(None, description="decay of Adam's two moments")
+    weight_decay: NotNegative | None = Field(None, description="L2 penalty")
+    adamw_weight_decay: NotNegative | None = Field(None, description="AdamW's decoupled decay")
+    warmup: NotNegative | None = Field(None, description="part of the steps")
+    clip_norm: Positive | None = Field(None, description="the gradient's norm is cut to this")
+
+
+class TaskSpec(Spec):
+    """What is trained on: the kind of problem, its data, its score."""
+
+    target: Annotated[str, DESCRIBES, YAML_ONLY] = Field(
+        alias="_target_", description="the class that knows this kind of task"
+    )
+    name: Annotated[str, YAML_ONLY] = Field(description="its name in records")
+    version: Annotated[int, YAML_ONLY] = Field(
+        description="raised when anything below changes a result: tables never mix versions"
+    )
+    domain: Annotated[Domain, YAML_ONLY] = Field(description="which networks fit")
+    budget: Annotated[Literal["vision", "language", "probe", "theory"], YAML_ONLY] = Field(
+        description="which section of the protocol says how long to train"
+    )
+    metric: str = Field(description="the score in tables")
+    higher_is_better: bool = Field(description="of the metric")
+    baseline: Annotated[str | None, YAML_ONLY] = Field(
+        None, description="what a diverged run counts as; null: the majority class"
+    )
+    synthetic: bool = Field(description="a tiny made-up problem of the same form, without files")
+    replicas: Annotated[bool, DESCRIBES, YAML_ONLY] = Field(
+        False, description="small: a sweep trains runs of it together, as replicas"
+    )
+    classes: Annotated[int | None, DESCRIBES] = Field(None, description="how many classes")
+    shape: Annotated[list[int] | None, DESCRIBES] = Field(
+        None, description="height, width, channels of an image"
+    )
+    prompt: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="how a text-to-text network is asked"
+    )
+    l2: Positive | None = Field(None, description="weight of ‖x‖² / 2 in f")
+    dimension: Count | None = Field(None, description="m, of x in R^m")
+    prescribes: Annotated[BudgetSpec | None, YAML_ONLY] = Field(
+        None, description="what the task needs under every protocol"
+    )
+    description: Annotated[str | None, DESCRIBES] = None
+    data: Annotated[DataSpec | None, DESCRIBES] = Field(None, description="where examples are from")
+    source: Annotated[Optional["TaskSpec"], YAML_ONLY] = Field(
+        None, description="of a probe: the task whose data and network give the features"
+    )
+
+
+class ModelSpec(Spec):
+    """Which network, and its pretrained weights."""
+
+    target: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
+        None, alias="_target_", description="what builds it"
+    )
+    name: Annotated[str, YAML_ONLY] = Field(description="its name in records")
+    for_domain: Annotated[Domain, DESCRIBES, YAML_ONLY] = Field(description="which tasks it fits")
+    arch: str | None = Field(None, description="the architecture's name in its library")
+    arguments: dict[str, Any] | None = Field(None, description="of the library's function")
+    synthetic_arch: Annotated[str | dict[str, Any] | None, DESCRIBES] = Field(
+        None, description="a tiny network of the same kind, for task.synthetic=true"
+    )
+    batch_norm: Literal["frozen", "train"] | None = Field(
+        None, description="batch normalization's statistics while training"
+    )
+    freeze_embeddings: bool | None = Field(None, description="leave word embeddings as they are")
+    depth: Count | None = Field(None, description="of a network from scratch")
+    width: Count | None = Field(None, description="of a network from scratch")
+    channels: Literal["rgb", "bgr"] | None = Field(None, description="order it was trained with")
+    mean: Numbers | None = Field(None, description="taken from values in 0..255, a channel each")
+    std: Numbers | None = Field(None, description="then divided by this")
+    interpolation: str | None = Field(None, description="of timm's evaluation transform")
+    crop_pct: Positive | None = Field(None, description="part of the image that it looks at")
+    tokenizer: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="what turns text into tokens"
+    )
+    forms: Annotated[dict[str, str] | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="the class that turns each kind of language problem into its inputs"
+    )
+    weights: Annotated[WeightsSpec | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="pretrained"
+    )
+
+
+class TrainSpec(Spec):
+    """How long, and on how much data. A run that departs from its protocol is a run of its own."""
+
+    steps: Count = Field(description="optimizer steps")
+    batch_size: Count = Field(description="examples a step")
+    train_examples: Annotated[Count | None, NULLABLE] = Field(description="at most; null: all")
+    validation_examples: Count | None = Field(
+        description="held out of the training part; null: the official ones, else the test part"
+    )
+    test_examples: Annotated[Count | None, NULLABLE] = Field(description="at most; null: all")
+    image_size: Count | None = Field(description="images: pixels a side")
+    augment: Augment = Field(description="of images")
+    max_tokens: Count | None = Field(description="texts: length, cut")
+    averaging_gamma: NotNegative = Field(description="γ of polynomial-decay averaging")
+    eval_every: Count = Field(description="steps between validation scores")
+    checkpoint: Annotated[Literal["best"] | None, NULLABLE] = Field(
+        description="best: test the best by validation; null: the last step"
+    )
+    precision: Literal["fp32", "bf16"] = Field(description="bf16: autocast")
