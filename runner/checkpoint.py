@@ -1,4 +1,4 @@
-"""Checkpoints that let a killed run end in the same record, bit for bit."""
+"""Checkpoints, from which a killed run goes on and ends in the same record, bit for bit."""
 
 import hashlib
 import os
@@ -21,9 +21,9 @@ _BLOCK = 2**20  # bytes read at a time to compute the sha256
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint in one atomic step, its own sha256 at the end.
+    """Write a checkpoint in one atomic step, with the sha256 of all before it at the end.
 
-    It is written as it is made: there is no copy of it in memory.
+    The content is written tensor by tensor: there is no copy of it in memory.
     """
     everything = {**content, "generators": _generators(), "format": FORMAT}
     with replaced_atomically(path) as file:
@@ -35,8 +35,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
     """Return the checkpoint's content and set the generators, or None where there is none.
 
-    One that is damaged, of another version, or of anything but tensors and plain values, is put
-    aside: then there is none. Nothing in it is run.
+    A checkpoint that is damaged, of another version, or holds anything but tensors and plain values
+    is renamed and counts as none. Nothing in it is run.
     """
     try:
         file = path.open("rb")
@@ -60,7 +60,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 class _HashingWriter:
-    """A file to write to from start to end, and the sha256 of what was written."""
+    """Writes to a file and computes the sha256 of what it writes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -77,7 +77,7 @@ class _HashingWriter:
 
 
 def _is_whole(file: BinaryIO) -> bool:
-    """Say whether a file ends in the sha256 of all before it; go back to its start."""
+    """Return whether a file ends in the sha256 of all before it; go back to its start."""
     left = file.seek(0, os.SEEK_END) - _DIGEST
     file.seek(0)
     sha256 = hashlib.sha256()
@@ -90,9 +90,9 @@ def _is_whole(file: BinaryIO) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as it can be loaded without running code, and without what it does not need.
+    """Return a value in a form that can be loaded without running code.
 
-    A tensor that is a slice of another would be saved with the whole of it.
+    A slice of a larger tensor is copied: torch would save the larger tensor.
     """
     if isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes:
         return value.clone()
@@ -100,7 +100,7 @@ def _plain(value: Any) -> Any:
 
 
 def _generators() -> dict[str, Any]:
-    """Return the states of all generators that a run uses: of GPUs, that of its own."""
+    """Return the states of all random generators that a run uses, its own GPU's included."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),

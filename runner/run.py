@@ -17,7 +17,7 @@ from runner.config import Config
 from runner.errors import Busy, Crash, Stopped
 from runner.identity import data_id
 from runner.record import RunFolder, finite_or_null, put_aside, write_json
-from runner.run_record import Results, RunFailure, RunRecord
+from runner.run_record import Results, RunDescription, RunFailure, RunRecord
 from runner.specs import RunSpec
 from tasks.data.storage import FULL
 from tasks.errors import UserError
@@ -171,14 +171,15 @@ def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
 
 
 def prepare_training(job: Job, task: "Task", device: "torch.device") -> "TrainingState":
-    """Return the run's state before its first step, or as its checkpoint has it."""
+    """Return the state that the run trains from: of its checkpoint, or before the first step."""
     import torch
 
     from dog import PolynomialDecayAverager
     from runner import checkpoint
     from runner.training_state import TrainingState
 
-    clock = time.monotonic()  # data and features are had once for many runs: not this one's time
+    # Loading data and computing features, which runs share, is not counted.
+    clock = time.monotonic()
     _seed(job.settings["seed"])
     network = task.network().to(device)
     averager = PolynomialDecayAverager(network, job.settings["train"]["averaging_gamma"])
@@ -226,7 +227,6 @@ def write_record(
     examples = training.step * job.settings["train"]["batch_size"]
     content = {
         "schema": SCHEMA,
-        "run_id": job.identity,
         "status": "diverged" if training.diverged else "finished",
         "results": found.plain(),
         "numerics": environment.numerics(device, training.optimizer),
@@ -251,9 +251,14 @@ def write_record(
 
 
 def description(spec: RunSpec) -> dict[str, Any]:
-    """Return what tables need to know of a run before it has a result."""
+    """Return what tables need to know of a run before it has a result.
+
+    Raises:
+        UserError: if a yaml has what no record can hold. Nothing is trained then.
+    """
     changes = configuration.opt_changes(spec)
-    return {
+    content = {
+        "run_id": spec.run_id,
         "settings": spec.settings,
         "problem_id": spec.problem_id,
         "opt_default": not changes,
@@ -262,6 +267,10 @@ def description(spec: RunSpec) -> dict[str, Any]:
         "opt_role": spec.opt.role,
         "grid": spec.opt.grid,
     }
+    try:
+        return RunDescription.of(content).plain()
+    except ValueError as error:
+        raise UserError(f"no record can hold the configuration: {error}") from error
 
 
 def build_task(config: Config) -> "Task":
@@ -408,7 +417,7 @@ def _crash_told(job: Job) -> Iterator[None]:
         with folder.log.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)
-        failure = {"run_id": job.identity, "error": summary, "log": folder.log.name}
-        failure |= description(job.config.spec)
+        failure = description(job.config.spec)
+        failure |= {"error": summary, "log": folder.log.name}
         write_json(folder.failure, RunFailure.of(failure).plain())
         raise Crash(f"the run crashed: {summary} (see {folder.log})") from error

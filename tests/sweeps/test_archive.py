@@ -15,6 +15,7 @@ from analysis import curves, records
 from runner import SCHEMA, config
 from runner import run as running
 from runner.archive import Archive, archive_beside, open_archive
+from runner.identity import run_id
 from runner.record import RunFolder
 from runner.run_record import RunRecord
 from scripts import merge as merge_script
@@ -177,7 +178,7 @@ def test_packing_again_replaces_what_is_made_anew_and_keeps_the_rest(tmp_path):
     unfinished = made_up.write(tmp_path / "runs", made_up.failure(seed=2)).parent
     synthetic = made_up.record(0.9, seed=3)
     synthetic["settings"]["task"]["synthetic"] = True
-    synthetic["run_id"] = running.run_id(synthetic["settings"])
+    synthetic["run_id"] = run_id(synthetic["settings"])
     made = made_up.write(tmp_path / "runs", synthetic).parent
     pack("all", [folder, unfinished, made], archive)
     scores = {record.settings["seed"]: record.results.test.last for record in Archive(archive)}
@@ -304,7 +305,7 @@ def test_what_this_version_cannot_compose_is_said(trained):
     record = next(iter(Archive(trained / "archive")))
     content = record.plain()
     content["settings"]["task"]["version"] = 99
-    content["run_id"] = running.run_id(content["settings"])
+    content["run_id"] = run_id(content["settings"])
     (verdict,) = verify([RunRecord.of(content)], 1, 0, [])
     assert verdict == Verdict(content["run_id"], None, verdict.reason)
     assert "this version has other configs" in verdict.reason

@@ -1,5 +1,6 @@
 """The price of a sweep, by hand-worked cases: what is unknown stays unknown."""
 
+import copy
 import shutil
 from collections import namedtuple
 
@@ -51,7 +52,7 @@ def a_record(
 ):
     """The record that a planned run might leave; other steps make it another problem's."""
     made = record(0.5, seconds=seconds, status=status)
-    settings = run.config.spec.settings
+    settings = copy.deepcopy(run.config.spec.settings)  # which is kept
     settings["train"] |= {"steps": steps or settings["train"]["steps"], **train}
     made |= {
         "settings": settings,
@@ -260,7 +261,7 @@ def test_runs_without_an_estimate_have_gpu_hours_by_their_operations(tmp_path):
     OmegaConf.save(OmegaConf.create({"parts": [part]}), tmp_path / "pets.yaml")
     pets = plan.load(str(tmp_path / "pets.yaml"), [f"runs_dir={tmp_path}/runs"])
     # 100 steps of 10; two iterates at steps 50 and 100 and at the end, forward only.
-    examples = operations.examples_of(pets.cells[0].config)
+    examples = operations.examples_of(pets.cells[0].config.spec)
     assert examples == pytest.approx(1000 + 2 * (3 * 30 + 60) / 3)
     hour = examples * 24.5e9 / 20e12 / 3600
     found = price.price(pets, {}, records.empty(), HERE)
