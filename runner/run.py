@@ -17,7 +17,7 @@ from runner.config import Config
 from runner.errors import Busy, Crash, Stopped
 from runner.identity import data_id
 from runner.record import RunFolder, finite_or_null, put_aside, write_json
-from runner.run_record import Results, RunDescription, RunFailure, RunRecord
+from runner.run_record import Results, RunFailure, RunRecord
 from runner.specs import RunSpec
 from tasks.data.storage import FULL
 from tasks.errors import UserError
@@ -251,13 +251,9 @@ def write_record(
 
 
 def description(spec: RunSpec) -> dict[str, Any]:
-    """Return what tables need to know of a run before it has a result.
-
-    Raises:
-        UserError: if a yaml has what no record can hold. Nothing is trained then.
-    """
+    """Return what tables need to know of a run before it has a result."""
     changes = configuration.opt_changes(spec)
-    content = {
+    return {
         "run_id": spec.run_id,
         "settings": spec.settings,
         "problem_id": spec.problem_id,
@@ -267,10 +263,6 @@ def description(spec: RunSpec) -> dict[str, Any]:
         "opt_role": spec.opt.role,
         "grid": spec.opt.grid,
     }
-    try:
-        return RunDescription.of(content).plain()
-    except ValueError as error:
-        raise UserError(f"no record can hold the configuration: {error}") from error
 
 
 def build_task(config: Config) -> "Task":

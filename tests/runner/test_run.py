@@ -502,11 +502,3 @@ def test_trouble_with_the_step_size_is_in_the_record_and_shown(made_up, fake_wan
     assert f"trouble: {sentences[0]}" in running.show(record)
     assert mirror.summary["trouble"] == "; ".join(sentences)
     assert running.run(made_up("task=cifar", "opt=adam")).plain()["results"]["trouble"] == []
-
-
-def test_configuration_that_no_record_can_hold_is_refused_before_anything_is_trained(made_up):
-    loaded = made_up("task=probe_cifar")
-    loaded.task.version = "one"
-    with pytest.raises(UserError, match=r"settings\.task\.version"):
-        running.run(loaded)
-    assert not folder_of(loaded).path.exists()

@@ -15,6 +15,7 @@ from analysis import curves, records
 from runner import SCHEMA, config
 from runner import run as running
 from runner.archive import Archive, archive_beside, open_archive
+from runner.identity import run_id
 from runner.record import RunFolder
 from runner.run_record import RunRecord
 from scripts import merge as merge_script
@@ -177,7 +178,7 @@ def test_packing_again_replaces_what_is_made_anew_and_keeps_the_rest(tmp_path):
     unfinished = made_up.write(tmp_path / "runs", made_up.failure(seed=2)).parent
     synthetic = made_up.record(0.9, seed=3)
     synthetic["settings"]["task"]["synthetic"] = True
-    synthetic["run_id"] = running.run_id(synthetic["settings"])
+    synthetic["run_id"] = run_id(synthetic["settings"])
     made = made_up.write(tmp_path / "runs", synthetic).parent
     pack("all", [folder, unfinished, made], archive)
     scores = {record.settings["seed"]: record.results.test.last for record in Archive(archive)}
@@ -304,7 +305,7 @@ def test_what_this_version_cannot_compose_is_said(trained):
     record = next(iter(Archive(trained / "archive")))
     content = record.plain()
     content["settings"]["task"]["version"] = 99
-    content["run_id"] = running.run_id(content["settings"])
+    content["run_id"] = run_id(content["settings"])
     (verdict,) = verify([RunRecord.of(content)], 1, 0, [])
     assert verdict == Verdict(content["run_id"], None, verdict.reason)
     assert "this version has other configs" in verdict.reason
@@ -319,7 +320,7 @@ def test_every_committed_run_can_be_composed_and_is_of_one_file():
     whole = {run_id: one for records in by_file for run_id, one in records.items()}
     assert len(whole) == sum(map(len, by_file)) > 0
     for record in random.Random(0).sample(list(whole.values()), 5):
-        assert composed(record, WORDS).seed == record.settings["seed"]
+        assert composed(record, WORDS).spec.run_id == record.run_id
 
 
 def test_the_committed_tables_are_those_of_the_committed_archive(tmp_path):
