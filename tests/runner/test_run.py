@@ -494,11 +494,10 @@ def test_multirun_goes_through_other_launchers(finish, tmp_path, launcher):
 
 def test_trouble_with_the_step_size_is_in_the_record_and_shown(made_up, fake_wandb):
     _, mirror = fake_wandb
-    record = running.run(
-        made_up("task=cifar", "opt=dog", "opt.init_eta=2e3", "wandb.mode=offline")
-    ).plain()
-    sentences = record["results"]["trouble"]
+    words = ["task=cifar", "opt=dog", "opt.init_eta=2e3", "wandb.mode=offline"]
+    record = running.run(made_up(*words))
+    sentences = record.results.trouble
     assert "divide init_eta by 100" in sentences[0]
     assert f"trouble: {sentences[0]}" in running.show(record)
     assert mirror.summary["trouble"] == "; ".join(sentences)
-    assert running.run(made_up("task=cifar", "opt=adam")).plain()["results"]["trouble"] == []
+    assert running.run(made_up("task=cifar", "opt=adam")).results.trouble == []
