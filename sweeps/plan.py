@@ -176,8 +176,12 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
         sweep: Any = OmegaConf.to_container(OmegaConf.load(path))
     except (OmegaConfBaseException, OSError, YAMLError) as error:
         raise UserError(f"sweep={name} cannot be read: {error}") from error
+    try:
+        spec = SweepSpec.parse(sweep)
+    except UserError as error:
+        raise UserError(f"sweep={name}: {error} (see configs/sweep/demo.yaml)") from error
     cells = []
-    for part in SweepSpec.parse(sweep, f"sweep={name}").parts:
+    for part in spec.parts:
         for task, opt in product(part.tasks, part.optimizers):
             words = [f"task={task}", f"opt={opt}", *part.overrides, *overrides]
             config = configuration.with_local_copies(configuration.load(words))

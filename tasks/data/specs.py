@@ -161,6 +161,8 @@ def explain(error: ValidationError, where: str, spec: type[Spec]) -> str:
     if first["type"] == "value_error":
         return f"{key}: {complaint}" if key else complaint
     value = first["input"]
+    if not key:
+        return f"must {complaint}"
     return f"{key}={'null' if value is None else value}: must {complaint}"
 
 
@@ -180,6 +182,8 @@ def _complaint(error: ErrorDetails) -> str:
             return f"be above {context['gt']:g}"
         case "greater_than_equal":
             return f"not be below {context['ge']:g}"
+        case "less_than":
+            return f"be below {context['lt']:g}"
         case "less_than_equal":
             return f"be at most {context['le']:g}"
         case "finite_number":
