@@ -18,6 +18,7 @@ from tasks.data.specs import (
     Positive,
     Size,
     Spec,
+    check_like,
 )
 from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
@@ -120,13 +121,13 @@ class RunSpec(Spec):
         Raises:
             UserError: for a setting that the optimizer does not have, or an impossible value.
         """
-        plain = self.opt.plain()
-        for key in changes:
+        plain, undeclared = self.opt.plain(), self.opt.model_extra or {}
+        for key, value in changes.items():
             if key not in plain:
                 near = did_you_mean(key, list(plain))
                 raise UserError(f"opt={self.opt.name} has no key {key}: {near}")
-        opt = OptimizerSpec.parse({**plain, **changes}, "opt")
-        return self.replaced(opt=opt, seed=seed)
+            plain[key] = check_like(f"opt.{key}", value, undeclared.get(key))
+        return self.replaced(opt=OptimizerSpec.parse(plain, "opt"), seed=seed)
 
 
 class WandbSpec(Spec):

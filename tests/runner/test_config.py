@@ -143,6 +143,13 @@ def test_whole_numbers_and_fractions_name_the_same_run():
         assert name_of("opt=sgd", f"opt.{key}=1") == name_of("opt=sgd", f"opt.{key}=1.0")
 
 
+def test_grid_gives_arguments_that_only_the_class_knows_the_type_of_their_default():
+    run = config.load(["opt=sgd", "+opt.dampening=0.5"])
+    assert type(run.changed({"dampening": 1}, 0).spec.settings["opt"]["dampening"]) is float
+    with pytest.raises(UserError, match="opt.dampening=much: must be a number"):
+        run.changed({"dampening": "much"}, 0)
+
+
 def test_new_option_that_is_null_leaves_the_id_alone():
     settings = config.load([]).spec.settings
     before = identity.run_id(settings)
