@@ -92,7 +92,7 @@ def test_call_to_wandb_that_hangs_costs_one_warning(call, made_up, fake, caplog,
 def test_wandb_that_fails_leaves_replicas_alone(made_up, fake, caplog):
     fake("log", broken)
     ends = dict(run_together([made_up(f"seed={seed}", "task=probe_cifar") for seed in range(2)]))
-    assert {end["status"] for end in ends.values()} == {"finished"}
+    assert {end.status for end in ends.values()} == {"finished"}
     assert len([line for line in caplog.messages if "wandb" in line]) == 2
 
 
