@@ -11,7 +11,7 @@ from runner.errors import Busy, Crash, Stopped
 from tasks.errors import UserError
 
 def train(config):
-    print("seed", config.seed, flush=True)
+    print("seed", config.spec.seed, flush=True)
     raise ERROR
 
 running.run = train
@@ -27,16 +27,16 @@ def multirun(error, folder, *words):
 
 def test_errors_of_all_jobs_are_shown_and_the_worst_is_the_status(tmp_path):
     done = multirun(
-        "Crash('it crashed') if config.seed == 1 else UserError('no room')", tmp_path,
+        "Crash('it crashed') if config.spec.seed == 1 else UserError('no room')", tmp_path,
         "seed=0,1,2", "opt=sgd", "opt.lr=-1,0.1",
     )  # fmt: skip
     errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert errors == [
-        "error: seed=0 opt.lr=-1: opt.lr=-1.0: must be above 0",
+        "error: seed=0 opt.lr=-1: opt.lr=-1: must be above 0",
         "error: seed=0 opt.lr=0.1: no room",
-        "error: seed=1 opt.lr=-1: opt.lr=-1.0: must be above 0",
+        "error: seed=1 opt.lr=-1: opt.lr=-1: must be above 0",
         "error: seed=1 opt.lr=0.1: it crashed",
-        "error: seed=2 opt.lr=-1: opt.lr=-1.0: must be above 0",
+        "error: seed=2 opt.lr=-1: opt.lr=-1: must be above 0",
         "error: seed=2 opt.lr=0.1: no room",
     ]
     assert done.returncode == 1 and "Traceback" not in done.stderr
