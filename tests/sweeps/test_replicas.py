@@ -241,7 +241,7 @@ def test_optimizer_that_shares_a_number_among_its_groups_is_not_shared(tmp_path,
     together = dict(run_together(runs["together"]))
     alone = [dict(run_together([one]))[0] for one in runs["alone"]]
     for place, record in enumerate(alone):
-        assert together[place]["results"] == record["results"]
+        assert together[place].results == record.results
     (line,) = [line for line in caplog.messages if "independent_groups" in line]
     assert line.startswith("opt=sgd: ")
 
