@@ -34,7 +34,11 @@ def verify(
     """Train so many archived runs again, drawn by chance with this seed; yield the verdicts.
 
     `options` are overrides that no result depends on: device, threads, data_dir.
+
+    Raises:
+        UserError: if they cannot be read, or name what there is not.
     """
+    configuration.check_names(options)
     for record in random.Random(seed).sample(records, number):
         with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
             words = ["progress=false", "wandb.mode=disabled", *options, f"runs_dir={scratch}/runs"]

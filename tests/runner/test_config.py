@@ -146,7 +146,7 @@ def test_whole_numbers_and_fractions_name_the_same_run():
 def test_grid_gives_arguments_that_only_the_class_knows_the_type_of_their_default():
     run = config.load(["opt=sgd", "+opt.dampening=0.5"])
     assert type(run.changed({"dampening": 1}, 0).spec.settings["opt"]["dampening"]) is float
-    with pytest.raises(UserError, match="opt.dampening=much: must be a number"):
+    with pytest.raises(UserError, match="dampening=much: must be a number"):
         run.changed({"dampening": "much"}, 0)
 
 

@@ -223,21 +223,20 @@ def test_every_task_states_what_tables_and_licences_need(task):
     problem = config.load([f"task={task}"]).spec.task
     assert problem.metric and isinstance(problem.higher_is_better, bool)
     assert problem.version >= 1 and problem.budget in ("vision", "language", "probe", "theory")
-    if problem.domain == "theory" and "data" not in problem:
+    if problem.domain == "theory" and problem.data is None:
         return  # a function that takes no data
-    data = problem.source.data if "source" in problem else problem.data
+    data = (problem.source or problem).data
     assert data.examples and data.citation
-    if "hub" in data:
+    if data.hub:
         revision = data.hub.revision  # null where no commit is known: the record names the one
         assert data.hub.licence and (revision is None or len(revision) == 40)
-    elif "source" in data:
+    elif data.source:
         assert data.source.licence
         assert data.sha256 if problem.domain == "theory" else data.source.sha256
     else:  # torchvision knows checksums; what is put there by hand has none
-        assert data.licence and len({"torchvision", "url", "manual"} & set(data)) == 1
-        assert "url" not in data or (
-            len(data.md5) == 32 and not {"master", "main"} & words(data.url)
-        )
+        ways = [data.torchvision, data.url, data.manual]
+        assert data.licence and sum(way is not None for way in ways) == 1
+        assert not data.url or (len(data.md5) == 32 and not {"master", "main"} & words(data.url))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

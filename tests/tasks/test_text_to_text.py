@@ -34,7 +34,7 @@ class Writer:
     ],
 )
 def test_prompts_are_those_of_t5(task, texts, prompt):
-    assert made_up(task).task.prompt.format(*texts) == prompt
+    assert made_up(task).spec.task.prompt.format(*texts) == prompt
 
 
 def test_classes_are_words_and_what_is_no_word_is_no_class():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from conftest import with_changes
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from test_vision_data import write_dtd
@@ -190,9 +191,9 @@ def words(task, weights, tmp_path):
 
 def loaded(task, weights, tmp_path):
     made = config.load(words(task, weights, tmp_path))
-    data = (made.spec.task.source or made.spec.task).data
-    data.examples = dict(zip(("train", "validation", "test"), COUNTS, strict=True))
-    return made
+    data = "task.source.data" if task.startswith("probe") else "task.data"
+    counts = dict(zip(("train", "validation", "test"), COUNTS, strict=True))
+    return with_changes(made, {f"{data}.examples": counts})
 
 
 COUNTS = (6, 4, 5)  # of the copy
@@ -242,9 +243,9 @@ def features_folder(weights, tmp_path, monkeypatch):
 
     def folder(**changes):
         made = loaded("probe_dtd", weights, tmp_path)
-        for key, value in changes.items():
-            OmegaConf.update(made, key.replace("__", "."), value, force_add=True)
-        build_task(made)
+        build_task(
+            with_changes(made, {key.replace("__", "."): value for key, value in changes.items()})
+        )
         return kept[-1]
 
     return folder
@@ -254,13 +255,13 @@ FEATURES = {
     "model__interpolation": "bicubic",
     "model__crop_pct": 0.5,
     "model__arguments": {"global_pool": "max"},
-    "model___target_": "tasks.models.timm_network",
+    "model__target": "tasks.models.timm_network",
     "model__mean": [0.0, 0.0, 0.0],
     "train__augment": "timm",
     "train__image_size": 40,
     "train__max_tokens": 9,
     "task__source__prompt": "{}?",
-    "task__source___target_": "test_vision_models.Upside",
+    "task__source__target": "test_vision_models.Upside",
 }
 NO_FEATURES = {
     "model__batch_norm": "frozen",
