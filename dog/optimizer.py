@@ -505,8 +505,8 @@ class DoG(Optimizer):
         included), ``distance`` (‖x_t − x_0‖), ``first_eta``, ``early_eta`` and ``highest_eta`` (η
         at the first step, and its largest within 100 and all steps, each where the gradient was
         not 0), ``skipped`` (steps not taken because a gradient was not finite), ``r_epsilon`` (r_ε,
-        0 with ``init_eta``). Empty before the first step. Reading waits for the device; the step
-        itself does not.
+        0 with ``init_eta``). Empty before the first step. Reading
+        synchronises with the GPU; :meth:`step` does not.
         """
         columns = self._bound(self._members()).scalars.t().tolist()
         numbers = [dict(zip(SCALARS, column, strict=True)) for column in columns]
