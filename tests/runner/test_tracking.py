@@ -183,6 +183,7 @@ print("over")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds wandb's process in /proc")
 def test_process_of_wandb_that_stands_still_does_not_keep_ours(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("WANDB_SERVICE", None)  # the process of an earlier test, which is no child
     process = subprocess.run(
         [sys.executable, "-c", STOPPED, str(tmp_path)],
         capture_output=True, text=True, timeout=300, env=environment, check=False,
