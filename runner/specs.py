@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from runner.config import in_project
 from runner.identity import problem_id, run_id
 from tasks.data.specs import (
     DESCRIBES,
@@ -24,8 +25,6 @@ from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 from tasks.specs import BudgetSpec, DataSpec, ModelSpec, TaskSpec, TrainSpec, WeightsSpec
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class OptimizerSpec(Spec):
@@ -65,8 +64,7 @@ class OptimizerSpec(Spec):
     def arguments(self) -> dict[str, Any]:
         """What the class is called with, beside the parameters."""
         ours = {"name", "schedule", "warmup", "clip_norm"}
-        settings = self.plain(without=DESCRIBES)
-        return {name: value for name, value in settings.items() if name not in ours}
+        return {name: value for name, value in self.scientific.items() if name not in ours}
 
 
 class ProtocolSpec(Spec):
@@ -98,12 +96,16 @@ class RunSpec(Spec):
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The same as plain values, as a record has them."""
-        settings = self.plain(without=DESCRIBES)
-        settings["protocol"] = {"name": self.protocol.name, "version": self.protocol.version}
-        if not self.local_copies:
-            settings.pop("local_copies", None)
-        return settings
+        """The same as plain values, as a record has them; nobody is to change them."""
+        settings = {
+            "task": self.task.scientific,
+            "model": self.model.scientific,
+            "opt": self.opt.scientific,
+            "train": self.train.scientific,
+            "protocol": {"name": self.protocol.name, "version": self.protocol.version},
+            "seed": self.seed,
+        }
+        return settings | ({"local_copies": self.local_copies} if self.local_copies else {})
 
     @cached_property
     def run_id(self) -> str:
@@ -158,7 +160,7 @@ class Execution(Spec):
     @property
     def runs(self) -> Path:
         """The folder of all runs."""
-        return (ROOT / Path(self.runs_dir).expanduser()).resolve()
+        return in_project(self.runs_dir)
 
     @property
     def data(self) -> Path:

@@ -121,12 +121,23 @@ class Cell:
         """The folder of all runs."""
         return self.config.execution.runs
 
+    @cached_property
+    def _runs(self) -> dict[str, PlannedRun]:
+        """The runs that were asked for, by changes and seed: plan, price and driver ask again."""
+        return {}
+
     def run(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:
         """Return the cell's run with these settings of the optimizer, on this seed.
 
         Raises:
             UserError: for a setting that the optimizer does not have, or an impossible value.
         """
+        key = repr((sorted(changes.items()), seed))
+        if key not in self._runs:
+            self._runs[key] = self._planned(changes, seed)
+        return self._runs[key]
+
+    def _planned(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:
         config = self.config.changed(changes, seed)
         spec, opt = config.spec, config.spec.opt.plain()
         words = [spec.task.name, spec.opt.name]

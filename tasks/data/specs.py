@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from enum import Enum
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -73,14 +74,21 @@ class Spec(BaseModel):
 
     def plain(self, without: Mark | None = None) -> dict[str, Any]:
         """Return what was set, as a yaml has it; at all depths without the fields with a mark."""
-        left_out = self.marked(without) if without else set()
         values: dict[str, Any] = {}
-        for name, value in [*self, *(self.model_extra or {}).items()]:
-            field = type(self).model_fields.get(name)
-            key = name if field is None else field.alias or name
-            if name in self.model_fields_set and key not in left_out:
-                values[key] = _plain(value, without)
+        for name, field in type(self).model_fields.items():
+            if name in self.model_fields_set and without not in field.metadata:
+                values[field.alias or name] = _plain(getattr(self, name), without)
+        for name, value in (self.model_extra or {}).items():
+            values[name] = _plain(value, without)
         return values
+
+    @cached_property
+    def scientific(self) -> Mapping[str, Any]:
+        """The part of what was set that results depend on.
+
+        It is made once, for all runs that share this block: nobody is to change it.
+        """
+        return self.plain(without=DESCRIBES)
 
 
 def _plain(value: Any, without: Mark | None) -> Any:
