@@ -111,7 +111,7 @@ def _ours(config: configuration.Config, task: Task, device: torch.device) -> Tim
     job.folder.make()
     state = prepare_training(job, task, device)
     with metrics_file(job.folder, state) as log, progress_bar(0, 0, wanted=False) as bar:
-        run = SingleRun(state, task, job.settings, options, job.folder, log, Tracker(), bar, device)
+        run = SingleRun(state, task, job, log, Tracker(), bar, device)
         run.save = lambda: None  # type: ignore[method-assign]
         watch = _Watch(device)
         train(run, task, budget, options, device, StopRequest())

@@ -206,7 +206,7 @@ def train_and_record(
 
     settings, options = job.settings, job.config.execution.plain()
     with tracker(options["wandb"], settings, job.identity, job.folder.path) as mirror:
-        train_alone(state, task, settings, options, job.folder, mirror, device)
+        train_alone(state, task, job, mirror, device)
         (found,) = results(task, [state], options, device)
         mirror.summarise(found)
     return write_record(job, start, state, found, device)

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from runner import checkpoint
 from runner.errors import Stopped
 from runner.evaluation import autocast, validate
 from runner.metrics import MetricsLog, metrics_file, step_size
-from runner.record import RunFolder
 from runner.schedule import set_learning_rates
 from runner.signals import stop_request
 from runner.tracking import Tracker
@@ -22,13 +21,14 @@ from runner.train import train
 from runner.training_state import TrainingState
 from tasks.task import Task
 
+if TYPE_CHECKING:
+    from runner.run import Job
+
 
 def train_alone(
     state: TrainingState,
     task: Task,
-    settings: Mapping[str, Any],
-    options: Mapping[str, Any],
-    folder: RunFolder,
+    job: "Job",
     tracker: Tracker,
     device: torch.device,
 ) -> None:
@@ -38,13 +38,14 @@ def train_alone(
         Stopped: after SIGINT or SIGTERM, with the state saved.
         Busy: if another process took the run over.
     """
-    budget, steps = settings["train"], settings["train"]["steps"]
+    budget, options = job.settings["train"], job.config.execution.plain()
+    steps = budget["steps"]
     with (
-        metrics_file(folder, state) as log,
+        metrics_file(job.folder, state) as log,
         stop_request() as stop,
         progress_bar(state.step, steps, options["progress"]) as bar,
     ):
-        run = SingleRun(state, task, settings, options, folder, log, tracker, bar, device)
+        run = SingleRun(state, task, job, log, tracker, bar, device)
         train(run, task, budget, options, device, stop)
     if stop.signum and not (run.is_over or run.step == steps):
         raise Stopped(stop.signum, run.step)
@@ -57,18 +58,17 @@ class SingleRun:
         self,
         state: TrainingState,
         task: Task,
-        settings: Mapping[str, Any],
-        options: Mapping[str, Any],
-        folder: RunFolder,
+        job: "Job",
         log: MetricsLog,
         tracker: Tracker,
         bar: tqdm,
         device: torch.device,
     ) -> None:
-        self.state, self.task, self.device, self.options = state, task, device, options
-        self.opt, self.seeds = settings["opt"], [settings["seed"]]
-        self.precision = settings["train"]["precision"]
-        self.folder, self.metrics, self.tracker, self.bar = folder, log, tracker, bar
+        self.state, self.task, self.device = state, task, device
+        self.options = job.config.execution.plain()
+        self.opt, self.seeds = job.settings["opt"], [job.settings["seed"]]
+        self.precision = job.settings["train"]["precision"]
+        self.folder, self.metrics, self.tracker, self.bar = job.folder, log, tracker, bar
         self.loss: Tensor = torch.zeros(())
         self.clock = time.monotonic()
         task.set_training(state.network)

@@ -160,7 +160,7 @@ def _finish_alone(
     try:
         with explained(job):
             no_tracker = tracking.Tracker()  # wandb gets the run when it is done
-            train_alone(state, task, job.settings, options, job.folder, no_tracker, device)
+            train_alone(state, task, job, no_tracker, device)
             state.stop_clock()
             yield from _record([replica], task, options, device)
     except Stopped as error:
