@@ -18,7 +18,7 @@ HERE = Path(__file__).absolute().parent
 
 
 def sbatch(script):
-    # Of its own: jobs of an earlier test are cancelled when Python collects them.
+    # As on a cluster no two have the same: submitit remembers how the job of a number ended.
     job = str(int.from_bytes(os.urandom(5)))
     (HERE / f"{job}.sh").write_text(Path(script).read_text())
     for task in tasks(job)[0]:
