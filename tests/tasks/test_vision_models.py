@@ -9,9 +9,9 @@ import pytest
 import timm
 import torch
 from conftest import with_changes
+from image_copies import write_dtd
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
-from test_vision_data import write_dtd
 from torch import nn
 
 from runner import config
