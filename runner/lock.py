@@ -280,9 +280,10 @@ class _Life:
         self.file = owners / str(self.owner)
         self.locks = 0  # held, or being asked for
         owners.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        # Of a file object, to close which twice closes no other file that has got its number.
+        self._stream = self.file.open("xb", buffering=0)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # be watched, here as elsewhere
             self.owner = replace(self.owner, boot="0")
             self.file = self.file.rename(owners / str(self.owner))
@@ -293,7 +294,7 @@ class _Life:
     def _beat(self) -> None:
         while not self._end.wait(BEAT):
             with suppress(OSError):  # a network that fails for a moment; or the file was removed
-                os.utime(self._descriptor)
+                os.utime(self._stream.fileno())
 
     @property
     def is_known(self) -> bool:
@@ -310,11 +311,11 @@ class _Life:
         self._thread.join()
         with suppress(OSError):
             self.file.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        self._stream.close()
 
     def forget(self) -> None:
         """Let go of what a child process has by its birth, so that it does not keep us alive."""
-        os.close(self._descriptor)
+        self._stream.close()
 
 
 # This process by the folder of owners, while it holds locks there.

@@ -289,6 +289,25 @@ def test_a_forked_child_leaves_its_parents_lock_alone(path):
         mine.check()
 
 
+def test_a_forked_child_closes_no_file_but_the_lock_it_was_born_with(path, monkeypatch):
+    kept = {}
+    monkeypatch.setattr(lock, "_lives_here", kept)
+    lost = RunLock(path)
+    lost.acquire()
+    gone = dict(kept)
+    lost.release()
+    kept |= gone  # a lock that was given up already
+    with path.with_name("next").open("w") as file:  # has the number of the lock's file
+        child = os.fork()
+        if not child:
+            try:
+                os.fstat(file.fileno())
+            except OSError:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_who_lost_the_lock_is_told_and_leaves_it_to_the_next(path, monkeypatch):
     slept = RunLock(path)
     slept.acquire()
@@ -364,7 +383,7 @@ def test_a_full_disk_is_no_matter_of_locks(path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "open", full)
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OSError) as refusal:
         RunLock(path).acquire()
     assert refusal.value.errno == errno.ENOSPC
