@@ -60,7 +60,7 @@ def main() -> None:
 def _row(model: str, steps: int, rounds: int, threads: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         warm_up, config = (_config(model, n, threads, folder) for n in (WARM_UP, steps))
-        device, _ = set_up(config)
+        device, _ = set_up(config.execution)
         task = _task(config)
         ways = (_bare, _ours)
         for way in ways:
@@ -81,21 +81,20 @@ def _config(model: str, steps: int, threads: int, folder: str) -> configuration.
 def _task(config: configuration.Config) -> Task:
     """Build the synthetic task, with the network itself and not a tiny one of its kind."""
     task = build_task(config)
-    task.model = {**task.model, "synthetic_arch": task.model["arch"]}
+    task.model = task.model.replaced(synthetic_arch=task.model.arch)
     return task
 
 
 def _bare(config: configuration.Config, task: Task, device: torch.device) -> Times:
     """Train by nothing but forward, backward and step."""
-    job = Job.of(config)
-    budget = job.settings["train"]
+    job, budget = Job.of(config), config.spec.train
     network = task.network().to(device)
     task.set_training(network)
     stepper = optimizer(job, network)
-    source = TrainBatches(task, budget["batch_size"], [job.settings["seed"]])
+    source = TrainBatches(task, budget.batch_size, [config.spec.seed])
     batches = [to_device(source[step][0], device) for step in range(PREPARED)]
     watch = _Watch(device)
-    for step in range(budget["steps"]):
+    for step in range(budget.steps):
         inputs, targets = batches[step % PREPARED]
         stepper.zero_grad()
         loss = task.loss(task.forward(network, inputs), targets)
@@ -106,17 +105,16 @@ def _bare(config: configuration.Config, task: Task, device: torch.device) -> Tim
 
 def _ours(config: configuration.Config, task: Task, device: torch.device) -> Times:
     """Train by the training loop, which writes no checkpoint."""
-    job, options = Job.of(config), config.execution.plain()
-    budget = job.settings["train"]
+    job, budget = Job.of(config), config.spec.train
     job.folder.make()
     state = prepare_training(job, task, device)
     with metrics_file(job.folder, state) as log, progress_bar(0, 0, wanted=False) as bar:
         run = SingleRun(state, task, job, log, Tracker(), bar, device)
         run.save = lambda: None  # type: ignore[method-assign]
         watch = _Watch(device)
-        train(run, task, budget, options, device, StopRequest())
+        train(run, task, budget, config.execution, device, StopRequest())
         times = watch.times()
-    assert state.step == budget["steps"], "the run has diverged"
+    assert state.step == budget.steps, "the run has diverged"
     return times
 
 

@@ -228,7 +228,7 @@ def _checked(tree: DictConfig, defaults: Plain, parsed: list[Override]) -> Confi
 def _checked_optimizer(opt: Plain, default: Plain) -> Any:
     """Return an optimizer's spec; what it does not declare has the type of the yaml's default."""
     from runner.specs import OptimizerSpec
-    from tasks.data.specs import check_like
+    from tasks.data.blocks import check_like
 
     for key in opt.keys() - OptimizerSpec.model_fields.keys() - {"_target_"}:
         if "${" not in str(default.get(key)):
@@ -256,7 +256,7 @@ def with_local_copies(run: Config) -> Config:
     Raises:
         UserError: if they cannot be read.
     """
-    copies = identity.local_copies(_blocks_of(run), run.execution.data)
+    copies = identity.local_copies(run.spec, run.execution.data)
     if not copies:
         return run
     return replace(run, spec=run.spec.replaced(local_copies=copies))
@@ -264,12 +264,7 @@ def with_local_copies(run: Config) -> Config:
 
 def sources_of(run: Config) -> dict[str, str | None]:
     """Return what a run's data and weights would be read from now, as far as it can be named."""
-    return identity.sources(_blocks_of(run), run.spec.local_copies, run.execution.data)
-
-
-def _blocks_of(run: Config) -> Plain:
-    """Return the yaml's blocks that say where data and weights come from."""
-    return {"task": run.spec.task.plain(), "model": run.spec.model.plain()}
+    return identity.sources(run.spec, run.execution.data)
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What configurations need of data and weights, and its fetching before the first run starts."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -11,14 +11,9 @@ from runner import config as configuration
 from runner import identity
 from runner.config import CONFIGS, Config
 from tasks.data.sources import fetch, fetched_folder
-from tasks.data.specs import Archive
+from tasks.data.specs import Archive, DataSpec, FilesSpec, WeightsSpec
 from tasks.data.storage import sealed_facts
 from tasks.errors import UserError
-
-if TYPE_CHECKING:
-    from tasks.data.hub import Kind
-
-Block = Mapping[str, Any]
 
 
 def fetch_all(configs: Iterable[Config]) -> list[str]:
@@ -34,12 +29,12 @@ def fetch_all(configs: Iterable[Config]) -> list[str]:
     seen = []
     for config in configs:
         data_dir = config.execution.data
-        for kind, block in _blocks(config).items():
+        for block in _blocks(config):
             if (block, data_dir) in seen:
                 continue
             seen.append((block, data_dir))
             try:
-                here[f"{_name(block)}: {_fetch(block, kind, data_dir)}"] = None
+                here[f"{block.title}: {_fetch(block, data_dir)}"] = None
             except UserError as error:
                 problems[str(error)] = None
     if len(problems) > 1:
@@ -56,17 +51,18 @@ def sources(configs: Iterable[Config]) -> list[Archive]:
 
     What comes from a hub, through torchvision or by hand has none.
     """
-    return _archives(block for config in configs for block in _to_fetch(config).values())
+    blocks = (block for config in configs for block in _to_fetch(config))
+    return list(dict.fromkeys(block.archive for block in blocks if block.archive))
 
 
 def from_elsewhere(configs: Iterable[Config], data_dir: Path) -> list[str]:
     """Return what a hub, torchvision or an address is still to give: of sizes not known here."""
     missing: dict[str, None] = {}
     for config in configs:
-        for kind, block in _to_fetch(config).items():
-            folder = None if _is_archive(block) else _folder(block, kind, data_dir)
+        for block in _to_fetch(config):
+            folder = None if block.archive else _folder(block, data_dir)
             if folder is not None and sealed_facts(folder) is None:
-                missing[_name(block)] = None
+                missing[block.title] = None
     return list(missing)
 
 
@@ -76,16 +72,19 @@ def everything() -> tuple[list[Archive], list[str]]:
     And the names of the tasks and models whose data and weights come from elsewhere. They are read
     off the yamls themselves: to compose each configuration would take a minute.
     """
-    blocks, others = [], []
-    for path in (*sorted(CONFIGS.glob("task/*.yaml")), *sorted(CONFIGS.glob("model/*.yaml"))):
-        content = _yaml(path)
-        block = content.get("data") or content.get("weights")
-        if block and _is_archive(block):
-            blocks.append(block)
-        elif block and block.get("reader") != "scikit_learn":
-            others.append(path.stem)
-    published = _yaml(configuration.ROOT / "benchmarks/dog_optimizer.yaml")
-    return _archives([*blocks, published]), others
+    archives, others = [], []
+    kinds: tuple[tuple[str, str, type[FilesSpec]], ...]
+    kinds = (("task", "data", DataSpec), ("model", "weights", WeightsSpec))
+    for group, key, kind in kinds:
+        for path in sorted((CONFIGS / group).glob("*.yaml")):
+            if content := _yaml(path).get(key):
+                block = kind.parse(content, f"{group}.{key}")
+                if block.archive:
+                    archives.append(block.archive)
+                elif not block.source:  # else it comes with a package
+                    others.append(path.stem)
+    published = _yaml(configuration.ROOT / "benchmarks/dog_optimizer.yaml")["source"]
+    return list(dict.fromkeys([*archives, Archive.parse(published, "source")])), others
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -93,60 +92,40 @@ def _yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _blocks(config: Config) -> dict["Kind", Block]:
+def _blocks(config: Config) -> list[FilesSpec]:
     """Return what says where data and weights come from."""
-    blocks = identity.blocks(config.spec.plain())
-    return {identity.KINDS[kind]: block for kind, block in blocks.items()}
+    return list(identity.blocks(config.spec).values())
 
 
-def _to_fetch(config: Config) -> dict["Kind", Block]:
+def _to_fetch(config: Config) -> list[FilesSpec]:
     """Return the blocks of which the user has no copy."""
-    return {kind: block for kind, block in _blocks(config).items() if not block.get("path")}
+    return [block for block in _blocks(config) if not block.path]
 
 
-def _fetch(block: Block, kind: "Kind", data_dir: Path) -> Path | str:
+def _fetch(block: FilesSpec, data_dir: Path) -> Path | str:
     """Fetch data or weights, if they are not here yet; return where they are."""
     from tasks.data import hub, readers
 
-    if kind == "model" and "hub" in block:
-        return hub.copy_of(block, kind, data_dir).folder
-    if _is_archive(block) and not block.get("path"):
-        return fetch(Archive.parse(block["source"], "source"), data_dir)
-    folder = None if block.get("path") else _folder(block, kind, data_dir)
+    if block.archive and not block.path:
+        return fetch(block.archive, data_dir)
+    if not isinstance(block, DataSpec):
+        return hub.copy_of(block, data_dir).folder
+    folder = None if block.path else _folder(block, data_dir)
     if folder is None or sealed_facts(folder) is None:
         # Only its reader knows what there must be; what can be fetched, it fetches.
         readers.read(block, data_dir)
-    return block.get("path") or folder or "here"
+    return block.path or folder or "here"
 
 
-def _folder(block: Block, kind: "Kind", data_dir: Path) -> Path | None:
+def _folder(block: FilesSpec, data_dir: Path) -> Path | None:
     """Return where what is fetched will be; None for what is not."""
     from tasks.data import hub
     from tasks.data import local_copies as copies
 
-    if _is_archive(block):
-        return fetched_folder(Archive.parse(block["source"], "source"), data_dir)
-    if "hub" in block:
-        return hub.fetched_folder(block, kind, data_dir)
-    if "torchvision" in block or "url" in block:
+    if block.archive:
+        return fetched_folder(block.archive, data_dir)
+    if block.hub:
+        return hub.fetched_folder(block, data_dir)
+    if isinstance(block, DataSpec) and (block.torchvision or block.url):
         return copies.fetched_folder(block, data_dir)
     return None
-
-
-def _name(block: Block) -> str:
-    if _is_archive(block):
-        return str(block["source"]["name"])
-    if "hub" in block:
-        return str(block["hub"]["repository"])
-    return str(block.get("torchvision") or block.get("url") or block.get("reader"))
-
-
-def _is_archive(block: Block) -> bool:
-    return "registry" in block.get("source", {})
-
-
-def _archives(blocks: Iterable[Block]) -> list[Archive]:
-    """Return each different archive of a package registry that these blocks name, once."""
-    return list(
-        dict.fromkeys(Archive.parse(b["source"], "source") for b in blocks if _is_archive(b))
-    )

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from runner.batches import EvalBatches, iterate_batches
+from runner.specs import Execution
 from runner.training_state import TrainingState
 from tasks.errors import NotFinite
 from tasks.task import Task, to_device
@@ -21,9 +22,8 @@ def evaluate(
     task: Task,
     networks: Mapping[Name, nn.Module],
     split: str,
-    options: Mapping[str, Any],
+    execution: Execution,
     device: torch.device,
-    precision: str,
 ) -> dict[Name, np.ndarray]:
     """Return each network's predictions for all of a split, [N, ...], in the split's order.
 
@@ -32,12 +32,12 @@ def evaluate(
     predictions: dict[Name, list[Tensor]] = {name: [] for name in networks}
     for network in networks.values():
         network.eval()
-    batches = EvalBatches(task, split, options["eval_batch_size"])
-    for batch in iterate_batches(batches, range(len(batches)), options["workers"]):
+    batches = EvalBatches(task, split, execution.eval_batch_size)
+    for batch in iterate_batches(batches, range(len(batches)), execution.workers):
         inputs, _ = to_device(batch, device)
         for name in list(predictions):
             try:
-                with autocast(device, precision):
+                with autocast(device, task.train.precision):
                     predictions[name].append(task.predict(networks[name], inputs).cpu())
             except NotFinite:
                 del predictions[name]
@@ -45,7 +45,7 @@ def evaluate(
 
 
 def validate(
-    states: Sequence[TrainingState], task: Task, options: Mapping[str, Any], device: torch.device
+    states: Sequence[TrainingState], task: Task, execution: Execution, device: torch.device
 ) -> list[dict[str, float]]:
     """Return each run's log line with the validation scores of its iterates.
 
@@ -56,14 +56,14 @@ def validate(
         for i, state in enumerate(states)
         for name, network in state.iterates.items()
     }
-    predictions = evaluate(task, networks, "validation", options, device, task.train["precision"])
+    predictions = evaluate(task, networks, "validation", execution, device)
     lines: list[dict[str, float]] = [{"step": state.step} for state in states]
     for i, name in networks:
         answers = predictions.get((i, name))
         score = math.nan if answers is None else task.score("validation", answers)
         lines[i][f"validation_{name}"] = score
-        if task.train.get("checkpoint") == "best":
-            states[i].keep_if_best(name, score if task.higher_is_better else -score)
+        if task.train.checkpoint == "best":
+            states[i].keep_if_best(name, score if task.spec.higher_is_better else -score)
     return lines
 
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tasks.data.hub import Kind
+if TYPE_CHECKING:  # pydantic is imported late (runner/config.py)
+    from runner.specs import RunSpec
+    from tasks.data.specs import FilesSpec
 
-# What data and weights are called on the hub.
-KINDS: "dict[str, Kind]" = {"data": "dataset", "weights": "model"}
 # Runs that differ in nothing else are compared, if they read the same data.
 NOT_PROBLEM = ("opt", "seed", "local_copies")
 
@@ -50,36 +49,28 @@ def optimizer_of(task: str, run_id: str) -> str:
     return run_id.removeprefix(f"{task}-").rpartition("-")[0]
 
 
-def local_copies(config: Mapping[str, Any], data_dir: Path) -> dict[str, str]:
+def local_copies(spec: "RunSpec", data_dir: Path) -> dict[str, str]:
     """Return a digest of the data and of the weights, each where the user gives a copy.
 
     Args:
-        config: the run's whole configuration, as plain values.
+        spec: the run's.
         data_dir: the folder of data and weights.
 
     Raises:
         UserError: if a copy cannot be read.
     """
     from tasks.data.digest import digest_of
-    from tasks.data.hub import path_key
 
     copies = {}
-    for kind, block in blocks(config).items():
-        if "sha256" in block:
-            continue  # whatever the copy, what is read must be this
-        if block.get("path"):
-            path = Path(block["path"]).expanduser()
-            copies[kind] = digest_of(path, _files(block), data_dir, path_key(block, KINDS[kind]))
-        elif "manual" in block:
-            path = data_dir / "manual" / block["reader"].rpartition(".")[2]
-            if path.is_dir():  # else the task says what is to be put there
-                copies[kind] = digest_of(path, _files(block), data_dir, "the data")
+    for kind, block in blocks(spec).items():
+        # Whatever the copy of what is pinned by checksums, what is read must be this.
+        copy = None if block.is_pinned else block.copy_of_user(data_dir)
+        if copy is not None:
+            copies[kind] = digest_of(copy, block.patterns, data_dir, block.path_key)
     return copies
 
 
-def sources(
-    config: Mapping[str, Any], copies: Mapping[str, str], data_dir: Path
-) -> dict[str, str | None]:
+def sources(spec: "RunSpec", data_dir: Path) -> dict[str, str | None]:
     """Return what the data and the weights would be read from now, as far as it can be named.
 
     That is a copy of the user's by its digest, an archive by its sha256, a repository of the hub by
@@ -87,50 +78,36 @@ def sources(
     yaml says of them.
 
     Args:
-        config: the run's whole configuration, as plain values.
-        copies: what :func:`local_copies` returns.
+        spec: the run's, with its ``local_copies``.
         data_dir: the folder of data and weights.
     """
     found: dict[str, str | None] = {}
-    for kind, block in blocks(config).items():
-        if kind in copies:
-            found[kind] = f"local copy {copies[kind]}"
-        elif "hub" in block:
-            found[kind] = _commit(block, kind, data_dir)
-        elif "registry" in block.get("source", {}):
-            found[kind] = f"sha256 {block['source']['sha256']}"
+    for kind, block in blocks(spec).items():
+        if kind in spec.local_copies:
+            found[kind] = f"local copy {spec.local_copies[kind]}"
+        elif block.hub:
+            found[kind] = _commit(block, data_dir)
+        elif block.archive:
+            found[kind] = f"sha256 {block.archive.sha256}"
         else:
-            named = {key: block.get(key) for key in ("torchvision", "url", "set", "sha256", "md5")}
-            found[kind] = f"yaml {hash_of(named)}"
+            found[kind] = f"yaml {hash_of(block.published)}"
     return found
 
 
-def blocks(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def blocks(spec: "RunSpec") -> dict[str, "FilesSpec"]:
     """Return what says where the data and the weights come from; nothing of made-up problems."""
-    task = config["task"]
-    if task["synthetic"]:
+    if spec.task.synthetic:
         return {}
-    data = task.get("data")
-    if not data and "source" in task:
-        data = {**task["source"]["data"], "path_key": "task.source.data.path"}
-    found = {"data": data, "weights": config["model"].get("weights")}
+    found = {"data": spec.task.data_read, "weights": spec.model.weights}
     return {kind: block for kind, block in found.items() if block}
 
 
-def _files(block: Mapping[str, Any]) -> list[str]:
-    """Return which files of a copy are read, as fnmatch patterns."""
-    from tasks.data.hub import patterns_of
-
-    return [Path(block["url"]).name] if "url" in block else patterns_of(block)
-
-
-def _commit(block: Mapping[str, Any], kind: str, data_dir: Path) -> str | None:
-    hub = block["hub"]
-    if hub["revision"]:
-        return f"{hub['repository']}@{hub['revision']}"
+def _commit(block: "FilesSpec", data_dir: Path) -> str | None:
+    if block.hub and block.hub.revision:
+        return f"{block.hub.repository}@{block.hub.revision}"
     from tasks.data.hub import local_revision
 
-    return local_revision(block, KINDS[kind], data_dir)
+    return local_revision(block, data_dir)
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -27,8 +27,8 @@ class RunFolder:
 
     Args:
         runs_dir: the folder of all runs.
-        settings: what the run's result depends on.
-        run_id: its name, which these settings give.
+        task: the task's name.
+        run_id: the run's.
         sources: what its data and weights would be read from now; None, and what is absent, is not
             known (:func:`runner.identity.sources`).
     """
@@ -36,13 +36,13 @@ class RunFolder:
     def __init__(
         self,
         runs_dir: Path,
-        settings: Mapping[str, Any],
+        task: str,
         run_id: str,
         sources: Mapping[str, str | None] | None = None,
     ) -> None:
         self.run_id, self.sources = run_id, sources or {}
         self.archive = archive_beside(runs_dir)
-        self.path = runs_dir / settings["task"]["name"] / run_id
+        self.path = runs_dir / task / run_id
         self.record = self.path / "record.json"
         self.failure = self.path / "failure.json"
         self.checkpoint = self.path / "checkpoint.pt"

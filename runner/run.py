@@ -18,7 +18,7 @@ from runner.errors import Busy, Crash, Stopped
 from runner.identity import data_id
 from runner.record import RunFolder, finite_or_null, put_aside, write_json
 from runner.run_record import Results, RunFailure, RunRecord
-from runner.specs import RunSpec
+from runner.specs import Execution, RunSpec
 from tasks.data.storage import FULL
 from tasks.errors import UserError
 
@@ -44,25 +44,30 @@ class Job:
         """Return the job that a configuration describes, with the user's own data identified."""
         config = configuration.with_local_copies(config)
         spec, sources = config.spec, configuration.sources_of(config)
-        return cls(config, RunFolder(config.execution.runs, spec.settings, spec.run_id, sources))
+        return cls(config, RunFolder(config.execution.runs, spec.task.name, spec.run_id, sources))
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What the result depends on, as plain values."""
-        return self.config.spec.settings
+    def spec(self) -> RunSpec:
+        """What the result depends on."""
+        return self.config.spec
 
     @property
-    def identity(self) -> str:
-        """The run's name."""
-        return self.config.spec.run_id
+    def execution(self) -> Execution:
+        """What it does not depend on."""
+        return self.config.execution
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What a record tells of how its run came about."""
+class Provenance:
+    """When a run started, and what its record tells of it beside results and measurements."""
 
     started: datetime
-    description: dict[str, Any]  # code, packages, hardware, data, and what tables need to know
+    described: dict[str, Any]  # the run, its code, packages, hardware and data, as a record has it
+
+    @classmethod
+    def now(cls, job: Job, made_with: Mapping[str, Any]) -> "Provenance":
+        """Note that a run starts: before training, as the checkout may change until the end."""
+        return cls(datetime.now(UTC), {**description(job.spec), **made_with})
 
 
 def run(config: Config) -> RunRecord:
@@ -111,11 +116,11 @@ def show(record: RunRecord) -> str:
             f"  {split:10}  {metric} {averaged} averaged, {last} last"
             f"  ({baseline} {majority}, {scores.examples} examples)"
         )
-    facts = ", ".join(
+    diagnostics = ", ".join(
         f"{name} = {'not finite' if value is None else format(value, '.4g')}"
         for name, value in (results.facts or {}).items()
     )
-    lines += [f"  {facts}"] if facts else []
+    lines += [f"  {diagnostics}"] if diagnostics else []
     lines += [f"  trouble: {sentence}" for sentence in results.trouble or ()]
     speed = _shown(measured.examples_per_second, ".0f")
     lines.append(f"  {measured.seconds:.0f} s, {speed} examples/s in training")
@@ -128,16 +133,16 @@ def _shown(number: float | None, form: str) -> str:
 
 def _train(job: Job) -> RunRecord:
     """Do the run's work, now that it is known to be ours and not yet done."""
-    device, facts = set_up(job.config)
+    device, made_with = set_up(job.execution)
     task = build_task(job.config)
-    start = origin(job, facts | what_was_read(job, task))
-    return train_and_record(job, start, task, prepare_training(job, task, device), device)
+    provenance = Provenance.now(job, made_with | what_was_read(job, task))
+    return train_and_record(job, provenance, task, prepare_training(job, task, device), device)
 
 
-def set_up(config: Config) -> tuple["torch.device", dict[str, Any]]:
+def set_up(execution: Execution) -> tuple["torch.device", dict[str, Any]]:
     """Prepare this process for training; return the device, and what it trains with.
 
-    The code that trains is that of now: the checkout may change before the end.
+    The latter is the record's parts `code`, `packages` and `hardware`.
     """
     # Torch takes seconds to import: only when there is something to train.
     import torch
@@ -145,18 +150,13 @@ def set_up(config: Config) -> tuple["torch.device", dict[str, Any]]:
     from runner import environment
     from runner.cores import asked_threads, usable_cores
 
-    device = _device(config.execution.device)
-    if config.execution.threads:
-        torch.set_num_threads(config.execution.threads)
+    device = _device(execution.device)
+    if execution.threads:
+        torch.set_num_threads(execution.threads)
     elif asked_threads() is None and torch.get_num_threads() > usable_cores():
         torch.set_num_threads(usable_cores())  # torch knows of affinity, and of no quota
     environment.reset_peak_memory(device)
     return device, environment.describe(device)
-
-
-def origin(job: Job, facts: Mapping[str, Any]) -> Origin:
-    """Note that a run starts now: what it is, and the facts of its code, machine and data."""
-    return Origin(datetime.now(UTC), {**description(job.config.spec), **facts})
 
 
 def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
@@ -180,9 +180,9 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
 
     # Loading data and computing features, which runs share, is not counted.
     clock = time.monotonic()
-    _seed(job.settings["seed"])
+    _seed(job.spec.seed)
     network = task.network().to(device)
-    averager = PolynomialDecayAverager(network, job.settings["train"]["averaging_gamma"])
+    averager = PolynomialDecayAverager(network, job.spec.train.averaging_gamma)
     state = TrainingState(network, optimizer(job, network), averager, began=clock)
     saved = checkpoint.load(job.folder.checkpoint, device)
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
@@ -190,7 +190,7 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
         return prepare_training(job, task, device)
     if saved is not None:
         state.load_state_dict(saved)
-        if not job.config.execution.threads:  # sums come out the same only with as many threads
+        if not job.execution.threads:  # sums come out the same only with as many threads
             torch.set_num_threads(saved["threads"])
         logger.info("going on from step %d", state.step)
     job.folder.failure.unlink(missing_ok=True)
@@ -198,23 +198,22 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
 
 
 def train_and_record(
-    job: Job, start: Origin, task: "Task", state: "TrainingState", device: "torch.device"
+    job: Job, provenance: Provenance, task: "Task", state: "TrainingState", device: "torch.device"
 ) -> RunRecord:
     """Train from where the run is to its end, and write its record."""
     from runner.single_run import train_alone
     from runner.tracking import tracker
 
-    settings, options = job.settings, job.config.execution.plain()
-    with tracker(options["wandb"], settings, job.identity, job.folder.path) as mirror:
+    with tracker(job) as mirror:
         train_alone(state, task, job, mirror, device)
-        (found,) = results(task, [state], options, device)
+        (found,) = results(task, [state], job.execution, device)
         mirror.summarise(found)
-    return write_record(job, start, state, found, device)
+    return write_record(job, provenance, state, found, device)
 
 
 def write_record(
     job: Job,
-    start: Origin,
+    provenance: Provenance,
     training: "TrainingState",
     found: Results,
     device: "torch.device",
@@ -224,15 +223,15 @@ def write_record(
 
     from runner import environment
 
-    examples = training.step * job.settings["train"]["batch_size"]
+    examples = training.step * job.spec.train.batch_size
     content = {
         "schema": SCHEMA,
         "status": "diverged" if training.diverged else "finished",
         "results": found.plain(),
         "numerics": environment.numerics(device, training.optimizer),
-        **start.description,
+        **provenance.described,
         "measured": {
-            "started": start.started.isoformat(timespec="seconds"),
+            "started": provenance.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(training.seconds, 3),
             "train_seconds": round(training.train_seconds, 3),
@@ -269,17 +268,15 @@ def build_task(config: Config) -> "Task":
     """Build the task that the configuration names, fetching its data and weights if need be."""
     from hydra.utils import get_class
 
-    parts = (config.spec.task, config.spec.model, config.spec.train)
-    return get_class(config.spec.task.target)(
-        *(part.plain() for part in parts), config.execution.data
-    )
+    spec = config.spec
+    return get_class(spec.task.target)(spec.task, spec.model, spec.train, config.execution.data)
 
 
 def optimizer(job: Job, network: "nn.Module") -> "torch.optim.Optimizer":
     """Build the run's optimizer."""
     from hydra.utils import get_class
 
-    opt = job.config.spec.opt
+    opt = job.spec.opt
     parameters = [p for p in network.parameters() if p.requires_grad]
     try:
         return get_class(opt.target)(parameters, **opt.arguments)
@@ -290,7 +287,7 @@ def optimizer(job: Job, network: "nn.Module") -> "torch.optim.Optimizer":
 def results(
     task: "Task",
     trainings: "Sequence[TrainingState]",
-    options: Mapping[str, Any],
+    execution: Execution,
     device: "torch.device",
 ) -> list[Results]:
     """Score both iterates of each run on validation and test, all runs in one pass over the data.
@@ -316,7 +313,7 @@ def results(
     correct: dict[tuple[int, str], np.ndarray | None] = {}
     kept: dict[tuple[int, str], list[float] | None] = {}
     for split in ("validation", "test") if networks else ():
-        answers = evaluate(task, networks, split, options, device, task.train["precision"])
+        answers = evaluate(task, networks, split, execution, device)
         for key, predictions in answers.items():
             scores[key][split] = task.score(split, predictions)
             correct[key] = task.correct(split, predictions)  # of test, which comes last
@@ -358,8 +355,8 @@ def _before_evaluation(task: "Task", training: "TrainingState") -> dict[str, Any
         majority = task.majority(split)
         scores = {"majority": majority, **dict.fromkeys(networks, majority)}
         found[split] = {**scores, "examples": task.count(split)}
-    if not training.diverged and (facts := task.facts(networks["last"], telemetry())):
-        found["facts"] = facts
+    if not training.diverged and (diagnostics := task.diagnostics(networks["last"], telemetry())):
+        found["facts"] = diagnostics
     if training.best:
         found["checkpoint_steps"] = {name: kept["step"] for name, kept in training.best.items()}
     return found
@@ -409,7 +406,7 @@ def _crash_told(job: Job) -> Iterator[None]:
         with folder.log.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)
-        failure = description(job.config.spec)
+        failure = description(job.spec)
         failure |= {"error": summary, "log": folder.log.name}
         write_json(folder.failure, RunFailure.of(failure).plain())
         raise Crash(f"the run crashed: {summary} (see {folder.log})") from error

@@ -1,18 +1,20 @@
 """How the learning rate goes from the first step to the last."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
+
+from runner.specs import OptimizerSpec
 
 
 def set_learning_rates(
-    groups: Iterable[dict[str, Any]], opt: Mapping[str, Any], step: int, steps: int
+    groups: Iterable[dict[str, Any]], opt: OptimizerSpec, step: int, steps: int
 ) -> None:
     """Set the learning rate of an optimizer's param groups for a step (0 ≤ step < steps).
 
     The peak stays in each group as ``initial_lr``, as with torch's schedulers.
     """
-    now = factor(step, steps, opt["schedule"], opt["warmup"])
+    now = factor(step, steps, opt.schedule, opt.warmup)
     for group in groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * now
 

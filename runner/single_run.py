@@ -38,16 +38,15 @@ def train_alone(
         Stopped: after SIGINT or SIGTERM, with the state saved.
         Busy: if another process took the run over.
     """
-    budget, options = job.settings["train"], job.config.execution.plain()
-    steps = budget["steps"]
+    budget, execution = job.spec.train, job.execution
     with (
         metrics_file(job.folder, state) as log,
         stop_request() as stop,
-        progress_bar(state.step, steps, options["progress"]) as bar,
+        progress_bar(state.step, budget.steps, execution.progress) as bar,
     ):
         run = SingleRun(state, task, job, log, tracker, bar, device)
-        train(run, task, budget, options, device, stop)
-    if stop.signum and not (run.is_over or run.step == steps):
+        train(run, task, budget, execution, device, stop)
+    if stop.signum and not (run.is_over or run.step == budget.steps):
         raise Stopped(stop.signum, run.step)
 
 
@@ -64,11 +63,9 @@ class SingleRun:
         bar: tqdm,
         device: torch.device,
     ) -> None:
-        self.state, self.task, self.device = state, task, device
-        self.options = job.config.execution.plain()
-        self.opt, self.seeds = job.settings["opt"], [job.settings["seed"]]
-        self.precision = job.settings["train"]["precision"]
-        self.folder, self.metrics, self.tracker, self.bar = job.folder, log, tracker, bar
+        self.state, self.task, self.job, self.device = state, task, job, device
+        self.metrics, self.tracker, self.bar = log, tracker, bar
+        self.seeds = [job.spec.seed]
         self.loss: Tensor = torch.zeros(())
         self.clock = time.monotonic()
         task.set_training(state.network)
@@ -86,19 +83,19 @@ class SingleRun:
     def compute_gradients(self, batches: Sequence[Any]) -> None:
         """Compute the loss and the gradients of the step's batch."""
         ((inputs, targets),) = batches
-        network = self.state.network
+        network, clip_norm = self.state.network, self.job.spec.opt.clip_norm
         self.state.optimizer.zero_grad()
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.task.train.precision):
             loss = self.task.loss(self.task.forward(network, inputs), targets)
         loss.backward()
         self.loss = loss.detach()
-        if self.opt["clip_norm"] is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), self.opt["clip_norm"])
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
 
     def update(self, steps: int) -> None:
         """Step the optimizer, with the learning rate of this step of so many, and the averager."""
         state = self.state
-        set_learning_rates(state.optimizer.param_groups, self.opt, state.step, steps)
+        set_learning_rates(state.optimizer.param_groups, self.job.spec.opt, state.step, steps)
         state.optimizer.step()
         state.averager.step()
         state.step += 1
@@ -120,15 +117,15 @@ class SingleRun:
 
     def validate(self) -> None:
         """Score both iterates on validation, and log the scores."""
-        (line,) = validate([self.state], self.task, self.options, self.device)
+        (line,) = validate([self.state], self.task, self.job.execution, self.device)
         self._write(line)
         self.task.set_training(self.state.network)
 
     def save(self) -> None:
         """Write a checkpoint."""
         self.state.metrics_bytes = self.metrics.size()
-        self.folder.lock.check()
-        checkpoint.save(self.folder.checkpoint, self.state.state_dict())
+        self.job.folder.lock.check()
+        checkpoint.save(self.job.folder.checkpoint, self.state.state_dict())
 
     def apportion_time(self, trained: bool) -> None:
         """Count the time since the latest call as training, if it was; all time is this run's."""

@@ -9,9 +9,10 @@ from pydantic import ConfigDict, Field
 
 from runner.config import in_project
 from runner.identity import problem_id, run_id
-from tasks.data.specs import (
+from tasks.data.blocks import (
     DESCRIBES,
     NULLABLE,
+    OF_LOOP,
     YAML_ONLY,
     Count,
     Fraction,
@@ -21,10 +22,11 @@ from tasks.data.specs import (
     Spec,
     check_like,
 )
+from tasks.data.specs import DataSpec, WeightsSpec
 from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 from tasks.format import did_you_mean
-from tasks.specs import BudgetSpec, DataSpec, ModelSpec, TaskSpec, TrainSpec, WeightsSpec
+from tasks.specs import BudgetSpec, ModelSpec, TaskSpec, TrainSpec
 
 
 class OptimizerSpec(Spec):
@@ -37,7 +39,7 @@ class OptimizerSpec(Spec):
     model_config = ConfigDict(extra="allow")
 
     target: Annotated[str, DESCRIBES, YAML_ONLY] = Field(alias="_target_", description="the class")
-    name: Annotated[str, YAML_ONLY] = Field(description="its name in records")
+    name: Annotated[str, YAML_ONLY, OF_LOOP] = Field(description="its name in records")
     label: Annotated[str, DESCRIBES] = Field(description="and in tables")
     role: Annotated[Literal["reference", "tuning_free", "tuned"] | None, DESCRIBES, YAML_ONLY] = (
         Field(None, description="what tables and figures take it for")
@@ -46,9 +48,15 @@ class OptimizerSpec(Spec):
     independent_groups: Annotated[bool, DESCRIBES, YAML_ONLY] = Field(
         description="param groups do not touch each other: replicas share one object"
     )
-    schedule: Literal["constant", "cosine"] = Field(description="of the step size's factor")
-    warmup: Fraction = Field(description="part of the steps in which it rises from 0")
-    clip_norm: Positive | None = Field(description="the gradient's norm is cut to this; null: no")
+    schedule: Annotated[Literal["constant", "cosine"], OF_LOOP] = Field(
+        description="of the step size's factor"
+    )
+    warmup: Annotated[Fraction, OF_LOOP] = Field(
+        description="part of the steps in which it rises from 0"
+    )
+    clip_norm: Annotated[Positive | None, OF_LOOP] = Field(
+        description="the gradient's norm is cut to this; null: no"
+    )
 
     lr: Positive | None = Field(None, description="learning rate; of DoG the paper's c")
     reps_rel: Positive | None = Field(None, description="r_ε relative to 1 + ‖x_0‖")
@@ -63,8 +71,7 @@ class OptimizerSpec(Spec):
     @property
     def arguments(self) -> dict[str, Any]:
         """What the class is called with, beside the parameters."""
-        ours = {"name", "schedule", "warmup", "clip_norm"}
-        return {name: value for name, value in self.scientific.items() if name not in ours}
+        return self.plain(DESCRIBES, OF_LOOP)
 
 
 class ProtocolSpec(Spec):

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from tasks.errors import UserError
 if TYPE_CHECKING:
     from runner.run import Job
     from runner.run_record import Results
+    from runner.specs import WandbSpec
 
 logger = logging.getLogger(__name__)
 
@@ -116,23 +116,18 @@ class Tracker:
 
 
 @contextmanager
-def tracker(
-    options: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    run_id: str,
-    folder: Path,
-    trained: bool = False,
-) -> Iterator[Tracker]:
+def tracker(job: "Job", trained: bool = False) -> Iterator[Tracker]:
     """Open the run's wandb run, under our id so that a resumed run goes on there; always finish it.
 
     Raises:
         UserError: if wandb is wanted and not installed.
     """
-    check(options)
-    if _mode(options) == "disabled":
+    wanted = job.execution.wandb
+    check(wanted)
+    if _mode(wanted) == "disabled":
         yield Tracker()
         return
-    tracked = Tracker(lambda: _open(options, settings, run_id, folder, trained))
+    tracked = Tracker(lambda: _open(job, trained))
     try:
         yield tracked
     except BaseException:
@@ -141,17 +136,17 @@ def tracker(
     tracked.finish(exit_code=0)
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check(wanted: "WandbSpec") -> None:
     """See that wandb is installed if it is wanted; if nobody asked for it, do without.
 
     Raises:
         UserError: if it is not.
     """
     global _absence_said
-    if _mode(options) == "disabled" or find_spec("wandb") is not None:
+    if _mode(wanted) == "disabled" or find_spec("wandb") is not None:
         return
     line = "wandb is not installed: pip install wandb, or say wandb.mode=disabled"
-    if options["mode"] is not None:
+    if wanted.mode is not None:
         raise UserError(line)
     _instead.update(online="disabled", offline="disabled")
     logger.warning("%s", line)
@@ -159,53 +154,48 @@ def check(options: Mapping[str, Any]) -> None:
 
 def mirror(job: "Job", results: "Results") -> None:
     """Show a run that was trained among others: its metrics.jsonl, and its results."""
-    options, folder = job.config.execution.wandb.plain(), job.folder
-    with tracker(options, job.settings, job.identity, folder.path, trained=True) as mirrored:
-        for line in folder.metrics.read_text().splitlines():
+    with tracker(job, trained=True) as mirrored:
+        for line in job.folder.metrics.read_text().splitlines():
             mirrored.log(json.loads(line))
         mirrored.summarise(results)
 
 
-def _mode(options: Mapping[str, Any]) -> Any:
+def _mode(wanted: "WandbSpec") -> Any:
     """Return the mode that is asked for, or what this process does in its place."""
-    mode = options["mode"] or os.environ.get("WANDB_MODE") or "offline"
+    mode = wanted.mode or os.environ.get("WANDB_MODE") or "offline"
     while mode in _instead:
         mode = _instead[mode]
     return mode
 
 
-def _open(
-    options: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    run_id: str,
-    folder: Path,
-    trained: bool,
-) -> Any:
+def _open(job: "Job", trained: bool) -> Any:
     """Return the run that wandb opens: offline if its server cannot be had, None if nothing can."""
     import wandb
 
-    wanted: dict[str, Any] = {
+    settings: dict[str, Any] = {
+        "silent": True,
         "init_timeout": ANSWER,
         "login_timeout": ANSWER,
         "finish_timeout": ANSWER,
         **RECORDED,
     }
-    wanted |= WATCHED if trained else {}
-    known = {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
-    while (mode := _mode(options)) != "disabled":
+    settings |= WATCHED if trained else {}
+    known = {key: settings[key] for key in settings if key in wandb.Settings.model_fields}
+    spec, wanted = job.spec, job.execution.wandb
+    while (mode := _mode(wanted)) != "disabled":
         try:
             return wandb.init(
-                project=options["project"] or os.environ.get("WANDB_PROJECT") or "dog-bench",
-                entity=options["entity"],
+                project=wanted.project or os.environ.get("WANDB_PROJECT") or "dog-bench",
+                entity=wanted.entity,
                 mode=mode,
-                dir=os.environ.get("WANDB_DIR") or folder,
-                id=run_id,
-                name=run_id,
+                dir=os.environ.get("WANDB_DIR") or job.folder.path,
+                id=spec.run_id,
+                name=spec.run_id,
                 resume="allow",
-                group=settings["task"]["name"],
-                job_type=settings["opt"]["name"],
-                config=dict(settings),
-                settings=wandb.Settings(silent=True, **known),
+                group=spec.task.name,
+                job_type=spec.opt.name,
+                config=dict(spec.settings),
+                settings=wandb.Settings(**known),
             )
         except (Exception, SystemExit) as error:
             _instead[mode] = "offline" if mode == "online" else "disabled"

@@ -1,14 +1,16 @@
 """The training loop, of one run and of replicas that train together."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 
 from runner.batches import TrainBatches, iterate_batches
 from runner.signals import StopRequest
+from runner.specs import Execution
 from runner.training_state import CHECK_EVERY
+from tasks.specs import TrainSpec
 from tasks.task import Task, to_device
 
 # Steps that are logged besides every log_every-th: DoG's step size grows most at the beginning.
@@ -57,42 +59,42 @@ class Trainable(Protocol):
 def train(
     runs: Trainable,
     task: Task,
-    budget: Mapping[str, Any],
-    options: Mapping[str, Any],
+    budget: TrainSpec,
+    execution: Execution,
     device: torch.device,
     stop: StopRequest,
 ) -> None:
     """Train until the budget's last step, until nothing is left to train, or until a signal.
 
-    The budget (``train`` in configs/config.yaml) is part of what a result depends on; the options
-    are not.
+    The budget (``train`` in configs/config.yaml) is part of what a result depends on; how it is
+    executed is not.
     """
-    steps, keeps_best = budget["steps"], budget.get("checkpoint") == "best"
-    batches = TrainBatches(task, budget["batch_size"], runs.seeds)
-    due_at = time.monotonic() + options["checkpoint_seconds"]  # when the next checkpoint is
+    steps, keeps_best = budget.steps, budget.checkpoint == "best"
+    batches = TrainBatches(task, budget.batch_size, runs.seeds)
+    due_at = time.monotonic() + execution.checkpoint_seconds  # when the next checkpoint is
 
-    for batch in iterate_batches(batches, range(runs.step, steps), options["workers"]):
+    for batch in iterate_batches(batches, range(runs.step, steps), execution.workers):
         if runs.is_over:
             break
         runs.compute_gradients(to_device(batch, device))
         runs.update(steps)
 
         step, last = runs.step, runs.step == steps
-        if last or step % options["log_every"] == 0 or step in EARLY:
+        if last or step % execution.log_every == 0 or step in EARLY:
             runs.log()
         if last or step % CHECK_EVERY == 0:
             runs.look()
         runs.apportion_time(trained=True)
 
         # The last step's scores are those of the result, unless an earlier step may beat them.
-        due = keeps_best if last else step % budget["eval_every"] == 0
+        due = keeps_best if last else step % budget.eval_every == 0
         if due and not runs.is_over:
             runs.validate()
         if stop.signum or last or time.monotonic() > due_at:
             began = time.monotonic()
             runs.save()
             cost = time.monotonic() - began
-            due_at = began + max(options["checkpoint_seconds"], cost / SAVING_SHARE)
+            due_at = began + max(execution.checkpoint_seconds, cost / SAVING_SHARE)
             if stop.signum:
                 break
         runs.apportion_time(trained=False)

@@ -167,9 +167,9 @@ class Earlier:
 
     def _estimates(self, run: PlannedRun) -> Iterator[tuple[float, str]]:
         """Yield the estimates that there are, the best first."""
-        settings = run.config.spec.settings
-        examples = settings["train"]["steps"] * settings["train"]["batch_size"]
-        kind = (run.task, settings["model"]["name"], _example(records.problem_text(settings)))
+        spec = run.config.spec
+        examples = spec.train.steps * spec.train.batch_size
+        kind = (run.task, spec.model.name, _example(records.problem_text(spec.settings)))
         together = self._replicas > 1 and run.config.spec.task.replicas
         for where, median in self._medians[together].items():
             if (run.problem_id, run.optimizer) in median.own:

@@ -17,7 +17,7 @@ from runner import TUNING_SEED
 from runner import config as configuration
 from runner.config import Config
 from runner.record import RunFolder
-from tasks.data.specs import Spec
+from tasks.data.blocks import Spec
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
@@ -143,7 +143,7 @@ class Cell:
         words = [spec.task.name, spec.opt.name]
         words += [f"{key}={_shown(opt[key])}" for key in changes]
         label = " ".join([*words, f"seed {seed}"])
-        folder = RunFolder(self.runs_dir, spec.settings, spec.run_id, self.sources)
+        folder = RunFolder(self.runs_dir, spec.task.name, spec.run_id, self.sources)
         return PlannedRun(config, label, folder)
 
 

@@ -20,10 +20,9 @@ from runner.evaluation import validate
 from runner.metrics import MetricsLog, metrics_file
 from runner.run import (
     Job,
-    Origin,
+    Provenance,
     build_task,
     explained,
-    origin,
     prepare_training,
     results,
     set_up,
@@ -33,6 +32,7 @@ from runner.run import (
 from runner.run_record import RunRecord
 from runner.signals import StopRequest, stop_request
 from runner.single_run import train_alone
+from runner.specs import Execution
 from runner.train import train
 from runner.training_state import TrainingState
 from sweeps.stack import SharedOptimizer, Stack, sharing
@@ -53,19 +53,19 @@ class Replica:
     place: int  # in the list of runs that were asked for
     job: Job
     state: TrainingState  # as of a run alone, once ReplicaGroup has written back what is shared
-    origin: Origin
+    provenance: Provenance
     log: MetricsLog = field(init=False)
     outcome: RunResult | None = None  # if the run ended without a record
 
     @property
     def seed(self) -> int:
         """The run's seed, which decides the batches that it sees."""
-        return self.job.settings["seed"]
+        return self.job.spec.seed
 
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.state.diverged or self.state.step == self.job.settings["train"]["steps"]
+        return self.state.diverged or self.state.step == self.job.spec.train.steps
 
     def save(self) -> None:
         """Write a checkpoint, from which the run can also go on alone."""
@@ -85,8 +85,8 @@ def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:
     """
     if len(set(map(configuration.replica_key, configs))) > 1:
         raise ValueError("replicas differ in optimizer and seed alone")
-    tracking.check(configs[0].execution.wandb.plain())
-    device, facts = set_up(configs[0])
+    tracking.check(configs[0].execution.wandb)
+    device, made_with = set_up(configs[0].execution)
     threads = torch.get_num_threads()
     with ExitStack() as locks:
         jobs: dict[int, Job] = {}
@@ -109,7 +109,7 @@ def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:
         if not jobs:
             return
         task = build_task(configs[0])
-        facts |= what_was_read(next(iter(jobs.values())), task)
+        made_with |= what_was_read(next(iter(jobs.values())), task)
         # Those train together that are at the same step and had as many threads.
         groups: dict[tuple[int, int], list[Replica]] = {}
         for place, job in jobs.items():
@@ -117,7 +117,7 @@ def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:
             try:
                 with explained(job), job.folder.logged():
                     state = prepare_training(job, task, device)
-                    replica = Replica(place, job, state, origin(job, facts))
+                    replica = Replica(place, job, state, Provenance.now(job, made_with))
             except (UserError, Crash) as error:
                 yield place, error
                 continue
@@ -133,13 +133,13 @@ def _finish(
     replicas: list[Replica], task: Task, device: torch.device, stop: StopRequest
 ) -> Iterator[tuple[int, RunResult]]:
     """Train replicas that are at the same step to the end; yield their places and results."""
-    options = replicas[0].job.config.execution.plain()
-    separated = [] if stop.signum else _train_group(replicas, task, options, device, stop)
+    execution = replicas[0].job.execution
+    separated = [] if stop.signum else _train_group(replicas, task, execution, device, stop)
     over = [replica for replica in replicas if replica.is_over and replica.outcome is None]
-    yield from _record(over, task, options, device)
+    yield from _record(over, task, execution, device)
     for replica in separated:
         if not stop.signum:
-            yield from _finish_alone(replica, task, options, device, stop)
+            yield from _finish_alone(replica, task, execution, device, stop)
     for replica in replicas:
         if replica.outcome is not None:
             yield replica.place, replica.outcome
@@ -150,7 +150,7 @@ def _finish(
 def _finish_alone(
     replica: Replica,
     task: Task,
-    options: Mapping[str, Any],
+    execution: Execution,
     device: torch.device,
     stop: StopRequest,
 ) -> Iterator[tuple[int, RunResult]]:
@@ -162,7 +162,7 @@ def _finish_alone(
             no_tracker = tracking.Tracker()  # wandb gets the run when it is done
             train_alone(state, task, job, no_tracker, device)
             state.stop_clock()
-            yield from _record([replica], task, options, device)
+            yield from _record([replica], task, execution, device)
     except Stopped as error:
         stop.signum = error.signum  # which was meant for all
     except (Busy, UserError, Crash) as error:
@@ -170,16 +170,16 @@ def _finish_alone(
 
 
 def _record(
-    replicas: list[Replica], task: Task, options: Mapping[str, Any], device: torch.device
+    replicas: list[Replica], task: Task, execution: Execution, device: torch.device
 ) -> Iterator[tuple[int, RunResult]]:
     """Score runs that are over, write their records and yield their places and records."""
     began = time.monotonic()
-    found = results(task, [replica.state for replica in replicas], options, device)
+    found = results(task, [replica.state for replica in replicas], execution, device)
     share = (time.monotonic() - began) / max(1, len(replicas))
     for replica, scores in zip(replicas, found, strict=True):
         replica.state.earlier_seconds += share
         try:
-            record = write_record(replica.job, replica.origin, replica.state, scores, device)
+            record = write_record(replica.job, replica.provenance, replica.state, scores, device)
         except Busy as error:
             replica.outcome = error
             continue
@@ -190,7 +190,7 @@ def _record(
 def _train_group(
     replicas: list[Replica],
     task: Task,
-    options: Mapping[str, Any],
+    execution: Execution,
     device: torch.device,
     stop: StopRequest,
 ) -> list[Replica]:
@@ -202,8 +202,8 @@ def _train_group(
     with ExitStack() as files:
         for replica in replicas:
             replica.log = files.enter_context(metrics_file(replica.job.folder, replica.state))
-        group = ReplicaGroup(replicas, task, options, device)
-        train(group, task, replicas[0].job.settings["train"], options, device, stop)
+        group = ReplicaGroup(replicas, task, execution, device)
+        train(group, task, replicas[0].job.spec.train, execution, device, stop)
     return group.separated
 
 
@@ -218,10 +218,10 @@ class ReplicaGroup:
         self,
         replicas: list[Replica],
         task: Task,
-        options: Mapping[str, Any],
+        execution: Execution,
         device: torch.device,
     ) -> None:
-        self.task, self.options, self.device = task, options, device
+        self.task, self.execution, self.device = task, execution, device
         self.seeds = sorted({replica.seed for replica in replicas})
         self.step = replicas[0].state.step
         # Those that met a loss or gradient that is not finite. What comes of it is for the loop of
@@ -281,7 +281,7 @@ class ReplicaGroup:
     def validate(self) -> None:
         """Score both iterates of all replicas on validation, and log the scores."""
         states = [replica.state for replica in self.replicas]
-        lines = validate(states, self.task, self.options, self.device)
+        lines = validate(states, self.task, self.execution, self.device)
         for replica, line in zip(self.replicas, lines, strict=True):
             replica.log(line)
         self._set_training()

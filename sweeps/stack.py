@@ -172,10 +172,10 @@ class SharedOptimizer:
         for job, state, group in zip(
             self.jobs, self.states, self.optimizer.param_groups, strict=True
         ):
-            opt = job.settings["opt"]
+            opt = job.spec.opt
             set_learning_rates([group], opt, state.step, steps)
-            if opt["clip_norm"] is not None:
-                nn.utils.clip_grad_norm_(state.network.parameters(), opt["clip_norm"])
+            if opt.clip_norm is not None:
+                nn.utils.clip_grad_norm_(state.network.parameters(), opt.clip_norm)
         self.optimizer.step()
 
     def numbers(self) -> list[dict[str, float]]:
@@ -202,9 +202,9 @@ def sharing(job: Job, state: TrainingState) -> str:
     Where the optimizer's yaml says that groups are independent, that is tried: who copies a yaml
     copies the claim.
     """
-    opt = job.config.spec.opt
+    opt = job.spec.opt
     if not opt.independent_groups:
-        return job.identity
+        return job.spec.run_id
     # An argument that is no option of a param group holds for the whole object.
     given, options = opt.arguments, state.optimizer.defaults
     of_object = {name: value for name, value in given.items() if name not in options}
@@ -216,7 +216,7 @@ def sharing(job: Job, state: TrainingState) -> str:
             logger.warning(
                 "opt=%s: %s: each of its runs has an optimizer of its own", opt.name, line
             )
-    return key if _independent[key] else job.identity
+    return key if _independent[key] else job.spec.run_id
 
 
 # Whether the param groups of an optimizer class with its arguments are independent, as tried.
@@ -275,7 +275,7 @@ class _Loss(nn.Module):
 
     def forward(self, inputs: Any, targets: Tensor) -> Tensor:
         """Return the loss of a batch, a scalar."""
-        with autocast(self.device, self.task.train["precision"]):
+        with autocast(self.device, self.task.train.precision):
             return self.task.loss(self.task.forward(self.network, inputs), targets)
 
 

@@ -11,34 +11,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from tasks.data.blocks import NO_FEATURES, required
 from tasks.data.cache import cached_files, content_key, versions
 from tasks.data.digest import digest_of
-from tasks.data.hub import copy_of, path_key, patterns_of
-from tasks.data.local_copies import manual_folder
-from tasks.data.readers import Examples, local_path
+from tasks.data.hub import copy_of
+from tasks.data.readers import Examples
 from tasks.task import SPLITS, Task, to_device
 
 # Raised when the way features are computed changes, so that old ones are not found.
 FEATURES_VERSION = 1
 
-# What of a model's yaml no feature depends on: weights are told by their content.
-NO_FEATURES = {"name", "for_domain", "weights", "batch_norm", "freeze_embeddings", "forms"}
-NO_FEATURES |= {"synthetic_arch"}
-
 
 class Probe(Task):
     """A zero-initialised linear layer on features [N, D] that are computed once and cached.
 
-    ``task.source`` is the configuration of the task whose data and network give the features. At
+    ``task.source`` says what the task is whose data and network give the features. At
     x_0 = 0 DoG's first step has the absolute length ``reps_rel``.
     """
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
-        data = {**self.task["source"]["data"], "path_key": "task.source.data.path"}
-        source = {**self.task["source"], "data": data, "synthetic": self.synthetic}
-        self.source: Task = get_class(source["_target_"])(
-            source, self.model, self.train, self.data_dir
-        )
+        source = required(self.spec.source, "task.source")
+        source = source.replaced(data=self.spec.data_read, synthetic=self.synthetic)
+        self.source: Task = get_class(source.target)(source, self.model, self.train, self.data_dir)
         self.features_of = self._features()
         return self.source.splits, self.source.classes
 
@@ -57,17 +51,23 @@ class Probe(Task):
     def _dependencies(self) -> list[Any]:
         """Return all that the features depend on, as json can hold it.
 
-        They are computed in float32 whatever train.precision says. The number of threads, which
-        may change last bits, is left out: each would compute them anew.
+        Data and weights are told by their content. Features are computed in float32 whatever
+        train.precision says. The number of threads, which may change last bits, is left out: each
+        would compute them anew.
         """
+        train = self.train
         gpu = _device().type == "cuda"
         return [
             FEATURES_VERSION,
             self.source.fingerprints(),
             self._copies(),
-            {name: value for name, value in self.task["source"].items() if name != "data"},
-            {name: value for name, value in self.model.items() if name not in NO_FEATURES},
-            {name: self.train[name] for name in ("image_size", "max_tokens", "augment")},
+            self.source.spec.plain(NO_FEATURES),
+            self.model.plain(NO_FEATURES),
+            {
+                "image_size": train.image_size,
+                "max_tokens": train.max_tokens,
+                "augment": train.augment,
+            },
             torch.cuda.get_device_name() if gpu else torch.backends.cpu.get_cpu_capability(),
             versions(
                 "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow"
@@ -79,15 +79,13 @@ class Probe(Task):
 
         These are the user's images, and the files beside the weights: settings and tokenizer.
         """
-        data, weights = self.source.task["data"], self.model.get("weights") or {}
+        data, weights = self.source.spec.data, self.model.weights
         found = []
-        if "sha256" not in data and (data.get("path") or "manual" in data):
-            folder = local_path(data) or manual_folder(data, self.data_dir)
-            found.append(digest_of(folder, patterns_of(data), self.data_dir, path_key(data)))
-        if "hub" in weights:
-            copy = copy_of(weights, "model", self.data_dir)
-            key = path_key(weights, "model")
-            found.append(digest_of(copy.folder, copy.patterns, self.data_dir, key))
+        if data and not data.is_pinned and (path := data.copy_of_user(self.data_dir)):
+            found.append(digest_of(path, data.patterns, self.data_dir, data.path_key))
+        if weights and weights.hub:
+            folder = copy_of(weights, self.data_dir).folder
+            found.append(digest_of(folder, weights.patterns, self.data_dir, weights.path_key))
         return found
 
     def _write(self, folder: Path) -> None:

@@ -11,10 +11,11 @@ from hydra.utils import get_method
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.data.blocks import required
 from tasks.data.cache import Values
-from tasks.data.hub import path_key
-from tasks.data.readers import DataSet, Examples, read
+from tasks.data.readers import DataSet, Examples
 from tasks.errors import UserError
+from tasks.specs import TaskSpec
 from tasks.task import Task, finite, split
 
 # What a tokenizer gives (input_ids, maybe token_type_ids): for each a row of int32 a text.
@@ -31,16 +32,16 @@ class TextTask(Task):
     head = "SequenceClassification"
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
-        data = self.made_up() if self.synthetic else read(self.task["data"], self.data_dir)
-        promised, got = self.task.get("classes", 0), len(data.classes)
+        data = self.made_up() if self.synthetic else self.read()
+        promised, got = self.spec.classes or 0, len(data.classes)
         if got != promised:
+            key = required(self.spec.data, "task.data").path_key
             raise UserError(
                 f"{self.name}: the yaml promises {promised} classes, the data name {got}: give a "
-                f"copy whose labels have names with {path_key(self.task['data'])}=FOLDER"
+                f"copy whose labels have names with {key}=FOLDER"
             )
-        self.tokenizer = get_method(self.model["tokenizer"])(
-            self.model, self.data_dir, self.synthetic
-        )
+        tokenizer = get_method(required(self.model.tokenizer, "model.tokenizer"))
+        self.tokenizer = tokenizer(self.model, self.data_dir, self.synthetic)
         parts = split(data, self.train, self.name)
         return self.prepare(parts, data.classes), data.classes
 
@@ -60,7 +61,7 @@ class TextTask(Task):
             chunk = self.tokenizer(
                 *(column[first : first + CHUNK] for column in texts),
                 truncation=True,
-                max_length=self.train["max_tokens"],
+                max_length=self.train.max_tokens,
                 return_attention_mask=False,
             )
             for name, rows in chunk.items():
@@ -96,21 +97,19 @@ class TextTask(Task):
         examples = self.splits[split]
         return (*columns(examples), examples.labels)
 
-    def _build(self, outputs: int) -> nn.Module:
-        return get_method(self.model["_target_"])(
-            self.model, outputs, self.data_dir, self.synthetic, self.head
-        )
+    def _build(self, outputs: int, *more: Any) -> nn.Module:
+        return super()._build(outputs, self.head)
 
 
 class TextClassification(TextTask):
     """One class each."""
 
     def made_up(self) -> DataSet:
-        classes = self.task["classes"]
+        classes = required(self.spec.classes, "task.classes")
 
         def examples(count: int) -> Examples:
             labels = np.arange(count) % classes
-            return Examples(made_up_texts(self.task, labels), labels)
+            return Examples(made_up_texts(self.spec, labels), labels)
 
         return DataSet(examples(96), examples(64), tuple(f"word{i}" for i in range(classes)))
 
@@ -121,7 +120,7 @@ class TextRegression(TextTask):
     def made_up(self) -> DataSet:
         def examples(count: int) -> Examples:
             labels = np.arange(count) % 6
-            return Examples(made_up_texts(self.task, labels), labels.astype(np.float64))
+            return Examples(made_up_texts(self.spec, labels), labels.astype(np.float64))
 
         return DataSet(examples(96), examples(64), ())
 
@@ -160,7 +159,7 @@ def pad_rows(rows: Sequence[np.ndarray], indices: Tensor, padding: int) -> Tenso
     return nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=padding).long()
 
 
-def made_up_texts(task: Mapping[str, Any], labels: np.ndarray) -> list[Any]:
+def made_up_texts(task: TaskSpec, labels: np.ndarray) -> list[Any]:
     """Return a text for each label, whose first word tells it, or a tuple of the task's columns."""
     generator = np.random.RandomState(0)
 
@@ -168,7 +167,7 @@ def made_up_texts(task: Mapping[str, Any], labels: np.ndarray) -> list[Any]:
         return " ".join(f"word{w}" for w in [first, *generator.randint(0, 100, count)])
 
     texts = [words(100 + label, 6) for label in labels]
-    more = len(task["data"].get("columns", ["text"])) - 1
+    more = len(task.data.columns) - 1 if task.data and task.data.columns else 0
     if not more:
         return texts
     return [(text, *(words(0, 2) for _ in range(more))) for text in texts]

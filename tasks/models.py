@@ -1,6 +1,6 @@
 """The networks: library architectures, with pretrained weights from wherever these can be had.
 
-A builder takes the model's configuration, the number of outputs (0: no head, features come out),
+A builder takes what the model's yaml says, the number of outputs (0: no head, features come out),
 the folder of data and weights, and whether the weights are made up (a synthetic task's).
 """
 
@@ -14,13 +14,12 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor, nn
 
+from tasks.data.blocks import required
 from tasks.data.hub import copy_of, remedy
 from tasks.data.readers import read_numpy_pickle
 from tasks.data.sources import fetch
-from tasks.data.specs import Archive
 from tasks.errors import UserError, reason
-
-Config = Mapping[str, Any]
+from tasks.specs import ModelSpec
 
 # A synthetic language network's words, with their numbers as indices, and its sizes; each kind
 # has some of these and passes over the others.
@@ -32,11 +31,12 @@ SYNTHETIC_SIZES |= {"num_hidden_layers": 2, "num_attention_heads": 2}
 SYNTHETIC_SIZES |= {"num_decoder_layers": 2, "d_ff": 32, "d_kv": 16}
 
 
-def timm_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
+def timm_network(model: ModelSpec, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
     """Build a timm network ``model.arch``; its weights file must hold the same tensors in order."""
     import timm
 
-    network: Any = timm.create_model(model["synthetic_arch" if synthetic else "arch"])
+    arch: Any = model.synthetic_arch if synthetic else model.arch
+    network: Any = timm.create_model(arch)
     if not synthetic:
         head = {f"{module}." for module in _as_list(network.default_cfg["classifier"])}
         with _weights(model, data_dir) as path:
@@ -48,23 +48,24 @@ def timm_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -
     return network
 
 
-def timm_hub_network(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
+def timm_hub_network(model: ModelSpec, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
     """Build the timm network with the weights that the hub has under its tag ``model.arch``.
 
     A synthetic one is made by the callable and the arguments in ``model.synthetic_arch``.
     """
     if synthetic:
-        arguments = dict(model["synthetic_arch"])
+        arguments = model.synthetic_arguments
         network = get_object(arguments.pop("_target_"))(**arguments)
     else:
-        (name,) = model["weights"]["hub"]["files"]
+        arch, arguments = required(model.arch, "model.arch"), model.arguments or {}
+        (name,) = required(model.weights, "model.weights").patterns
         with _weights(model, data_dir) as folder:
-            network = timm_from_file(model["arch"], folder / name, model.get("arguments", {}))
+            network = timm_from_file(arch, folder / name, arguments)
     network.reset_classifier(outputs)  # as above
     return network
 
 
-def timm_from_file(arch: str, path: Path, arguments: Config) -> Any:
+def timm_from_file(arch: str, path: Path, arguments: Mapping[str, Any]) -> Any:
     """Build timm's ``arch`` and load its weights from a file as the hub has it, by timm's code.
 
     The head may be one of any number of classes. Raises what the libraries raise for another file.
@@ -89,7 +90,7 @@ def _classes_in(path: Path, head: Any) -> int | None:
         return file.get_slice(name).get_shape()[0] if name in file.keys() else None  # noqa: SIM118
 
 
-def squeezenet(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
+def squeezenet(model: ModelSpec, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
     """Build SqueezeNet 1.1, which has no batch normalization; its head is a 1×1 convolution."""
     from torchvision.models import squeezenet1_1
 
@@ -107,7 +108,7 @@ def squeezenet(model: Config, outputs: int, data_dir: Path, synthetic: bool) -> 
 
 
 def transformers_network(
-    model: Config,
+    model: ModelSpec,
     outputs: int,
     data_dir: Path,
     synthetic: bool,
@@ -123,17 +124,18 @@ def transformers_network(
     logging.set_verbosity_error()  # what is missing is looked at below
     logging.disable_progress_bar()
     auto: Any = getattr(transformers, f"AutoModelFor{head if outputs else 'TextEncoding'}")
+    kind: Any = model.synthetic_arch  # transformers' name of it
     labels: dict[str, Any] = {"num_labels": outputs} if outputs else {}
     if synthetic:
         config = transformers.AutoConfig.for_model(
-            model["synthetic_arch"], **SYNTHETIC_SIZES, **SYNTHETIC_TOKENS, **labels
+            kind, **SYNTHETIC_SIZES, **SYNTHETIC_TOKENS, **labels
         )
         network = auto.from_config(config)
     else:
         with _weights(model, data_dir) as folder:
-            kind = transformers.AutoConfig.from_pretrained(folder).model_type
-            if kind != model["synthetic_arch"]:
-                raise ValueError(f"its kind is {kind}, that of {model['name']} is another")
+            there = transformers.AutoConfig.from_pretrained(folder).model_type
+            if there != kind:
+                raise ValueError(f"its kind is {there}, that of {model.name} is another")
             network, report = auto.from_pretrained(
                 folder,
                 dtype=torch.float32,
@@ -150,7 +152,7 @@ def transformers_network(
                     f"{len(lost)} of its weights are missing or of another size: {lost[0]} "
                     f"{bad[lost[0]]}"
                 )
-    if model["freeze_embeddings"]:
+    if model.freeze_embeddings:
         network.get_input_embeddings().requires_grad_(False)
     return network
 
@@ -162,7 +164,7 @@ def _is_new(network: Any, name: str) -> bool:
     return not name.startswith(f"{network.base_model_prefix}.")
 
 
-def transformers_tokenizer(model: Config, data_dir: Path, synthetic: bool) -> Any:
+def transformers_tokenizer(model: ModelSpec, data_dir: Path, synthetic: bool) -> Any:
     """Return the network's tokenizer; a synthetic one knows the words that synthetic tasks use."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -187,26 +189,24 @@ def transformers_tokenizer(model: Config, data_dir: Path, synthetic: bool) -> An
 
 
 @contextmanager
-def _weights(model: Config, data_dir: Path) -> Iterator[Path]:
+def _weights(model: ModelSpec, data_dir: Path) -> Iterator[Path]:
     """Give the file or folder of the weights; what is wrong with it becomes a UserError."""
-    weights = model["weights"]
-    if "hub" in weights:
-        path = folder = copy_of(weights, "model", data_dir).folder
+    weights = required(model.weights, "model.weights")
+    if weights.hub:
+        path = folder = copy_of(weights, data_dir).folder
     else:
-        folder = fetch(Archive.parse(weights["source"], "source"), data_dir)
-        path = folder / weights["file"]
+        folder = fetch(required(weights.archive, "model.weights.source"), data_dir)
+        path = folder / required(weights.file, "model.weights.file")
     try:
         yield path
     except (UserError, MemoryError):
         raise
     except Exception as error:  # what is no weights file makes the libraries raise anything
         todo = f"delete {folder}, which was fetched, and run the same command again"
-        if weights.get("path"):
-            todo = (
-                f"choose the network of these weights with model=..., or {remedy(weights, 'model')}"
-            )
+        if weights.path:
+            todo = f"choose the network of these weights with model=..., or {remedy(weights)}"
         raise UserError(
-            f"{path} does not hold the weights of {model['arch']} ({_misfit(error)}): {todo}"
+            f"{path} does not hold the weights of {model.arch} ({_misfit(error)}): {todo}"
         ) from error
 
 

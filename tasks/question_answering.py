@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.data.blocks import required
 from tasks.data.cache import Values
 from tasks.data.readers import DataSet, Examples, Question
 from tasks.errors import UserError
@@ -70,7 +71,7 @@ class QuestionAnswering(TextTask):
         return ([json.dumps(question) for question in self.questions[split]],)
 
     def _score(self, split: str, answers: list[str]) -> float:
-        return squad(answers, [q.answers for q in self.questions[split]])[self.metric]
+        return squad(answers, [q.answers for q in self.questions[split]])[self.spec.metric]
 
 
 class Spans(QuestionAnswering):
@@ -92,7 +93,7 @@ class Spans(QuestionAnswering):
         return {name: self._windows(name) for name in parts}
 
     def _windows(self, name: str) -> Examples:
-        longest = self.train["max_tokens"]
+        longest = required(self.train.max_tokens, "train.max_tokens")
         # The paper's 384 gives the usual overlap of 128. A question gets no more than that.
         overlap = longest // 3
         if longest < 16:

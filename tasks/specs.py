@@ -4,76 +4,23 @@ from typing import Annotated, Any, Literal, Optional
 
 from pydantic import Field
 
-from tasks.data.specs import (
+from tasks.data.blocks import (
     DESCRIBES,
+    NO_FEATURES,
     NULLABLE,
     YAML_ONLY,
-    Archive,
     Count,
     NotNegative,
     Positive,
     Spec,
 )
+from tasks.data.specs import DataSpec, WeightsSpec
 
 Domain = Literal["vision", "language", "theory"]
 Augment = Literal[
     "none", "flip", "crop", "natural", "natural_unflipped", "padded_crop", "timm"
 ]  # fmt: skip
 Numbers = list[int | float]
-
-
-class HubFiles(Spec):
-    """Files of a repository of the Hugging Face hub."""
-
-    repository: str = Field(description="its name there")
-    revision: str | None = Field(description="the pinned commit; null: the newest, as recorded")
-    licence: str = Field(description="shown when it is first fetched")
-    files: dict[str, str] | list[str] = Field(description="patterns, of data by the part they are")
-
-
-class Licence(Spec):
-    """Of data that come with a package: nothing is fetched."""
-
-    licence: str
-
-
-class DataSpec(Spec):
-    """Where examples come from, and what reads them."""
-
-    reader: Annotated[str, YAML_ONLY] = Field(description="the function that reads them")
-    path: str | None = Field(None, description="a copy of the user's to read instead")
-    path_key: str | None = Field(None, description="the key of that copy, for messages")
-    source: Annotated[Archive | Licence | None, YAML_ONLY] = Field(
-        None, description="the archive they are fetched from"
-    )
-    hub: Annotated[HubFiles | None, YAML_ONLY] = Field(None, description="or the hub's repository")
-    torchvision: Annotated[str | None, YAML_ONLY] = Field(
-        None, description="or the class of torchvision that fetches them"
-    )
-    url: Annotated[str | None, YAML_ONLY] = Field(None, description="or an address")
-    manual: Annotated[str | None, YAML_ONLY] = Field(None, description="or what the user must do")
-    md5: Annotated[str | None, YAML_ONLY] = Field(None, description="of the file, as published")
-    layout: Annotated[str | None, YAML_ONLY] = Field(None, description="of a copy, for a message")
-    licence: str | None = Field(None, description="shown when they are first fetched")
-    set: str | None = Field(None, description="their name in scikit-learn")
-    files: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
-    columns: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
-    sha256: Annotated[dict[str, Any] | None, YAML_ONLY] = Field(
-        None, description="of what is read, by part: anything else is refused"
-    )
-    examples: Annotated[dict[str, Count], YAML_ONLY] = Field(description="how many there are")
-    citation: str = Field(description="whose they are")
-
-
-class WeightsSpec(Spec):
-    """Where a pretrained network's weights come from."""
-
-    path: str | None = Field(None, description="a copy of the user's to load instead")
-    source: Annotated[Archive | None, YAML_ONLY] = Field(
-        None, description="the archive they are fetched from"
-    )
-    hub: Annotated[HubFiles | None, YAML_ONLY] = Field(None, description="or the hub's repository")
-    file: str | None = Field(None, description="the file or folder in the archive")
 
 
 class BudgetSpec(Spec):
@@ -140,10 +87,19 @@ class TaskSpec(Spec):
         None, description="what the task needs under every protocol"
     )
     description: Annotated[str | None, DESCRIBES] = None
-    data: Annotated[DataSpec | None, DESCRIBES] = Field(None, description="where examples are from")
+    data: Annotated[DataSpec | None, DESCRIBES, NO_FEATURES] = Field(
+        None, description="where examples are from"
+    )
     source: Annotated[Optional["TaskSpec"], YAML_ONLY] = Field(
         None, description="of a probe: the task whose data and network give the features"
     )
+
+    @property
+    def data_read(self) -> DataSpec | None:
+        """Where the examples that are read come from: a probe reads those of its source."""
+        if self.source is None or self.source.data is None:
+            return self.data
+        return self.source.data.replaced(path_key="task.source.data.path")
 
 
 class ModelSpec(Spec):
@@ -152,17 +108,21 @@ class ModelSpec(Spec):
     target: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
         None, alias="_target_", description="what builds it"
     )
-    name: Annotated[str, YAML_ONLY] = Field(description="its name in records")
-    for_domain: Annotated[Domain, DESCRIBES, YAML_ONLY] = Field(description="which tasks it fits")
+    name: Annotated[str, YAML_ONLY, NO_FEATURES] = Field(description="its name in records")
+    for_domain: Annotated[Domain, DESCRIBES, YAML_ONLY, NO_FEATURES] = Field(
+        description="which tasks it fits"
+    )
     arch: str | None = Field(None, description="the architecture's name in its library")
     arguments: dict[str, Any] | None = Field(None, description="of the library's function")
-    synthetic_arch: Annotated[str | dict[str, Any] | None, DESCRIBES] = Field(
+    synthetic_arch: Annotated[str | dict[str, Any] | None, DESCRIBES, NO_FEATURES] = Field(
         None, description="a tiny network of the same kind, for task.synthetic=true"
     )
-    batch_norm: Literal["frozen", "train"] | None = Field(
+    batch_norm: Annotated[Literal["frozen", "train"] | None, NO_FEATURES] = Field(
         None, description="batch normalization's statistics while training"
     )
-    freeze_embeddings: bool | None = Field(None, description="leave word embeddings as they are")
+    freeze_embeddings: Annotated[bool | None, NO_FEATURES] = Field(
+        None, description="leave word embeddings as they are"
+    )
     depth: Count | None = Field(None, description="of a network from scratch")
     width: Count | None = Field(None, description="of a network from scratch")
     channels: Literal["rgb", "bgr"] | None = Field(None, description="order it was trained with")
@@ -173,12 +133,17 @@ class ModelSpec(Spec):
     tokenizer: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
         None, description="what turns text into tokens"
     )
-    forms: Annotated[dict[str, str] | None, DESCRIBES, YAML_ONLY] = Field(
+    forms: Annotated[dict[str, str] | None, DESCRIBES, YAML_ONLY, NO_FEATURES] = Field(
         None, description="the class that turns each kind of language problem into its inputs"
     )
-    weights: Annotated[WeightsSpec | None, DESCRIBES, YAML_ONLY] = Field(
+    weights: Annotated[WeightsSpec | None, DESCRIBES, YAML_ONLY, NO_FEATURES] = Field(
         None, description="pretrained"
     )
+
+    @property
+    def synthetic_arguments(self) -> dict[str, Any]:
+        """``synthetic_arch`` where that is a block: a callable's arguments."""
+        return dict(self.synthetic_arch) if isinstance(self.synthetic_arch, dict) else {}
 
 
 class TrainSpec(Spec):

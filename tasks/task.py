@@ -11,12 +11,14 @@ from hydra.utils import get_method
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.data.blocks import required
 from tasks.data.cache import Values, fingerprint
 from tasks.data.hub import copy_of
 from tasks.data.images import Images
-from tasks.data.readers import DataSet, Examples
+from tasks.data.readers import DataSet, Examples, read
 from tasks.errors import NotFinite, UserError
 from tasks.metrics import METRICS
+from tasks.specs import ModelSpec, TaskSpec, TrainSpec
 
 SPLITS = ("train", "validation", "test")
 
@@ -32,8 +34,8 @@ class Task(ABC):
     augmentation from the generator that it is given.
 
     Args:
-        task: the task's configuration (configs/task).
-        model: the network's configuration (configs/model).
+        spec: what the task's yaml says (configs/task).
+        model: what the network's yaml says (configs/model).
         train: what the protocol prescribes: sizes of the splits, augmentation.
         data_dir: where data and weights are kept.
 
@@ -45,18 +47,9 @@ class Task(ABC):
 
     origin: str | None = None
 
-    def __init__(
-        self,
-        task: Mapping[str, Any],
-        model: Mapping[str, Any],
-        train: Mapping[str, Any],
-        data_dir: Path,
-    ) -> None:
-        self.task, self.model, self.train, self.data_dir = task, model, train, data_dir
-        self.name: str = task["name"]
-        self.metric: str = task["metric"]
-        self.higher_is_better: bool = task["higher_is_better"]
-        self.synthetic: bool = task["synthetic"]
+    def __init__(self, spec: TaskSpec, model: ModelSpec, train: TrainSpec, data_dir: Path) -> None:
+        self.spec, self.model, self.train, self.data_dir = spec, model, train, data_dir
+        self.name, self.synthetic = spec.name, spec.synthetic
         self.splits, self.classes = self.load()
 
     @abstractmethod
@@ -66,6 +59,10 @@ class Task(ABC):
         A synthetic task makes up small, learnable examples of the same form, out of nothing.
         """
 
+    def read(self) -> DataSet:
+        """Return the data set that the yaml names, fetched first if it is not here yet."""
+        return read(required(self.spec.data, "task.data"), self.data_dir)
+
     def network(self) -> nn.Module:
         """Build the network with its pretrained weights and a new head, on the CPU."""
         return self._build(len(self.classes))
@@ -74,10 +71,9 @@ class Task(ABC):
         """Build the pretrained network without a head, on the CPU, for convex problems."""
         return self._build(0)
 
-    def _build(self, outputs: int) -> nn.Module:
-        return get_method(self.model["_target_"])(
-            self.model, outputs, self.data_dir, self.synthetic
-        )
+    def _build(self, outputs: int, *more: Any) -> nn.Module:
+        build = get_method(required(self.model.target, "model._target_"))
+        return build(self.model, outputs, self.data_dir, self.synthetic, *more)
 
     @abstractmethod
     def batch(
@@ -110,7 +106,7 @@ class Task(ABC):
 
     def score(self, split: str, predictions: np.ndarray) -> float:
         """Return the task's metric of the predictions for all of a split, [N, ...]."""
-        return METRICS[self.metric](predictions, self.splits[split].labels)
+        return METRICS[self.spec.metric](predictions, self.splits[split].labels)
 
     def correct(self, split: str, predictions: np.ndarray) -> np.ndarray | None:
         """Return whether each prediction is right, bool [N]; None where right is no yes or no."""
@@ -125,7 +121,7 @@ class Task(ABC):
         commonest = np.bincount(self.splits["train"].labels).argmax()
         return self.score(split, np.full(len(self.splits[split]), commonest))
 
-    def facts(
+    def diagnostics(
         self, network: nn.Module, telemetry: Sequence[Mapping[str, float]]
     ) -> dict[str, float]:
         """Return what else there is to tell of the last weights; here nothing.
@@ -140,7 +136,7 @@ class Task(ABC):
         Frozen statistics are those of pretraining; scale and shift are trained all the same.
         """
         network.train()
-        if self.model.get("batch_norm") == "frozen":
+        if self.model.batch_norm == "frozen":
             for module in network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
@@ -159,16 +155,16 @@ class Task(ABC):
         The weights' is that of their archive, or of the hub's own file.
         """
         prints = {name: fingerprint(*self.content(name)) for name in SPLITS}
-        data, weights = self.task.get("data"), self.model.get("weights")
+        data, weights = self.spec.data, self.model.weights
         if self.synthetic or not weights:
             prints["weights"] = "random"
-        elif "hub" in weights:
-            copy = copy_of(weights, "model", self.data_dir)
+        elif weights.hub:
+            copy = copy_of(weights, self.data_dir)
             prints |= {"weights": copy.weights_sha256(), "weights_revision": copy.revision}
         else:
-            prints["weights"] = weights["source"]["sha256"]
-        if data and "hub" in data and not self.synthetic:
-            prints["data_revision"] = copy_of(data, "dataset", self.data_dir).revision
+            prints["weights"] = required(weights.archive, "model.weights.source").sha256
+        if data and data.hub and not self.synthetic:
+            prints["data_revision"] = copy_of(data, self.data_dir).revision
         if self.origin:
             prints["data_revision"] = self.origin
         return prints
@@ -194,7 +190,7 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return tuple(to_device(value, device) for value in batch)
 
 
-def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examples]:
+def split(data: DataSet, train: TrainSpec, name: str) -> dict[str, Examples]:
     """Divide a data set into train, validation and test, the same way every time.
 
     Validation is the data set's own; where it has none it comes out of the official training part,
@@ -212,8 +208,8 @@ def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examp
         test, test_order, order = official, order[:held_out], order[held_out:]
     else:
         test_order = _shuffled(test)
-    test_order = test_order[: train["test_examples"]]
-    size = train["validation_examples"]
+    test_order = test_order[: train.test_examples]
+    size = train.validation_examples
     if data.validation is not None:
         validation, validation_order = data.validation, _shuffled(data.validation)[:size]
     elif size is None:
@@ -226,7 +222,7 @@ def split(data: DataSet, train: Mapping[str, Any], name: str) -> dict[str, Examp
             f"train.validation_examples={size} leaves none to train on: lower it"
         )
     return {
-        "train": official.take(order[: train["train_examples"]]),
+        "train": official.take(order[: train.train_examples]),
         "validation": validation.take(validation_order),
         "test": test.take(test_order),
     }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.data.blocks import required
 from tasks.data.readers import Examples
 from tasks.language import TextClassification, TextRegression, TextTask, columns, pad_rows
 from tasks.question_answering import QuestionAnswering
@@ -45,8 +46,8 @@ class TextToText(TextTask):
         return columns(examples)
 
     def _prompts(self, examples: Examples) -> list[str]:
-        texts = zip(*self.prompt_texts(examples), strict=True)
-        return [self.task["prompt"].format(*parts) for parts in texts]
+        prompt = required(self.spec.prompt, "task.prompt")
+        return [prompt.format(*parts) for parts in zip(*self.prompt_texts(examples), strict=True)]
 
     def network(self) -> nn.Module:
         return self._build(1)

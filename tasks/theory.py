@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from tasks.data.readers import Examples, read
+from tasks.data.blocks import required
+from tasks.data.readers import Examples
 from tasks.errors import UserError
 from tasks.task import SPLIT_SEED, SPLITS, Task, finite
 
@@ -76,7 +77,7 @@ class KnownOptimum(Task):
         """Return f(x_0) − f*: a diverged run counts as one that never left."""
         return self.objective(self.start)[0] - self.minimum
 
-    def facts(
+    def diagnostics(
         self, network: nn.Module, telemetry: Sequence[Mapping[str, float]]
     ) -> dict[str, float]:
         """Return how far the run went, in the theory's terms.
@@ -86,10 +87,10 @@ class KnownOptimum(Task):
         """
         x = parameters_to_vector(network.parameters()).detach().cpu()
         distance = torch.linalg.vector_norm(x - self.start).item()
-        facts = {"minimum": self.minimum, "d_0": self.distance, "3 d_0": 3 * self.distance}
+        found = {"minimum": self.minimum, "d_0": self.distance, "3 d_0": 3 * self.distance}
         if len(telemetry) == 1:  # its r̄ is that of before the last step
-            facts["rbar"] = max(telemetry[0]["rbar"], distance)
-        return {**facts, "distance": distance}
+            found["rbar"] = max(telemetry[0]["rbar"], distance)
+        return {**found, "distance": distance}
 
 
 class DivergenceExample(KnownOptimum):
@@ -103,13 +104,14 @@ class DivergenceExample(KnownOptimum):
     """
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
-        self.dimension: int = self.task["dimension"]
-        if self.dimension < self.train["steps"]:
+        self.dimension = required(self.spec.dimension, "task.dimension")
+        if self.dimension < self.train.steps:
             raise UserError(
                 f"task.dimension={self.dimension}: the instance holds for as many steps, so it "
-                f"must be at least train.steps={self.train['steps']}"
+                f"must be at least train.steps={self.train.steps}"
             )
-        reps_rel = self.task["prescribes"]["reps_rel"]["dog"]
+        prescribed = required(self.spec.prescribes, "task.prescribes")
+        reps_rel = required(prescribed.reps_rel, "task.prescribes.reps_rel")["dog"]
         self.r_epsilon = reps_rel / (1 - 10 * reps_rel)
         nothing = Examples(np.zeros((1, 0)), np.zeros(1, np.int64))  # f takes no data
         return dict.fromkeys(SPLITS, nothing), ("f",)
@@ -137,9 +139,9 @@ class LogisticRegression(KnownOptimum):
     """
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
-        data = read(self.task["data"], self.data_dir)
+        data, self.l2 = self.read(), required(self.spec.l2, "task.l2")
         order = np.random.RandomState(SPLIT_SEED).permutation(len(data.train))
-        taken = np.sort(order[: self.train["train_examples"]])
+        taken = np.sort(order[: self.train.train_examples])
         features, labels = np.asarray(data.train.inputs)[taken], data.train.labels[taken]
         deviation = features.std(axis=0)
         features = (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
@@ -157,7 +159,7 @@ class LogisticRegression(KnownOptimum):
         features, labels = inputs
         norm2 = sum(p.square().sum() for p in network.parameters())
         entropies = functional.cross_entropy(network(features), labels, reduction="none")
-        return entropies + self.task["l2"] / 2 * norm2
+        return entropies + self.l2 / 2 * norm2
 
     def optimum(self) -> Tensor:
         from scipy.optimize import minimize
@@ -168,7 +170,7 @@ class LogisticRegression(KnownOptimum):
             return value, gradient.numpy()
 
         # f is l2-strongly convex: f(x) − f* ≤ ‖∇f(x)‖² / (2 l2).
-        enough = math.sqrt(2 * self.task["l2"] * TOLERANCE / len(self.start))  # of each coordinate
+        enough = math.sqrt(2 * self.l2 * TOLERANCE / len(self.start))  # of each coordinate
         # With scipy's threads as many as the environment says, the last digits would be others in a
         # sweep than in a run alone.
         with threadpool_limits(1, user_api="blas"):
@@ -179,7 +181,7 @@ class LogisticRegression(KnownOptimum):
                 method="L-BFGS-B",
                 options={"gtol": enough / 10, "ftol": 0, "maxcor": 50, "maxiter": 10_000},
             )
-        above = float(found.jac @ found.jac) / (2 * self.task["l2"])
+        above = float(found.jac @ found.jac) / (2 * self.l2)
         if above > TOLERANCE:
             raise UserError(
                 f"task {self.name}: its minimum was not found to {TOLERANCE:g}, only to "

@@ -1,7 +1,7 @@
 """Image classification: uint8 images, decoded, resized, augmented and normalised by the batch."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tasks.data.blocks import required
 from tasks.data.images import Images
-from tasks.data.readers import DataSet, Examples, read
+from tasks.data.readers import DataSet, Examples
+from tasks.specs import ModelSpec
 from tasks.task import Task, split
 
 # Evaluation of inception-cropped training looks at the middle of the image (the paper's .875).
@@ -24,14 +26,14 @@ class ImageClassification(Task):
     """Images of uint8, [N, H, W, C] or of many sizes, and one label each; C is 1 (grey) or 3."""
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
-        data = self._made_up() if self.synthetic else read(self.task["data"], self.data_dir)
+        data = self._made_up() if self.synthetic else self.read()
         self.origin = data.origin
         return split(data, self.train, self.name), data.classes
 
     def _made_up(self) -> DataSet:
-        classes = self.task["classes"]
+        classes = required(self.spec.classes, "task.classes")
         generator = np.random.RandomState(0)
-        height, width, channels = self.task["shape"]
+        height, width, channels = required(self.spec.shape, "task.shape")
         colours = generator.randint(0, 256, (classes, 1, 1, channels))
 
         def examples(count: int) -> Examples:
@@ -53,7 +55,7 @@ class ImageClassification(Task):
 
     def _prepared(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return images [B, 3, H, W] of one size as the network's [B, 3, size, size], in 0..255."""
-        size, augment = self.train["image_size"], self.train["augment"]
+        size, augment = required(self.train.image_size, "train.image_size"), self.train.augment
         if augment == "timm":
             return _timm(images, size, self.model, training=generator is not None)
         if augment in CROPPED:
@@ -68,10 +70,11 @@ class ImageClassification(Task):
     def _normalise(self, images: Tensor) -> Tensor:
         """Turn values in 0..255 into what the network was pretrained on, in their own memory."""
         images = images.contiguous(memory_format=torch.channels_last)
-        if self.model["channels"] == "bgr":
+        if self.model.channels == "bgr":
             images = images.flip(1)
-        mean, std = (_row(self.model[name], images.shape[-1]) for name in ("mean", "std"))
-        return images.sub_(mean).div_(std)
+        mean, std = required(self.model.mean, "model.mean"), required(self.model.std, "model.std")
+        width = images.shape[-1]
+        return images.sub_(_row(mean, width)).div_(_row(std, width))
 
 
 def _row(channels: Sequence[float], width: int) -> Tensor:
@@ -166,15 +169,15 @@ def _padded_crop(size: int) -> Callable[[Tensor], Tensor]:
     return v2.Compose([v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip()])
 
 
-def _timm(images: Tensor, size: int, model: Mapping[str, Any], training: bool) -> Tensor:
+def _timm(images: Tensor, size: int, model: ModelSpec, training: bool) -> Tensor:
     """Apply timm's default augmentation, or the evaluation that its network was published with."""
     from torchvision.transforms.v2.functional import to_pil_image
 
     if training:
         transform = _timm_transform(size, True, "random", None)
     else:
-        interpolation, crop_pct = model.get("interpolation", "bilinear"), model.get("crop_pct")
-        transform = _timm_transform(size, False, interpolation, crop_pct)
+        interpolation = model.interpolation or "bilinear"
+        transform = _timm_transform(size, False, interpolation, model.crop_pct)
     return torch.stack([transform(to_pil_image(image)) for image in images]).float()
 
 

@@ -4,12 +4,13 @@ S. Zagoruyko, N. Komodakis, Wide Residual Networks, BMVC 2016, arXiv 1605.07146:
 normalization, ReLU and 3×3 convolution, twice, without dropout.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tasks.data.blocks import required
+from tasks.specs import ModelSpec
 
 
 class WideResNet(nn.Module):
@@ -67,12 +68,12 @@ class Block(nn.Module):
         return residual + (maps if self.shortcut is None else self.shortcut(active))
 
 
-def wide_resnet(
-    model: Mapping[str, Any], outputs: int, data_dir: Path, synthetic: bool
-) -> WideResNet:
+def wide_resnet(model: ModelSpec, outputs: int, data_dir: Path, synthetic: bool) -> WideResNet:
     """Build the network of a model's yaml, with random weights."""
-    sizes = model["synthetic_arch"] if synthetic else model
-    return WideResNet(sizes["depth"], sizes["width"], outputs)
+    if synthetic:
+        return WideResNet(**model.synthetic_arguments, outputs=outputs)
+    depth, width = required(model.depth, "model.depth"), required(model.width, "model.width")
+    return WideResNet(depth, width, outputs)
 
 
 def _convolution(channels: int, outputs: int, stride: int = 1) -> nn.Conv2d:

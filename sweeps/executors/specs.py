@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.data.specs import Count, NotNegative, Positive, Size, Spec
+from tasks.data.blocks import Count, NotNegative, Positive, Size, Spec
 
 
 class ExecutorSpec(Spec):

@@ -1,6 +1,6 @@
 """Data and weights of the Hugging Face hub: fetched once at a revision, or read from a copy.
 
-What the hub's own cache has is taken from there. A `data:` or `weights:` block names its repository
+What the hub's own cache has is taken from there. A block `data:` or `weights:` names its repository
 under `hub:`; its `path` says where a copy of the repository lies, laid out as on the hub. From
 there on both go the same way.
 """
@@ -10,13 +10,14 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from tasks.data.blocks import required
 from tasks.data.cache import content_key
 from tasks.data.digest import digest_of
+from tasks.data.specs import DataSpec, FilesSpec, HubFiles, Kind
 from tasks.data.storage import (
     explained,
     fetching,
@@ -27,8 +28,6 @@ from tasks.data.storage import (
     staging_folder,
 )
 from tasks.errors import UserError, reason
-
-Kind = Literal["dataset", "model"]
 
 
 @dataclass(frozen=True)
@@ -50,68 +49,56 @@ class Copy:
         return digest.hexdigest()
 
 
-def path_key(block: Mapping[str, Any], kind: Kind = "dataset") -> str:
-    """The key by which the user gives a copy: a probe's data block brings its own."""
-    default = "task.data.path" if kind == "dataset" else "model.weights.path"
-    return str(block.get("path_key", default))
-
-
-def patterns_of(block: Mapping[str, Any]) -> list[str]:
-    """The wanted files of a repository, or of another copy, as patterns of their paths in it."""
-    files = block.get("hub", block).get("files", ["*"])
-    return list(files.values() if isinstance(files, Mapping) else files)
-
-
-def copy_of(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
+def copy_of(block: FilesSpec, data_dir: Path) -> Copy:
     """The copy at the block's `path`, else the fetched repository, fetched first if it is absent.
 
     Raises UserError if files are missing there, or if the hub does not give them.
     """
-    if block.get("path"):
-        folder = Path(block["path"]).expanduser()
-        copy = Copy(folder, "local copy", tuple(patterns_of(block)))
+    if block.path:
+        copy = Copy(Path(block.path).expanduser(), "local copy", tuple(block.patterns))
     else:
-        copy = _fetched(block, kind, data_dir)
-    _check(copy.folder, str(copy.folder), block, kind)
+        copy = _fetched(block, data_dir)
+    _check(copy.folder, str(copy.folder), block)
     return copy
 
 
-def tables(data: Mapping[str, Any], data_dir: Path) -> dict[str, Any]:
+def tables(data: DataSpec, data_dir: Path) -> dict[str, Any]:
     """The parts (train, test, ...) of a data set of parquet files, each a datasets.Dataset."""
     import datasets
     from pyarrow import ArrowException
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, once
-    copy = copy_of(data, "dataset", data_dir)
-    folder = copy.folder
-    files = {
-        part: sorted(map(str, folder.glob(pattern)))
-        for part, pattern in data["hub"]["files"].items()
-    }
+    copy = copy_of(data, data_dir)
+    folder, patterns = copy.folder, required(data.hub, "task.data.hub").files
+    files = {part: sorted(map(str, folder.glob(patterns[part]))) for part in patterns}
     # The library keeps its own tables by the files' names and times, which a copy may share with
     # another one.
-    digest = digest_of(folder, copy.patterns, data_dir, path_key(data))
+    digest = digest_of(folder, copy.patterns, data_dir, data.path_key)
     cache = data_dir / "hub" / "arrow" / content_key([digest, datasets.__version__])[:16]
     try:
         return dict(datasets.load_dataset("parquet", data_files=files, cache_dir=str(cache)))
     except (datasets.exceptions.DatasetGenerationError, ArrowException) as error:
         raise UserError(
             f"the parquet files in {folder} cannot be read ({reason(error.__cause__ or error)}): "
-            f"{remedy(data, 'dataset')}"
+            f"{remedy(data)}"
         ) from error
 
 
-def fetched_folder(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Path:
+def fetched_folder(block: FilesSpec, data_dir: Path) -> Path:
     """Where the repository's files are, or will be."""
-    hub = block["hub"]
-    key = content_key([kind, hub["repository"], hub["revision"], patterns_of(block)])[:16]
-    return data_dir / "hub" / f"{hub['repository'].replace('/', '--')}-{key}"
+    hub = _hub(block)
+    key = content_key([block.kind, hub.repository, hub.revision, hub.patterns])[:16]
+    return data_dir / "hub" / f"{hub.repository.replace('/', '--')}-{key}"
 
 
-def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
-    repository = block["hub"]["repository"]
-    target = fetched_folder(block, kind, data_dir)
+def _hub(block: FilesSpec) -> HubFiles:
+    return required(block.hub, block.path_key.replace(".path", ".hub"))
+
+
+def _fetched(block: FilesSpec, data_dir: Path) -> Copy:
+    repository = _hub(block).repository
+    target = fetched_folder(block, data_dir)
     with explained(data_dir):
         facts = sealed_facts(target)
         if facts is None:
@@ -119,14 +106,14 @@ def _fetched(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> Copy:
                 facts = sealed_facts(target)
                 if facts is None:
                     with staging_folder(target) as staging:
-                        facts = {"revision": f"{repository}@{_get(block, kind, staging / 'copy')}"}
-                        _check(staging / "copy", facts["revision"], block, kind)
+                        facts = {"revision": f"{repository}@{_get(block, staging / 'copy')}"}
+                        _check(staging / "copy", facts["revision"], block)
                         seal(staging / "copy", **facts)
                         put_in_place(staging / "copy", target)
-    return Copy(target, facts["revision"], tuple(patterns_of(block)))
+    return Copy(target, facts["revision"], tuple(block.patterns))
 
 
-def _get(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
+def _get(block: FilesSpec, folder: Path) -> str:
     """Put a repository's wanted files into a folder; return the commit they are from.
 
     They are those of the hub's own cache (HF_HUB_CACHE) where it has this revision, else
@@ -134,19 +121,17 @@ def _get(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
-    hub = block["hub"]
-    repository, commit = hub["repository"], hub["revision"]
+    hub, kind = _hub(block), block.kind
+    repository, commit = hub.repository, hub.revision
     offline = constants.HF_HUB_OFFLINE
-    todo = f"{'unset it' if offline else 'check the network'}, or {remedy(block, kind)}"
+    todo = f"{'unset it' if offline else 'check the network'}, or {remedy(block)}"
     with fetching(f"the hub's {repository}", todo):
         if commit is None and not offline:
             commit = HfApi().repo_info(repository, repo_type=kind).sha
-        snapshot = _cached(block, kind, commit)
+        snapshot = _cached(hub, kind, commit)
         if snapshot is not None:
-            print(
-                f"taking {repository} from {snapshot} (licence: {hub['licence']})", file=sys.stderr
-            )
-            for file in {f for pattern in patterns_of(block) for f in snapshot.glob(pattern)}:
+            print(f"taking {repository} from {snapshot} (licence: {hub.licence})", file=sys.stderr)
+            for file in {f for pattern in hub.patterns for f in snapshot.glob(pattern)}:
                 _link(file.resolve(), folder / file.relative_to(snapshot))
             return snapshot.name
         if offline:
@@ -154,7 +139,7 @@ def _get(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
                 f"HF_HUB_OFFLINE is set, and the hub's cache {constants.HF_HUB_CACHE} does not "
                 f"have the files of revision {commit or 'main'}"
             )
-        print(f"fetching {repository} from the hub (licence: {hub['licence']})", file=sys.stderr)
+        print(f"fetching {repository} from the hub (licence: {hub.licence})", file=sys.stderr)
         # It answers at once where there is no hub, and turns a branch's name into a commit.
         commit = HfApi().repo_info(repository, repo_type=kind, revision=commit).sha
         snapshot_download(
@@ -162,20 +147,20 @@ def _get(block: Mapping[str, Any], kind: Kind, folder: Path) -> str:
             repo_type=kind,
             revision=commit,
             local_dir=folder,
-            allow_patterns=patterns_of(block),
+            allow_patterns=hub.patterns,
         )
     return str(commit)
 
 
-def _cached(block: Mapping[str, Any], kind: Kind, commit: str | None) -> Path | None:
+def _cached(hub: HubFiles, kind: Kind, commit: str | None) -> Path | None:
     """The folder of a commit in the hub's own cache, if all that is wanted is there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    patterns = patterns_of(block)
+    patterns = hub.patterns
     try:
         found = snapshot_download(
-            block["hub"]["repository"],
+            hub.repository,
             repo_type=kind,
             revision=commit or "main",
             allow_patterns=patterns,
@@ -202,21 +187,21 @@ def _link(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def _check(folder: Path, where: str, block: Mapping[str, Any], kind: Kind) -> None:
-    for pattern in patterns_of(block):
+def _check(folder: Path, where: str, block: FilesSpec) -> None:
+    for pattern in block.patterns:
         if not any(folder.glob(pattern)):
-            raise UserError(f"no file {pattern} in {where}: {remedy(block, kind)}")
+            raise UserError(f"no file {pattern} in {where}: {remedy(block)}")
 
 
-def remedy(block: Mapping[str, Any], kind: Kind) -> str:
+def remedy(block: FilesSpec) -> str:
     """What to do where a repository's files cannot be had or are not right."""
-    hub = block["hub"]
+    hub = _hub(block)
     return (
-        f"copy {', '.join(patterns_of(block))} of the {kind} repository {hub['repository']} to a "
-        f"folder, laid out as on the hub, and say {path_key(block, kind)}=FOLDER"
+        f"copy {', '.join(hub.patterns)} of the {block.kind} repository {hub.repository} to a "
+        f"folder, laid out as on the hub, and say {block.path_key}=FOLDER"
     )
 
 
-def local_revision(block: Mapping[str, Any], kind: Kind, data_dir: Path) -> str | None:
+def local_revision(block: FilesSpec, data_dir: Path) -> str | None:
     """The repository@commit of the files that were fetched; None if there are none."""
-    return (sealed_facts(fetched_folder(block, kind, data_dir)) or {}).get("revision")
+    return (sealed_facts(fetched_folder(block, data_dir)) or {}).get("revision")

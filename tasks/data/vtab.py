@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from tasks.data.blocks import required
 from tasks.data.cache import cached_arrays, content_key
 from tasks.data.digest import digest_of
-from tasks.data.hub import copy_of, path_key, tables
+from tasks.data.hub import copy_of, tables
 from tasks.data.images import Images, image_files, rgb
 from tasks.data.local_copies import (
-    Data,
     file_copy,
     file_examples,
     folders_in,
@@ -29,12 +29,13 @@ from tasks.data.local_copies import (
     whole,
 )
 from tasks.data.readers import DataSet, Examples, numbers
+from tasks.data.specs import DataSpec
 from tasks.data.tfds import cut
 
 # From torchvision
 
 
-def cifar100(data: Data, data_dir: Path) -> DataSet:
+def cifar100(data: DataSpec, data_dir: Path) -> DataSet:
     """CIFAR-100, uint8 [N, 32, 32, 3]; the first 90 % of TFDS's order train, the rest validates."""
     from torchvision.datasets import CIFAR100
 
@@ -46,7 +47,7 @@ def cifar100(data: Data, data_dir: Path) -> DataSet:
     return DataSet(train, test, tuple(parts[0].classes), validation, origin)
 
 
-def svhn(data: Data, data_dir: Path) -> DataSet:
+def svhn(data: DataSpec, data_dir: Path) -> DataSet:
     """SVHN's cropped digits, uint8 [N, 32, 32, 3]; divided as CIFAR-100."""
     from torchvision.datasets import SVHN
 
@@ -63,21 +64,21 @@ def svhn(data: Data, data_dir: Path) -> DataSet:
     return DataSet(train, test, tuple(map(str, range(10))), validation, origin)
 
 
-def dtd(data: Data, data_dir: Path) -> DataSet:
+def dtd(data: DataSpec, data_dir: Path) -> DataSet:
     """Describable textures: the official parts of fold 1."""
     from torchvision.datasets import DTD
 
     return _official(data, data_dir, DTD)
 
 
-def flowers102(data: Data, data_dir: Path) -> DataSet:
+def flowers102(data: DataSpec, data_dir: Path) -> DataSet:
     """Oxford's 102 flowers: the official parts."""
     from torchvision.datasets import Flowers102
 
     return _official(data, data_dir, Flowers102)
 
 
-def _official(data: Data, data_dir: Path, kind: Any) -> DataSet:
+def _official(data: DataSpec, data_dir: Path, kind: Any) -> DataSet:
     parts, root, origin = torchvision_copy(
         data,
         data_dir,
@@ -89,7 +90,7 @@ def _official(data: Data, data_dir: Path, kind: Any) -> DataSet:
     return DataSet(train, test, tuple(parts[0].classes), validation, origin)
 
 
-def pets(data: Data, data_dir: Path) -> DataSet:
+def pets(data: DataSpec, data_dir: Path) -> DataSet:
     """Oxford-IIIT pets' breeds; the first 80 % of TFDS's order train, the rest validates."""
     from torchvision.datasets import OxfordIIITPet
 
@@ -107,7 +108,7 @@ CALTECH_TRAIN = 30  # images a class
 CALTECH_SEED = 1234  # TFDS's
 
 
-def caltech101(data: Data, data_dir: Path) -> DataSet:
+def caltech101(data: DataSpec, data_dir: Path) -> DataSet:
     """Caltech-101 with its background class: 30 random images a class train, the rest test.
 
     The draw is TFDS's, except that TFDS draws in the order in which its file system lists folders
@@ -142,7 +143,7 @@ def caltech101(data: Data, data_dir: Path) -> DataSet:
 DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)  # VTAB's thresholds
 
 
-def clevr_dist(data: Data, data_dir: Path) -> DataSet:
+def clevr_dist(data: DataSpec, data_dir: Path) -> DataSet:
     """CLEVR, how near the nearest object is; the official validation part tests."""
     from torchvision.datasets import CLEVRClassification
 
@@ -174,20 +175,20 @@ def distance_class(scene: Mapping[str, Any]) -> int:
 # From the hub
 
 
-def hub_images(data: Data, data_dir: Path) -> DataSet:
+def hub_images(data: DataSpec, data_dir: Path) -> DataSet:
     """A hub data set with official parts; its columns are `image`, of any sizes, and `label`."""
     from datasets import ClassLabel, Image
     from pyarrow.compute import struct_field
 
-    folder = copy_of(data, "dataset", data_dir).folder
+    hub, folder = required(data.hub, "task.data.hub"), copy_of(data, data_dir).folder
     parts, found = tables(data, data_dir), {}
-    with whole(data, folder, f"{data['hub']['repository']} with images and classes"):
+    with whole(data, folder, f"{hub.repository} with images and classes"):
         label = parts["train"].features["label"]
         if not isinstance(label, ClassLabel):
             raise ValueError("its labels have no names")
         classes = tuple(label.names)
         for part, table in parts.items():
-            files = sorted(folder.glob(data["hub"]["files"][part]))
+            files = sorted(folder.glob(hub.files[part]))
             table = table.cast_column("image", Image(decode=False))
             if absent := struct_field(table.data.column("image"), "bytes").null_count:
                 raise ValueError(f"{absent} images of {part} are missing")
@@ -198,14 +199,14 @@ def hub_images(data: Data, data_dir: Path) -> DataSet:
 
 
 class _Rows:
-    def __init__(self, table: Any, facts: list[Any]) -> None:
-        self.table, self.facts = table, facts
+    def __init__(self, table: Any, files: list[Any]) -> None:
+        self.table, self.files = table, files
 
     def __call__(self, row: int) -> np.ndarray:
-        return rgb(BytesIO(self.table[row]["image"]["bytes"]), f"image {row} of {self.facts}")
+        return rgb(BytesIO(self.table[row]["image"]["bytes"]), f"image {row} of {self.files}")
 
     def describe(self, rows: Sequence[int]) -> Any:
-        return [self.facts, list(rows)]
+        return [self.files, list(rows)]
 
 
 # From an address
@@ -214,10 +215,10 @@ class _Rows:
 ORIENTATIONS, ORIENTATION_CLASSES = 40, 16
 
 
-def dsprites_ori(data: Data, data_dir: Path) -> DataSet:
+def dsprites_ori(data: DataSpec, data_dir: Path) -> DataSet:
     """dSprites, a sprite's orientation; 80, 10 and 10 % in TFDS's order."""
     path, origin = file_copy(data, data_dir)
-    digest = digest_of(path, ["*"], data_dir, path_key(data))
+    digest = digest_of(path, ["*"], data_dir, data.path_key)
     folder = data_dir / "decoded" / f"dsprites-{content_key([1, digest])[:16]}"
     arrays = cached_arrays(folder, partial(_unpacked_sprites, data, path), "unpack dSprites")
     sprites = _Sprites(arrays["bits"], digest)
@@ -234,9 +235,9 @@ def orientation_class(orientation: np.ndarray) -> np.ndarray:
     return labels(orientation * ORIENTATION_CLASSES // ORIENTATIONS)
 
 
-def _unpacked_sprites(data: Data, path: Path) -> dict[str, np.ndarray]:
+def _unpacked_sprites(data: DataSpec, path: Path) -> dict[str, np.ndarray]:
     """Eight pixels to a byte: 0.4 GB in place of 3."""
-    promised = sum(data["examples"].values())
+    promised = sum(data.examples.values())
     with whole(data, path, "dSprites"), np.load(path) as arrays:
         images, classes = arrays["imgs"], arrays["latents_classes"]
         if images.shape != (promised, 64, 64) or classes.shape != (promised, 6):

@@ -35,12 +35,12 @@ def test_other_data_is_another_run_of_the_same_problem(job, tmp_path):
     other = write(tmp_path / "b", train="another text")
     jobs = [job("task=cola", f"task.data.path={path}") for path in (first, moved, other)]
     official = job("task=cola")
-    names = [one.identity for one in [*jobs, official]]
+    names = [one.spec.run_id for one in [*jobs, official]]
     assert names[0] == names[1] and len(set(names)) == 3
-    problems = {identity.problem_id(one.settings) for one in [*jobs, official]}
+    problems = {one.spec.problem_id for one in [*jobs, official]}
     assert len(problems) == 1
     write(first, train="edited")
-    assert job("task=cola", f"task.data.path={first}").identity not in names
+    assert job("task=cola", f"task.data.path={first}").spec.run_id not in names
 
 
 def test_other_weights_are_another_run(job, tmp_path):
@@ -49,8 +49,8 @@ def test_other_weights_are_another_run(job, tmp_path):
         folder = tmp_path / content
         folder.mkdir()
         (folder / "model.safetensors").write_text(content)
-        names.add(job("model=resnet50", f"model.weights.path={folder}").identity)
-    assert len(names | {job("model=resnet50").identity}) == 3
+        names.add(job("model=resnet50", f"model.weights.path={folder}").spec.run_id)
+    assert len(names | {job("model=resnet50").spec.run_id}) == 3
 
 
 def test_probes_have_the_data_of_their_source(job, tmp_path):
@@ -59,20 +59,22 @@ def test_probes_have_the_data_of_their_source(job, tmp_path):
         folder = tmp_path / content
         folder.mkdir()
         (folder / "train_32x32.mat").write_text(content)
-        names.add(job("task=probe_svhn", f"task.source.data.path={folder}").identity)
+        names.add(job("task=probe_svhn", f"task.source.data.path={folder}").spec.run_id)
     assert len(names) == 2
 
 
 def test_data_put_there_by_hand_count_too(job, tmp_path):
-    before = job("task=resisc45", "model=resnet50").identity
+    before = job("task=resisc45", "model=resnet50").spec.run_id
     folder = tmp_path / "cache" / "manual" / "resisc45"
     folder.mkdir(parents=True)
     (folder / "image.jpg").write_text("1")
-    assert job("task=resisc45", "model=resnet50").identity != before
+    assert job("task=resisc45", "model=resnet50").spec.run_id != before
 
 
 def test_copy_of_what_a_yaml_pins_by_checksum_is_the_same_run(job):
-    assert job("task=cifar", "task.data.path=somewhere").identity == job("task=cifar").identity
+    assert (
+        job("task=cifar", "task.data.path=somewhere").spec.run_id == job("task=cifar").spec.run_id
+    )
 
 
 @pytest.fixture
@@ -119,9 +121,8 @@ def test_record_of_other_sources_is_not_the_answer(done, kind):
     folder.record.write_text(json.dumps(record | {"sources": {kind: "sha256 old"}}))
 
     def answer(source):
-        settings = loaded.spec.settings
-        name = identity.run_id(settings)
-        return RunFolder(loaded.execution.runs, settings, name, {kind: source}).read_record()
+        name, runs_dir = loaded.spec.run_id, loaded.execution.runs
+        return RunFolder(runs_dir, "probe_cifar", name, {kind: source}).read_record()
 
     assert answer("sha256 new") is None
     assert answer("sha256 old") and answer(None)  # None: it is not known what would be read
@@ -134,8 +135,7 @@ def test_newest_commit_of_a_hub_is_the_one_that_is_here(job, tmp_path):
     words = ("task=dmlab", "model=resnet50")
     loaded = job(*words).config
     assert job(*words).folder.sources["data"] is None
-    block = loaded.spec.task.data.plain()
-    folder = fetched_folder(block, "dataset", loaded.execution.data)
+    folder = fetched_folder(loaded.spec.task.data, loaded.execution.data)
     folder.mkdir(parents=True)
     seal(folder, revision=f"dpdl-benchmark/dmlab@{'a' * 40}")
     sources = job(*words).folder.sources

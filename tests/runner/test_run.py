@@ -10,7 +10,7 @@ import torch
 from conftest import QUIET, only_record
 
 from dog import PolynomialDecayAverager
-from runner import checkpoint, config, identity, metrics, train
+from runner import checkpoint, config, metrics, train
 from runner import run as running
 from runner.errors import Busy, Crash
 from runner.record import RunFolder, write_json
@@ -29,8 +29,7 @@ def made_up(tmp_path):
 
 
 def folder_of(loaded):
-    settings = loaded.spec.settings
-    return RunFolder(loaded.execution.runs, settings, identity.run_id(settings))
+    return RunFolder(loaded.execution.runs, loaded.spec.task.name, loaded.spec.run_id)
 
 
 def test_record_holds_what_a_reader_needs_to_trust_it(made_up):

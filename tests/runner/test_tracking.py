@@ -162,10 +162,12 @@ def test_mirror_of_a_replica_gathers_nothing_that_the_record_tells(made_up, tmp_
 STOPPED = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from runner import tracking
-options = {"mode": "offline", "project": None, "entity": None}
-settings = {"task": {"name": "t"}, "opt": {"name": "o"}}
-with tracking.tracker(options, settings, "one", Path(sys.argv[1])) as mirror:
+from runner import config, tracking
+from runner.run import Job
+words = ["task=cifar", "task.synthetic=true", "wandb.mode=offline", f"runs_dir={sys.argv[1]}"]
+job = Job.of(config.load(words))
+job.folder.make()
+with tracking.tracker(job) as mirror:
     tracking.PATIENCE = 2.0  # now: on a busy machine wandb needs longer to begin
     children = set()
     # The kernel may leave some out while threads come and go; there are none if wandb was given up.

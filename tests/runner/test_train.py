@@ -10,6 +10,8 @@ from runner import config, train
 from runner.batches import TrainBatches, iterate_batches
 from runner.run import build_task
 from runner.signals import StopRequest
+from runner.specs import Execution
+from tasks.specs import TrainSpec
 
 CPU = torch.device("cpu")
 
@@ -47,9 +49,10 @@ class Recorder:
 
     def train(self, steps, **budget):
         examples = SimpleNamespace(splits={"train": range(40)}, batch=lambda *_: torch.zeros(2))
-        options = {"workers": 0, "log_every": 6, "checkpoint_seconds": 1e9}
-        budget = {"steps": steps, "batch_size": 2, "eval_every": 8, **budget}
-        train.train(self, examples, budget, options, CPU, self.stop)
+        execution = Execution.model_construct(workers=0, log_every=6, checkpoint_seconds=1e9)
+        known = {"batch_size": 2, "eval_every": 8, "checkpoint": None}
+        budget = TrainSpec.model_construct(steps=steps, **{**known, **budget})
+        train.train(self, examples, budget, execution, CPU, self.stop)
         return self
 
 

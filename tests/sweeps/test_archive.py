@@ -129,7 +129,8 @@ def test_an_archived_run_of_other_sources_is_not_the_answer(tmp_path):
 
     def answer(source):
         sources = {"data": source}
-        return RunFolder(tmp_path / "runs", made["settings"], made["run_id"], sources).result()
+        task = made["settings"]["task"]["name"]
+        return RunFolder(tmp_path / "runs", task, made["run_id"], sources).result()
 
     assert answer("sha256 old") and answer(None) and answer("sha256 new") is None
 

@@ -306,7 +306,7 @@ def test_finite_loss_ends_a_series_of_lost_ones_that_a_run_had_before(tmp_path):
         Replica(place, job, state, None)
         for place, (job, state) in enumerate(zip(jobs, states, strict=True))
     ]
-    group = ReplicaGroup(replicas, task, runs[0].config.execution.plain(), cpu)
+    group = ReplicaGroup(replicas, task, runs[0].config.execution, cpu)
     group.compute_gradients([task.batch("train", torch.arange(8))])
     assert int(states[0].lost) == 9  # it may still leave, and go on alone
     group.update(steps=40)

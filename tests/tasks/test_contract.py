@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import with_changes
 from omegaconf import OmegaConf
 
 from runner import config
 from runner.run import build_task, run
 from tasks.data.readers import DataSet, Examples
+from tasks.errors import UserError
+from tasks.specs import TrainSpec
 from tasks.task import split
 
 TASKS = sorted(path.stem for path in (config.CONFIGS / "task").glob("*.yaml"))
@@ -126,7 +129,7 @@ def test_the_seed_decides_the_head_and_the_pretrained_part_stays(task):
         torch.manual_seed(seed)
         networks.append(torch.nn.utils.parameters_to_vector(problem.network().parameters()))
     assert torch.equal(networks[0], networks[1])
-    if problem.task["budget"] not in ("probe", "theory"):  # which start where the problem says
+    if problem.spec.budget not in ("probe", "theory"):  # which start where the problem says
         assert not torch.equal(networks[0], networks[2])
 
 
@@ -135,21 +138,49 @@ def test_splits_are_the_same_every_time(task):
     assert build_task(made_up(task)).fingerprints() == built(task).fingerprints()
 
 
+def test_a_task_is_given_the_specs_of_its_run():
+    loaded, task = made_up("cifar").spec, build_task(made_up("cifar"))
+    assert (task.spec, task.model, task.train) == (loaded.task, loaded.model, loaded.train)
+
+
+@pytest.mark.parametrize(
+    ("task", "key"),
+    [
+        *(("cifar", key) for key in ("task.classes", "task.shape")),
+        *(("movies", key) for key in ("task.classes", "model.tokenizer")),
+        *(("logistic_wine", key) for key in ("task.data", "task.l2")),
+        *(("divergence_example", key) for key in ("task.dimension", "task.prescribes")),
+        ("probe_cifar", "task.source"),
+        ("squad", "train.max_tokens"),
+    ],
+)
+def test_what_a_kind_of_task_needs_and_its_yaml_does_not_say_is_named(task, key):
+    lacking = with_changes(made_up(task), {key: None})
+    with pytest.raises(UserError, match=f"^{key} is missing: set it in its yaml$"):
+        build_task(lacking)
+
+
+def sizes(validation, train=None, test=None):
+    """What the protocol prescribes for the three splits."""
+    return TrainSpec.model_construct(
+        validation_examples=validation, train_examples=train, test_examples=test
+    )
+
+
 @pytest.mark.parametrize("official_test", [True, False])
 def test_splits_share_no_example(official_test):
     def numbered(first, count):
         return Examples(np.arange(first, first + count).reshape(-1, 1, 1, 1), np.zeros(count, int))
 
     data = DataSet(numbered(0, 100), numbered(100, 40) if official_test else None, ("one",))
-    sizes = {"validation_examples": 20, "train_examples": None, "test_examples": None}
-    parts = {name: set(part.inputs.ravel()) for name, part in split(data, sizes, "x").items()}
+    parts = {name: set(part.inputs.ravel()) for name, part in split(data, sizes(20), "x").items()}
     assert sum(map(len, parts.values())) == len(set.union(*parts.values()))
     assert len(parts["validation"]) == 20
     if official_test:
         assert parts["test"] == set(range(100, 140)) and len(parts["train"]) == 80
     else:
         assert len(parts["test"]) == 20 and len(parts["train"]) == 60
-    fewer = split(data, {**sizes, "train_examples": 7, "test_examples": 5}, "x")
+    fewer = split(data, sizes(20, train=7, test=5), "x")
     assert set(fewer["train"].inputs.ravel()) < parts["train"] and len(fewer["test"]) == 5
 
 
@@ -157,15 +188,14 @@ def test_validation_is_the_official_part_or_by_the_protocol_the_test_part_itself
     def numbered(first, count):
         return Examples(np.arange(first, first + count).reshape(-1, 1, 1, 1), np.zeros(count, int))
 
-    sizes = {"validation_examples": None, "train_examples": None, "test_examples": None}
-    parts = split(DataSet(numbered(0, 50), numbered(100, 9), ("one",)), sizes, "x")
+    parts = split(DataSet(numbered(0, 50), numbered(100, 9), ("one",)), sizes(None), "x")
     assert len(parts["train"]) == 50
     assert parts["validation"].inputs.tolist() == parts["test"].inputs.tolist()
     official = DataSet(numbered(0, 50), numbered(100, 9), ("one",), numbered(200, 8))
-    parts = split(official, sizes, "x")
+    parts = split(official, sizes(None), "x")
     assert len(parts["train"]) == 50
     assert sorted(parts["validation"].inputs.ravel()) == list(range(200, 208))
-    fewer = split(official, {**sizes, "validation_examples": 3}, "x")["validation"]
+    fewer = split(official, sizes(3), "x")["validation"]
     assert len(fewer) == 3 and set(fewer.inputs.ravel()) < set(range(200, 208))
 
 

@@ -84,7 +84,7 @@ def test_minimum_of_logistic_regression_is_one(name):
     value, gradient = task.objective(optimum)
     assert value == task.minimum
     # f is l2-strongly convex: f(x) − f* ≤ ‖∇f(x)‖² / (2 l2).
-    assert gradient.norm() ** 2 / (2 * task.task["l2"]) < 1e-10
+    assert gradient.norm() ** 2 / (2 * task.l2) < 1e-10
     generator = torch.Generator().manual_seed(0)
     for length in (1e-3, 1.0):
         away = torch.randn(len(optimum), generator=generator, dtype=torch.float64)
@@ -98,7 +98,7 @@ def test_minimum_of_logistic_regression_is_that_of_scikit_learn():
     examples = task.splits["train"]
     features = np.hstack([examples.inputs, np.ones((len(examples), 1))])  # biases are weights, too
     theirs = LogisticRegression(
-        C=1 / (len(examples) * task.task["l2"]), fit_intercept=False, tol=1e-10, max_iter=10_000
+        C=1 / (len(examples) * task.l2), fit_intercept=False, tol=1e-10, max_iter=10_000
     ).fit(features, examples.labels)
     weights = np.concatenate([theirs.coef_[:, :-1].ravel(), theirs.coef_[:, -1]])
     assert task.objective(torch.from_numpy(weights))[0] == pytest.approx(task.minimum, abs=1e-9)

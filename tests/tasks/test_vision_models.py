@@ -41,6 +41,10 @@ def yaml(name):
     return OmegaConf.load(config.CONFIGS / f"model/{name}.yaml")
 
 
+def spec_of(name, *words):
+    return config.load(["task=cifar100", f"model={name}", *words]).spec.model
+
+
 def saved(network, folder, name="model"):
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
@@ -115,9 +119,9 @@ def test_clips_image_tower_is_taken_out_of_the_whole(tmp_path):
 
 def from_copy(name, folder, outputs=0, arguments=None):
     """The network of a model's yaml, made smaller, with the weights in the user's folder."""
-    model = OmegaConf.to_container(OmegaConf.merge(yaml(name), {"weights": {"path": str(folder)}}))
-    arguments = SMALL[name] if arguments is None else arguments
-    return timm_hub_network({**model, "arguments": arguments}, outputs, folder, synthetic=False)
+    model = spec_of(name, f"model.weights.path={folder}")
+    model = model.replaced(arguments=SMALL[name] if arguments is None else arguments)
+    return timm_hub_network(model, outputs, folder, synthetic=False)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -161,12 +165,12 @@ def test_only_fetched_weights_may_be_deleted(tmp_path):
     with pytest.raises(UserError) as own:
         from_copy("resnet50", tmp_path)
     assert "delete" not in str(own.value) and "\n" not in str(own.value)
-    block = OmegaConf.to_container(yaml("resnet50"))
-    fetched = fetched_folder(block["weights"], "model", tmp_path)
+    model = spec_of("resnet50")
+    fetched = fetched_folder(model.weights, tmp_path)
     saved(timm.create_model("resnet50", **SMALL["resnet50"]), fetched)
     seal(fetched, revision="timm/resnet50.a1_in1k@0")
     with pytest.raises(UserError, match=f"delete {fetched}, which was fetched"):
-        timm_hub_network(block, 3, tmp_path, synthetic=False)
+        timm_hub_network(model, 3, tmp_path, synthetic=False)
 
 
 # A whole run, from a copy of data and weights to a record
@@ -367,7 +371,7 @@ def test_wide_resnets_begin_at_kaimings_scale():
 
 
 def test_the_yaml_of_wrn_28_10_builds_it(tmp_path):
-    model = OmegaConf.to_container(yaml("wrn28_10"))
+    model = spec_of("wrn28_10")
     with torch.device("meta"):
         assert len(wide_resnet(model, 10, tmp_path, synthetic=False).blocks) == 12
     assert len(wide_resnet(model, 10, tmp_path, synthetic=True).blocks) == 3

@@ -20,6 +20,7 @@ from huggingface_hub.utils import httpx
 from runner import config
 from runner.run import build_task, run
 from tasks.data.hub import copy_of, tables
+from tasks.data.specs import DataSpec, HubTables
 from tasks.errors import UserError
 
 WORDS = ["the", "cat", "dog", "sat", "ran", "here", "there", "who", "not"]
@@ -331,12 +332,12 @@ def test_interrupted_fetch_leaves_nothing_and_is_done_again(load, hub, monkeypat
         (local_dir / "cola").mkdir(parents=True)
         raise httpx.ReadTimeout("timed out")
 
-    data = load("cola", "roberta_base").spec.plain()["task"]["data"] | {"path": None}
+    data = load("cola", "roberta_base").spec.task.data.replaced(path=None)
     with monkeypatch.context() as patch:
         patch.setattr(huggingface_hub, "snapshot_download", not_in_the_cache(broken))
         with pytest.raises(UserError, match="timed out"):
-            copy_of(data, "dataset", tmp_path / "data")
-    assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
+            copy_of(data, tmp_path / "data")
+    assert copy_of(data, tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
 
 
 @pytest.mark.parametrize(
@@ -355,13 +356,13 @@ def test_whatever_stops_a_fetch_says_what_to_copy_where(load, hub, monkeypatch, 
 
 
 def test_commit_without_the_wanted_files_is_not_kept(load, hub, monkeypatch, tmp_path):
-    data = load("cola", "roberta_base").spec.plain()["task"]["data"] | {"path": None}
+    data = load("cola", "roberta_base").spec.task.data.replaced(path=None)
     with monkeypatch.context() as patch:
         empty = not_in_the_cache(lambda *_, local_dir, **__: local_dir.mkdir())
         patch.setattr(huggingface_hub, "snapshot_download", empty)
         with pytest.raises(UserError, match=r"no file cola/train-\*\.parquet in nyu-mll/glue@ccc"):
-            copy_of(data, "dataset", tmp_path / "data")
-    assert copy_of(data, "dataset", tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
+            copy_of(data, tmp_path / "data")
+    assert copy_of(data, tmp_path / "data").revision == f"nyu-mll/glue@{'c' * 40}"
 
 
 # The hub's own cache.
@@ -402,9 +403,9 @@ def test_the_hubs_own_cache_is_used_and_the_hub_is_not_asked(
     prints = task.fingerprints()
     assert prints["data_revision"] == f"nyu-mll/glue@{data.revision}"
     assert prints["weights_revision"] == f"FacebookAI/roberta-base@{weights.revision}"
-    block = made.spec.model.weights.plain()
-    block["hub"]["files"].append("*.json")  # overlaps with others
-    taken = copy_of(block, "model", task.data_dir).folder
+    overlapping = weights.replaced(files=[*weights.files, "*.json"])
+    block = made.spec.model.weights.replaced(hub=overlapping)
+    taken = copy_of(block, task.data_dir).folder
     assert (taken / "model.safetensors").samefile(snapshot / "model.safetensors")  # no room
     shutil.rmtree(cache)  # nothing of it is needed any more
     assert build_task(made).network().config.hidden_size == 16
@@ -416,15 +417,13 @@ def test_a_part_of_a_repository_in_the_cache_is_not_taken_for_the_whole(
     def asked_for_the_rest(*_, **__):
         raise RuntimeError("asked for the rest")
 
-    block = load("cola", "roberta_base").spec.plain()["task"]["data"] | {"path": None}
-    snapshot = put_into_cache(
-        cache, copies / "glue", "dataset", "nyu-mll/glue", block["hub"]["revision"]
-    )
+    block = load("cola", "roberta_base").spec.task.data.replaced(path=None)
+    snapshot = put_into_cache(cache, copies / "glue", "dataset", "nyu-mll/glue", block.hub.revision)
     train = snapshot / "cola/train-00000-of-00001.parquet"
     train.rename(train.with_name("train-00000-of-00002.parquet"))
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked_for_the_rest)
     with pytest.raises(UserError, match="asked for the rest"):
-        copy_of(block, "dataset", tmp_path / "data")
+        copy_of(block, tmp_path / "data")
 
 
 def test_offline_what_is_not_in_the_cache_is_one_line_with_what_to_do(
@@ -432,26 +431,26 @@ def test_offline_what_is_not_in_the_cache_is_one_line_with_what_to_do(
 ):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", asked)
-    block = load("cola", "roberta_base").spec.plain()["model"]["weights"] | {"path": None}
+    block = load("cola", "roberta_base").spec.model.weights.replaced(path=None)
     with pytest.raises(UserError) as refusal:
-        copy_of(block, "model", tmp_path / "data")
+        copy_of(block, tmp_path / "data")
     line = one_line(refusal)
     for word in ("FacebookAI/roberta-base", "HF_HUB_OFFLINE is set", str(cache), "unset it"):
         assert word in line
-    assert block["hub"]["revision"] in line and "model.weights.path=FOLDER" in line
+    assert block.hub.revision in line and "model.weights.path=FOLDER" in line
 
 
 def test_offline_the_newest_commit_is_that_of_the_cache(load, copies, cache, monkeypatch, tmp_path):
-    block = load("cola", "roberta_base").spec.plain()["task"]["data"] | {"path": None}
-    block["hub"]["revision"] = None
+    block = load("cola", "roberta_base").spec.task.data
+    block = block.replaced(path=None, hub=block.hub.replaced(revision=None))
     put_into_cache(cache, copies / "glue", "dataset", "nyu-mll/glue", "d" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert copy_of(block, "dataset", tmp_path / "1").revision == f"nyu-mll/glue@{'d' * 40}"
+    assert copy_of(block, tmp_path / "1").revision == f"nyu-mll/glue@{'d' * 40}"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     newer = SimpleNamespace(sha="e" * 40)
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *_, **__: newer)
     put_into_cache(cache, copies / "glue", "dataset", "nyu-mll/glue", "e" * 40)
-    assert copy_of(block, "dataset", tmp_path / "2").revision == f"nyu-mll/glue@{'e' * 40}"
+    assert copy_of(block, tmp_path / "2").revision == f"nyu-mll/glue@{'e' * 40}"
 
 
 def test_folder_without_the_files_says_which_are_missing(load, tmp_path):
@@ -608,15 +607,20 @@ def test_another_kind_of_network_is_refused(copies, load):
     one_line(error)
 
 
+def texts_in(folder):
+    """The `data:` block of a copy of a hub's data set in this folder."""
+    files = {"train": "train-*.parquet"}
+    hub = HubTables(repository="a/b", revision="main", licence="MIT", files=files)
+    return DataSpec.model_construct(path=str(folder), hub=hub)
+
+
 def test_several_files_of_one_part_are_read_in_order(copies, tmp_path):
     from datasets import Dataset
 
     for number in range(2):
         part = Dataset.from_dict({"text": [f"{number}{i}" for i in range(3)]})
         part.to_parquet(tmp_path / f"train-0000{number}-of-00002.parquet")
-    hub = {"repository": "a/b", "revision": "main", "licence": "MIT"}
-    data = {"path": str(tmp_path), "hub": {**hub, "files": {"train": "train-*.parquet"}}}
-    table = tables(data, tmp_path / "data")["train"]
+    table = tables(texts_in(tmp_path), tmp_path / "data")["train"]
     assert table["text"][:] == ["00", "01", "02", "10", "11", "12"]
 
 
@@ -625,9 +629,7 @@ def test_another_copy_with_the_names_sizes_and_times_of_a_first_is_read_anew(tmp
 
     file = tmp_path / "copy" / "train-00000-of-00001.parquet"
     file.parent.mkdir()
-    hub = {"repository": "a/b", "revision": "main", "licence": "MIT"}
-    data = {"path": str(file.parent), "hub": {**hub, "files": {"train": "train-*.parquet"}}}
-    sizes = []
+    data, sizes = texts_in(file.parent), []
     for text in ("one", "two"):
         Dataset.from_dict({"text": [text] * 3}).to_parquet(file)
         os.utime(file, ns=(0, 0))

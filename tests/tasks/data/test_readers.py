@@ -23,7 +23,7 @@ from tasks.data.cache import cached_arrays, sha256_of
 from tasks.data.cifar10 import FOLDER, from_npm
 from tasks.data.readers import fingerprint, read, read_numpy_pickle
 from tasks.data.sources import is_fetched
-from tasks.data.specs import Archive
+from tasks.data.specs import DataSpec, WeightsSpec
 from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 
@@ -42,11 +42,12 @@ def fetched(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def block(reader: str, parts: dict, **more) -> dict:
+def block(reader: str, parts: dict, **more) -> DataSpec:
     """A `data:` block that pins these parts."""
     counts = {split: len(parts[split]) for split in ("train", "test") if split in parts}
-    sha256 = {part: sha256_of(values) for part, values in parts.items()}
-    return {"reader": reader, "source": SOURCE, "sha256": sha256, "examples": counts, **more}
+    sha256 = {part: sha256_of(values) for part, values in parts.items()} | more.pop("sha256", {})
+    known = {"reader": reader, "source": SOURCE, "citation": "nobody's"}
+    return DataSpec.parse({**known, "sha256": sha256, "examples": counts, **more})
 
 
 # CIFAR-10 in its three forms, with PER_BATCH images a batch instead of 10,000.
@@ -108,10 +109,9 @@ def png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def cifar10_block(parts: dict, path: Path | None = None) -> dict:
-    data = block("cifar10", parts, path=None if path is None else str(path))
-    data["sha256"]["train_batches"] = [sha256_of(batch) for batch in np.split(parts["train"], 5)]
-    return data
+def cifar10_block(parts: dict, path: Path | None = None) -> DataSpec:
+    batches = {"train_batches": [sha256_of(batch) for batch in np.split(parts["train"], 5)]}
+    return block("cifar10", parts, path=None if path is None else str(path), sha256=batches)
 
 
 def write_copy(form: str, folder: Path, parts: dict) -> Path:
@@ -308,12 +308,12 @@ def test_tab_files_give_sorted_classes_and_the_official_split(fetched, tmp_path,
 
 def test_an_unknown_reader_is_answered_with_the_closest_names(tmp_path):
     with pytest.raises(UserError, match="did you mean cifar10"):
-        read({"reader": "cifar100"}, tmp_path)
+        read(block("cifar100", {}), tmp_path)
 
 
 def test_another_number_of_examples_than_promised_is_refused(fetched, tmp_path):
     parts = write_fashion_mnist(fetched)
-    data = block("fashion_mnist", parts) | {"examples": {"train": 5}}
+    data = block("fashion_mnist", parts, examples={"train": 5})
     with pytest.raises(UserError, match="promises 5 train examples, there are 4"):
         read(data, tmp_path)
 
@@ -388,25 +388,26 @@ TASKS = ("cifar", "fashion_mnist", "movies", "newsgroups", "reuters_r8")
 MODELS = ("efficientnet_lite0", "mobilenetv2", "squeezenet", "minilm")
 
 
-def real(group: str, name: str, key: str):
+def real(kind: type, group: str, name: str, key: str):
     """The yaml's block; skips the test where its source is not fetched."""
-    content = OmegaConf.select(OmegaConf.load(CONFIGS / group / f"{name}.yaml"), key)
-    if not is_fetched(Archive.parse(content.source), default_data_dir()):
+    content = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{name}.yaml"))
+    block = kind.parse(content[key])
+    if not is_fetched(block.archive, default_data_dir()):
         pytest.skip("run make prepare")
-    return content
+    return block
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("task", TASKS)
 def test_real_data_is_what_its_yaml_pins(task):
-    data = read(real("task", task, "data"), default_data_dir())
+    data = read(real(DataSpec, "task", task, "data"), default_data_dir())
     assert set(np.unique(data.train.labels)) == set(range(len(data.classes)))
     assert len(data.train.inputs) == len(data.train)
 
 
 @pytest.mark.real_data
 def test_real_cifar10_loads_in_a_moment_and_begins_as_it_should():
-    block = real("task", "cifar", "data")
+    block = real(DataSpec, "task", "cifar", "data")
     read(block, default_data_dir())
     begun = time.process_time()  # another job on this machine must not fail the test
     data = read(block, default_data_dir())
@@ -417,19 +418,18 @@ def test_real_cifar10_loads_in_a_moment_and_begins_as_it_should():
 @pytest.mark.real_data
 @pytest.mark.parametrize("form", ["folder", pytest.param("hub", marks=LONG_ONLY)])
 def test_real_cifar10_is_the_same_from_another_form(form, tmp_path):
-    block = real("task", "cifar", "data")
-    source = Archive.parse(block.source)
-    parts = from_npm(default_data_dir() / "sources" / source.folder)
+    block = real(DataSpec, "task", "cifar", "data")
+    parts = from_npm(default_data_dir() / "sources" / block.archive.folder)
     path = write_copy(form, tmp_path / "copy", parts)
-    data = read({**block, "path": str(path)}, tmp_path / "data")
-    assert sha256_of(np.asarray(data.train.inputs)) == block.sha256.train
+    data = read(block.replaced(path=str(path)), tmp_path / "data")
+    assert sha256_of(np.asarray(data.train.inputs)) == block.sha256["train"]
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("model", MODELS)
 def test_real_weights_are_where_their_yaml_says(model):
-    weights = real("model", model, "weights")
-    folder = default_data_dir() / "sources" / Archive.parse(weights.source).folder
+    weights = real(WeightsSpec, "model", model, "weights")
+    folder = default_data_dir() / "sources" / weights.archive.folder
     assert (folder / weights.file).exists()
     if model == "squeezenet":
         assert read_numpy_pickle(folder / weights.file)["conv1"][0].shape == (3, 3, 3, 64)

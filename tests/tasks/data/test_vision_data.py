@@ -31,7 +31,6 @@ from image_copies import (
     write_retinopathy,
     write_svhn,
 )
-from omegaconf import OmegaConf
 from PIL import Image
 
 from runner import config
@@ -41,10 +40,11 @@ from tasks.data.images import Images
 from tasks.data.local_copies import whole
 from tasks.data.readers import Examples, read
 from tasks.data.retinopathy import Fundus, prepared
+from tasks.data.specs import DataSpec
 from tasks.data.tfds import cut, stored_order
 from tasks.data.vtab import distance_class, orientation_class
 from tasks.errors import UserError
-from tasks.specs import Augment
+from tasks.specs import Augment, ModelSpec, TaskSpec, TrainSpec
 from tasks.vision import ImageClassification
 
 PAPER = Path(config.ROOT) / "results" / "paper"
@@ -187,9 +187,8 @@ def test_what_torchvision_fetched_once_is_not_fetched_again(tmp_path, monkeypatc
 
     fetched: list[str] = []
     monkeypatch.setattr(CIFAR100, "download", download)
-    block = OmegaConf.to_container(OmegaConf.load(config.CONFIGS / "task/cifar100.yaml").data)
-    block["examples"] = {"train": 27}
-    first, again = (read(block, tmp_path) for _ in range(2))
+    data = config.load(["task=cifar100"]).spec.task.data.replaced(examples={"train": 27})
+    first, again = (read(data, tmp_path) for _ in range(2))
     assert len(fetched) == 2  # its two parts
     assert first.origin == again.origin == "torchvision.datasets.CIFAR100"
 
@@ -357,33 +356,34 @@ def test_a_damaged_image_is_named(tmp_path):
 
 
 def sprites_of_copy(tmp_path):
-    """The yaml's block for a small copy of dSprites, and its file's name and content."""
+    """The yaml's data block for a small copy of dSprites, and its file's name and content."""
     counts = write_dsprites_ori(tmp_path / "copy")
     (file,) = (tmp_path / "copy").iterdir()
     content = file.read_bytes()
-    block = OmegaConf.to_container(OmegaConf.load(config.CONFIGS / "task/dsprites_ori.yaml").data)
-    block["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    block["examples"] = dict(zip(("train", "validation", "test"), counts, strict=True))
-    return block, file.name, content
+    data = config.load(["task=dsprites_ori"]).spec.task.data.replaced(
+        md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        examples=dict(zip(("train", "validation", "test"), counts, strict=True)),
+    )
+    return data, file.name, content
 
 
 @pytest.mark.parametrize("end", [0.5, 0.98], ids=["half", "nearly all"])
 def test_another_file_at_the_address_is_refused_and_not_kept(end, tmp_path, monkeypatch):
-    block, name, content = sprites_of_copy(tmp_path)
+    data, name, content = sprites_of_copy(tmp_path)
     given = [content, content[: int(end * len(content))]]
 
     def download(url, folder):
         (Path(folder) / name).write_bytes(given.pop())
 
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", download)
-    with pytest.raises(UserError, match=f"its md5 is .* the yaml pins {block['md5']}") as said:
-        read(block, tmp_path / "d")
+    with pytest.raises(UserError, match=f"its md5 is .* the yaml pins {data.md5}") as said:
+        read(data, tmp_path / "d")
     assert "\n" not in str(said.value) and not list((tmp_path / "d").rglob("*.npz"))
-    assert len(read(block, tmp_path / "d").train) == 64
+    assert len(read(data, tmp_path / "d").train) == 64
 
 
 def test_what_was_fetched_from_another_address_is_not_taken_for_it(tmp_path, monkeypatch):
-    block, name, content = sprites_of_copy(tmp_path)
+    data, name, content = sprites_of_copy(tmp_path)
     asked = []
 
     def download(url, folder):
@@ -391,14 +391,14 @@ def test_what_was_fetched_from_another_address_is_not_taken_for_it(tmp_path, mon
         (Path(folder) / name).write_bytes(content)
 
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", download)
-    branch = {**block, "url": block["url"].replace("fa310c66517cfc1939d77fe17c725154efc97127", "b")}
-    for each in (branch, block, block):
-        assert read(each, tmp_path / "d").origin == each["url"]
-    assert asked == [branch["url"], block["url"]]
+    branch = data.replaced(url=data.url.replace("fa310c66517cfc1939d77fe17c725154efc97127", "b"))
+    for each in (branch, data, data):
+        assert read(each, tmp_path / "d").origin == each.url
+    assert asked == [branch.url, data.url]
 
 
 def test_sprites_of_another_file_of_the_same_name_and_size_are_other_sprites(tmp_path):
-    block, name, _ = sprites_of_copy(tmp_path)
+    data, name, _ = sprites_of_copy(tmp_path)
     images = []
     for number in range(2):
         copy = tmp_path / str(number)
@@ -406,22 +406,22 @@ def test_sprites_of_another_file_of_the_same_name_and_size_are_other_sprites(tmp
         with np.load(tmp_path / "copy" / name) as arrays:
             imgs = 1 - arrays["imgs"] if number else arrays["imgs"]
             np.savez(copy / name, imgs=imgs, latents_classes=arrays["latents_classes"])
-        images.append(read({**block, "path": str(copy)}, tmp_path / "d").train.inputs)
+        images.append(read(data.replaced(path=str(copy)), tmp_path / "d").train.inputs)
     assert (tmp_path / "0" / name).stat().st_size == (tmp_path / "1" / name).stat().st_size
     np.testing.assert_array_equal(images[0][3], 255 - images[1][3])
     assert images[0].facts() != images[1].facts()
 
 
 def test_an_archive_cut_short_in_the_users_folder_is_theirs_to_mend(tmp_path):
-    block, name, content = sprites_of_copy(tmp_path)
+    data, name, content = sprites_of_copy(tmp_path)
     (tmp_path / "copy" / name).write_bytes(content[:-100])
     with pytest.raises(UserError, match=r"no whole copy of dSprites .*: give a whole copy$"):
-        read({**block, "path": str(tmp_path / "copy")}, tmp_path / "d")
+        read(data.replaced(path=str(tmp_path / "copy")), tmp_path / "d")
 
 
 @pytest.mark.parametrize("own", [True, False])
 def test_only_what_was_fetched_may_be_deleted(own, tmp_path):
-    data = {"path": tmp_path if own else None}
+    data = DataSpec.model_construct(path=str(tmp_path) if own else None)
     with pytest.raises(UserError) as broken, whole(data, tmp_path, "DTD"):
         raise ValueError("no number")
     assert str(broken.value).endswith("copy" if own else "run the same command again")
@@ -528,15 +528,22 @@ class Pictures(ImageClassification):
     """Eight images of the given shape, made of columns that grow brighter to the right."""
 
     shape = (48, 64, 3)
+    lazy = False
 
     def load(self):
         ramp = np.linspace(0, 255, self.shape[1]).astype(np.uint8)
         image = np.broadcast_to(ramp[None, :, None], self.shape)
         arrays = np.stack([image] * 8)
         lazy = Images(range(8), arrays.__getitem__, list)
-        inputs = lazy if self.task["lazy"] else arrays
+        inputs = lazy if self.lazy else arrays
         examples = Examples(inputs, np.zeros(8, dtype=np.int64))
         return dict.fromkeys(("train", "validation", "test"), examples), ("one",)
+
+
+class LazyPictures(Pictures):
+    """The same, decoded when they are asked for."""
+
+    lazy = True
 
 
 class Orange(Pictures):
@@ -548,12 +555,12 @@ class Orange(Pictures):
         return dict.fromkeys(("train", "validation", "test"), examples), ("one",)
 
 
-def augmented(augment, training=True, lazy=True, size=32, seed=0, kind=Pictures):
+def augmented(augment, training=True, size=32, seed=0, kind=LazyPictures):
     """The batch in 0..255, [8, 3, size, size]."""
-    model = {"channels": "rgb", "mean": [0.0] * 3, "std": [1.0] * 3}
-    task = {"name": "x", "metric": "accuracy", "higher_is_better": True, "synthetic": False}
-    train = {"image_size": size, "augment": augment}
-    problem = kind({**task, "lazy": lazy}, model, train, Path())
+    spec = TaskSpec.model_construct(name="x", synthetic=False)
+    model = ModelSpec.model_construct(channels="rgb", mean=[0.0] * 3, std=[1.0] * 3)
+    train = TrainSpec.model_construct(image_size=size, augment=augment)
+    problem = kind(spec, model, train, Path())
     generator = torch.Generator().manual_seed(seed) if training else None
     return problem.batch("train", torch.arange(8), generator)[0]
 
@@ -567,19 +574,19 @@ CHOICES = get_args(Augment)
 FLIPS = {"flip", "crop", "natural", "padded_crop", "timm"}
 
 
-@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("kind", [LazyPictures, Pictures])
 @pytest.mark.parametrize("augment", CHOICES)
-def test_augmented_images_have_the_size_and_depend_on_the_seed_alone(augment, lazy):
+def test_augmented_images_have_the_size_and_depend_on_the_seed_alone(augment, kind):
     state = torch.get_rng_state()
-    first = augmented(augment, lazy=lazy)
+    first = augmented(augment, kind=kind)
     assert first.shape == (8, 3, 32, 32) and first.min() >= 0 and first.max() <= 255
-    assert torch.equal(first, augmented(augment, lazy=lazy))
+    assert torch.equal(first, augmented(augment, kind=kind))
     assert torch.equal(torch.get_rng_state(), state)
     if augment != "none":
-        assert not torch.equal(first, augmented(augment, lazy=lazy, seed=1))
+        assert not torch.equal(first, augmented(augment, kind=kind, seed=1))
         assert len(torch.unique(first, dim=0)) > 1  # each image has random numbers of its own
     else:
-        assert torch.equal(first, augmented(augment, training=False, lazy=lazy))
+        assert torch.equal(first, augmented(augment, training=False, kind=kind))
 
 
 @pytest.mark.parametrize("augment", CHOICES)
@@ -602,7 +609,7 @@ def test_evaluation_looks_at_all_of_an_image_or_at_its_middle(augment):
 
 @pytest.mark.parametrize("augment", ["none", "flip", "crop", "natural", "natural_unflipped"])
 def test_colours_are_jittered_in_natural_images_alone(augment):
-    images = augmented(augment, lazy=False, kind=Orange)
+    images = augmented(augment, kind=Orange)
     orange = torch.tensor([200.0, 120, 40]).view(3, 1, 1)
     as_it_was = [torch.allclose(image, orange.expand_as(image), atol=1) for image in images]
     if augment in ("natural", "natural_unflipped"):
