@@ -25,7 +25,7 @@ FEATURES_VERSION = 1
 class Probe(Task):
     """A zero-initialised linear layer on features [N, D] that are computed once and cached.
 
-    ``task.source`` says what the task is whose data and network give the features. At
+    ``task.source`` describes the task whose data and network give the features. At
     x_0 = 0 DoG's first step has the absolute length ``reps_rel``.
     """
 
@@ -55,19 +55,15 @@ class Probe(Task):
         train.precision says. The number of threads, which may change last bits, is left out: each
         would compute them anew.
         """
-        train = self.train
-        gpu = _device().type == "cuda"
+        gpu, train = _device().type == "cuda", self.train
+        sizes = {"image_size": train.image_size, "max_tokens": train.max_tokens}
         return [
             FEATURES_VERSION,
             self.source.fingerprints(),
             self._copies(),
             self.source.spec.plain(NO_FEATURES),
             self.model.plain(NO_FEATURES),
-            {
-                "image_size": train.image_size,
-                "max_tokens": train.max_tokens,
-                "augment": train.augment,
-            },
+            {**sizes, "augment": train.augment},
             torch.cuda.get_device_name() if gpu else torch.backends.cpu.get_cpu_capability(),
             versions(
                 "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow"

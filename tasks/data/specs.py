@@ -101,7 +101,7 @@ class FilesSpec(Spec):
         """What a message calls them."""
         if self.archive:
             return self.archive.name
-        return self.hub.repository if self.hub else self.path_key.removesuffix(".path")
+        return self.hub.repository if self.hub else self.path_key
 
     @property
     def patterns(self) -> list[str]:
@@ -115,7 +115,7 @@ class FilesSpec(Spec):
 
     @property
     def published(self) -> dict[str, Any]:
-        """What tells files from others that have neither an archive nor a repository."""
+        """What tells files of neither an archive nor a repository from others."""
         return {}
 
     def copy_of_user(self, data_dir: Path) -> Path | None:
@@ -150,35 +150,25 @@ class DataSpec(FilesSpec):
 
     @property
     def title(self) -> str:
-        """What a message calls them."""
         known = self.archive or self.hub
         return super().title if known else self.torchvision or self.url or self.reader
 
     @property
     def patterns(self) -> list[str]:
-        """Which files of a copy are read, as fnmatch patterns of their paths in it."""
         if self.url:
             return [Path(self.url).name]
         return self.files or super().patterns
 
     @property
     def is_pinned(self) -> bool:
-        """Whether what is read must have checksums of the yaml, whatever the copy."""
         return self.sha256 is not None
 
     @property
     def published(self) -> dict[str, Any]:
-        """What tells files from others that have neither an archive nor a repository."""
-        return {
-            "torchvision": self.torchvision,
-            "url": self.url,
-            "set": self.set,
-            "sha256": self.sha256,
-            "md5": self.md5,
-        }
+        named = {"torchvision": self.torchvision, "url": self.url, "set": self.set}
+        return {**named, "sha256": self.sha256, "md5": self.md5}
 
     def copy_of_user(self, data_dir: Path) -> Path | None:
-        """Return where the user's copy is; None where there is none."""
         if not self.path and self.manual and (folder := self.manual_folder(data_dir)).is_dir():
             return folder
         return super().copy_of_user(data_dir)
