@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from runner.record import put_aside, replaced_atomically
+from runner.record import quarantine, replaced_atomically
 
 # Raised when what a checkpoint holds changes.
 FORMAT = 4
@@ -53,7 +53,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
                 if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
                     reason = "is from another version of dog-bench"
     if reason is not None:
-        put_aside(path, reason)
+        quarantine(path, reason)
         return None
     _set_generators(content.pop("generators"), device)
     return content

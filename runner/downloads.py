@@ -12,7 +12,7 @@ from runner import identity
 from runner.config import CONFIGS, Config
 from tasks.data.sources import fetch, fetched_folder
 from tasks.data.specs import Archive, DataSpec, FilesSpec, WeightsSpec
-from tasks.data.storage import sealed_facts
+from tasks.data.storage import sealed_metadata
 from tasks.errors import UserError
 
 
@@ -61,7 +61,7 @@ def from_elsewhere(configs: Iterable[Config], data_dir: Path) -> list[str]:
     for config in configs:
         for block in _to_fetch(config):
             folder = None if block.archive else _folder(block, data_dir)
-            if folder is not None and sealed_facts(folder) is None:
+            if folder is not None and sealed_metadata(folder) is None:
                 missing[block.title] = None
     return list(missing)
 
@@ -111,7 +111,7 @@ def _fetch(block: FilesSpec, data_dir: Path) -> Path | str:
     if not isinstance(block, DataSpec):
         return hub.copy_of(block, data_dir).folder
     folder = None if block.path else _folder(block, data_dir)
-    if folder is None or sealed_facts(folder) is None:
+    if folder is None or sealed_metadata(folder) is None:
         # Only its reader knows what there must be; what can be fetched, it fetches.
         readers.read(block, data_dir)
     return block.path or folder or "here"

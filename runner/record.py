@@ -72,7 +72,7 @@ class RunFolder:
         """Say whether there are so many bytes of metrics; the machine's death may cost the last."""
         return size == 0 or (self.metrics.exists() and self.metrics.stat().st_size >= size)
 
-    def tidy(self) -> None:
+    def remove_stale_files(self) -> None:
         """Remove what killed writers left and put aside what is not the run's record.
 
         Only for the owner.
@@ -84,7 +84,7 @@ class RunFolder:
             try:
                 self._recorded()
             except ValueError as error:
-                put_aside(self.record, str(error))
+                quarantine(self.record, str(error))
 
     @contextmanager
     def full_disk_said(self) -> Iterator[None]:
@@ -158,7 +158,7 @@ class RunFolder:
         return None
 
 
-def put_aside(path: Path, reason: str = "is damaged") -> None:
+def quarantine(path: Path, reason: str = "is damaged") -> None:
     """Rename a file that cannot be used, and say so."""
     names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
     aside = next(each for each in map(path.with_name, names) if not each.exists())

@@ -16,7 +16,7 @@ from runner import config as configuration
 from runner.config import Config
 from runner.errors import Busy, Crash, Stopped
 from runner.identity import data_id
-from runner.record import RunFolder, finite_or_null, put_aside, write_json
+from runner.record import RunFolder, finite_or_null, quarantine, write_json
 from runner.run_record import Results, RunFailure, RunRecord
 from runner.specs import Execution, RunSpec
 from tasks.data.storage import FULL
@@ -85,8 +85,8 @@ def run(config: Config) -> RunRecord:
         _tell_differences(record, config)
         return record
     job.folder.make()
-    with explained(job), job.folder.lock:
-        job.folder.tidy()
+    with translate_errors(job), job.folder.lock:
+        job.folder.remove_stale_files()
         return job.folder.read_record() or _train(job)
 
 
@@ -186,7 +186,7 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
     state = TrainingState(network, optimizer(job, network), averager, began=clock)
     saved = checkpoint.load(job.folder.checkpoint, device)
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
-        put_aside(job.folder.checkpoint, "goes further than metrics.jsonl does")
+        quarantine(job.folder.checkpoint, "goes further than metrics.jsonl does")
         return prepare_training(job, task, device)
     if saved is not None:
         state.load_state_dict(saved)
@@ -383,14 +383,14 @@ def _device(name: str) -> "torch.device":
 
 
 @contextmanager
-def explained(job: Job) -> Iterator[None]:
+def translate_errors(job: Job) -> Iterator[None]:
     """Turn a full disk into a line of advice, and a crash into failure.json and log.txt."""
-    with job.folder.full_disk_said(), _crash_told(job):
+    with job.folder.full_disk_said(), _record_crash(job):
         yield
 
 
 @contextmanager
-def _crash_told(job: Job) -> Iterator[None]:
+def _record_crash(job: Job) -> Iterator[None]:
     folder = job.folder
     try:
         yield

@@ -22,10 +22,10 @@ from runner.run import (
     Job,
     Provenance,
     build_task,
-    explained,
     prepare_training,
     results,
     set_up,
+    translate_errors,
     what_was_read,
     write_record,
 )
@@ -97,7 +97,7 @@ def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:
                     job.folder.make()
                     locks.enter_context(job.folder.lock)
                     with job.folder.logged():
-                        job.folder.tidy()
+                        job.folder.remove_stale_files()
                     record = job.folder.read_record()
             except (Busy, UserError) as error:
                 yield place, error
@@ -115,7 +115,7 @@ def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:
         for place, job in jobs.items():
             torch.set_num_threads(threads)
             try:
-                with explained(job), job.folder.logged():
+                with translate_errors(job), job.folder.logged():
                     state = prepare_training(job, task, device)
                     replica = Replica(place, job, state, Provenance.now(job, made_with))
             except (UserError, Crash) as error:
@@ -158,7 +158,7 @@ def _finish_alone(
     job, state = replica.job, replica.state
     state.began = time.monotonic()
     try:
-        with explained(job):
+        with translate_errors(job):
             no_tracker = tracking.Tracker()  # wandb gets the run when it is done
             train_alone(state, task, job, no_tracker, device)
             state.stop_clock()

@@ -12,12 +12,12 @@ import numpy as np
 
 from tasks.data.images import Images
 from tasks.data.storage import (
-    explained,
     locked,
     put_in_place,
     seal,
-    sealed_facts,
+    sealed_metadata,
     staging_folder,
+    translate_os_errors,
 )
 from tasks.errors import UserError
 
@@ -47,15 +47,15 @@ def fingerprint(*parts: Values | Images) -> str:
 
 def _described(part: Values | Images) -> list[Any]:
     if isinstance(part, Images):
-        return ["images", [len(part)], part.facts()]
+        return ["images", [len(part)], part.identity()]
     if isinstance(part, np.ndarray):
         return [str(part.dtype), list(part.shape), sha256_of(part)]
     return ["texts", [len(part)], sha256_of(part)]
 
 
-def content_key(facts: Any) -> str:
-    """sha256 of facts that json can hold: the name under which a result of them is kept."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def content_key(content: Any) -> str:
+    """sha256 of what json can hold: the name under which a result of it is kept."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def versions(*packages: str) -> dict[str, str | None]:
@@ -98,10 +98,10 @@ def cached_files(
 
 def made_once(folder: Path, write: Callable[[Path], None], purpose: str) -> None:
     """Let `write` fill the folder, unless it is there and whole; it appears by one rename."""
-    with explained(folder.parent):
-        if sealed_facts(folder) is None:
+    with translate_os_errors(folder.parent):
+        if sealed_metadata(folder) is None:
             with locked(folder, purpose):
-                if sealed_facts(folder) is None:
+                if sealed_metadata(folder) is None:
                     with staging_folder(folder) as staging:
                         finished = staging / "finished"
                         finished.mkdir()

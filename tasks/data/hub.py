@@ -19,13 +19,13 @@ from tasks.data.cache import content_key
 from tasks.data.digest import digest_of
 from tasks.data.specs import DataSpec, FilesSpec, HubFiles, Kind
 from tasks.data.storage import (
-    explained,
     fetching,
     locked,
     put_in_place,
     seal,
-    sealed_facts,
+    sealed_metadata,
     staging_folder,
+    translate_os_errors,
 )
 from tasks.errors import UserError, reason
 
@@ -99,18 +99,18 @@ def _hub(block: FilesSpec) -> HubFiles:
 def _fetched(block: FilesSpec, data_dir: Path) -> Copy:
     repository = _hub(block).repository
     target = fetched_folder(block, data_dir)
-    with explained(data_dir):
-        facts = sealed_facts(target)
-        if facts is None:
+    with translate_os_errors(data_dir):
+        metadata = sealed_metadata(target)
+        if metadata is None:
             with locked(target, f"fetch {repository}"):
-                facts = sealed_facts(target)
-                if facts is None:
+                metadata = sealed_metadata(target)
+                if metadata is None:
                     with staging_folder(target) as staging:
-                        facts = {"revision": f"{repository}@{_get(block, staging / 'copy')}"}
-                        _check(staging / "copy", facts["revision"], block)
-                        seal(staging / "copy", **facts)
+                        metadata = {"revision": f"{repository}@{_get(block, staging / 'copy')}"}
+                        _check(staging / "copy", metadata["revision"], block)
+                        seal(staging / "copy", **metadata)
                         put_in_place(staging / "copy", target)
-    return Copy(target, facts["revision"], tuple(block.patterns))
+    return Copy(target, metadata["revision"], tuple(block.patterns))
 
 
 def _get(block: FilesSpec, folder: Path) -> str:
@@ -204,4 +204,4 @@ def remedy(block: FilesSpec) -> str:
 
 def local_revision(block: FilesSpec, data_dir: Path) -> str | None:
     """The repository@commit of the files that were fetched; None if there are none."""
-    return (sealed_facts(fetched_folder(block, data_dir)) or {}).get("revision")
+    return (sealed_metadata(fetched_folder(block, data_dir)) or {}).get("revision")

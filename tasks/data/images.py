@@ -45,7 +45,7 @@ class Images:
         """Return the same items, with another way to make an image of each."""
         return Images(self.items, decode, self._describe)
 
-    def facts(self) -> Any:
+    def identity(self) -> Any:
         """Return what identifies the images: cheap, as nothing is decoded."""
         return self._describe(self.items)
 

@@ -17,7 +17,7 @@ from tasks.data.cache import content_key, made_once
 from tasks.data.images import image_files
 from tasks.data.readers import Examples, local_path
 from tasks.data.specs import DataSpec
-from tasks.data.storage import explained, fetching
+from tasks.data.storage import fetching, translate_os_errors
 from tasks.errors import UserError, reason
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def whole(data: DataSpec, where: Path, what: str) -> Iterator[None]:
     own = data.path or data.manual
     fetched = "delete it, which was fetched, and run the same command again"
     remedy = "give a whole copy" if own else fetched
-    with explained(where):
+    with translate_os_errors(where):
         try:
             yield
         except BROKEN as error:

@@ -14,7 +14,7 @@ from tasks.data.local_copies import folder_by_hand, folders_in, labels, whole
 from tasks.data.readers import DataSet, Examples, numbers
 from tasks.data.retinopathy import Fundus
 from tasks.data.specs import DataSpec
-from tasks.data.storage import explained, locked, put_in_place, staging_folder
+from tasks.data.storage import locked, put_in_place, staging_folder, translate_os_errors
 from tasks.data.tfds import cut
 from tasks.errors import UserError, reason
 
@@ -70,7 +70,7 @@ def _unpack_imagenet(folder: Path, part: str, data: DataSpec) -> None:
     from torchvision.datasets import ImageNet
 
     target = folder / part
-    with explained(folder), locked(target, f"unpack ImageNet's {part}"):
+    with translate_os_errors(folder), locked(target, f"unpack ImageNet's {part}"):
         if target.is_dir():
             return
         with staging_folder(target) as staging:

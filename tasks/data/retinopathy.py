@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tasks.data.cache import content_key, versions
 from tasks.data.images import rgb
-from tasks.data.storage import explained
+from tasks.data.storage import translate_os_errors
 
 VERSION = 1  # of what is prepared: a new number makes the images anew
 RADIUS = 300  # of the eye, in pixels
@@ -33,11 +33,11 @@ class Fundus:
         self.versions = versions("torch", "torchvision", "pillow")
 
     def __call__(self, name: str) -> np.ndarray:
-        with explained(self.prepared):
+        with translate_os_errors(self.prepared):
             file = (self.originals / name).stat()
             # Its content would take long to read: these change when anybody writes to it.
-            facts = [file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino]
-            key = content_key([VERSION, self.versions, name, facts])[:16]
+            identity = [file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino]
+            key = content_key([VERSION, self.versions, name, identity])[:16]
             path = (self.prepared / name).with_suffix(f".{key}.jpeg")
             if not path.is_file():
                 self._prepare(name, path)

@@ -11,12 +11,12 @@ from tasks.data.registries import checksum_error, download
 from tasks.data.specs import Archive
 from tasks.data.storage import (
     disk_full,
-    explained,
     locked,
     put_in_place,
     seal,
-    sealed_facts,
+    sealed_metadata,
     staging_folder,
+    translate_os_errors,
 )
 from tasks.format import size
 
@@ -28,10 +28,10 @@ def fetched_folder(source: Archive, data_dir: Path) -> Path:
 
 def is_fetched(source: Archive, data_dir: Path) -> bool:
     """Whether the wanted files are there, each with its full size."""
-    facts = sealed_facts(fetched_folder(source, data_dir))
-    if facts is None or facts.get("sha256") != source.sha256:
+    metadata = sealed_metadata(fetched_folder(source, data_dir))
+    if metadata is None or metadata.get("sha256") != source.sha256:
         return False
-    members = facts.get("members", [])
+    members = metadata.get("members", [])
     return all(any(fnmatchcase(member, file) for member in members) for file in source.files)
 
 
@@ -43,7 +43,7 @@ def fetch(source: Archive, data_dir: Path) -> Path:
     if the archive cannot be had, is not the pinned one, or cannot be stored.
     """
     target = fetched_folder(source, data_dir)
-    with explained(data_dir):
+    with translate_os_errors(data_dir):
         if is_fetched(source, data_dir):
             return target
         with locked(target, f"fetch {source.title}"):
@@ -68,7 +68,7 @@ def _fetch_into(target: Path, source: Archive, staging: Path) -> None:
     members = staging / "members"
     members.mkdir()
     # Another task may have fetched other files of the same archive: keep them.
-    before = sealed_facts(target) or {}
+    before = sealed_metadata(target) or {}
     kept = before["members"] if before.get("sha256") == source.sha256 else []
     extract(archive, [*source.files, *kept], members)
     names = [str(path.relative_to(members)) for path in members.rglob("*") if path.is_file()]

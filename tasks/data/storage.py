@@ -28,7 +28,7 @@ def disk_full(folder: Path, detail: str = "") -> UserError:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def translate_os_errors(folder: Path) -> Iterator[None]:
     """Turn what the operating system refuses below `folder` into a UserError."""
     try:
         yield
@@ -85,18 +85,18 @@ def staging_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def seal(folder: Path, **facts: Any) -> None:
-    """Write down the sizes of all files in `folder`, and `facts`, so that damage is seen later."""
+def seal(folder: Path, **metadata: Any) -> None:
+    """Write down `metadata`, and the sizes of all files in `folder`, so that damage is seen."""
     files = {
         str(path.relative_to(folder)): path.stat().st_size
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    (folder / SEAL).write_text(json.dumps({"facts": facts, "files": files}, indent=1))
+    (folder / SEAL).write_text(json.dumps({"facts": metadata, "files": files}, indent=1))
 
 
-def sealed_facts(folder: Path) -> dict[str, Any] | None:
-    """The facts given to `seal`; None if the folder is absent, or a file of it is not whole."""
+def sealed_metadata(folder: Path) -> dict[str, Any] | None:
+    """The metadata given to `seal`; None if the folder is absent, or a file of it is not whole."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         content = json.loads((folder / SEAL).read_text())
         sizes = content["files"].items()

@@ -409,7 +409,7 @@ def test_sprites_of_another_file_of_the_same_name_and_size_are_other_sprites(tmp
         images.append(read(data.replaced(path=str(copy)), tmp_path / "d").train.inputs)
     assert (tmp_path / "0" / name).stat().st_size == (tmp_path / "1" / name).stat().st_size
     np.testing.assert_array_equal(images[0][3], 255 - images[1][3])
-    assert images[0].facts() != images[1].facts()
+    assert images[0].identity() != images[1].identity()
 
 
 def test_an_archive_cut_short_in_the_users_folder_is_theirs_to_mend(tmp_path):
