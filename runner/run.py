@@ -140,9 +140,10 @@ def _train(job: Job) -> RunRecord:
 
 
 def set_up(execution: Execution) -> tuple["torch.device", dict[str, Any]]:
-    """Prepare this process for training; return the device, and what it trains with.
+    """Prepare this process for training.
 
-    The latter is the record's parts `code`, `packages` and `hardware`.
+    Returns:
+        The device, and the record's parts `code`, `packages` and `hardware`.
     """
     # Torch takes seconds to import: only when there is something to train.
     import torch

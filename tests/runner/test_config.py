@@ -4,12 +4,15 @@ import copy
 import resource
 import subprocess
 import sys
+from typing import Annotated
 
 import pytest
 from conftest import ROOT
 
 from runner import config, identity
 from runner.schedule import factor
+from runner.specs import OptimizerSpec
+from tasks.data.blocks import OF_LOOP
 from tasks.errors import UserError
 
 
@@ -149,6 +152,19 @@ def test_grid_gives_arguments_that_only_the_class_knows_the_type_of_their_defaul
     assert type(run.changed({"dampening": 1}, 0).spec.settings["opt"]["dampening"]) is float
     with pytest.raises(UserError, match="dampening=much: must be a number"):
         run.changed({"dampening": "much"}, 0)
+
+
+class WithRestarts(OptimizerSpec):
+    """An optimizer whose step size the training loop would also restart."""
+
+    restarts: Annotated[int, OF_LOOP] = 0
+
+
+def test_what_the_training_loop_does_is_no_argument_of_an_optimizers_class():
+    spec = config.load(["opt=sgd"]).spec.opt
+    assert {"lr", "momentum", "weight_decay"} <= set(spec.arguments) < set(spec.scientific)
+    restarted = WithRestarts.parse({**spec.plain(), "restarts": 3})
+    assert restarted.scientific["restarts"] == 3 and restarted.arguments == spec.arguments
 
 
 def test_new_option_that_is_null_leaves_the_id_alone():
