@@ -125,20 +125,21 @@ def _end(job: "submitit.Job[list[Outcome]]") -> list[Outcome] | str:
 
 def _parameters(settings: SlurmSpec) -> dict[str, Any]:
     """Return the settings under submitit's names."""
-    plain = settings.plain()
-    by_name = {name: plain[name] for name in ("partition", "account", "qos", "constraint")}
     slurm = {
-        **by_name,
-        "setup": plain["setup"],
-        "array_parallelism": plain["array_parallelism"],
-        "signal_delay_s": plain["signal_seconds"],
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "setup": settings.setup,
+        "array_parallelism": settings.array_parallelism,
+        "signal_delay_s": settings.signal_seconds,
         "additional_parameters": {"requeue": True},  # Slurm may be set up not to
     }
     return {
         "name": "dog-bench",
-        "timeout_min": plain["minutes"],
-        "cpus_per_task": plain["cpus"],
-        "gpus_per_node": plain["gpus"] or None,
-        "mem_gb": plain["memory_gb"],
+        "timeout_min": settings.minutes,
+        "cpus_per_task": settings.cpus,
+        "gpus_per_node": settings.gpus or None,
+        "mem_gb": settings.memory_gb,
         **{f"slurm_{name}": value for name, value in slurm.items()},
     }
