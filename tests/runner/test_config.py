@@ -1,5 +1,6 @@
 """Configurations: composed, checked, and named by what a result depends on."""
 
+import copy
 import resource
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def test_grid_gives_arguments_that_only_the_class_knows_the_type_of_their_defaul
 
 
 def test_new_option_that_is_null_leaves_the_id_alone():
-    settings = config.load([]).spec.settings
+    settings = copy.deepcopy(config.load([]).spec.settings)  # which other runs share
     before = identity.run_id(settings)
     settings["train"]["new_option"] = None
     assert identity.run_id(settings) == before
