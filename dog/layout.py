@@ -363,7 +363,7 @@ class Layout:
             rest = local(state["compensation"]) if "compensation" in state else None
             kernels = _kernels(implementation, x, gradient, x0, average)
             decay = group["weight_decay"]
-            key = (x.device, x.dtype, kernels, decay, rest is None)
+            key = (x.device, x.dtype, kernels.__name__, decay, rest is None)
             if key not in bundles:
                 bundle = Bundle(weight_decay=decay, average_first=self.average_first)
                 bundles[key] = kernels, bundle
