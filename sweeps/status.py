@@ -6,7 +6,6 @@ is by the clock of one machine.
 """
 
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from pathlib import Path
 from analysis import records
 from runner.archive import archive_beside, open_archive
 from runner.identity import optimizer_of
-from runner.lock import BEAT, lives, owner
+from runner.lock import held
 from runner.run_record import RunFailure, RunHead
 from sweeps.plan import PlannedRun
 from sweeps.progress import duration, last_step, plain
@@ -44,7 +43,6 @@ class Seen:
     seconds: float = 0.0  # of a run with a record: how long ago it had begun then
     step: int | None = None  # that it has reached, of one that is running
     error: str = ""  # of one that failed
-    silent: str = ""  # the machine of one that is running, if no sign of life was seen from there
 
     @property
     def optimizer(self) -> str:
@@ -78,13 +76,10 @@ def look(folder: str) -> Seen:
         return Seen(*whose, archived.status)
     if not Path(folder).is_dir():
         return Seen(*whose, "missing")
-    lock = Path(folder, "owner")
-    with suppress(OSError):  # what is no lock holds nothing
-        if (sign := lives(lock)) is not False:
-            metrics = Path(folder, "metrics.jsonl")
-            at = metrics.stat().st_mtime if metrics.exists() else 0.0
-            silent = "" if sign or (one := owner(lock)) is None else one.host
-            return Seen(*whose, "running", at, step=last_step(metrics), silent=silent)
+    if held(Path(folder, "lock")):
+        metrics = Path(folder, "metrics.jsonl")
+        at = metrics.stat().st_mtime if metrics.exists() else 0.0
+        return Seen(*whose, "running", at, step=last_step(metrics))
     if (ended := _ended(folder)) is not None:  # since we looked first
         return ended
     if (failure := _failure(folder)) is not None:
@@ -103,8 +98,7 @@ def look_at_all(folders: Sequence[str]) -> list[Seen]:
             if isinstance(content, bytes):
                 head = RunHead.model_validate_json(content)
                 states[path.removesuffix("/record.json")] = head.status
-    seen = (Seen(*_names(one), states[one]) if one in states else look(one) for one in folders)
-    return _again(folders, seen)
+    return [Seen(*_names(one), states[one]) if one in states else look(one) for one in folders]
 
 
 def pace(runs: Iterable[Seen]) -> Pace | None:
@@ -146,17 +140,15 @@ def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
 
 def running(runs: Iterable[Seen], steps: dict[str, int]) -> Iterator[str]:
     """Yield for each task and optimizer how far its running runs are; `steps` by run id."""
-    groups: dict[tuple[str, str, str], list[Seen]] = {}
+    groups: dict[tuple[str, str], list[Seen]] = {}
     for one in runs:
         if one.state == "running":
-            groups.setdefault((one.task, one.optimizer, one.silent), []).append(one)
-    for (task, optimizer, silent), some in groups.items():
+            groups.setdefault((one.task, one.optimizer), []).append(one)
+    for (task, optimizer), some in groups.items():
         last = min(some, key=lambda one: one.step or 0)
         whole = f"/{steps[last.run_id]}" if last.run_id in steps else ""
         which = "1 run" if len(some) == 1 else f"{len(some)} runs, the last"
-        where = f"{which} at step {last.step or 0}{whole}"
-        doubt = f" (no sign of life from {silent})" if silent else ""
-        yield f"running{'?' if silent else ' '} {task} {optimizer}: {where}{doubt}"
+        yield f"running {task} {optimizer}: {which} at step {last.step or 0}{whole}"
 
 
 def failures(runs: Iterable[Seen], runs_dir: Path) -> Iterator[str]:
@@ -218,7 +210,7 @@ def of_plan(stages: dict[str, list[PlannedRun]], runs_dir: Path, priced: Callabl
     lines: list[str] = []
     every = [run for planned in stages.values() for run in planned]
     folders = [str(run.folder.path) for run in every]
-    seen = _again(folders, map(look, folders))
+    seen = list(map(look, folders))
     pairs = zip(every, seen, strict=True)
     steps = {run.run_id: run.steps for run, one in pairs if one.state == "running"}
     rest = iter(seen)
@@ -234,14 +226,6 @@ def of_plan(stages: dict[str, list[PlannedRun]], runs_dir: Path, priced: Callabl
     found = pace(seen)
     lines += [throughput(found), time_left(to_do, found, "" if found else priced())]
     return "\n".join([*lines, *running(seen, steps), *failures(seen, runs_dir)])
-
-
-def _again(folders: Iterable[str], seen: Iterable[Seen]) -> list[Seen]:
-    """Look once more at the runs of other machines, whose signs of life may have come since."""
-    seen = list(seen)
-    if any(one.silent for one in seen):
-        time.sleep(BEAT + 1)
-    return [look(folder) if one.silent else one for folder, one in zip(folders, seen, strict=True)]
 
 
 def _names(folder: str) -> tuple[str, str]:

@@ -8,7 +8,6 @@ import sys
 import pytest
 from made_up_records import failure, record, write
 
-from runner import lock
 from runner.config import ROOT
 from runner.record import write_json
 from sweeps import status
@@ -48,11 +47,11 @@ def tree(tmp_path, hold):
     write(tmp_path, record(0.1, opt="sgd", status="diverged"))
     stopped = tmp_path / "cifar" / "cifar-sgd-stopped"
     stopped.mkdir()
-    (stopped / "owner").symlink_to("this-0-1-abc")  # of a process that is no more
+    (stopped / "lock").write_text("number 1 on this")  # of a process that is no more
     running = tmp_path / "cifar" / "cifar-sgd_momentum-running"
     running.mkdir()
     (running / "metrics.jsonl").write_text('{"step": 1190}\n{"step": 1200}\n{"step": 12')
-    hold(running / "owner")
+    hold(running / "lock")
     failed = write(tmp_path, failure(opt="adam")).parent
     (failed / "log.txt").write_text("Traceback\n  one\n  two\n\nValueError: boom\n")
     (tmp_path / ".multirun").mkdir()  # Hydra's own
@@ -70,7 +69,7 @@ def test_each_state_is_told_by_task_and_optimizer(tree):
         "sgd": [0, 1, 0, 1, 0],
         "sgd_momentum": [0, 0, 1, 0, 0],
     }
-    assert lines[5] == "running  cifar sgd_momentum: 1 run at step 1200"
+    assert lines[5] == "running cifar sgd_momentum: 1 run at step 1200"
     assert lines[6].startswith("failed  cifar-adam-") and lines[6].endswith(": boom")
     assert lines[7:] == ["      one", "      two", "    ValueError: boom"]
 
@@ -114,7 +113,7 @@ def test_odd_records_are_counted_too(tmp_path, change, state):
 def test_odd_files_stop_nothing(tmp_path):
     path = write(tmp_path, record(0.5, opt="dog"))
     path.unlink()
-    (path.parent / "owner").touch()  # no link
+    (path.parent / "lock").touch()  # which nobody holds
     assert status.look(str(path.parent)).state == "stopped"
     path.mkdir()
     assert "record.json is damaged" in status.of_folder(tmp_path)
@@ -135,29 +134,8 @@ def test_a_run_that_ends_while_it_is_looked_at_is_done(tmp_path, monkeypatch):
     made = record(0.5, opt="dog")
     path = write(tmp_path, made)
     path.unlink()
-    monkeypatch.setattr(status, "lives", lambda lock: write(tmp_path, made) is None)
+    monkeypatch.setattr(status, "held", lambda lock: write(tmp_path, made) is None)
     assert status.look(str(path.parent)).state == "finished"
-
-
-def test_a_run_of_a_machine_that_is_silent_has_a_question_mark(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "_seen", {})
-    monkeypatch.setattr(status, "BEAT", 0.0)
-    owners = tmp_path / ".owners"
-    owners.mkdir()
-    for host in ("silent", "lively"):
-        name = f"{host}-0b007-1-f00"
-        (owners / name).touch()
-        folder = tmp_path / "cifar" / f"cifar-dog-{host}"
-        folder.mkdir(parents=True)
-        (folder / "owner").symlink_to(name)
-    # It gives a sign while we wait.
-    lively = owners / "lively-0b007-1-f00"
-    monkeypatch.setattr(status.time, "sleep", lambda seconds: os.utime(lively, (1, 1)))
-    lines = status.of_folder(tmp_path).splitlines()[-2:]
-    assert lines == [
-        "running  cifar dog: 1 run at step 0",
-        "running? cifar dog: 1 run at step 0 (no sign of life from silent)",
-    ]
 
 
 def test_failures_beyond_five_are_counted(tmp_path):
@@ -169,7 +147,7 @@ def test_failures_beyond_five_are_counted(tmp_path):
 def test_running_runs_are_one_line_with_the_step_of_the_last():
     runs = [Seen("cifar", f"cifar-sgd-{n}", "running", step=100 + n) for n in range(3)]
     (line,) = status.running(runs, {f"cifar-sgd-{n}": 468 for n in range(3)})
-    assert line == "running  cifar sgd: 3 runs, the last at step 100/468"
+    assert line == "running cifar sgd: 3 runs, the last at step 100/468"
 
 
 def done(at, seconds):
