@@ -56,7 +56,7 @@ class Archive(Spec):
 class Licence(Spec):
     """Of data that come with a package: nothing is fetched."""
 
-    licence: str
+    licence: str = Field(description="of the data")
 
 
 class HubFiles(Spec):
@@ -128,8 +128,10 @@ class DataSpec(FilesSpec):
 
     kind = "dataset"
 
-    path_key: Annotated[str, YAML_ONLY] = "task.data.path"
-    hub: Annotated[HubTables | None, YAML_ONLY] = None
+    path_key: Annotated[str, YAML_ONLY] = Field(
+        "task.data.path", description="the key of that copy, for messages"
+    )
+    hub: Annotated[HubTables | None, YAML_ONLY] = Field(None, description="or the hub's repository")
     reader: Annotated[str, YAML_ONLY] = Field(description="the function that reads them")
     torchvision: Annotated[str | None, YAML_ONLY] = Field(
         None, description="or the class of torchvision that fetches them"
@@ -183,6 +185,10 @@ class WeightsSpec(FilesSpec):
 
     kind = "model"
 
-    path_key: Annotated[str, YAML_ONLY] = "model.weights.path"
-    source: Annotated[Archive | None, YAML_ONLY] = None
+    path_key: Annotated[str, YAML_ONLY] = Field(
+        "model.weights.path", description="the key of that copy, for messages"
+    )
+    source: Annotated[Archive | None, YAML_ONLY] = Field(
+        None, description="the archive they are fetched from"
+    )
     file: str | None = Field(None, description="the file or folder in the archive")
