@@ -65,7 +65,7 @@ class HubFiles(Spec):
     repository: str = Field(description="its name there")
     revision: str | None = Field(description="the pinned commit; null: the newest, as recorded")
     licence: str = Field(description="shown when it is first fetched")
-    files: dict[str, str] | list[str] = Field(description="patterns of the wanted files' paths")
+    files: dict[str, str] | list[str] = Field(description="patterns, of data by the part they are")
 
     @property
     def patterns(self) -> list[str]:
@@ -85,7 +85,7 @@ class FilesSpec(Spec):
     kind: ClassVar[Kind]
 
     path: str | None = Field(None, description="a copy of the user's to read instead")
-    path_key: Annotated[str, YAML_ONLY] = Field(description="the key of that copy, for messages")
+    path_key: Annotated[str, YAML_ONLY]  # where `path` stands in a configuration, for messages
     source: Annotated[Archive | Licence | None, YAML_ONLY] = Field(
         None, description="the archive they are fetched from"
     )
@@ -128,9 +128,7 @@ class DataSpec(FilesSpec):
 
     kind = "dataset"
 
-    path_key: Annotated[str, YAML_ONLY] = Field(
-        "task.data.path", description="the key of that copy, for messages"
-    )
+    path_key: Annotated[str, YAML_ONLY] = "task.data.path"
     hub: Annotated[HubTables | None, YAML_ONLY] = Field(None, description="or the hub's repository")
     reader: Annotated[str, YAML_ONLY] = Field(description="the function that reads them")
     torchvision: Annotated[str | None, YAML_ONLY] = Field(
@@ -185,9 +183,7 @@ class WeightsSpec(FilesSpec):
 
     kind = "model"
 
-    path_key: Annotated[str, YAML_ONLY] = Field(
-        "model.weights.path", description="the key of that copy, for messages"
-    )
+    path_key: Annotated[str, YAML_ONLY] = "model.weights.path"
     source: Annotated[Archive | None, YAML_ONLY] = Field(
         None, description="the archive they are fetched from"
     )
