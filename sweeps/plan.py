@@ -123,7 +123,7 @@ class Cell:
 
     @cached_property
     def _runs(self) -> dict[str, PlannedRun]:
-        """The runs that were asked for, by changes and seed: plan, price and driver ask again."""
+        """The runs that were asked for, by changes and seed: others ask for them again."""
         return {}
 
     def run(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:

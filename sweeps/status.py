@@ -1,34 +1,33 @@
-"""How far runs are: done, running, stopped, failed, and how fast it goes.
+"""How far runs are: done, running, stopped, failed, and how long a sweep will still take.
 
-It is read off their folders and the archive; nothing is written. Times are those that the file
-system gives to files, which has one clock; from a record only the length of its run is taken, which
-is by the clock of one machine.
+It is read off their folders and the archive; nothing is written.
 """
 
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
 from analysis import records
+from runner import config, overrides
 from runner.archive import archive_beside, open_archive
+from runner.cores import usable_cores
 from runner.identity import optimizer_of
-from runner.lock import BEAT, lives, owner
+from runner.lock import BEAT, Owner, lives, owner
 from runner.run_record import RunFailure, RunHead
+from sweeps import cost, plan
+from sweeps.estimate import RuntimeEstimator
 from sweeps.plan import PlannedRun
-from sweeps.progress import duration, last_step, plain
+from sweeps.progress import last_step, plain
 from tasks.errors import UserError
+from tasks.format import plural
 
 STATES = ("finished", "diverged", "running", "stopped", "failed")
 DONE = ("finished", "diverged")
-HOUR = 3600.0
-# Seconds without any run after which another session has begun.
-PAUSE = 600.0
 # How many failures are shown, and how many lines of their logs.
 FAILURES, LOG_LINES = 5, 3
 
@@ -40,11 +39,10 @@ class Seen:
     task: str
     run_id: str
     state: str  # one of STATES, or missing
-    at: float = 0.0  # of the file system's clock: when it ended, or was last heard of
-    seconds: float = 0.0  # of a run with a record: how long ago it had begun then
-    step: int | None = None  # that it has reached, of one that is running
+    step: int | None = None  # that it has reached, of one that is running or stopped
+    owner: Owner | None = None  # the process that trains it, of one that is running
+    silent: bool = False  # no sign of life of this process, on another machine, was seen yet
     error: str = ""  # of one that failed
-    silent: str = ""  # the machine of one that is running, if no sign of life was seen from there
 
     @property
     def optimizer(self) -> str:
@@ -52,20 +50,21 @@ class Seen:
         return optimizer_of(self.task, self.run_id)
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How many runs end in which time."""
+def of_command(words: Iterable[str]) -> str:
+    """Return the status that the words of a command line ask for: a sweep's, or a folder's.
 
-    last_hour: int
-    session: int
-    session_seconds: float
-
-    @property
-    def seconds_each(self) -> float:
-        """The time from one end to the next: of the last hour if the session is longer."""
-        if self.session_seconds > HOUR and self.last_hour:
-            return HOUR / self.last_hour
-        return self.session_seconds / self.session
+    Raises:
+        UserError: for words that do not go together, or name what there is not.
+    """
+    names, settings = overrides.split(words)
+    if len(names) > 1:
+        raise UserError(f"name one sweep or none, not {' and '.join(names)}")
+    if names:
+        return of_sweep(names[0], settings)
+    if unknown := [word for word in settings if not word.startswith("runs_dir=")]:
+        raise UserError(f"{unknown[0]}: without a sweep there is nothing to give but runs_dir=...")
+    folder = overrides.path_in(settings[-1]) if settings else "results/runs"
+    return of_folder(config.in_project(folder))
 
 
 def look(folder: str) -> Seen:
@@ -78,25 +77,19 @@ def look(folder: str) -> Seen:
         return Seen(*whose, archived.status)
     if not Path(folder).is_dir():
         return Seen(*whose, "missing")
-    lock = Path(folder, "owner")
+    lock, step = Path(folder, "owner"), last_step(Path(folder, "metrics.jsonl"))
     with suppress(OSError):  # what is no lock holds nothing
         if (sign := lives(lock)) is not False:
-            metrics = Path(folder, "metrics.jsonl")
-            at = metrics.stat().st_mtime if metrics.exists() else 0.0
-            silent = "" if sign or (one := owner(lock)) is None else one.host
-            return Seen(*whose, "running", at, step=last_step(metrics), silent=silent)
+            return Seen(*whose, "running", step, owner(lock), silent=sign is None)
     if (ended := _ended(folder)) is not None:  # since we looked first
         return ended
     if (failure := _failure(folder)) is not None:
         return failure
-    return Seen(*whose, "stopped")
+    return Seen(*whose, "stopped", step)
 
 
 def look_at_all(folders: Sequence[str]) -> list[Seen]:
-    """See how far many runs are: as `look`, but without the times of those that are done.
-
-    Threads read their records ahead.
-    """
+    """See how far many runs are, as `look` does; threads read their records ahead."""
     states = {}
     for path, content in records.read_files(folders, ("record.json",)):
         with suppress(ValueError):  # look() says what is wrong
@@ -105,31 +98,6 @@ def look_at_all(folders: Sequence[str]) -> list[Seen]:
                 states[path.removesuffix("/record.json")] = head.status
     seen = (Seen(*_names(one), states[one]) if one in states else look(one) for one in folders)
     return _again(folders, seen)
-
-
-def pace(runs: Iterable[Seen]) -> Pace | None:
-    """Return how fast runs end, in the session of the last one; None if none has ended in it.
-
-    A session is a time without a pause of ten minutes. A run that is training may be as long as the
-    longest so far without news.
-    """
-    runs = list(runs)
-    done = sorted(((one.at, one.seconds) for one in runs if one.state in DONE), reverse=True)
-    if not done:
-        return None
-    active = [one.at for one in runs if one.state == "running"]
-    now = max(done[0][0], *active) if active else done[0][0]
-    began = now - (max(seconds for _, seconds in done) if active else 0)
-    session = 0
-    for ended, seconds in done:
-        if ended < began - PAUSE:
-            break
-        session += 1
-        began = min(began, ended - seconds)
-    if not session or now == began:  # or all records are without times
-        return None
-    last_hour = sum(ended > now - HOUR for ended, _ in done[:session])
-    return Pace(last_hour, session, now - began)
 
 
 def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
@@ -149,7 +117,8 @@ def running(runs: Iterable[Seen], steps: dict[str, int]) -> Iterator[str]:
     groups: dict[tuple[str, str, str], list[Seen]] = {}
     for one in runs:
         if one.state == "running":
-            groups.setdefault((one.task, one.optimizer, one.silent), []).append(one)
+            silent = one.owner.host if one.silent and one.owner else ""
+            groups.setdefault((one.task, one.optimizer, silent), []).append(one)
     for (task, optimizer, silent), some in groups.items():
         last = min(some, key=lambda one: one.step or 0)
         whole = f"/{steps[last.run_id]}" if last.run_id in steps else ""
@@ -180,27 +149,6 @@ def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
     return [plain(line) for line in text.splitlines() if line.strip()][-lines:]
 
 
-def time_left(to_do: int, found: Pace | None, priced: str) -> str:
-    """Return the line about the time left; `priced` says it where no run has ended yet."""
-    if not to_do:
-        return "time left: none, all is done"
-    if found is None:
-        return f"time left: {priced}, by the price"
-    left = duration(to_do * found.seconds_each)
-    return f"time left: about {left} for {to_do} runs, at that pace"
-
-
-def throughput(found: Pace | None) -> str:
-    """Return the line about the pace."""
-    if found is None:
-        return "throughput: not known yet in this session"
-    each = f"one in {duration(found.seconds_each)}"
-    return (
-        f"throughput: {found.session} runs in this session of {duration(found.session_seconds)}, "
-        f"{found.last_hour} in its last hour: {each}"
-    )
-
-
 def of_folder(runs_dir: Path) -> str:
     """Return the status of all runs in a folder, and of those in the archive beside it."""
     archived = (
@@ -213,14 +161,25 @@ def of_folder(runs_dir: Path) -> str:
     return "\n".join([*table(runs), *running(runs, {}), *failures(runs, runs_dir)])
 
 
-def of_plan(stages: dict[str, list[PlannedRun]], runs_dir: Path, priced: Callable[[], str]) -> str:
-    """Return the status of a sweep's stages; `priced()` says how long it takes by the price."""
-    lines: list[str] = []
+def of_sweep(name: str, settings: Iterable[str]) -> str:
+    """Return the status of a sweep (`plan.load`)."""
+    sweep = plan.load(name, settings)
+    runs_dir = sweep.cells[0].config.execution.runs
+    frame = cost.known(runs_dir)
+    reporting = sweep.reporting(cost.chosen(sweep, frame))
+    estimator = cost.runtime_estimator(frame, cost.this_processor(sweep))
+    stages = {"tuning": sweep.tuning(), "reporting, as chosen so far": reporting}
+    return of_plan(stages, runs_dir, estimator)
+
+
+def of_plan(
+    stages: dict[str, list[PlannedRun]], runs_dir: Path, estimator: RuntimeEstimator
+) -> str:
+    """Return the status of a sweep's stages."""
     every = [run for planned in stages.values() for run in planned]
     folders = [str(run.folder.path) for run in every]
     seen = _again(folders, map(look, folders))
-    pairs = zip(every, seen, strict=True)
-    steps = {run.run_id: run.steps for run, one in pairs if one.state == "running"}
+    lines: list[str] = []
     rest = iter(seen)
     for name, planned in stages.items():
         runs = list(islice(rest, len(planned)))
@@ -230,10 +189,27 @@ def of_plan(stages: dict[str, list[PlannedRun]], runs_dir: Path, priced: Callabl
             *table(runs, (*STATES, "missing")),
             "",
         ]
-    to_do = sum(one.state not in DONE for one in seen)
-    found = pace(seen)
-    lines += [throughput(found), time_left(to_do, found, "" if found else priced())]
+    steps = {run.run_id: run.steps for run in every}
+    lines.append(time_left(every, seen, estimator))
     return "\n".join([*lines, *running(seen, steps), *failures(seen, runs_dir)])
+
+
+def time_left(
+    planned: Sequence[PlannedRun], seen: Sequence[Seen], estimator: RuntimeEstimator
+) -> str:
+    """Return the line about the time left of planned runs, which were seen in this order."""
+    pairs = list(zip(planned, seen, strict=True))
+    to_do = [run for run, one in pairs if one.state not in DONE]
+    if not to_do:
+        return "time left: none, all is done"
+    done = (run for run, one in pairs if one.state in DONE)
+    ended = [(run, took) for run in done if (took := estimator.took(run)) is not None]
+    steps_done = {one.run_id: one.step for one in seen if one.step}
+    # Runs that train together, as replicas, have one owner.
+    training = len({one.owner for one in seen if one.state == "running"})
+    left = estimator.time_left(to_do, training or usable_cores(), ended, steps_done)
+    where = f"{training} at once" if training else f"if {usable_cores()} train at once"
+    return f"time left: {left} for {plural(len(to_do), 'run')}, {where}"
 
 
 def _again(folders: Iterable[str], seen: Iterable[Seen]) -> list[Seen]:
@@ -251,44 +227,31 @@ def _names(folder: str) -> tuple[str, str]:
 
 def _ended(folder: str) -> Seen | None:
     """Return a run that has a record, which may be damaged; None if it has none."""
-    if (found := _read(f"{folder}/record.json")) is None:
+    if (content := _read(f"{folder}/record.json")) is None:
         return None
-    content, at = found
     try:
-        head = RunHead.model_validate_json(content)
+        return Seen(*_names(folder), RunHead.model_validate_json(content).status)
     except ValueError:
-        return Seen(*_names(folder), "failed", at, error="record.json is damaged")
-    return Seen(*_names(folder), head.status, at, _length(head))
+        return Seen(*_names(folder), "failed", error="record.json is damaged")
 
 
 def _failure(folder: str) -> Seen | None:
     """Return a run that has crashed; None if it has not."""
-    if (found := _read(f"{folder}/failure.json")) is None:
+    if (content := _read(f"{folder}/failure.json")) is None:
         return None
-    content, at = found
     try:
         error = RunFailure.of_json(content).error
     except ValueError:
         error = "failure.json is damaged"
-    return Seen(*_names(folder), "failed", at, error=error)
+    return Seen(*_names(folder), "failed", error=error)
 
 
-def _read(path: str) -> tuple[bytes, float] | None:
-    """Return what a file holds and when it was written; None if there is no such file."""
+def _read(path: str) -> bytes | None:
+    """Return what a file holds; None if there is no such file."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123  (faster, and there may be 100,000 of them)
-            return file.read(), os.fstat(file.fileno()).st_mtime
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return b"", 0.0
-
-
-def _length(head: RunHead) -> float:
-    """Return the seconds from the start of a run's last session to its end; 0 if it is not told."""
-    try:
-        times = (head.measured.started or "", head.measured.finished or "")
-        started, finished = map(datetime.fromisoformat, times)
-        return max(0.0, (finished - started).total_seconds())
-    except (TypeError, ValueError):
-        return 0.0
+        return b""

@@ -27,8 +27,8 @@ class Engine(Protocol):
     slots: int  # groups that can be in training at once
 
     @staticmethod
-    def places(settings: Any) -> tuple[int, int]:
-        """Return a group's threads and the number of slots, as far as settings tell."""
+    def slots_of(settings: Any) -> int:
+        """Return how many slots there will be, as far as settings tell."""
 
     @property
     def room(self) -> int:
