@@ -77,13 +77,14 @@ def everything() -> tuple[list[Archive], list[str]]:
     off the yamls themselves: to compose each configuration would take a minute.
     """
     blocks, others = [], []
-    for path in (*sorted(CONFIGS.glob("task/*.yaml")), *sorted(CONFIGS.glob("model/*.yaml"))):
-        content = _yaml(path)
+    names = [(group, name) for group in ("task", "model") for name in configuration.options(group)]
+    for group, name in names:
+        content = _yaml(CONFIGS / group / f"{name}.yaml")
         block = content.get("data") or content.get("weights")
         if block and _is_archive(block):
             blocks.append(block)
         elif block and block.get("reader") != "scikit_learn":
-            others.append(path.stem)
+            others.append(name)
     published = _yaml(configuration.ROOT / "benchmarks/dog_optimizer.yaml")
     return _archives([*blocks, published]), others
 

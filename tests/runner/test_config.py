@@ -1,5 +1,6 @@
 """Configurations: composed, checked, and named by what a result depends on."""
 
+import copy
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tasks.errors import UserError
     [
         (["task=cifra"], "no task=cifra: did you mean cifar"),
         (["opt=dgo"], "no opt=dgo: did you mean dog"),
+        (["task=_probe"], "no task=_probe: did you mean probe_"),
         (["opt=zzzz"], "choose from adam, adamw, dog"),
         (["model=squeznet"], "did you mean squeezenet"),
         (["protocol=papre"], "did you mean paper"),
@@ -151,7 +153,7 @@ def test_grid_gives_arguments_that_only_the_class_knows_the_type_of_their_defaul
 
 
 def test_new_option_that_is_null_leaves_the_id_alone():
-    settings = config.load([]).spec.settings
+    settings = copy.deepcopy(config.load([]).spec.settings)  # which other runs share
     before = identity.run_id(settings)
     settings["train"]["new_option"] = None
     assert identity.run_id(settings) == before
