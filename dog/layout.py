@@ -197,15 +197,18 @@ class Layout:
         self._views = views  # so that their ids stay theirs
         self._pointers = [view.data_ptr() for view in views]
         self._first_of_row = list(first_of.values())
-        self._ids = _ids(members)
+        self._groups, self._ids = list(map(id, groups)), _ids(members)
         self._refs = [_nothing if t is None else ref(t) for t in self._kept(members)]
 
     def fits(self, members: Members) -> bool:
         """Return whether parameters and state are still those that this was made from."""
         if _ids(members) != self._ids:
             return False
-        if torch.compiler.is_compiling():  # it reads what else there is from where it is
+        # It reads what else there is from where it is; and torch 2.11's has no ids of dicts.
+        if torch.compiler.is_compiling():
             return True
+        if list(map(id, members.groups)) != self._groups:
+            return False
         numbers = [members.states[i]["scalars"] for i in self._first_of_row]
         return (
             # `tensor.data = ...` moves numbers away, too.
@@ -360,7 +363,7 @@ class Layout:
             rest = local(state["compensation"]) if "compensation" in state else None
             kernels = _kernels(implementation, x, gradient, x0, average)
             decay = group["weight_decay"]
-            key = (x.device, x.dtype, kernels, decay, rest is None)
+            key = (x.device, x.dtype, kernels.__name__, decay, rest is None)
             if key not in bundles:
                 bundle = Bundle(weight_decay=decay, average_first=self.average_first)
                 bundles[key] = kernels, bundle
@@ -427,9 +430,9 @@ def _match(params: list[Tensor], grads: Sequence[Tensor | None]) -> bool:
 
 
 def _ids(members: Members) -> list[int]:
-    """Return what each parameter, its group and the tensor of its numbers are known by."""
+    """Return what each parameter and the tensor of its numbers are known by."""
     numbers = [state["scalars"] for state in members.states]
-    return [id(thing) for things in (members.groups, members.params, numbers) for thing in things]
+    return [id(tensor) for tensors in (members.params, numbers) for tensor in tensors]
 
 
 def _nothing() -> None:

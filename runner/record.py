@@ -48,7 +48,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.pt"
         self.metrics = self.path / "metrics.jsonl"
         self.log = self.path / "log.txt"
-        self.lock = RunLock(self.path / "owner")
+        self.lock = RunLock(self.path / "lock")
 
     def make(self) -> None:
         """Create the folder, or say why that cannot be."""
@@ -75,9 +75,9 @@ class RunFolder:
     def tidy(self) -> None:
         """Remove what killed writers left and put aside what is not the run's record.
 
-        Only for the owner.
+        Only for who holds the lock.
         """
-        for file in (self.record, self.failure, self.checkpoint, self.lock.path):
+        for file in (self.record, self.failure, self.checkpoint):
             for leftover in self.path.glob(f".{file.name}.*"):
                 leftover.unlink(missing_ok=True)
         if self.record.exists():

@@ -137,8 +137,7 @@ class Progress:
         """Count the runs that some process is training."""
         began = time.monotonic()
         if began >= self._look_at:
-            with suppress(OSError):  # it is only shown
-                self.running = sum(held(run.folder.lock.path) for run in self.pending.values())
+            self.running = sum(held(run.folder.lock.path) for run in self.pending.values())
             cost = time.monotonic() - began
             self._look_at = began + max(LOOK_EVERY, cost / LOOKING_SHARE)
 

@@ -287,7 +287,7 @@ class ReplicaGroup:
         self._set_training()
 
     def save(self) -> None:
-        """Write each replica's checkpoint; those that another process has taken over leave."""
+        """Write each replica's checkpoint; those that have lost their locks leave."""
         for replica in self.replicas:
             try:
                 replica.job.folder.lock.check()

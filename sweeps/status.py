@@ -4,7 +4,6 @@ It is read off their folders and the archive; nothing is written.
 """
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from runner import config, overrides
 from runner.archive import archive_beside, open_archive
 from runner.cores import usable_cores
 from runner.identity import optimizer_of
-from runner.lock import BEAT, Owner, lives, owner
+from runner.lock import held
 from runner.run_record import RunFailure, RunHead
 from sweeps import cost, plan
 from sweeps.estimate import RuntimeEstimator
@@ -40,8 +39,7 @@ class Seen:
     run_id: str
     state: str  # one of STATES, or missing
     step: int | None = None  # that it has reached, of one that is running or stopped
-    owner: Owner | None = None  # the process that trains it, of one that is running
-    silent: bool = False  # no sign of life of this process, on another machine, was seen yet
+    process: str = ""  # that trains it, as its lock names it
     error: str = ""  # of one that failed
 
     @property
@@ -77,10 +75,10 @@ def look(folder: str) -> Seen:
         return Seen(*whose, archived.status)
     if not Path(folder).is_dir():
         return Seen(*whose, "missing")
-    lock, step = Path(folder, "owner"), last_step(Path(folder, "metrics.jsonl"))
-    with suppress(OSError):  # what is no lock holds nothing
-        if (sign := lives(lock)) is not False:
-            return Seen(*whose, "running", step, owner(lock), silent=sign is None)
+    lock, step = Path(folder, "lock"), last_step(Path(folder, "metrics.jsonl"))
+    if held(lock):
+        process = _read(str(lock)) or b""
+        return Seen(*whose, "running", step, process.decode(errors="replace"))
     if (ended := _ended(folder)) is not None:  # since we looked first
         return ended
     if (failure := _failure(folder)) is not None:
@@ -96,8 +94,7 @@ def look_at_all(folders: Sequence[str]) -> list[Seen]:
             if isinstance(content, bytes):
                 head = RunHead.model_validate_json(content)
                 states[path.removesuffix("/record.json")] = head.status
-    seen = (Seen(*_names(one), states[one]) if one in states else look(one) for one in folders)
-    return _again(folders, seen)
+    return [Seen(*_names(one), states[one]) if one in states else look(one) for one in folders]
 
 
 def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
@@ -114,18 +111,15 @@ def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
 
 def running(runs: Iterable[Seen], steps: dict[str, int]) -> Iterator[str]:
     """Yield for each task and optimizer how far its running runs are; `steps` by run id."""
-    groups: dict[tuple[str, str, str], list[Seen]] = {}
+    groups: dict[tuple[str, str], list[Seen]] = {}
     for one in runs:
         if one.state == "running":
-            silent = one.owner.host if one.silent and one.owner else ""
-            groups.setdefault((one.task, one.optimizer, silent), []).append(one)
-    for (task, optimizer, silent), some in groups.items():
+            groups.setdefault((one.task, one.optimizer), []).append(one)
+    for (task, optimizer), some in groups.items():
         last = min(some, key=lambda one: one.step or 0)
         whole = f"/{steps[last.run_id]}" if last.run_id in steps else ""
         which = "1 run" if len(some) == 1 else f"{len(some)} runs, the last"
-        where = f"{which} at step {last.step or 0}{whole}"
-        doubt = f" (no sign of life from {silent})" if silent else ""
-        yield f"running{'?' if silent else ' '} {task} {optimizer}: {where}{doubt}"
+        yield f"running {task} {optimizer}: {which} at step {last.step or 0}{whole}"
 
 
 def failures(runs: Iterable[Seen], runs_dir: Path) -> Iterator[str]:
@@ -178,7 +172,7 @@ def of_plan(
     """Return the status of a sweep's stages."""
     every = [run for planned in stages.values() for run in planned]
     folders = [str(run.folder.path) for run in every]
-    seen = _again(folders, map(look, folders))
+    seen = list(map(look, folders))
     lines: list[str] = []
     rest = iter(seen)
     for name, planned in stages.items():
@@ -205,19 +199,11 @@ def time_left(
     done = (run for run, one in pairs if one.state in DONE)
     ended = [(run, took) for run in done if (took := estimator.took(run)) is not None]
     steps_done = {one.run_id: one.step for one in seen if one.step}
-    # Runs that train together, as replicas, have one owner.
-    training = len({one.owner for one in seen if one.state == "running"})
+    # One process trains all runs of a group of replicas.
+    training = len({one.process for one in seen if one.state == "running"})
     left = estimator.time_left(to_do, training or usable_cores(), ended, steps_done)
     where = f"{training} at once" if training else f"if {usable_cores()} train at once"
     return f"time left: {left} for {plural(len(to_do), 'run')}, {where}"
-
-
-def _again(folders: Iterable[str], seen: Iterable[Seen]) -> list[Seen]:
-    """Look once more at the runs of other machines, whose signs of life may have come since."""
-    seen = list(seen)
-    if any(one.silent for one in seen):
-        time.sleep(BEAT + 1)
-    return [look(folder) if one.silent else one for folder, one in zip(folders, seen, strict=True)]
 
 
 def _names(folder: str) -> tuple[str, str]:

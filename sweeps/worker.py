@@ -1,5 +1,6 @@
 """What a worker does, wherever it runs: train a group of planned runs and tell how each ended."""
 
+import resource
 import sys
 import time
 import traceback
@@ -58,6 +59,8 @@ def _together(group: Group) -> list[Outcome]:
     from sweeps.replicas import run_together
     from tasks.errors import UserError
 
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each has a lock and metrics open
     ends: dict[int, RunRecord | BaseException] = {}
     began = time.monotonic()
     with suppress(UserError), _logged(group[0]):  # alone, each will say what is wrong

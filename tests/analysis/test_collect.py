@@ -123,11 +123,10 @@ def test_locks_and_what_is_half_written_are_no_runs(runs, csv, caplog):
     whole = made_up.write(runs, made_up.record(0.5, seed=0))
     (whole.parent / ".record.json.0a1b").write_text('{"run_id"')
     (whole.parent / "record.json.damaged").write_text("{")
-    (whole.parent / "owner").symlink_to("here-0-1-0")
-    for folder in (".owners", ".slurm", ".multirun"):
+    (whole.parent / "lock").touch()
+    for folder in (".slurm", ".multirun"):
         (runs / folder / "run").mkdir(parents=True)
         (runs / folder / "run" / "record.json").write_text("{")
-    (runs / ".owners" / "here-0-1-0").touch()
     partial = whole.parents[1] / "in-progress"
     partial.mkdir()
     (partial / ".record.json.0a1b").write_text(whole.read_text())

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 
 import pytest
@@ -380,21 +381,21 @@ def test_what_killed_writers_left_is_removed_by_the_next_owner(made_up):
     assert {path.name for path in folder.path.iterdir()} == {"record.json", "metrics.jsonl"}
 
 
-def test_run_that_was_taken_over_stops_before_it_writes(made_up, monkeypatch):
+def test_run_whose_folder_is_removed_stops_before_it_writes(made_up, monkeypatch):
     loaded = made_up("task=cifar", "checkpoint_seconds=0.0001")
     folder = folder_of(loaded)
     whole = ImageClassification.loss
 
     def loss(self, *arguments):
-        other = folder.lock.path.with_name("other")
-        other.symlink_to("elsewhere-0-1-0")
-        other.replace(folder.lock.path)
+        shutil.rmtree(folder.path)
+        folder.make()
+        folder.lock.path.touch()  # of another process that trains it anew
         return whole(self, *arguments)
 
     monkeypatch.setattr(ImageClassification, "loss", loss)
-    with pytest.raises(Busy, match="taken over"):
+    with pytest.raises(Busy, match="was removed"):
         running.run(loaded)
-    assert {path.name for path in folder.path.iterdir()} == {"metrics.jsonl", "owner"}
+    assert [path.name for path in folder.path.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])

@@ -154,11 +154,10 @@ def assert_equal(results, reference, names=None):
 def assert_tidy(results):
     """Nothing half-done is left: no checkpoints, no partial files, no failures, no processes."""
     results.wait_for_the_end()
-    expected = {"record.json", "metrics.jsonl", "log.txt", "owner"}  # who was killed has its name
+    expected = {"record.json", "metrics.jsonl", "log.txt", "lock"}  # of who was killed
     for folder in results.runs.glob("*/*"):
-        if folder.parent.name != ".owners":
-            left = {path.name for path in folder.iterdir()} - expected
-            assert not {name for name in left if not name.endswith(".damaged")}, folder
+        left = {path.name for path in folder.iterdir()} - expected
+        assert not {name for name in left if not name.endswith(".damaged")}, folder
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +168,7 @@ def reference(tmp_path_factory):
     assert status == 0, errors
     assert output.count("instance-tuned") and len(results.files("record.json")) >= 17
     assert_tidy(results)
-    assert not results.files("owner") and not list(results.runs.glob(".owners/*"))
+    assert not results.files("lock")
     return results
 
 
@@ -245,7 +244,7 @@ def test_two_drivers_at_once_train_each_run_once_and_print_the_same(reference, t
     assert_equal(results, reference)
     for record in results.files("record.json").values():
         assert sessions(record) == 1
-    assert not results.files("owner")
+    assert not results.files("lock")
 
 
 # Give the command in a file system of so many bytes, with more and more of them until it ends well.
@@ -348,14 +347,13 @@ def half_done(tmp_path_factory):
             break
     # Some that were killed hold locks; this one always, whenever the signals came.
     begun, *_ = results.files("checkpoint.pt").values()
-    with suppress(FileExistsError):
-        begun.with_name("owner").symlink_to("elsewhere-0b007-1-f00")
+    begun.with_name("lock").write_text("number 1 on elsewhere")
     return results
 
 
 def copied(results, folder):
     """The same half of a sweep, to go on with."""
-    shutil.copytree(results.folder, folder, symlinks=True, dirs_exist_ok=True)  # locks are links
+    shutil.copytree(results.folder, folder, dirs_exist_ok=True)
     copy = Results(folder)
     copy.look()
     return copy
@@ -416,7 +414,7 @@ def test_status_of_files_from_hours_ahead_or_behind_has_no_negative_times(
     going_on = next(iter(results.files("checkpoint.pt").values())).parent
     sweep = plan.load(f"{tmp_path}/sweep.yaml", [f"runs_dir={results.runs}"])
     stages = {"tuning": sweep.tuning(), "reporting": sweep.reporting({})}
-    with RunLock(going_on / "owner"):
+    with RunLock(going_on / "lock"):
         texts = [status.of_folder(results.runs)]
         estimator = cost.runtime_estimator(cost.known(results.runs), "a cpu")
         texts.append(status.of_plan(stages, results.runs, estimator))

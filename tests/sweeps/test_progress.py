@@ -99,7 +99,7 @@ def test_runs_whose_locks_are_held_are_running(runs):
     for run in (runs[0], runs[1], runs[3]):
         run.folder.make()
     with runs[0].folder.lock, runs[3].folder.lock:
-        runs[1].folder.lock.path.symlink_to("this-0-1-abc")  # of a process that is no more
+        runs[1].folder.lock.path.write_text("number 1 on this")  # of a process that is no more
         shown.refresh()
     assert shown.state().startswith("2 running, 0 failed")
     for run in runs[1:]:

@@ -1,6 +1,5 @@
 """Status: read off made-up folders in all states, with nothing written."""
 
-import os
 import subprocess
 import sys
 
@@ -8,7 +7,6 @@ import pytest
 from made_up_records import collected, failure, record, record_of, write
 
 from analysis import records
-from runner import lock
 from runner.config import ROOT
 from runner.record import write_json
 from sweeps import plan, status
@@ -49,11 +47,11 @@ def tree(tmp_path, hold):
     write(tmp_path, record(0.1, opt="sgd", status="diverged"))
     stopped = tmp_path / "cifar" / "cifar-sgd-stopped"
     stopped.mkdir()
-    (stopped / "owner").symlink_to("this-0-1-abc")  # of a process that is no more
+    (stopped / "lock").write_text("number 1 on this")  # of a process that is no more
     running = tmp_path / "cifar" / "cifar-sgd_momentum-running"
     running.mkdir()
     (running / "metrics.jsonl").write_text('{"step": 1190}\n{"step": 1200}\n{"step": 12')
-    hold(running / "owner")
+    hold(running / "lock")
     failed = write(tmp_path, failure(opt="adam")).parent
     (failed / "log.txt").write_text("Traceback\n  one\n  two\n\nValueError: boom\n")
     (tmp_path / ".multirun").mkdir()  # Hydra's own
@@ -71,7 +69,7 @@ def test_each_state_is_told_by_task_and_optimizer(tree):
         "sgd": [0, 1, 0, 1, 0],
         "sgd_momentum": [0, 0, 1, 0, 0],
     }
-    assert lines[5] == "running  cifar sgd_momentum: 1 run at step 1200"
+    assert lines[5] == "running cifar sgd_momentum: 1 run at step 1200"
     assert lines[6].startswith("failed  cifar-adam-") and lines[6].endswith(": boom")
     assert lines[7:] == ["      one", "      two", "    ValueError: boom"]
 
@@ -115,7 +113,7 @@ def test_odd_records_are_counted_too(tmp_path, change, state):
 def test_odd_files_stop_nothing(tmp_path):
     path = write(tmp_path, record(0.5, opt="dog"))
     path.unlink()
-    (path.parent / "owner").touch()  # no link
+    (path.parent / "lock").touch()  # which nobody holds
     assert status.look(str(path.parent)).state == "stopped"
     path.mkdir()
     assert "record.json is damaged" in status.of_folder(tmp_path)
@@ -136,29 +134,8 @@ def test_a_run_that_ends_while_it_is_looked_at_is_done(tmp_path, monkeypatch):
     made = record(0.5, opt="dog")
     path = write(tmp_path, made)
     path.unlink()
-    monkeypatch.setattr(status, "lives", lambda lock: write(tmp_path, made) is None)
+    monkeypatch.setattr(status, "held", lambda lock: write(tmp_path, made) is None)
     assert status.look(str(path.parent)).state == "finished"
-
-
-def test_a_run_of_a_machine_that_is_silent_has_a_question_mark(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "_seen", {})
-    monkeypatch.setattr(status, "BEAT", 0.0)
-    owners = tmp_path / ".owners"
-    owners.mkdir()
-    for host in ("silent", "lively"):
-        name = f"{host}-0b007-1-f00"
-        (owners / name).touch()
-        folder = tmp_path / "cifar" / f"cifar-dog-{host}"
-        folder.mkdir(parents=True)
-        (folder / "owner").symlink_to(name)
-    # It gives a sign while we wait.
-    lively = owners / "lively-0b007-1-f00"
-    monkeypatch.setattr(status.time, "sleep", lambda seconds: os.utime(lively, (1, 1)))
-    lines = status.of_folder(tmp_path).splitlines()[-2:]
-    assert lines == [
-        "running  cifar dog: 1 run at step 0",
-        "running? cifar dog: 1 run at step 0 (no sign of life from silent)",
-    ]
 
 
 def test_failures_beyond_five_are_counted(tmp_path):
@@ -170,7 +147,7 @@ def test_failures_beyond_five_are_counted(tmp_path):
 def test_running_runs_are_one_line_with_the_step_of_the_last():
     runs = [Seen("cifar", f"cifar-sgd-{n}", "running", step=100 + n) for n in range(3)]
     (line,) = status.running(runs, {f"cifar-sgd-{n}": 468 for n in range(3)})
-    assert line == "running  cifar sgd: 3 runs, the last at step 100/468"
+    assert line == "running cifar sgd: 3 runs, the last at step 100/468"
 
 
 def test_time_left_is_of_what_is_not_done_by_as_many_as_are_training(tmp_path, monkeypatch):
@@ -189,11 +166,11 @@ def test_time_left_is_of_what_is_not_done_by_as_many_as_are_training(tmp_path, m
             seen[place] = Seen("cifar", runs[place].run_id, *one)
         return status.time_left(runs, seen, estimator)
 
-    half, owners = runs[0].steps // 2, [lock.Owner("here", "0", pid, "f00") for pid in (1, 2)]
+    half, processes = runs[0].steps // 2, ["number 1 on here", "number 2 on here"]
     assert said() == "time left: 13 min for 4 runs, if 3 train at once"
-    one_process = [("running", half, owners[0])] * 2
+    one_process = [("running", half, processes[0])] * 2
     assert said(*one_process) == "time left: 30 min for 4 runs, 1 at once"
-    two = [("running", half, owner) for owner in owners]
+    two = [("running", half, process) for process in processes]
     assert said(*two) == "time left: 15 min for 4 runs, 2 at once"
     assert said(("stopped", half), ("failed",)).startswith("time left: 12 min for 4 runs")
     assert said(*[("diverged",)] * 4) == "time left: none, all is done"
