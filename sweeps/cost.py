@@ -126,12 +126,12 @@ def estimate_cost(
     to_do = [run for stage in stages for run in stage.to_do]
     data_dir = configs[0].execution.data
     training = list({run.problem_id: run.config for run in to_do}.values())
-    archives = [one for one in sources(training) if not is_fetched(one, data_dir)]
+    archives = [archive for archive in sources(training) if not is_fetched(archive, data_dir)]
     run_bytes, unknown_bytes = _bytes(to_do, frame)
     checkpoint = max((_size(run.folder.checkpoint) for run in to_do), default=0) or None
     checkpoints = min(slots, len(to_do)) * (checkpoint or 0)
-    fetching = sum(one.bytes for one in archives)
-    fetching += _COPIES * max((one.bytes for one in archives), default=0)
+    fetching = sum(archive.bytes for archive in archives)
+    fetching += _COPIES * max((archive.bytes for archive in archives), default=0)
     runs_dir = configs[0].execution.runs
     return CostEstimate(
         estimator=estimator,
@@ -203,12 +203,12 @@ def _stage(
     for run in runs:
         groups.setdefault((run.task, run.optimizer), []).append(run)
     lines = []
-    for (task, optimizer), some in groups.items():
-        missing = [run for run in some if not run.done]
-        found = [one for one in map(estimator.estimate, missing) if one]
-        basis = tuple(dict.fromkeys(one.basis for one in found))
+    for (task, optimizer), group in groups.items():
+        missing = [run for run in group if not run.done]
+        found = (estimate for estimate in map(estimator.estimate, missing) if estimate)
+        basis = tuple(dict.fromkeys(estimate.basis for estimate in found))
         time = estimator.time_left(missing, 1)
-        lines.append(CostLine(task, optimizer, len(some), missing, time, basis))
+        lines.append(CostLine(task, optimizer, len(group), missing, time, basis))
     return SweepStage(name, lines, least, most)
 
 
@@ -216,8 +216,8 @@ def _with_committed(frame: pd.DataFrame) -> pd.DataFrame:
     """The records, and those that come with the code."""
     committed = records.of_archive(COMMITTED)
     committed = committed[~committed["run_id"].isin(set(frame["run_id"]))]
-    parts = [part for part in (frame, committed) if len(part)]
-    return pd.concat(parts, ignore_index=True) if parts else frame
+    frames = [found for found in (frame, committed) if len(found)]
+    return pd.concat(frames, ignore_index=True) if frames else frame
 
 
 def _bytes(to_do: Sequence[PlannedRun], frame: pd.DataFrame) -> tuple[int, int]:
@@ -227,13 +227,14 @@ def _bytes(to_do: Sequence[PlannedRun], frame: pd.DataFrame) -> tuple[int, int]:
     total, unknown = 0.0, 0
     for run in to_do:
         if run.problem_id not in each:
-            folders = (run.folder.path.with_name(one) for one in ids.get(run.problem_id, ()))
+            run_ids = ids.get(run.problem_id, ())
+            folders = (run.folder.path.with_name(run_id) for run_id in run_ids)
             finished = (folder for folder in folders if (folder / "record.json").exists())
             sizes = [_folder_size(folder) for folder in islice(finished, _FOLDERS)]
             each[run.problem_id] = sum(sizes) / len(sizes) if sizes else None
-        own = each[run.problem_id]
-        unknown += own is None
-        total += own or 0
+        expected = each[run.problem_id]
+        unknown += expected is None
+        total += expected or 0
     return round(total), unknown
 
 

@@ -10,7 +10,7 @@ _COLUMNS = ("task", "optimizer", "runs", "done", "to do", "time", "estimated fro
 _TEXTS = (0, 1, 6)
 
 
-def whole(cost: CostEstimate) -> str:
+def full(cost: CostEstimate) -> str:
     """The estimate with a line for each task and optimizer of each stage."""
     return "\n".join([*map(_table, cost.stages), *_totals(cost)])
 

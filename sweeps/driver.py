@@ -40,8 +40,8 @@ def main() -> int:
         return 0
     name, options, settings = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *settings])
-    chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
-    dry = _true("dry_run", options)
+    chosen, largest = _executor(options), _whole_number("replicas", options, plan.LARGEST)
+    dry = _boolean("dry_run", options)
     cost = _show_cost(sweep, executors.slots(chosen), dry)
     if dry:
         return 0
@@ -56,20 +56,20 @@ def main() -> int:
             executors.cancelled_by_signals(executor),
         ):
             estimator, later = cost.estimator, cost.stages[1].to_do
-            unfinished = _run("tuning", planned, executor, largest, estimator, later)
+            unfinished = _run_stage("tuning", planned, executor, largest, estimator, later)
             if any(outcome.status == "stopped" for outcome in unfinished):
                 line = "runs of the tuning were stopped by others: give the same command again"
                 raise UserError(line)
             reporting = sweep.reporting(_choices(sweep))
             planned = [*planned, *reporting]
-            unfinished += _run("reporting", reporting, executor, largest, estimator)
+            unfinished += _run_stage("reporting", reporting, executor, largest, estimator)
     finally:  # what was stopped can go on elsewhere, from the repository alone
         folders = (run.folder.path for run in planned)
         for line in pack(Path(name).stem, folders, archive_beside(runs_dir)):
             print(line, file=sys.stderr)
     problems = sorted({cell.name[0] for cell in sweep.cells})
-    own = {run.run_id for run in planned}
-    print(report.write_results(runs_dir, runs_dir.parent, problems, own))
+    run_ids = {run.run_id for run in planned}
+    print(report.write_results(runs_dir, runs_dir.parent, problems, run_ids))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:
@@ -77,7 +77,7 @@ def main() -> int:
     return 1 if unfinished else 0
 
 
-def _run(
+def _run_stage(
     stage: str,
     runs: list[PlannedRun],
     executor: Executor,
@@ -103,7 +103,7 @@ def _run(
                 full = outcome.detail
                 executor.cancel()
                 continue
-            progress.tell(outcome)
+            progress.report(outcome)
             if outcome.status not in SUCCESSES:
                 unfinished.append(outcome)
     if full:
@@ -119,7 +119,7 @@ def _show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
     choices = cost.chosen(sweep, frame)
     estimate = cost.estimate_cost(sweep, choices, frame, cost.this_processor(sweep), slots)
     if in_full:
-        print(cost_text.whole(estimate))
+        print(cost_text.full(estimate))
     else:
         print(cost_text.short(estimate), file=sys.stderr)
     return estimate
@@ -157,18 +157,18 @@ def _executor(options: dict[str, str]) -> ExecutorSpec:
             raise UserError(
                 f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
             )
-        words.append(f"executor.workers={_whole('jobs', options, 1)}")
+        words.append(f"executor.workers={_whole_number('jobs', options, 1)}")
     return executors.settings(words)
 
 
-def _true(key: str, options: Mapping[str, str]) -> bool:
+def _boolean(key: str, options: Mapping[str, str]) -> bool:
     value = options.get(key, "false").lower()
     if value not in ("true", "false"):
         raise UserError(f"{key}={value}: must be true or false")
     return value == "true"
 
 
-def _whole(key: str, options: Mapping[str, str], default: int) -> int:
+def _whole_number(key: str, options: Mapping[str, str], default: int) -> int:
     value = options.get(key, str(default))
     if not value.isdecimal() or int(value) < 1:
         raise UserError(f"{key}={value}: must be a whole number above 0")

@@ -109,10 +109,10 @@ class RuntimeEstimator:
         known = []
         for run in to_do:
             found = self.estimate(run)
-            whole = means.get(run.problem_id) if found is None else scale * found.seconds
-            if whole is not None:
+            full = means.get(run.problem_id) if found is None else scale * found.seconds
+            if full is not None:
                 part = 1 - (steps_done or {}).get(run.run_id, 0) / run.steps
-                known.append(whole * max(0.0, part))
+                known.append(full * max(0.0, part))
         seconds = max(sum(known) / at_once, max(known, default=0.0))
         return TimeLeft(len(to_do), len(to_do) - len(known), seconds)
 

@@ -39,7 +39,7 @@ class Progress:
 
         with Progress("tuning", runs, estimator, at_once=2) as progress:
             for outcome in executor.results():
-                progress.tell(outcome)
+                progress.report(outcome)
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Progress:
         begun = ((run.run_id, last_step(run.folder.metrics)) for run in missing)
         self._steps_done = {run_id: step for run_id, step in begun if step}
         self._ended: list[tuple[PlannedRun, float]] = []  # trained from the first step to the last
-        self._fresh: list[Outcome] = []  # told, not yet shown
+        self._fresh: list[Outcome] = []  # reported, not yet shown
         self._changes = threading.Lock()
         self._over = threading.Event()
         self._ended_at = self._look_at = self._shown_at = time.monotonic()
@@ -93,7 +93,7 @@ class Progress:
         self._flush()
         self._bar.close()
 
-    def tell(self, outcome: Outcome) -> None:
+    def report(self, outcome: Outcome) -> None:
         """Take how a run ended: a failure is shown at once, the others with those of their time."""
         with self._changes:
             run_id = outcome.run.run_id
@@ -165,10 +165,10 @@ def last_step(metrics: Path) -> int | None:
         with metrics.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
-            whole = file.read().splitlines()
+            texts = file.read().splitlines()
     except OSError:
         return None
-    for text in reversed(whole):
+    for text in reversed(texts):
         with suppress(ValueError, KeyError, TypeError):  # half-written, cut off, or of another kind
             return int(json.loads(text)["step"])
     return None
@@ -177,17 +177,17 @@ def last_step(metrics: Path) -> int | None:
 def lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
     """Return what to say of runs that ended at about the same time, a line for each task."""
 
-    def whose(outcome: Outcome) -> tuple[str, str]:
+    def task_and_status(outcome: Outcome) -> tuple[str, str]:
         return outcome.run.task, outcome.status
 
-    for (task, status), group in groupby(sorted(outcomes, key=whose), whose):
-        some = list(group)
-        if len(some) == 1:
-            yield line(some[0])
+    for (task, status), group in groupby(sorted(outcomes, key=task_and_status), task_and_status):
+        ended = list(group)
+        if len(ended) == 1:
+            yield line(ended[0])
             continue
-        seconds = sum(outcome.seconds for outcome in some)
-        text = f"{status:9} {task}: {len(some)} runs ({duration(seconds)})"
-        yield f"{text}, best {_best(some)}" if status == "finished" else text
+        seconds = sum(outcome.seconds for outcome in ended)
+        text = f"{status:9} {task}: {len(ended)} runs ({duration(seconds)})"
+        yield f"{text}, best {_best(ended)}" if status == "finished" else text
 
 
 def line(outcome: Outcome) -> str:
@@ -213,5 +213,5 @@ def plain(text: str) -> str:
 def _best(outcomes: Sequence[Outcome]) -> str:
     """Return the best score of runs of one task, and whose it is."""
     sign = 1 if outcomes[0].run.config.spec.task.higher_is_better else -1
-    best = max(outcomes, key=lambda one: sign * (one.score or 0.0))
+    best = max(outcomes, key=lambda outcome: sign * (outcome.score or 0.0))
     return f"{_shown(best)}: {best.run.label.removeprefix(best.run.task).strip()}"

@@ -32,7 +32,7 @@ FAILURES, LOG_LINES = 5, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RunStatus:
     """A run as its folder shows it."""
 
     task: str
@@ -65,28 +65,28 @@ def of_command(words: Iterable[str]) -> str:
     return of_folder(config.in_project(folder))
 
 
-def look(folder: str) -> Seen:
+def look(folder: str) -> RunStatus:
     """See how far the run in a folder is; one that is neither there nor archived is missing."""
-    whose = _names(folder)
+    names = _names(folder)
     if (ended := _ended(folder)) is not None:
         return ended
     archive = open_archive(archive_beside(Path(folder).parents[1]))
-    if (archived := archive.get(whose[1])) is not None:
-        return Seen(*whose, archived.status)
+    if (archived := archive.get(names[1])) is not None:
+        return RunStatus(*names, archived.status)
     if not Path(folder).is_dir():
-        return Seen(*whose, "missing")
+        return RunStatus(*names, "missing")
     lock, step = Path(folder, "lock"), last_step(Path(folder, "metrics.jsonl"))
     if held(lock):
         process = _read(str(lock)) or b""
-        return Seen(*whose, "running", step, process.decode(errors="replace"))
+        return RunStatus(*names, "running", step, process.decode(errors="replace"))
     if (ended := _ended(folder)) is not None:  # since we looked first
         return ended
     if (failure := _failure(folder)) is not None:
         return failure
-    return Seen(*whose, "stopped", step)
+    return RunStatus(*names, "stopped", step)
 
 
-def look_at_all(folders: Sequence[str]) -> list[Seen]:
+def look_at_all(folders: Sequence[str]) -> list[RunStatus]:
     """See how far many runs are, as `look` does; threads read their records ahead."""
     states = {}
     for path, content in records.read_files(folders, ("record.json",)):
@@ -94,14 +94,17 @@ def look_at_all(folders: Sequence[str]) -> list[Seen]:
             if isinstance(content, bytes):
                 head = RunHead.model_validate_json(content)
                 states[path.removesuffix("/record.json")] = head.status
-    return [Seen(*_names(one), states[one]) if one in states else look(one) for one in folders]
+    return [
+        RunStatus(*_names(folder), states[folder]) if folder in states else look(folder)
+        for folder in folders
+    ]
 
 
-def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
+def table(runs: Iterable[RunStatus], states: Sequence[str] = STATES) -> list[str]:
     """Return how many runs of each task and optimizer are in each state, as lines."""
     counts: dict[tuple[str, str], Counter[str]] = {}
-    for one in runs:
-        counts.setdefault((one.task, one.optimizer), Counter())[one.state] += 1
+    for run in runs:
+        counts.setdefault((run.task, run.optimizer), Counter())[run.state] += 1
     lines = [f"{'task':20}{'optimizer':15}" + "".join(f"{state:>10}" for state in states)]
     for (task, optimizer), count in counts.items():
         cells = "".join(f"{count[state]:>10,}" for state in states)
@@ -109,25 +112,25 @@ def table(runs: Iterable[Seen], states: Sequence[str] = STATES) -> list[str]:
     return lines
 
 
-def running(runs: Iterable[Seen], steps: dict[str, int]) -> Iterator[str]:
+def running(runs: Iterable[RunStatus], steps: dict[str, int]) -> Iterator[str]:
     """Yield for each task and optimizer how far its running runs are; `steps` by run id."""
-    groups: dict[tuple[str, str], list[Seen]] = {}
-    for one in runs:
-        if one.state == "running":
-            groups.setdefault((one.task, one.optimizer), []).append(one)
-    for (task, optimizer), some in groups.items():
-        last = min(some, key=lambda one: one.step or 0)
-        whole = f"/{steps[last.run_id]}" if last.run_id in steps else ""
-        which = "1 run" if len(some) == 1 else f"{len(some)} runs, the last"
-        yield f"running {task} {optimizer}: {which} at step {last.step or 0}{whole}"
+    groups: dict[tuple[str, str], list[RunStatus]] = {}
+    for run in runs:
+        if run.state == "running":
+            groups.setdefault((run.task, run.optimizer), []).append(run)
+    for (task, optimizer), group in groups.items():
+        last = min(group, key=lambda run: run.step or 0)
+        total = f"/{steps[last.run_id]}" if last.run_id in steps else ""
+        which = "1 run" if len(group) == 1 else f"{len(group)} runs, the last"
+        yield f"running {task} {optimizer}: {which} at step {last.step or 0}{total}"
 
 
-def failures(runs: Iterable[Seen], runs_dir: Path) -> Iterator[str]:
+def failures(runs: Iterable[RunStatus], runs_dir: Path) -> Iterator[str]:
     """Yield the errors of runs that failed, with the last lines of their logs."""
-    failed = [one for one in runs if one.state == "failed"]
-    for one in failed[:FAILURES]:
-        yield f"failed  {one.run_id}: {plain(one.error)}"
-        yield from (f"    {line}" for line in tail(runs_dir / one.task / one.run_id / "log.txt"))
+    failed = [run for run in runs if run.state == "failed"]
+    for run in failed[:FAILURES]:
+        yield f"failed  {run.run_id}: {plain(run.error)}"
+        yield from (f"    {line}" for line in tail(runs_dir / run.task / run.run_id / "log.txt"))
     if len(failed) > FAILURES:
         yield f"and {len(failed) - FAILURES} more failed"
 
@@ -177,7 +180,7 @@ def of_plan(
     rest = iter(seen)
     for name, planned in stages.items():
         runs = list(islice(rest, len(planned)))
-        done = sum(one.state in DONE for one in runs)
+        done = sum(run.state in DONE for run in runs)
         lines += [
             f"{name}: {done} of {len(runs)} runs done",
             *table(runs, (*STATES, "missing")),
@@ -189,18 +192,18 @@ def of_plan(
 
 
 def time_left(
-    planned: Sequence[PlannedRun], seen: Sequence[Seen], estimator: RuntimeEstimator
+    planned: Sequence[PlannedRun], seen: Sequence[RunStatus], estimator: RuntimeEstimator
 ) -> str:
     """Return the line about the time left of planned runs, which were seen in this order."""
     pairs = list(zip(planned, seen, strict=True))
-    to_do = [run for run, one in pairs if one.state not in DONE]
+    to_do = [run for run, found in pairs if found.state not in DONE]
     if not to_do:
         return "time left: none, all is done"
-    done = (run for run, one in pairs if one.state in DONE)
+    done = (run for run, found in pairs if found.state in DONE)
     ended = [(run, took) for run in done if (took := estimator.took(run)) is not None]
-    steps_done = {one.run_id: one.step for one in seen if one.step}
+    steps_done = {run.run_id: run.step for run in seen if run.step}
     # One process trains all runs of a group of replicas.
-    training = len({one.process for one in seen if one.state == "running"})
+    training = len({run.process for run in seen if run.state == "running"})
     left = estimator.time_left(to_do, training or usable_cores(), ended, steps_done)
     where = f"{training} at once" if training else f"if {usable_cores()} train at once"
     return f"time left: {left} for {plural(len(to_do), 'run')}, {where}"
@@ -211,17 +214,17 @@ def _names(folder: str) -> tuple[str, str]:
     return task, run_id
 
 
-def _ended(folder: str) -> Seen | None:
+def _ended(folder: str) -> RunStatus | None:
     """Return a run that has a record, which may be damaged; None if it has none."""
     if (content := _read(f"{folder}/record.json")) is None:
         return None
     try:
-        return Seen(*_names(folder), RunHead.model_validate_json(content).status)
+        return RunStatus(*_names(folder), RunHead.model_validate_json(content).status)
     except ValueError:
-        return Seen(*_names(folder), "failed", error="record.json is damaged")
+        return RunStatus(*_names(folder), "failed", error="record.json is damaged")
 
 
-def _failure(folder: str) -> Seen | None:
+def _failure(folder: str) -> RunStatus | None:
     """Return a run that has crashed; None if it has not."""
     if (content := _read(f"{folder}/failure.json")) is None:
         return None
@@ -229,7 +232,7 @@ def _failure(folder: str) -> Seen | None:
         error = RunFailure.of_json(content).error
     except ValueError:
         error = "failure.json is damaged"
-    return Seen(*_names(folder), "failed", error=error)
+    return RunStatus(*_names(folder), "failed", error=error)
 
 
 def _read(path: str) -> bytes | None:

@@ -201,10 +201,10 @@ def cancelled_by_signals(executor: Executor) -> Iterator[None]:
     Raises:
         KeyboardInterrupt: at the end, if one came.
     """
-    came = []
+    received = []
 
     def handle(signum: int, frame: object) -> None:
-        came.append(signum)
+        received.append(signum)
         executor.cancel()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -213,5 +213,5 @@ def cancelled_by_signals(executor: Executor) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:  # whatever else there is to say of work that was cut short
+        if received:  # whatever else there is to say of work that was cut short
             raise KeyboardInterrupt

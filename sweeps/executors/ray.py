@@ -113,14 +113,14 @@ def _connect(address: str, threads: int) -> None:
     # The checkout lies on a shared file system: nothing is uploaded.
     environment["PYTHONPATH"] = python_path()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(
             address,
             runtime_env={"env_vars": environment},
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **(own if address == "local" else {}),
+            **(local if address == "local" else {}),
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -92,10 +92,10 @@ class GroupJob(Checkpointable):
     def __call__(self, group: Group, threads: int) -> list[Outcome]:
         number = submitit.JobEnvironment()._usr_sig()
         queue_again: Any = signal.getsignal(number)
-        told: list[int] = []
+        received: list[int] = []
 
         def handle(signum: int, frame: FrameType | None) -> None:
-            told.append(signum)
+            received.append(signum)
             signal.raise_signal(signal.SIGTERM)
 
         # SIGTERM: outside of the training loop, which has a handler of its own.
@@ -108,8 +108,8 @@ class GroupJob(Checkpointable):
         finally:
             signal.signal(number, queue_again)
             signal.signal(signal.SIGTERM, before)
-        if told and any(outcome.status == "stopped" for outcome in outcomes):
-            queue_again(told[0], None)
+        if received and any(outcome.status == "stopped" for outcome in outcomes):
+            queue_again(received[0], None)
         return outcomes
 
 

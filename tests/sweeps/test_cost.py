@@ -47,7 +47,7 @@ def sweep(tmp_path):
 def test_what_is_unknown_is_said_to_be(sweep):
     found = cost.estimate_cost(sweep, {}, records.empty(), **HERE)
     assert found.time.unknown == found.to_do == 4 + 4 and str(found.time) == "unknown"
-    text = cost_text.whole(found)
+    text = cost_text.full(found)
     assert "time: unknown (8 runs without an estimate)" in text and "unknown for runs" in text
     assert "tuning: 4 runs, 0 done before, 4 to do\n" in text
 

@@ -78,11 +78,11 @@ def test_of_an_error_the_lowest_is_the_best(runs):
 def test_each_failure_is_a_line_at_once_and_diverged_runs_have_no_best(runs):
     stream = io.StringIO()
     with started(runs, stream=stream) as shown:
-        shown.tell(Outcome(runs[0], "failed", 1.0, detail="boom"))
-        shown.tell(Outcome(runs[1], "failed", 1.0, detail="bang"))
+        shown.report(Outcome(runs[0], "failed", 1.0, detail="boom"))
+        shown.report(Outcome(runs[1], "failed", 1.0, detail="bang"))
         assert stream.getvalue().count("failed ") == 2
-        shown.tell(ended(runs[3], status="diverged"))
-        shown.tell(ended(runs[4], status="diverged"))
+        shown.report(ended(runs[3], status="diverged"))
+        shown.report(ended(runs[4], status="diverged"))
     assert stream.getvalue().splitlines()[2:] == ["diverged  cifar: 2 runs (4.0 s)"]
     assert (shown.done, shown.failed) == (2, 2)
 
@@ -103,7 +103,7 @@ def test_runs_whose_locks_are_held_are_running(runs):
         shown.refresh()
     assert shown.state().startswith("2 running, 0 failed")
     for run in runs[1:]:
-        shown.tell(ended(run))
+        shown.report(ended(run))
     assert shown.state().startswith("1 running, ")
 
 
@@ -122,17 +122,17 @@ def test_of_a_sweep_that_is_started_again_the_rest_of_its_runs_is_left(runs, mon
     shown = started(runs[:3], {run.run_id: 80.0 for run in runs})
     assert shown_after(monkeypatch, 0.0, shown)[0].endswith("time left: 3.0 min")  # of 240 s
     # The rest of a run is no measure of how long runs take.
-    shown.tell(ended(runs[0], seconds=20.0))
+    shown.report(ended(runs[0], seconds=20.0))
     assert shown_after(monkeypatch, 0.0, shown)[0].endswith("time left: 2.7 min")
-    shown.tell(ended(runs[1], seconds=160.0))
+    shown.report(ended(runs[1], seconds=160.0))
     assert shown_after(monkeypatch, 0.0, shown)[0].endswith("time left: 2.7 min")
 
 
 def test_what_failed_or_diverged_or_others_did_is_no_measure(runs, monkeypatch):
     shown = started(runs[:4])
-    shown.tell(ended(runs[0], status="failed"))
-    shown.tell(ended(runs[1], status="diverged"))
-    shown.tell(ended(runs[2], seconds=0.0))
+    shown.report(ended(runs[0], status="failed"))
+    shown.report(ended(runs[1], status="diverged"))
+    shown.report(ended(runs[2], seconds=0.0))
     assert shown_after(monkeypatch, 0.0, shown) == ["0 running, 1 failed, time left: unknown"]
 
 
@@ -154,7 +154,7 @@ def test_where_nobody_watches_a_line_comes_now_and_then(runs, monkeypatch):
     monkeypatch.setattr(progress, "TOGETHER", 0.05)
     stream = io.StringIO()
     with started(runs, stream=stream) as shown:
-        shown.tell(ended(runs[0]))
+        shown.report(ended(runs[0]))
         deadline = time.monotonic() + 20
         while "runs, " not in stream.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -170,7 +170,7 @@ def test_on_a_terminal_a_bar_is_drawn_again(runs):
 
     stream = Terminal()
     with started(runs, stream=stream) as shown:
-        shown.tell(ended(runs[0]))
+        shown.report(ended(runs[0]))
         shown.refresh()
     assert "tuning:  17%|" in stream.getvalue() and "| 1/6 [" in stream.getvalue()
     assert "0 running, 0 failed, time left: at least 4." in stream.getvalue()
@@ -195,8 +195,8 @@ def test_a_stream_that_fails_ends_nothing(runs, terminal, monkeypatch):
 
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     with started(runs, stream=BestEffortStream(Broken())) as shown:
-        shown.tell(ended(runs[0]))
-        shown.tell(ended(runs[1], status="failed"))
+        shown.report(ended(runs[0]))
+        shown.report(ended(runs[1], status="failed"))
         shown.refresh()
     assert (shown.done, shown.failed) == (1, 1)
 
@@ -206,7 +206,7 @@ def test_what_was_done_at_the_start_is_not_counted_twice(runs, monkeypatch):
     monkeypatch.setattr(plan.PlannedRun, "done", property(lambda run: run is runs[0]))
     with started(runs) as shown:
         for run in runs:
-            shown.tell(ended(run))
+            shown.report(ended(run))
     assert shown.done == shown.total == 6
 
 

@@ -11,7 +11,7 @@ from runner.config import ROOT
 from runner.record import write_json
 from sweeps import plan, status
 from sweeps.estimate import RuntimeEstimator
-from sweeps.status import Seen
+from sweeps.status import RunStatus
 
 HOLD = """
 import sys
@@ -139,13 +139,13 @@ def test_a_run_that_ends_while_it_is_looked_at_is_done(tmp_path, monkeypatch):
 
 
 def test_failures_beyond_five_are_counted(tmp_path):
-    runs = [Seen("cifar", f"cifar-sgd-{n}", "failed", error="boom") for n in range(7)]
+    runs = [RunStatus("cifar", f"cifar-sgd-{n}", "failed", error="boom") for n in range(7)]
     lines = list(status.failures(runs, tmp_path))  # which have no logs
     assert len(lines) == 6 and lines[-1] == "and 2 more failed"
 
 
 def test_running_runs_are_one_line_with_the_step_of_the_last():
-    runs = [Seen("cifar", f"cifar-sgd-{n}", "running", step=100 + n) for n in range(3)]
+    runs = [RunStatus("cifar", f"cifar-sgd-{n}", "running", step=100 + n) for n in range(3)]
     (line,) = status.running(runs, {f"cifar-sgd-{n}": 468 for n in range(3)})
     assert line == "running cifar sgd: 3 runs, the last at step 100/468"
 
@@ -160,10 +160,10 @@ def test_time_left_is_of_what_is_not_done_by_as_many_as_are_training(tmp_path, m
     estimator = RuntimeEstimator(collected(tmp_path, record_of(runs[0], 600)), "a cpu")
 
     def said(*others):
-        seen = [Seen("cifar", run.run_id, "missing") for run in runs]
-        seen[0] = Seen("cifar", runs[0].run_id, "finished")
+        seen = [RunStatus("cifar", run.run_id, "missing") for run in runs]
+        seen[0] = RunStatus("cifar", runs[0].run_id, "finished")
         for place, one in enumerate(others, 1):
-            seen[place] = Seen("cifar", runs[place].run_id, *one)
+            seen[place] = RunStatus("cifar", runs[place].run_id, *one)
         return status.time_left(runs, seen, estimator)
 
     half, processes = runs[0].steps // 2, ["number 1 on here", "number 2 on here"]
@@ -175,7 +175,7 @@ def test_time_left_is_of_what_is_not_done_by_as_many_as_are_training(tmp_path, m
     assert said(("stopped", half), ("failed",)).startswith("time left: 12 min for 4 runs")
     assert said(*[("diverged",)] * 4) == "time left: none, all is done"
     unknown = RuntimeEstimator(records.empty(), "a cpu")
-    seen = [Seen("cifar", run.run_id, "missing") for run in runs]
+    seen = [RunStatus("cifar", run.run_id, "missing") for run in runs]
     assert status.time_left(runs, seen, unknown).startswith("time left: unknown for 5 runs")
 
 
