@@ -19,7 +19,7 @@ class Averaging(Protocol):
 
     model: nn.Module | None  # whose batch normalization is meant
     batch_norm: BatchNorm
-    of_start: bool  # whether a step averages x_t, from which it starts, or x_{t+1}
+    averages_previous_iterate: bool  # whether a step averages x_t, from which it starts, or x_{t+1}
 
     def weight(self, row: dict[str, Tensor]) -> Tensor:
         """Return w, [R], from the rows' numbers after the step (dog.equations.SCALARS).
@@ -66,7 +66,7 @@ class PolynomialDecay:
     gamma: float = 8.0
     model: nn.Module | None = None
     batch_norm: BatchNorm = "copy"
-    of_start = False
+    averages_previous_iterate = False
 
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
@@ -90,7 +90,7 @@ class DistanceWeighted:
 
     model: nn.Module | None = None
     batch_norm: BatchNorm = "copy"
-    of_start = True
+    averages_previous_iterate = True
 
     def __post_init__(self) -> None:
         _check_batch_norm(self.batch_norm, self.model)

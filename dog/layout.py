@@ -1,4 +1,9 @@
-"""The param groups as a step sees them: one list of tensors, and the row each belongs to."""
+"""The param groups as a step sees them: one list of tensors, in step-size groups.
+
+A step-size group is what shares a step size: a param group, all of them, or a tensor (``scope``).
+Its numbers (dog.equations.SCALARS) are a row of a table, so that one operation computes the step
+sizes of all.
+"""
 
 import math
 from collections import Counter
@@ -48,18 +53,18 @@ class Indices:
         return self._made[key]
 
 
-class Rows:
-    """Which parameters share a step size: those of one row.
+class StepSizeGroups:
+    """Which parameters share a step size.
 
     Args:
-        keys: for each parameter a key that it shares with those, its neighbours, of the same row.
-        groups: the group of each.
-        indices: on the device that the rows' numbers are on.
+        keys: one for each parameter; equal keys, which are neighbours, make a step-size group.
+        groups: the param group of each parameter.
+        indices: on the device of the step-size groups' numbers.
 
     Attributes:
         count: R, how many there are.
-        of: the row of each parameter.
-        firsts: the place of the first parameter of each group.
+        of: the number of each parameter's step-size group, which is its row in the table.
+        firsts: the index of the first parameter of each param group.
     """
 
     def __init__(
@@ -89,9 +94,9 @@ class Rows:
         self._options: dict[str, tuple[list[Any], Tensor]] = {}
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum the parameters' numbers, [k, n], over the rows, [k, R].
+        """Sum the parameters' numbers, [k, n], over each step-size group, [k, R].
 
-        Rows of one size are summed by one call, in which each has the bits that it has alone.
+        One call sums all groups of one size; each gets the bits that it gets alone.
         """
         if self._by_tensor:
             return values
@@ -104,17 +109,17 @@ class Rows:
         return torch.cat(parts, dim=1).index_select(1, self._indices.of(self._order))
 
     def spread(self, values: Tensor, bundle: Bundle) -> Tensor:
-        """Return for each parameter of a bundle the number of its row, [n], where the bundle is."""
+        """Return its step-size group's value for each parameter of a bundle, [n], on its device."""
         count = len(bundle.params)
         if len(values) > 1 and not (self._by_tensor and len(values) == count):
             values = values[self._indices.of([self.of[i] for i in bundle.index])]
         return values.to(bundle.params[0].device, non_blocking=True).expand(count)
 
     def option(self, name: str, groups: list[dict[str, Any]]) -> Any:
-        """Return an option of the groups: one for all rows or, where groups differ, float64 [R].
+        """Return an option of the param groups: one value or, where they differ, float64 [R].
 
-        There, 0 stands for None, and only what has changed since the step before is filled in,
-        which does not wait for the device. A CUDA graph that is replayed fills in tensors, and
+        There, 0 stands for None. Only what has changed since the last step is filled in, which
+        does not wait for the device. A CUDA graph that is replayed fills in tensors, and
         keeps the floats as they were.
         """
         values = [groups[i][name] for i in self.firsts]
@@ -142,21 +147,21 @@ class Rows:
 
 
 class Layout:
-    """How far each parameter is from its start, the numbers of each row, and a plan of the step.
+    """The distance of each parameter from its start, the step sizes' numbers, a plan of the step.
 
-    All param groups take a step together, so that many cost little more than one. Param groups and
-    state are the truth, and everybody's to change: this is made from them, and of use as long as it
-    :meth:`fits`. Between steps it keeps no parameter and no x_0 alive.
+    All param groups take a step together, so that many cost little more than one. It is made from
+    the param groups and the state, which anybody may change, and serves as long as it :meth:`fits`
+    them. Between steps it keeps no parameter and no x_0 alive.
 
     Args:
-        members: the parameters that have state; their scalars become a view of their row's.
-        keys: for each parameter a key that it shares with those, its neighbours, of the same row.
+        members: the parameters that have state; their scalars become views of the table.
+        keys: one for each parameter, equal for those that share a step size.
         processes: those that the parameters are spread over.
         averages: whether the optimizer keeps averages.
-        average_first: whether these take x_t rather than x_{t+1}.
+        averages_previous_iterate: whether these take x_t rather than x_{t+1}.
 
     Attributes:
-        scalars: the numbers of the rows, float64 [len(SCALARS), R].
+        scalars: the numbers of the step-size groups, float64 [len(SCALARS), R].
     """
 
     def __init__(
@@ -165,13 +170,13 @@ class Layout:
         keys: Sequence[Hashable],
         processes: Processes,
         averages: bool,
-        average_first: bool,
+        averages_previous_iterate: bool,
     ) -> None:
         groups, params, states = members
-        self.averages, self.average_first = averages, average_first
+        self.averages, self.averages_previous_iterate = averages, averages_previous_iterate
         self.home = local(params[0]).device if params else torch.device("cpu")
         self._indices = Indices(self.home)
-        self.rows = Rows(keys, groups, self._indices)
+        self.rows = StepSizeGroups(keys, groups, self._indices)
         self.scalars = self._zeros(len(SCALARS), self.rows.count)
         # Of a row they are kept once, and those of its first parameter count.
         views = [self.scalars[:, row] for row in range(self.rows.count)]
@@ -240,7 +245,7 @@ class Layout:
     def norms(
         self, members: Members, bundles: Bundles, implementation: str, grad_scale: Tensor | None
     ) -> Tensor:
-        """Return the sums over each row, in this process, float64 [3, R].
+        """Return the sums over each step-size group, in this process, float64 [3, R].
 
         ‖g_t‖², ‖x_t − x_0‖², and how many parameters have a gradient.
         """
@@ -256,10 +261,10 @@ class Layout:
         return self.rows.sum(values)
 
     def measure(self, members: Members, implementation: str) -> None:
-        """Measure the distance of the parameters that were changed since it was.
+        """Measure the distance of the parameters that have changed since the last measurement.
 
-        A compiled step cannot see changes: it trusts what is known when it is compiled, and does
-        not say what it knows itself, so that it is the same graph the next time.
+        A compiled step cannot see changes: it trusts the distances that are known when it is
+        compiled, and does not note its own, so that the next step is the same graph.
         """
         if torch.compiler.is_compiling():
             places = [i for i, stamp in enumerate(self.stamps) if stamp is None]
@@ -283,7 +288,7 @@ class Layout:
         take: Tensor,
         grad_scale: Tensor | None,
     ) -> None:
-        """Make the step; η and the average's weight are given for each row, [R]."""
+        """Make the step; η and the average's weight are those of each step-size group, [R]."""
         known = []
         for kernels, bundle in bundles:
             device = bundle.params[0].device
@@ -332,7 +337,7 @@ class Layout:
             self.stamps[i] = None
 
     def numbers(self) -> dict[str, Tensor]:
-        """Return the rows' numbers by name, [R] each."""
+        """Return the step-size groups' numbers by name, [R] each."""
         return dict(zip(SCALARS, self.scalars, strict=True))
 
     def _decays(self, members: Members) -> tuple[int, ...]:
@@ -365,7 +370,9 @@ class Layout:
             decay = group["weight_decay"]
             key = (x.device, x.dtype, kernels.__name__, decay, rest is None)
             if key not in bundles:
-                bundle = Bundle(weight_decay=decay, average_first=self.average_first)
+                bundle = Bundle(
+                    weight_decay=decay, averages_previous_iterate=self.averages_previous_iterate
+                )
                 bundles[key] = kernels, bundle
             bundles[key][1].add(i, x, gradient, x0, average, rest)
         return list(bundles.values())
@@ -383,7 +390,7 @@ class Layout:
             averages=[state["average"] for state in states] if self.averages else [],
             compensations=[s["compensation"] for s in states if "compensation" in s],
             weight_decay=members.groups[index[0]]["weight_decay"],
-            average_first=self.average_first,
+            averages_previous_iterate=self.averages_previous_iterate,
         )
 
     def _put(self, places: list[int], values: Tensor, into: Tensor) -> None:

@@ -49,9 +49,9 @@ class DoG(Optimizer):
     DoG does not decay its step size: evaluate the *averaged* weights (``averaging=``, or
     :class:`PolynomialDecayAverager`), not the last ones.
 
-    A step does not wait for the device. A gradient that is not finite makes it a step that never
-    was: weights, averages and numbers stay. ``torch.amp.GradScaler`` may hand over gradients still
-    scaled. DTensors (FSDP2, HSDP, tensor parallelism) give the step sizes of one process.
+    A step does not wait for the device. If a gradient is not finite, the step is skipped: weights,
+    averages and numbers stay. ``torch.amp.GradScaler`` may hand over gradients still scaled.
+    DTensors (FSDP2, HSDP, tensor parallelism) give the step sizes of one process.
 
     Args:
         params: parameters, or dicts that define parameter groups. A parameter without a gradient
@@ -70,16 +70,16 @@ class DoG(Optimizer):
             in place. Default: none.
         scope: what shares a step size: each param ``"group"`` (the published behaviour), all
             groups together (``"global"``), or each ``"tensor"`` by itself (L-DoG).
-        max_grad_norm: shorten the gradient of all parameters together to this norm, at no cost.
-            Shortened is what weight decay has joined, and G sums the shortened gradients, as if
-            ``clip_grad_norm_`` had been called before; p.grad stays. Default: never.
+        max_grad_norm: clip the norm of the whole gradient, weight decay included, to this, at no
+            cost; G sums the clipped gradients, as after ``clip_grad_norm_``; p.grad stays as it
+            was. Default: never.
         compensate: keep what rounding takes from the weights, in a tensor of their type beside
             them (Kahan). Default: for 16-bit parameters alone, which would not move without.
         process_group: the processes over which plain tensors are shards of the parameters, as
             with FSDP1 and ZeRO. Each has its own part, of the same number of parameters. Not
             needed for DTensors, nor for DistributedDataParallel, whose parameters are whole.
         implementation: ``"reference"``, ``"foreach"`` or ``"fused"``; ``"auto"``: the fastest that
-            can do the tensor at hand.
+            supports the tensor.
 
     Raises:
         ValueError: for an argument that is out of its range.
@@ -271,7 +271,7 @@ class DoG(Optimizer):
         layout.forget(range(len(members.params)))
         layout.measure(members, self.implementation)
 
-    # What a step needs of the parameters ----------------------------------------------------------
+    # Parameters and their state -------------------------------------------------------------------
 
     def _refuse_within_averaged(self, what: str) -> None:
         if self._averages_are_in:
@@ -282,7 +282,7 @@ class DoG(Optimizer):
     def _members(self) -> Members:
         """Return the parameters that have state, as groups and state are now.
 
-        Others may write there, too: an entry without x_0 and numbers is none of ours.
+        Others may keep state there, too: an entry without x_0 and numbers is theirs.
         """
         members = Members([], [], [])
         for group in self.param_groups:
@@ -395,7 +395,7 @@ class DoG(Optimizer):
                 self._complete(p, state)
             keys = [self._row_of(group, p) for group, p, _ in zip(*members, strict=True)]
             averages = self.averaging is not None
-            first = self.averaging is not None and self.averaging.of_start
+            first = self.averaging is not None and self.averaging.averages_previous_iterate
             return Layout(members, keys, self._processes, averages, first)
 
     # Averages -------------------------------------------------------------------------------------
@@ -409,7 +409,7 @@ class DoG(Optimizer):
         numbers["step"] = numbers["step"].max().expand_as(numbers["step"])
         weight = self.averaging.weight(numbers).double()
         # Weights that are a row's own stand still where it does.
-        return weight * present if self.averaging.of_start else weight
+        return weight * present if self.averaging.averages_previous_iterate else weight
 
     def _averages_buffers(self) -> bool:
         return self.averaging is not None and self.averaging.batch_norm == "paper"
@@ -538,7 +538,7 @@ class DoG(Optimizer):
         ``dog-optimizer``.
         """
         # Hooks are to see what is returned.
-        with _put_aside(self, "_optimizer_state_dict_post_hooks"):
+        with _without_hooks(self, "_optimizer_state_dict_post_hooks"):
             state_dict = super().state_dict()
         entries = state_dict["state"]
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
@@ -571,7 +571,7 @@ class DoG(Optimizer):
         # torch would round what is ours to the parameters' types, so it loads the rest, and shows
         # it to nobody.
         hooks = ("_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks")
-        with _put_aside(self, *hooks):
+        with _without_hooks(self, *hooks):
             super().load_state_dict(storage.without_ours(state_dict))
         for group in self.param_groups:
             group["scope"] = self.scope
@@ -600,8 +600,8 @@ class DoG(Optimizer):
 
 
 @contextmanager
-def _put_aside(optimizer: Optimizer, *names: str) -> Iterator[None]:
-    """Within, these hooks are not called."""
+def _without_hooks(optimizer: Optimizer, *names: str) -> Iterator[None]:
+    """Call none of these hooks within."""
     kept = {name: getattr(optimizer, name) for name in names}
     try:
         for name in names:

@@ -53,7 +53,7 @@ def update_(
     take: Tensor,
     weight_decay: float,
     grad_scale: Tensor | None,
-    average_first: bool,
+    averages_previous_iterate: bool,
 ) -> Tensor:
     """Make the step in place and return ‖x_{t+1} − x_0‖² of each parameter, float64 [n]."""
     if not take.item():
@@ -67,7 +67,7 @@ def update_(
     for i, entry in enumerate(_entries(params, grads, starts, averages, compensations)):
         squares = []
         for p, g, x0, average, compensation in _blocks(*entry):
-            if average is not None and average_first:
+            if average is not None and averages_previous_iterate:
                 average.lerp_(_exact(p, compensation, wide), weights[i])
             gradient = _gradient(g, p, compensation, wide, weight_decay, scale)
             if p.dtype == wide and compensation is None:
@@ -75,7 +75,9 @@ def update_(
             else:
                 _move_rounded(p, compensation, gradient.mul(-etas[i]), wide)
             squares.append(_square(_apart(p, compensation, x0, wide, scratch)))
-            if average is not None and not average_first:  # with weight 1, lerp copies exactly
+            if (
+                average is not None and not averages_previous_iterate
+            ):  # with weight 1, lerp copies exactly
                 average.lerp_(_exact(p, compensation, wide), weights[i])
         totals.append(squares)
     return _totals(totals)

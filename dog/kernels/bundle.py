@@ -22,7 +22,7 @@ class Bundle:
         averages: the running averages, or empty.
         compensations: what rounded parameters lack of the exact ones (Kahan), or empty.
         weight_decay: λ of the L2 penalty: λ·x_t joins the gradient.
-        average_first: whether the average takes x_t (before the update) or x_{t+1}.
+        averages_previous_iterate: whether the average takes x_t (before the update) or x_{t+1}.
     """
 
     index: list[int] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Bundle:
     averages: list[Tensor] = field(default_factory=list)
     compensations: list[Tensor] = field(default_factory=list)
     weight_decay: float = 0.0
-    average_first: bool = False
+    averages_previous_iterate: bool = False
 
     def add(
         self,

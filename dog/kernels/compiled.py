@@ -40,7 +40,7 @@ class _Numbers(ctypes.Structure):
         ("weight_decay", ctypes.c_double),
         ("eta", ctypes.c_void_p),
         ("average_weight", ctypes.c_void_p),
-        ("average_first", ctypes.c_int32),
+        ("averages_previous_iterate", ctypes.c_int32),
     )
 
 
@@ -99,20 +99,24 @@ def update_(
     take: Tensor,
     weight_decay: float,
     grad_scale: Tensor | None,
-    average_first: bool,
+    averages_previous_iterate: bool,
 ) -> Tensor:
     """See :func:`dog.kernels.blocks.update_`."""
     if not _can(params, grads, compensations=compensations, starts=starts, averages=averages):
         return blocks.update_(
             params, compensations, averages, grads, starts, eta, average_weight, take,
-            weight_decay, grad_scale, average_first,
+            weight_decay, grad_scale, averages_previous_iterate,
         )  # fmt: skip
     if not take.item():
         return distance2(params, compensations, starts)
     eta = eta.contiguous()
     weight = eta if average_weight is None else average_weight.contiguous()
     numbers = _Numbers(
-        _inverse(grad_scale), weight_decay, eta.data_ptr(), weight.data_ptr(), average_first
+        _inverse(grad_scale),
+        weight_decay,
+        eta.data_ptr(),
+        weight.data_ptr(),
+        averages_previous_iterate,
     )
     return _run(_UPDATE, numbers, grads, params, starts, averages, compensations)
 

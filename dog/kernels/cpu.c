@@ -40,7 +40,7 @@ struct arrays {
 struct numbers {
     double scale, weight_decay; /* of the gradients, and of the parameters that join them */
     const double *eta, *average_weight; /* for each parameter */
-    int32_t average_first;
+    int32_t averages_previous_iterate;
 };
 
 /* Return n elements from `start` on as float32, in place or in `buffer`. */
@@ -207,12 +207,12 @@ INLINE double update_piece(const struct arrays *a, const struct numbers *k, int6
     float eta = (float)k->eta[t], w = (float)k->average_weight[t];
     float *average = a->averages ? (float *)(intptr_t)a->averages[t] + start : NULL;
     if (a->type == FLOAT32 && a->start_types[t] == FLOAT32 &&
-        (!average || (!k->average_first && w < 0.5f))) {
+        (!average || (!k->averages_previous_iterate && w < 0.5f))) {
         const float *x0 = (const float *)(intptr_t)a->starts[t] + start;
         float *p = (float *)(intptr_t)a->params[t] + start;
         return update_plain(p, g, x0, average, n, eta, w);
     }
-    if (average && k->average_first)
+    if (average && k->averages_previous_iterate)
         average_in(average, x, n, w);
     if (a->type == FLOAT32) {
         float *y = (float *)(intptr_t)a->params[t] + start;
@@ -220,7 +220,7 @@ INLINE double update_piece(const struct arrays *a, const struct numbers *k, int6
             y[i] = x[i] - eta * g[i];
     } else
         move_rounded(a, t, start, n, eta, g);
-    if (average && !k->average_first) {
+    if (average && !k->averages_previous_iterate) {
         x = exact(a, t, start, n, old, other);
         average_in(average, x, n, w);
     }

@@ -36,13 +36,13 @@ def update(
         move.masked_fill_(~take, 0)
     if average_weight is not None:
         weight = torch.where(take, average_weight, 0.0)
-        if bundle.average_first:
+        if bundle.averages_previous_iterate:
             _average(bundle.averages, before, weight)
     if bundle.compensations:
         _move_compensated(bundle, moves, take)
     else:
         torch._foreach_sub_(bundle.params, moves)
-    if average_weight is not None and not bundle.average_first:
+    if average_weight is not None and not bundle.averages_previous_iterate:
         _average(bundle.averages, _exact(bundle), weight)
     return None
 

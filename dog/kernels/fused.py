@@ -26,7 +26,7 @@ _library.define("distance2(Tensor[] params, Tensor[] compensations, Tensor[] sta
 _library.define(
     "update_(Tensor(a!)[] params, Tensor(b!)[] compensations, Tensor(c!)[] averages, "
     "Tensor[] grads, Tensor[] starts, Tensor eta, Tensor? average_weight, Tensor take, "
-    "float weight_decay, Tensor? grad_scale, bool average_first) -> Tensor"
+    "float weight_decay, Tensor? grad_scale, bool averages_previous_iterate) -> Tensor"
 )
 
 
@@ -66,7 +66,7 @@ def update(
         take,
         bundle.weight_decay,
         grad_scale,
-        bundle.average_first,
+        bundle.averages_previous_iterate,
     )
     if not torch.compiler.is_compiling():
         changed = (*bundle.params, *bundle.compensations, *bundle.averages)

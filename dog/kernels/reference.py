@@ -43,7 +43,7 @@ def update(
     """
     for i, p in enumerate(bundle.params):
         x, gradient = p.to(bundle.wide), _gradient(bundle, i, exact(bundle, i), grad_scale)
-        if bundle.average_first:
+        if bundle.averages_previous_iterate:
             average(bundle, i, average_weight, take)
         # What is small is added to what is small first, so that p does not swallow it.
         move = -eta[i] * gradient
@@ -55,7 +55,7 @@ def update(
             lost = (x - rounded.to(bundle.wide)) + move
             rest.copy_(torch.where(take, lost.to(rest.dtype), rest))
         p.copy_(torch.where(take, rounded, p))
-        if not bundle.average_first:
+        if not bundle.averages_previous_iterate:
             average(bundle, i, average_weight, take)
     return None
 

@@ -78,7 +78,7 @@ def update_(
     take: Tensor,
     weight_decay: float,
     grad_scale: Tensor | None,
-    average_first: bool,
+    averages_previous_iterate: bool,
 ) -> Tensor:
     """See :func:`dog.kernels.blocks.update_`."""
     return _sums(
@@ -89,7 +89,7 @@ def update_(
         weight=average_weight if averages else None,
         grad_scale=grad_scale,
         weight_decay=weight_decay,
-        average_first=average_first,
+        averages_previous_iterate=averages_previous_iterate,
     )
 
 
@@ -102,7 +102,7 @@ class _Case:
     average_type: tl.dtype | None
     compensated: bool
     decays: bool
-    average_first: bool
+    averages_previous_iterate: bool
     # From one number to the next: one η for all is a single element, expanded.
     eta_stride: int
     weight_stride: int
@@ -117,7 +117,7 @@ def _sums(
     weight: Tensor | None = None,
     grad_scale: Tensor | None = None,
     weight_decay: float = 0.0,
-    average_first: bool = False,
+    averages_previous_iterate: bool = False,
 ) -> Tensor:
     """Make a pass over all blocks and return each tensor's sum, float64 [n]."""
     params, grads, _, averages, compensations = lists
@@ -133,7 +133,7 @@ def _sums(
             average_type=_TYPES[averages[0].dtype] if averages else None,
             compensated=bool(compensations),
             decays=weight_decay != 0,
-            average_first=average_first,
+            averages_previous_iterate=averages_previous_iterate,
             eta_stride=0 if eta is None else eta.stride(0),
             weight_stride=0 if weight is None else weight.stride(0),
             aligned=table.aligned,
@@ -296,7 +296,7 @@ def _update(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constex
         x = rounded
         if weight is not None:
             w = tl.load(weight + i * CASE.weight_stride).to(tl.float64)
-            joined = before if CASE.average_first else x + rest
+            joined = before if CASE.averages_previous_iterate else x + rest
             # Not x̄ + w (x − x̄): with w = 1 this copies exactly.
             average = (1 - w).to(CASE.wide) * average + w.to(CASE.wide) * joined
             _write(at, AVERAGE, CASE.average_type, average, CASE)

@@ -52,7 +52,8 @@ CASES = {
     "float32": {"dtype": torch.float32},
     "float64": {"dtype": torch.float64, "averages": True, "weight_decay": 0.3},
     "float32, averages": {"dtype": torch.float32, "averages": True},
-    "float32, averages of x_t": {"dtype": torch.float32, "averages": True, "average_first": True},
+    "float32, averages of x_t": {
+        "dtype": torch.float32, "averages": True, "averages_previous_iterate": True},
     "float32, decay": {"dtype": torch.float32, "weight_decay": 0.3, "averages": True},
     "float32, constant x_0": {"dtype": torch.float32, "x0": constants(torch.float32)},
     "float32, 16-bit x_0": {"dtype": torch.float32, "x0": [
@@ -146,7 +147,7 @@ def test_step_that_is_not_taken_leaves_every_bit(kernels, case, bad):
 
 @EVERY
 def test_weight_one_makes_the_average_a_copy(kernels, case):
-    b = bundle(**{**case, "averages": True, "average_first": False})
+    b = bundle(**{**case, "averages": True, "averages_previous_iterate": False})
     ones = torch.ones(len(SHAPES), dtype=torch.float64)
     kernels.update(b, 0.1 * ones, ones, torch.tensor(True))
     for i, average in enumerate(b.averages):

@@ -83,7 +83,7 @@ def update(bundle, eta, average_weight, take=TRUE, grad_scale=None):
         take,
         bundle.weight_decay,
         grad_scale,
-        bundle.average_first,
+        bundle.averages_previous_iterate,
     )
 
 
@@ -100,13 +100,22 @@ def compare_measures(dtype, compensated, weight_decay, grad_scale):
 
 def compare_step(dtype, compensated, averaging, weight_decay, grad_scale):
     averaged = averaging != "no average"
-    options = {"weight_decay": weight_decay, "average_first": averaging == "average first"}
+    options = {
+        "weight_decay": weight_decay,
+        "averages_previous_iterate": averaging == "average first",
+    }
     bundle = bundle_of(dtype, averaged, compensated, **options)
     kernel_cases.compare_step(TRITON, bundle, averaged, grad_scale)
 
 
-def refuse_step(dtype, compensated, average_first):
-    bundle = bundle_of(dtype, True, compensated, weight_decay=0.1, average_first=average_first)
+def refuse_step(dtype, compensated, averages_previous_iterate):
+    bundle = bundle_of(
+        dtype,
+        True,
+        compensated,
+        weight_decay=0.1,
+        averages_previous_iterate=averages_previous_iterate,
+    )
     kernel_cases.refuse_step(TRITON, bundle)
 
 
@@ -230,12 +239,12 @@ def test_step_without_decay_or_scale_is_the_references(interpreter, weight_decay
 
 
 @COMPENSATED
-@pytest.mark.parametrize("average_first", [False, True], ids=["after", "first"])
+@pytest.mark.parametrize("averages_previous_iterate", [False, True], ids=["after", "first"])
 @EVERY_TYPE
 def test_step_not_taken_changes_no_bit_and_measures_the_distances(
-    interpreter, dtype, compensated, average_first
+    interpreter, dtype, compensated, averages_previous_iterate
 ):
-    interpreter(refuse_step, dtype, compensated, average_first)
+    interpreter(refuse_step, dtype, compensated, averages_previous_iterate)
 
 
 def test_same_call_gives_the_same_bits(interpreter):
