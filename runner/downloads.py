@@ -90,8 +90,12 @@ def everything() -> tuple[list[Archive], list[str]]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    content: Any = OmegaConf.to_container(OmegaConf.load(path))  # as it is: nothing is resolved
-    return content
+    """Return what a yaml holds, and what it shares with others (`_glue`); nothing is resolved."""
+    content: Any = OmegaConf.load(path)
+    names = [name for name in content.get("defaults", ()) if isinstance(name, str)]
+    shared = [_yaml(path.with_name(f"{n}.yaml")) for n in names if n[0] == "_" and n != "_self_"]
+    content = OmegaConf.to_container(OmegaConf.merge(*shared, content))
+    return dict(content)
 
 
 def _blocks(config: Config) -> dict["Kind", Block]:
