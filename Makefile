@@ -40,7 +40,7 @@ lint: $(READY)  ## check style and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-plan: $(READY)  ## show what a sweep would run, and its price: make plan SWEEP=lite
+plan: $(READY)  ## show what a sweep would run, and what it would cost: make plan SWEEP=lite
 	$(RUN) scripts/sweep.py '$(SWEEP)' $(ARGS) --dry-run
 
 sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo ARGS="executor=ray"; goes on where it was stopped

@@ -98,6 +98,14 @@ def load(overrides: Iterable[str]) -> Config:
         raise UserError(_first_line(error)) from error
 
 
+def options(group: str) -> list[str]:
+    """Return the names that can be chosen of a group.
+
+    A yaml whose name begins with "_" holds what several others share (their `defaults`).
+    """
+    return sorted(path.stem for path in (CONFIGS / group).glob("[!_]*.yaml"))
+
+
 def check_names(overrides: Iterable[str]) -> None:
     """Refuse unknown groups, options and keys with the closest valid ones."""
     _checked_names(typed.parse(overrides))
@@ -107,11 +115,11 @@ def _checked_names(parsed: list[Override]) -> Plain:
     """Check names; return the chosen options with all values as their yamls have them."""
     chosen = [o for o in parsed if o.key_or_group in GROUPS and not o.is_delete()]
     for override in chosen:
-        options = sorted(path.stem for path in (CONFIGS / override.key_or_group).glob("*.yaml"))
+        valid = options(override.key_or_group)
         for name in _values(override):
-            if name not in options:
+            if name not in valid:
                 raise UserError(
-                    f"there is no {override.key_or_group}={name}: {did_you_mean(name, options)}"
+                    f"there is no {override.key_or_group}={name}: {did_you_mean(name, valid)}"
                 )
     defaults = _composed({o.key_or_group: _values(o)[0] for o in chosen})
     keys = _names(defaults)

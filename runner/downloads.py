@@ -76,20 +76,24 @@ def everything() -> tuple[list[Archive], list[str]]:
     kinds: tuple[tuple[str, str, type[FilesSpec]], ...]
     kinds = (("task", "data", DataSpec), ("model", "weights", WeightsSpec))
     for group, key, kind in kinds:
-        for path in sorted((CONFIGS / group).glob("*.yaml")):
-            if content := _yaml(path).get(key):
+        for name in configuration.options(group):
+            if content := _yaml(CONFIGS / group / f"{name}.yaml").get(key):
                 block = kind.parse(content, f"{group}.{key}")
                 if block.archive:
                     archives.append(block.archive)
                 elif not block.source:  # else it comes with a package
-                    others.append(path.stem)
+                    others.append(name)
     published = _yaml(configuration.ROOT / "benchmarks/dog_optimizer.yaml")["source"]
     return list(dict.fromkeys([*archives, Archive.parse(published, "source")])), others
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    content: Any = OmegaConf.to_container(OmegaConf.load(path))  # as it is: nothing is resolved
-    return content
+    """Return what a yaml holds, and what it shares with others (`_glue`); nothing is resolved."""
+    content: Any = OmegaConf.load(path)
+    names = [name for name in content.get("defaults", ()) if isinstance(name, str)]
+    shared = [_yaml(path.with_name(f"{n}.yaml")) for n in names if n[0] == "_" and n != "_self_"]
+    content = OmegaConf.to_container(OmegaConf.merge(*shared, content))
+    return dict(content)
 
 
 def _blocks(config: Config) -> list[FilesSpec]:

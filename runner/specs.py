@@ -40,9 +40,13 @@ class OptimizerSpec(Spec):
 
     target: Annotated[str, DESCRIBES, YAML_ONLY] = Field(alias="_target_", description="the class")
     name: Annotated[str, YAML_ONLY, OF_LOOP] = Field(description="its name in records")
-    label: Annotated[str, DESCRIBES] = Field(description="and in tables")
+    label: Annotated[str, DESCRIBES] = Field(description="its name in tables")
     role: Annotated[Literal["reference", "tuning_free", "tuned"] | None, DESCRIBES, YAML_ONLY] = (
-        Field(None, description="what tables and figures take it for")
+        Field(
+            None,
+            description="what tables and figures take it for: what all others are compared with; "
+            "one with nothing to tune; one with a learning rate to tune",
+        )
     )
     grid: Annotated[dict[str, list[Any]], DESCRIBES] = Field(description="what a sweep tries")
     independent_groups: Annotated[bool, DESCRIBES, YAML_ONLY] = Field(
@@ -59,14 +63,18 @@ class OptimizerSpec(Spec):
     )
 
     lr: Positive | None = Field(None, description="learning rate; of DoG the paper's c")
-    reps_rel: Positive | None = Field(None, description="r_ε relative to 1 + ‖x_0‖")
+    reps_rel: Positive | None = Field(
+        None, description="initial step length r_ε, relative to 1 + ‖x_0‖"
+    )
     init_eta: Positive | None = Field(None, description="the first step size, instead of reps_rel")
     weight_decay: NotNegative | None = Field(None, description="L2 penalty")
-    eps: NotNegative | None = Field(None, description="added to a denominator")
-    momentum: NotNegative | None = None
+    eps: NotNegative | None = Field(None, description="added to the denominator")
+    momentum: NotNegative | None = Field(None, description="of SGD's velocity")
     steps: Count | None = Field(None, description="T, that T-DoG's promise is to hold for")
     delta: Positive | None = Field(None, description="δ, the chance that the promise fails")
-    lipschitz: NotNegative | None = Field(None, description="L; 0: the latest gradient's norm")
+    lipschitz: NotNegative | None = Field(
+        None, description="L, a bound on the gradient's norm; 0: the latest one"
+    )
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -83,21 +91,21 @@ class ProtocolSpec(Spec):
     )
     batch_norm: Literal["frozen", "train"] = Field(description="statistics while training")
     freeze_embeddings: bool = Field(description="leave a language model's embeddings as they are")
-    vision: BudgetSpec
-    language: BudgetSpec
-    probe: BudgetSpec
-    theory: BudgetSpec
+    vision: BudgetSpec = Field(description="how long tasks of images train")
+    language: BudgetSpec = Field(description="how long tasks of texts train")
+    probe: BudgetSpec = Field(description="how long probes train")
+    theory: BudgetSpec = Field(description="how long problems with a known minimum train")
     tasks: dict[str, BudgetSpec] = Field({}, description="what single tasks have otherwise")
 
 
 class RunSpec(Spec):
     """All that a run's result depends on."""
 
-    task: TaskSpec
-    model: ModelSpec
-    opt: OptimizerSpec
-    train: TrainSpec
-    protocol: ProtocolSpec
+    task: TaskSpec = Field(description="what is trained on")
+    model: ModelSpec = Field(description="which network")
+    opt: OptimizerSpec = Field(description="which optimizer")
+    train: TrainSpec = Field(description="how long, and on how much data")
+    protocol: ProtocolSpec = Field(description="what is prescribed for it")
     seed: Size = Field(description="of the head, the data order, augmentation and dropout")
     local_copies: dict[str, str] = Field({}, description="digests of the user's own data, weights")
 
@@ -152,7 +160,7 @@ class WandbSpec(Spec):
 class Execution(Spec):
     """What a run's result does not depend on, but for its last bits."""
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU if there is one")
     threads: Count | None = Field(description="CPU threads; null: torch's choice")
     workers: Size = Field(description="processes that prepare batches; 0: the training process")
     eval_batch_size: Count = Field(description="examples a batch in evaluation")
@@ -162,7 +170,7 @@ class Execution(Spec):
     runs_dir: str = Field(description="of runs, relative to the project's folder")
     progress: bool = Field(description="show a progress bar")
     debug: bool = Field(description="show tracebacks")
-    wandb: WandbSpec
+    wandb: WandbSpec = Field(description="the mirror of a run's numbers")
 
     @property
     def runs(self) -> Path:

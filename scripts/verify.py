@@ -7,15 +7,13 @@ differ by as much as the seeds of its problem and optimizer do. key=value holds 
 """
 
 import argparse
-import random
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
 from runner import cli
-from runner.archive import Archive
-from tasks.errors import UserError
+from sweeps.verify import report
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "results" / "archive"
 
@@ -30,21 +28,7 @@ def main() -> int:
     parser.add_argument("--draw", type=int, help="draws the same runs again (default: by chance)")
     parser.add_argument("--archive", type=Path, default=ARCHIVE, help="default: results/archive")
     options = parser.parse_args()
-    records = list(Archive(options.archive))
-    if not records:
-        raise UserError(f"no runs in {options.archive}: name another folder with --archive")
-    draw = random.randrange(10**6) if options.draw is None else options.draw
-    number = min(options.number, len(records))
-    print(f"{number} of {len(records)} archived runs; --draw {draw} draws them again", flush=True)
-    from sweeps.verify import verify
-
-    verdicts = []
-    for verdict in verify(records, number, draw, options.overrides):
-        name = {True: "agrees", False: "DISAGREES", None: "unknown"}[verdict.agrees]
-        print(f"{name:10} {verdict.run_id}: {verdict.reason}", flush=True)
-        verdicts.append(verdict.agrees)
-    print(f"{verdicts.count(True)} of {number} agree")
-    return 1 if False in verdicts or True not in verdicts else 0
+    return report(options.archive, options.number, options.draw, options.overrides)
 
 
 if __name__ == "__main__":

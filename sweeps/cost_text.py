@@ -1,36 +1,31 @@
-"""The price of a sweep, as its user reads it."""
+"""The cost estimate of a sweep, as its user reads it."""
 
 from collections.abc import Container, Iterator, Sequence
 
-from sweeps.cost import Price, Stage
+from sweeps.cost import CostEstimate, SweepStage
 from sweeps.operations import ASSUMED_TERAFLOPS
-from tasks.format import duration, size
+from tasks.format import size
 
 _COLUMNS = ("task", "optimizer", "runs", "done", "to do", "time", "estimated from")
 _TEXTS = (0, 1, 6)
 
 
-def whole(price: Price) -> str:
-    """The price with a line for each task and optimizer of each stage."""
-    return "\n".join([*map(_table, price.stages), *_totals(price)])
+def full(cost: CostEstimate) -> str:
+    """The estimate with a line for each task and optimizer of each stage."""
+    return "\n".join([*map(_table, cost.stages), *_totals(cost)])
 
 
-def short(price: Price) -> str:
-    """The price in a few lines."""
-    return "\n".join([*map(_headline, price.stages), *_totals(price)])
+def short(cost: CostEstimate) -> str:
+    """The estimate in a few lines."""
+    return "\n".join([*map(_headline, cost.stages), *_totals(cost)])
 
 
-def time(price: Price) -> str:
-    """How long all that is to do will take."""
-    return _time(price.seconds, price.unknown, price.to_do)
-
-
-def _table(stage: Stage) -> str:
+def _table(stage: SweepStage) -> str:
     rows: list[tuple[str, ...]] = [_COLUMNS]
     for line in stage.lines:
-        runs, done, to_do = map(str, (line.runs, line.runs - line.to_do, line.to_do))
-        time = _time(line.seconds, line.unknown, line.to_do)
-        rows.append((line.task, line.optimizer, runs, done, to_do, time, "; ".join(line.basis)))
+        to_do = len(line.to_do)
+        numbers = map(str, (line.runs, line.runs - to_do, to_do, line.time))
+        rows.append((line.task, line.optimizer, *numbers, "; ".join(line.basis)))
     return "\n".join([_headline(stage), *_aligned(rows, _TEXTS), ""])
 
 
@@ -43,36 +38,37 @@ def _aligned(rows: Sequence[Sequence[str]], left: Container[int]) -> Iterator[st
         yield ("  " + "  ".join(cells)).rstrip()
 
 
-def _headline(stage: Stage) -> str:
+def _headline(stage: SweepStage) -> str:
     in_the_end = _in_the_end(stage.least, stage.most)
-    done = stage.runs - stage.to_do
-    return f"{stage.name}: {stage.runs} runs, {done} done before, {stage.to_do} to do{in_the_end}"
+    to_do = len(stage.to_do)
+    done = stage.runs - to_do
+    return f"{stage.name}: {stage.runs} runs, {done} done before, {to_do} to do{in_the_end}"
 
 
-def _totals(price: Price) -> Iterator[str]:
+def _totals(cost: CostEstimate) -> Iterator[str]:
     """The lines that are about the whole sweep."""
-    least, most = price.in_the_end
-    unknown = f" ({price.unknown} runs without an estimate)" if price.unknown else ""
-    where = f"{price.machine.slots} at once on {price.machine.processor}"
-    yield f"to do: {price.to_do} runs{_in_the_end(least, most)}"
-    yield f"time: {time(price)}{unknown}, {where}{'' if least == most else ', as chosen so far'}"
-    yield from _gpu_time(price)
-    yield f"download: {_downloads(price)}"
-    free = "; ".join(f"{size(place.free)} free for {place.folder}" for place in price.places)
-    yield f"disk: {_disk(price)}; {free}"
-    for place in price.places:
-        if place.needed > place.free:
+    least, most = cost.in_the_end
+    unknown = f" ({cost.time.unknown} runs without an estimate)" if cost.time.unknown else ""
+    where = f"{cost.slots} at once on {cost.estimator.processor}"
+    yield f"to do: {cost.to_do} runs{_in_the_end(least, most)}"
+    yield f"time: {cost.time}{unknown}, {where}{'' if least == most else ', as chosen so far'}"
+    yield from _gpu_time(cost)
+    yield f"download: {_downloads(cost)}"
+    free = "; ".join(f"{size(disk.free)} free for {disk.folder}" for disk in cost.disks)
+    yield f"disk: {_disk(cost)}; {free}"
+    for disk in cost.disks:
+        if disk.needed > disk.free:
             yield (
-                f"warning: {place.folder} needs {size(place.needed)} and its disk has "
-                f"{size(place.free)} free: make room, or choose another folder with "
+                f"warning: {disk.folder} needs {size(disk.needed)} and its disk has "
+                f"{size(disk.free)} free: make room, or choose another folder with "
                 "runs_dir=... or data_dir=..."
             )
 
 
-def _gpu_time(price: Price) -> Iterator[str]:
+def _gpu_time(cost: CostEstimate) -> Iterator[str]:
     """The time of the runs without an estimate on a GPU, where their operations were counted."""
-    least, most = (f"{float(f'{hours:.2g}'):,.0f}" for hours in price.gpu_hours)
-    if price.gpu_hours[1]:
+    least, most = (f"{float(f'{hours:.2g}'):,.0f}" for hours in cost.gpu_hours)
+    if cost.gpu_hours[1]:
         hours = least if least == most else f"{least} to {most}"
         yield (
             f"GPU time: {hours} h for the runs without an estimate, by counted operations, at "
@@ -80,32 +76,24 @@ def _gpu_time(price: Price) -> Iterator[str]:
         )
 
 
-def _downloads(price: Price) -> str:
-    sizes = sum(archive.bytes for archive in price.archives)
-    text = f"{size(sizes)} in {len(price.archives)} archives" if price.archives else ""
-    elsewhere = f"of unknown size: {', '.join(price.elsewhere)}" if price.elsewhere else ""
+def _downloads(cost: CostEstimate) -> str:
+    sizes = sum(archive.bytes for archive in cost.archives)
+    text = f"{size(sizes)} in {len(cost.archives)} archives" if cost.archives else ""
+    elsewhere = f"of unknown size: {', '.join(cost.elsewhere)}" if cost.elsewhere else ""
     return "; ".join(filter(None, (text, elsewhere))) or "nothing"
 
 
-def _disk(price: Price) -> str:
-    if not price.to_do:
+def _disk(cost: CostEstimate) -> str:
+    if not cost.to_do:
         return "nothing for runs"
-    runs = f"{size(price.run_bytes)} for runs"
-    if price.unknown_bytes:
-        runs = f"at least {runs} ({price.unknown_bytes} of them of unknown size)"
-    if price.unknown_bytes == price.to_do:
+    runs = f"{size(cost.run_bytes)} for runs"
+    if cost.unknown_bytes:
+        runs = f"at least {runs} ({cost.unknown_bytes} of them of unknown size)"
+    if cost.unknown_bytes == cost.to_do:
         runs = "unknown for runs"
-    each = "unknown" if price.checkpoint_bytes is None else size(price.checkpoint_bytes)
+    each = "unknown" if cost.checkpoint_bytes is None else size(cost.checkpoint_bytes)
     return f"{runs}, {each} for the checkpoint of each in training"
 
 
 def _in_the_end(least: int, most: int) -> str:
     return "" if least == most else f" as chosen so far ({least} to {most} in the end)"
-
-
-def _time(seconds: float, unknown: int, to_do: int) -> str:
-    if not to_do:
-        return "none"
-    if unknown == to_do:
-        return "unknown"
-    return f"at least {duration(seconds)}" if unknown else duration(seconds)

@@ -3,15 +3,15 @@
 A sweep is a yaml of configs/sweep, or of the path that is given. Every optimizer's grid is tuned
 on the tuning seed, settings are chosen by validation, and what was chosen is run on the reported
 seeds. What is done is not done again: a sweep that was stopped goes on with the same command.
---dry-run (or dry_run=true) only shows what would be run, and its price. executor=local, ray or
-slurm says what trains, executor.key= how (configs/executor); jobs= is short for executor.workers=.
-replicas= is how many runs of a small task may train together in a process; 1: each by itself.
-key=value holds for every run (configs/config.yaml).
+--dry-run (or dry_run=true) only shows what would be run, and what it is estimated to cost.
+executor=local, ray or slurm says what trains, executor.key= how (configs/executor); jobs= is short
+for executor.workers=. replicas= is how many runs of a small task may train together in a process;
+1: each by itself. key=value holds for every run (configs/config.yaml).
 """
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,13 @@ from sweeps.executors import Executor
 from sweeps.executors.specs import ExecutorSpec
 from sweeps.packing import pack
 from sweeps.plan import PlannedRun, Sweep
-from sweeps.progress import SUCCESSES, Estimate, Progress, plain
+from sweeps.progress import SUCCESSES, Progress, plain
 from sweeps.worker import Outcome
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from sweeps.cost import Price
+    from sweeps.cost import CostEstimate
+    from sweeps.estimate import RuntimeEstimator
 
 
 def main() -> int:
@@ -39,13 +40,13 @@ def main() -> int:
         return 0
     name, options, settings = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *settings])
-    chosen, largest = _executor(options), _whole("replicas", options, plan.LARGEST)
-    dry = _true("dry_run", options)
-    expected = _show_price(sweep, (*executors.places(chosen), largest), dry)
+    chosen, largest = _executor(options), _whole_number("replicas", options, plan.LARGEST)
+    dry = _boolean("dry_run", options)
+    cost = _show_cost(sweep, executors.slots(chosen), dry)
     if dry:
         return 0
     began = time.monotonic()
-    if expected.to_do:  # here, where the user sees it, not in workers
+    if cost.to_do:  # here, where the user sees it, not in workers
         fetch_all(cell.config for cell in sweep.cells)
     runs_dir = _runs_dir(sweep)
     planned = sweep.tuning()
@@ -54,21 +55,21 @@ def main() -> int:
             executors.start(chosen, runs_dir) as executor,
             executors.cancelled_by_signals(executor),
         ):
-            later = sum(line.seconds for line in expected.stages[1].lines)
-            unfinished = _run("tuning", planned, executor, largest, expected.estimate, later)
+            estimator, later = cost.estimator, cost.stages[1].to_do
+            unfinished = _run_stage("tuning", planned, executor, largest, estimator, later)
             if any(outcome.status == "stopped" for outcome in unfinished):
                 line = "runs of the tuning were stopped by others: give the same command again"
                 raise UserError(line)
             reporting = sweep.reporting(_choices(sweep))
             planned = [*planned, *reporting]
-            unfinished += _run("reporting", reporting, executor, largest, expected.estimate)
+            unfinished += _run_stage("reporting", reporting, executor, largest, estimator)
     finally:  # what was stopped can go on elsewhere, from the repository alone
         folders = (run.folder.path for run in planned)
         for line in pack(Path(name).stem, folders, archive_beside(runs_dir)):
             print(line, file=sys.stderr)
     problems = sorted({cell.name[0] for cell in sweep.cells})
-    own = {run.run_id for run in planned}
-    print(report.write_results(runs_dir, runs_dir.parent, problems, own))
+    run_ids = {run.run_id for run in planned}
+    print(report.write_results(runs_dir, runs_dir.parent, problems, run_ids))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:
@@ -76,17 +77,17 @@ def main() -> int:
     return 1 if unfinished else 0
 
 
-def _run(
+def _run_stage(
     stage: str,
     runs: list[PlannedRun],
     executor: Executor,
     largest: int,
-    estimate: Estimate,
-    later: float = 0.0,
+    estimator: "RuntimeEstimator",
+    later: Sequence[PlannedRun] = (),
 ) -> list[Outcome]:
     """Run what is not done of a stage and show how it goes; return what has no record.
 
-    `later` is the estimated time of the stage after it.
+    `later` are the runs to do of the stage after it.
 
     Raises:
         UserError: where the disk is full, once all that trained has ended.
@@ -96,13 +97,13 @@ def _run(
         executor.submit(group)
     unfinished = []
     full = ""
-    with Progress(stage, runs, estimate=estimate, later=later) as progress:
+    with Progress(stage, runs, estimator, executor.slots, later) as progress:
         for outcome in executor.results():
             if outcome.status == "full":  # for all others, too
                 full = outcome.detail
                 executor.cancel()
                 continue
-            progress.tell(outcome)
+            progress.report(outcome)
             if outcome.status not in SUCCESSES:
                 unfinished.append(outcome)
     if full:
@@ -110,29 +111,25 @@ def _run(
     return unfinished
 
 
-def _show_price(sweep: Sweep, places: tuple[int, int, int], whole: bool) -> "Price":
-    """Print and return what the sweep will cost: in a few lines, or the whole of it.
+def _show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
+    """Print and return what the sweep will cost if so many groups of runs train at once."""
+    from sweeps import cost, cost_text
 
-    `places` are a group's threads, how many groups train at once, and how many runs one may have.
-    """
-    from sweeps import cost as price
-    from sweeps import cost_text as price_text
-
-    frame = price.known(_runs_dir(sweep))
-    machine = price.this_machine(sweep, *places)
-    found = price.price(sweep, price.chosen(sweep, frame), frame, machine)
-    if whole:
-        print(price_text.whole(found))
+    frame = cost.known(_runs_dir(sweep))
+    choices = cost.chosen(sweep, frame)
+    estimate = cost.estimate_cost(sweep, choices, frame, cost.this_processor(sweep), slots)
+    if in_full:
+        print(cost_text.full(estimate))
     else:
-        print(price_text.short(found), file=sys.stderr)
-    return found
+        print(cost_text.short(estimate), file=sys.stderr)
+    return estimate
 
 
 def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     """Return the settings to report for each problem and optimizer, from the runs so far."""
-    from sweeps import cost as price
+    from sweeps import cost
 
-    return price.chosen(sweep, price.known(_runs_dir(sweep)))
+    return cost.chosen(sweep, cost.known(_runs_dir(sweep)))
 
 
 def _runs_dir(sweep: Sweep) -> Path:
@@ -160,18 +157,18 @@ def _executor(options: dict[str, str]) -> ExecutorSpec:
             raise UserError(
                 f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
             )
-        words.append(f"executor.workers={_whole('jobs', options, 1)}")
+        words.append(f"executor.workers={_whole_number('jobs', options, 1)}")
     return executors.settings(words)
 
 
-def _true(key: str, options: Mapping[str, str]) -> bool:
+def _boolean(key: str, options: Mapping[str, str]) -> bool:
     value = options.get(key, "false").lower()
     if value not in ("true", "false"):
         raise UserError(f"{key}={value}: must be true or false")
     return value == "true"
 
 
-def _whole(key: str, options: Mapping[str, str], default: int) -> int:
+def _whole_number(key: str, options: Mapping[str, str], default: int) -> int:
     value = options.get(key, str(default))
     if not value.isdecimal() or int(value) < 1:
         raise UserError(f"{key}={value}: must be a whole number above 0")

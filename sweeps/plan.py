@@ -22,7 +22,7 @@ from tasks.errors import UserError
 from tasks.format import did_you_mean
 
 SWEEPS = configuration.CONFIGS / "sweep"
-# Of runs that train together: as few as a second process is worth, as many as one takes.
+# How many runs a group of replicas has: at least, to be worth a second process, and at most.
 FEWEST, LARGEST = 8, 128
 
 
@@ -123,7 +123,7 @@ class Cell:
 
     @cached_property
     def _runs(self) -> dict[str, PlannedRun]:
-        """The runs that were asked for, by changes and seed: plan, price and driver ask again."""
+        """The runs that were asked for, by changes and seed: others ask for them again."""
         return {}
 
     def run(self, changes: Mapping[str, Any], seed: int) -> PlannedRun:
@@ -141,7 +141,7 @@ class Cell:
         config = self.config.changed(changes, seed)
         spec, opt = config.spec, config.spec.opt.plain()
         words = [spec.task.name, spec.opt.name]
-        words += [f"{key}={_shown(opt[key])}" for key in changes]
+        words += [f"{key}={_text_of(opt[key])}" for key in changes]
         label = " ".join([*words, f"seed {seed}"])
         folder = RunFolder(self.runs_dir, spec.task.name, spec.run_id, self.sources)
         return PlannedRun(config, label, folder)
@@ -164,7 +164,7 @@ class Sweep:
         """Return each cell's chosen settings, and those it varies, on the seeds reported."""
         runs: dict[str, PlannedRun] = {}
         for cell in self.cells:
-            for changes in [*choices.get(cell.name, [{}]), *_alone(cell.vary)]:
+            for changes in [*choices.get(cell.name, [{}]), *_one_at_a_time(cell.vary)]:
                 for seed in cell.seeds:
                     run = cell.run(changes, seed)
                     # Once each: the default may be the best, and among the values varied.
@@ -198,7 +198,7 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
             config = configuration.with_local_copies(configuration.load(words))
             grid = part.grids.get(opt, config.spec.opt.grid)
             vary = part.vary.get(opt, {})
-            for point in [*points(grid), *_alone(vary)]:
+            for point in [*points(grid), *_one_at_a_time(vary)]:
                 config.changed(point, TUNING_SEED)  # what cannot be run is said before any run
             cells.append(Cell(config, grid, vary, part.seeds))
     return Sweep(cells)
@@ -223,19 +223,19 @@ def grouped(
         number = max(min(slots, len(together) // FEWEST), math.ceil(len(together) / largest), 1)
         # Neighbours have the same seed and so the same batches; where a seed is divided, each
         # part has every optimizer.
-        places: dict[int, int] = {}
+        counts: dict[int, int] = {}
         keys = {}
         for run in together:
             seed = run.config.spec.seed
-            places[seed] = places.get(seed, -1) + 1
-            keys[run.run_id] = (seed, places[seed] % number)
+            counts[seed] = counts.get(seed, -1) + 1
+            keys[run.run_id] = (seed, counts[seed] % number)
         together.sort(key=lambda run: keys[run.run_id])
         bounds = [len(together) * i // number for i in range(number + 1)]
         groups += [tuple(together[low:high]) for low, high in pairwise(bounds)]
     return groups
 
 
-def _shown(value: Any) -> str:
+def _text_of(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -244,6 +244,6 @@ def points(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def _alone(vary: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+def _one_at_a_time(vary: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """Return each value of each key, the other keys as they are by default."""
     return [{key: value} for key, values in vary.items() for value in values]

@@ -4,10 +4,12 @@ import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from runner import config as configuration
+from runner.archive import Archive
 from runner.config import Config
 from runner.errors import Crash
 from runner.identity import hash_of, leaves
@@ -26,6 +28,29 @@ class Verdict:
     run_id: str
     agrees: bool | None  # None: that cannot be said
     reason: str
+
+
+def report(folder: Path, number: int, draw: int | None, options: Sequence[str]) -> int:
+    """Verify so many runs of an archive, print a line for each, and return the exit status.
+
+    `draw` draws the same runs again. `options` are those of `verify`.
+
+    Raises:
+        UserError: if there is no run, or an option cannot be read.
+    """
+    records = list(Archive(folder))
+    if not records:
+        raise UserError(f"no runs in {folder}: name another folder with --archive")
+    draw = random.randrange(10**6) if draw is None else draw
+    number = min(number, len(records))
+    print(f"{number} of {len(records)} archived runs; --draw {draw} draws them again", flush=True)
+    verdicts = []
+    for verdict in verify(records, number, draw, options):
+        name = {True: "agrees", False: "DISAGREES", None: "unknown"}[verdict.agrees]
+        print(f"{name:10} {verdict.run_id}: {verdict.reason}", flush=True)
+        verdicts.append(verdict.agrees)
+    print(f"{verdicts.count(True)} of {number} agree")
+    return 1 if False in verdicts or True not in verdicts else 0
 
 
 def verify(

@@ -38,7 +38,7 @@ def work(group: Group, threads: int) -> list[Outcome]:
     import torch
 
     torch.set_num_threads(threads)
-    outcomes = _together(group) if len(group) > 1 else []
+    outcomes = _train_together(group) if len(group) > 1 else []
     done = {outcome.run.run_id for outcome in outcomes}
     for run in group:
         if run.run_id in done:
@@ -48,11 +48,11 @@ def work(group: Group, threads: int) -> list[Outcome]:
             continue
         # Anew for each run: one that was resumed may have taken the number of its checkpoint.
         torch.set_num_threads(threads)
-        outcomes.append(_alone(run))
+        outcomes.append(_train_alone(run))
     return outcomes
 
 
-def _together(group: Group) -> list[Outcome]:
+def _train_together(group: Group) -> list[Outcome]:
     """Train runs as replicas; return the outcomes of those that came to an end so."""
     from runner import cli
     from runner.errors import DiskFull
@@ -80,7 +80,7 @@ def _together(group: Group) -> list[Outcome]:
     return [outcome_of(group[place], end, share) for place, end in ends.items()]
 
 
-def _alone(run: PlannedRun) -> Outcome:
+def _train_alone(run: PlannedRun) -> Outcome:
     from runner.errors import Busy, Crash, Stopped
     from runner.run import run as train
     from tasks.errors import UserError

@@ -86,7 +86,6 @@ class TaskSpec(Spec):
     prescribes: Annotated[BudgetSpec | None, YAML_ONLY] = Field(
         None, description="what the task needs under every protocol"
     )
-    description: Annotated[str | None, DESCRIBES] = None
     data: Annotated[DataSpec | None, DESCRIBES, NO_FEATURES] = Field(
         None, description="where examples are from"
     )

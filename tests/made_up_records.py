@@ -1,10 +1,11 @@
 """Makes run folders with invented results, in the form in which the runner leaves them."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,6 +13,9 @@ from analysis import records
 from runner import SCHEMA
 from runner.identity import problem_id, run_id
 from runner.run_record import RunFailure, RunRecord
+
+if TYPE_CHECKING:
+    from sweeps.plan import PlannedRun
 
 GRIDS: dict[str, dict[str, list[float]]] = {
     "dog": {},
@@ -120,6 +124,27 @@ def record(
         },
     }
     return RunRecord.of(content).plain()
+
+
+def record_of(
+    run: "PlannedRun",
+    seconds: float,
+    cpu: str = "a cpu",
+    status: str = "finished",
+    steps: int | None = None,
+    **train: Any,
+) -> dict[str, Any]:
+    """The record that a planned run might leave; other steps make it another problem's."""
+    made = record(0.5, seconds=seconds, status=status)
+    settings = copy.deepcopy(run.config.spec.settings)  # which is kept
+    settings["train"] |= {"steps": steps or settings["train"]["steps"], **train}
+    return made | {
+        "settings": settings,
+        "run_id": run_id(settings),
+        "problem_id": problem_id(settings),
+        "sources": {**run.folder.sources},
+        "hardware": {**made["hardware"], "cpu": cpu},
+    }
 
 
 def failure(**choices: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sweeps.executors.specs import SPECS, ExecutorSpec
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
-__all__ = ["Executor", "cancelled_by_signals", "places", "settings", "start"]
+__all__ = ["Executor", "cancelled_by_signals", "settings", "slots", "start"]
 
 EXECUTORS = CONFIGS / "executor"
 
@@ -44,12 +44,13 @@ def settings(words: Iterable[str]) -> ExecutorSpec:
     return SPECS[name].parse(chosen, "executor")
 
 
-def places(chosen: ExecutorSpec) -> tuple[int, int]:
-    """Return with how many CPU threads a group trains, and how many do at once.
+def slots(chosen: ExecutorSpec) -> int:
+    """Return how many groups can be in training at once, as far as the settings say.
 
     Nothing is started: of a cluster whose size is not known here, one.
     """
-    return _engine(chosen).places(chosen)
+    number: int = _engine(chosen).slots_of(chosen)
+    return number
 
 
 def start(chosen: ExecutorSpec, runs_dir: Path) -> Executor:

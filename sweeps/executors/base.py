@@ -27,8 +27,8 @@ class Engine(Protocol):
     slots: int  # groups that can be in training at once
 
     @staticmethod
-    def places(settings: Any) -> tuple[int, int]:
-        """Return a group's threads and the number of slots, as far as settings tell."""
+    def slots_of(settings: Any) -> int:
+        """Return how many slots there will be, as far as settings tell."""
 
     @property
     def room(self) -> int:
@@ -201,10 +201,10 @@ def cancelled_by_signals(executor: Executor) -> Iterator[None]:
     Raises:
         KeyboardInterrupt: at the end, if one came.
     """
-    came = []
+    received = []
 
     def handle(signum: int, frame: object) -> None:
-        came.append(signum)
+        received.append(signum)
         executor.cancel()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -213,5 +213,5 @@ def cancelled_by_signals(executor: Executor) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:  # whatever else there is to say of work that was cut short
+        if received:  # whatever else there is to say of work that was cut short
             raise KeyboardInterrupt

@@ -26,19 +26,18 @@ class LocalEngine:
 
     def __init__(self, settings: LocalSpec, runs_dir: Path) -> None:
         devices = _devices(settings.gpus, settings.gpu_share)
-        self.threads, self.slots = self.places(settings)
+        self.slots = self.slots_of(settings)
+        self.threads = asked_threads() or max(1, usable_cores() // self.slots)
         # Where GPUs are not asked for, workers see what this process sees.
-        places = islice(cycle(devices or [None if settings.gpus is None else ""]), self.slots)
-        self._idle = [_Slot(self.threads, device) for device in places]
+        by_slot = islice(cycle(devices or [None if settings.gpus is None else ""]), self.slots)
+        self._idle = [_Slot(self.threads, device) for device in by_slot]
         self._training: dict[Future[list[Outcome]], tuple[_Slot, Group]] = {}
 
     @staticmethod
-    def places(settings: LocalSpec) -> tuple[int, int]:
-        """Return how many threads a worker has, and how many workers there are."""
-        cores, threads = usable_cores(), asked_threads()
+    def slots_of(settings: LocalSpec) -> int:
+        """Return how many workers there will be."""
         devices = _devices(settings.gpus, settings.gpu_share)
-        slots = settings.workers or len(devices) or max(1, cores // (threads or 1))
-        return threads or max(1, cores // slots), slots
+        return settings.workers or len(devices) or max(1, usable_cores() // (asked_threads() or 1))
 
     @property
     def room(self) -> int:
@@ -104,7 +103,7 @@ class _Slot:
 
 
 def _devices(count: int | None, share: float) -> list[str]:
-    """Return a GPU's name for each place of a worker, GPUs in turn."""
+    """Return a GPU's name for each worker, GPUs in turn."""
     visible = [] if count == 0 else _visible_gpus()
     if count is not None and count > len(visible):
         raise UserError(f"executor.gpus={count}: there are {len(visible)} here")

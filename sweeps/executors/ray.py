@@ -40,7 +40,7 @@ class RayEngine:
             _train
         )
         self._training: dict[Any, Group] = {}
-        if not self._places():
+        if not self._capacity():
             wanted = f"executor.cpus={settings.cpus} and executor.gpus={settings.gpus}"
             if self._address == "local":
                 ray.shutdown()
@@ -48,14 +48,14 @@ class RayEngine:
             logger.warning("no node of the Ray cluster has %s: waiting for one", wanted)
 
     @staticmethod
-    def places(settings: RaySpec) -> tuple[int, int]:
-        """Return the threads of a group, and one, as the cluster is not asked."""
-        return max(1, int(settings.cpus)), 1
+    def slots_of(settings: RaySpec) -> int:
+        """Return one, as the cluster is not asked."""
+        return 1
 
     @property
     def slots(self) -> int:
         """How many groups the cluster has the resources for, at least one."""
-        return max(1, self._places())
+        return max(1, self._capacity())
 
     @property
     def room(self) -> int:
@@ -89,7 +89,7 @@ class RayEngine:
         """Leave the cluster; end it if it was only ours."""
         ray.shutdown()
 
-    def _places(self) -> int:
+    def _capacity(self) -> int:
         wanted = {name: amount for name, amount in self._resources.items() if amount}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return sum(
@@ -113,14 +113,14 @@ def _connect(address: str, threads: int) -> None:
     # The checkout lies on a shared file system: nothing is uploaded.
     environment["PYTHONPATH"] = python_path()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(
             address,
             runtime_env={"env_vars": environment},
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **(own if address == "local" else {}),
+            **(local if address == "local" else {}),
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

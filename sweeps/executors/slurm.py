@@ -26,7 +26,7 @@ class SlurmEngine:
     """Arrays of jobs. One array at a time, so that no more of them run than is allowed."""
 
     def __init__(self, settings: SlurmSpec, runs_dir: Path) -> None:
-        self.slots: int = settings.array_parallelism
+        self.slots = self.slots_of(settings)
         self._settings = settings
         # submitit's local jobs all begin at once.
         self._size = settings.array_size if settings.cluster == "slurm" else self.slots
@@ -39,9 +39,9 @@ class SlurmEngine:
         self._submitit.update_parameters(**_parameters(settings))
 
     @staticmethod
-    def places(settings: SlurmSpec) -> tuple[int, int]:
-        """Return the threads of a job, and how many jobs there are at once."""
-        return settings.cpus, settings.array_parallelism
+    def slots_of(settings: SlurmSpec) -> int:
+        """Return how many jobs run at once."""
+        return settings.array_parallelism
 
     @property
     def room(self) -> int:
@@ -92,10 +92,10 @@ class GroupJob(Checkpointable):
     def __call__(self, group: Group, threads: int) -> list[Outcome]:
         number = submitit.JobEnvironment()._usr_sig()
         queue_again: Any = signal.getsignal(number)
-        told: list[int] = []
+        received: list[int] = []
 
         def handle(signum: int, frame: FrameType | None) -> None:
-            told.append(signum)
+            received.append(signum)
             signal.raise_signal(signal.SIGTERM)
 
         # SIGTERM: outside of the training loop, which has a handler of its own.
@@ -108,8 +108,8 @@ class GroupJob(Checkpointable):
         finally:
             signal.signal(number, queue_again)
             signal.signal(signal.SIGTERM, before)
-        if told and any(outcome.status == "stopped" for outcome in outcomes):
-            queue_again(told[0], None)
+        if received and any(outcome.status == "stopped" for outcome in outcomes):
+            queue_again(received[0], None)
         return outcomes
 
 

@@ -120,9 +120,7 @@ def test_checkpoint_is_not_copied_in_memory(file):
     assert max(peak_of_saving, peak_of_loading) < 8_000_000
 
 
-@pytest.mark.parametrize(
-    "opt", sorted(path.stem for path in (config.CONFIGS / "opt").glob("*.yaml"))
-)
+@pytest.mark.parametrize("opt", config.options("opt"))
 def test_state_of_every_optimizer_can_be_loaded(opt, tmp_path):
     words = [*QUIET, "task=logistic_wine", f"opt={opt}", f"runs_dir={tmp_path}", "train.steps=2"]
     job = Job.of(config.load(words))

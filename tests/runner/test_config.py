@@ -21,6 +21,7 @@ from tasks.errors import UserError
     [
         (["task=cifra"], "no task=cifra: did you mean cifar"),
         (["opt=dgo"], "no opt=dgo: did you mean dog"),
+        (["task=_probe"], "no task=_probe: did you mean probe_"),
         (["opt=zzzz"], "choose from adam, adamw, dog"),
         (["model=squeznet"], "did you mean squeezenet"),
         (["protocol=papre"], "did you mean paper"),

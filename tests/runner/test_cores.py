@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -10,6 +11,7 @@ from conftest import ROOT
 from runner import cores
 from runner.cores import usable_cores
 from sweeps import executors
+from sweeps.executors.local import LocalEngine
 
 
 @pytest.fixture
@@ -56,10 +58,18 @@ def test_cores_are_those_that_the_process_may_use(machine, affinity, group, quot
     assert usable_cores() == expected
 
 
+def threads_and_workers(*words):
+    """How many threads a worker of executor=local has, and how many workers there are."""
+    settings = executors.settings(["executor.gpus=0", *words])
+    engine = LocalEngine(settings, Path())  # which starts no worker before it has something to do
+    assert engine.slots == executors.slots(settings)
+    return engine.threads, engine.slots
+
+
 def test_workers_are_as_many_as_cores_may_be_used(machine):
     machine(4)
-    assert executors.places(executors.settings(["executor.gpus=0"])) == (1, 4)
-    assert executors.places(executors.settings(["executor.gpus=0", "executor.workers=1"])) == (4, 1)
+    assert threads_and_workers() == (1, 4)
+    assert threads_and_workers("executor.workers=1") == (4, 1)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +88,7 @@ def test_workers_have_the_threads_that_the_environment_asks_for(
 ):
     machine(4)
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    words = ["executor.gpus=0", f"executor.workers={workers}"]
-    assert executors.places(executors.settings(words)) == expected
+    assert threads_and_workers(f"executor.workers={workers}") == expected
 
 
 @pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

@@ -87,11 +87,12 @@ def test_a_fresh_clone_has_nothing_to_do(trained, clone):
     runs = [*sweep.tuning(), *sweep.reporting(chosen(sweep, clone))]
     assert len(runs) >= 7 and all(run.done for run in runs)
     choices = chosen(sweep, clone)
-    machine = cost.Machine("a cpu", threads=1, slots=1)
-    assert cost.price(sweep, choices, cost.known(clone / "runs"), machine).to_do == 0
+    frame = cost.known(clone / "runs")
+    assert cost.estimate_cost(sweep, choices, frame, "a cpu", slots=1).to_do == 0
     assert [outcome.status for outcome in work(tuple(runs), 1)] == ["finished"] * len(runs)
-    shown = status.of_plan({"tuning": sweep.tuning()}, clone / "runs", str)
-    assert "tuning: 3 of 3 runs done" in shown
+    estimator = cost.runtime_estimator(frame, "a cpu")
+    shown = status.of_plan({"tuning": sweep.tuning()}, clone / "runs", estimator)
+    assert "tuning: 3 of 3 runs done" in shown and "time left: none" in shown
     assert not list(clone.glob("runs/*/*/record.json"))
 
 

@@ -1,30 +1,27 @@
-"""The price of a sweep, by hand-worked cases: what is unknown stays unknown."""
+"""The cost estimate of a sweep, by hand-worked cases: what is unknown stays unknown."""
 
-import copy
 import shutil
 from collections import namedtuple
 
 import pytest
 import timm
 import torch
-from made_up_records import collected, record, write
+from made_up_records import collected, record_of, write
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from analysis import records
-from runner import identity
 from runner.config import CONFIGS
 from runner.run_record import RunRecord
-from sweeps import cost as price
-from sweeps import cost_text as price_text
-from sweeps import operations, plan
-from sweeps.cost import Machine
+from sweeps import cost, cost_text, operations, plan
+from sweeps.cost import CostLine, SweepStage
+from sweeps.estimate import TimeLeft
 from sweeps.packing import write_archive
 from tasks.errors import UserError
 from tasks.wide_resnet import WideResNet
 
-HERE = Machine("a cpu", threads=2, slots=2)
+HERE = {"processor": "a cpu", "slots": 2}
 PART = {
     "tasks": ["probe_cifar"],
     "optimizers": ["dog", "sgd"],
@@ -36,7 +33,7 @@ PART = {
 
 @pytest.fixture(autouse=True)
 def _nothing_committed(monkeypatch, tmp_path):
-    monkeypatch.setattr(price, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(cost, "COMMITTED", tmp_path / "committed")
 
 
 @pytest.fixture
@@ -47,79 +44,10 @@ def sweep(tmp_path):
     )
 
 
-def a_record(
-    run, seconds, cpu="a cpu", threads=2, steps=None, status="finished", replicas=2, **train
-):
-    """The record that a planned run might leave; other steps make it another problem's."""
-    made = record(0.5, seconds=seconds, status=status)
-    settings = copy.deepcopy(run.config.spec.settings)  # which is kept
-    settings["train"] |= {"steps": steps or settings["train"]["steps"], **train}
-    made |= {
-        "settings": settings,
-        "run_id": identity.run_id(settings),
-        "problem_id": identity.problem_id(settings),
-        "sources": {**run.folder.sources},
-        "hardware": {**made["hardware"], "cpu": cpu},
-    }
-    made["measured"] |= {"threads": threads, "replicas": replicas}
-    return made
-
-
-def estimate(folder, run, *made, machine=HERE):
-    return price.Earlier(collected(folder, *made), machine).estimate(run)
-
-
-def test_same_runs_give_their_median_and_diverged_ones_nothing(sweep, tmp_path):
-    dog, low, middle, high = sweep.tuning()
-    made = [a_record(low, 10), a_record(middle, 12), a_record(high, 30), a_record(dog, 99)]
-    made.append(a_record(sweep.reporting({})[2], 1, status="diverged"))
-    assert estimate(tmp_path, low, *made) == (12, "same runs, this processor")
-
-
-def test_other_optimizers_of_the_problem_come_next(sweep, tmp_path):
-    dog, low, *_ = sweep.tuning()
-    assert estimate(tmp_path, dog, a_record(low, 10)) == (10, "other optimizers, this processor")
-
-
-def test_other_protocols_are_scaled_by_steps(sweep, tmp_path):
-    dog, low, *_ = sweep.tuning()
-    assert dog.steps == 500
-    seconds, basis = estimate(tmp_path, dog, a_record(low, 10, steps=2000))
-    assert seconds == pytest.approx(2.5) and basis == "other protocols, by steps, this processor"
-
-
-def test_examples_of_another_size_tell_nothing(sweep, tmp_path):
-    dog, low, *_ = sweep.tuning()
-    assert estimate(tmp_path, dog, a_record(low, 10, steps=2000, image_size=224)) is None
-
-
-def test_this_processor_comes_before_others_and_its_threads_before_other_numbers(sweep, tmp_path):
-    dog, low, *_ = sweep.tuning()
-    elsewhere = a_record(dog, 3, cpu="another")
-    assert estimate(tmp_path / "a", dog, elsewhere) == (3, "same runs, another processor")
-    scaled = a_record(low, 8, steps=1000, threads=1)
-    assert estimate(tmp_path / "b", dog, elsewhere, scaled) == (
-        4,
-        "other protocols, by steps, this processor, other threads or replicas",
-    )
-    here = a_record(low, 5)
-    assert estimate(tmp_path / "c", dog, elsewhere, scaled, here)[0] == 5
-
-
-def test_runs_that_trained_as_planned_come_before_others(sweep, tmp_path):
-    dog, low, *_ = sweep.tuning()
-    made = [a_record(dog, 9, replicas=1), a_record(low, 2, replicas=8)]
-    del made[0]["measured"]["replicas"]  # as of an older version: by itself
-    assert estimate(tmp_path, dog, *made) == (2, "other optimizers, this processor")
-    alone = Machine("a cpu", threads=2, slots=2, replicas=1)
-    assert estimate(tmp_path, dog, *made, machine=alone) == (9, "same runs, this processor")
-    assert estimate(tmp_path, low, *made, machine=alone) == (9, "other optimizers, this processor")
-
-
 def test_what_is_unknown_is_said_to_be(sweep):
-    found = price.price(sweep, {}, records.empty(), HERE)
-    assert found.unknown == found.to_do == 4 + 4 and price_text.time(found) == "unknown"
-    text = price_text.whole(found)
+    found = cost.estimate_cost(sweep, {}, records.empty(), **HERE)
+    assert found.time.unknown == found.to_do == 4 + 4 and str(found.time) == "unknown"
+    text = cost_text.full(found)
     assert "time: unknown (8 runs without an estimate)" in text and "unknown for runs" in text
     assert "tuning: 4 runs, 0 done before, 4 to do\n" in text
 
@@ -131,24 +59,24 @@ def test_a_sum_without_some_runs_is_a_least_one(sweep, tmp_path):
         tmp_path / "two.yaml",
     )
     two = plan.load(str(tmp_path / "two.yaml"), [f"runs_dir={tmp_path}/runs"])
-    frame = collected(tmp_path, *[a_record(run, 3600.0) for run in [dog, *rest]])
-    found = price.price(two, {}, frame, HERE)
+    frame = collected(tmp_path, *[record_of(run, 3600.0) for run in [dog, *rest]])
+    found = cost.estimate_cost(two, {}, frame, **HERE)
     # 4 runs are reported of the problem that is known, an hour each, two at a time.
-    assert found.seconds == 4 * 3600 / 2 and found.unknown == 4 + 4
-    assert price_text.time(found) == "at least 2.0 h"
+    assert found.time.seconds == 4 * 3600 / 2 and found.time.unknown == 4 + 4
+    assert str(found.time) == "at least 2.0 h"
 
 
 def test_before_tuning_is_done_the_reported_runs_are_bounded(sweep, tmp_path):
     dog, *sgd = sweep.tuning()
-    tuning, reporting = price.price(sweep, {}, records.empty(), HERE).stages
+    tuning, reporting = cost.estimate_cost(sweep, {}, records.empty(), **HERE).stages
     assert (tuning.least, tuning.runs, tuning.most) == (4, 4, 4)
     # On 2 seeds each: DoG and SGD's default at least; besides these two of SGD's three points,
     # of which one is the default.
     assert (reporting.least, reporting.runs, reporting.most) == (4, 4, 8)
-    frame = collected(tmp_path, *[a_record(run, 1.0) for run in [dog, *sgd]])
-    choices = price.chosen(sweep, frame)
-    tuning, reporting = price.price(sweep, choices, frame, HERE).stages
-    assert tuning.to_do == 0 and reporting.least == reporting.runs == reporting.most
+    frame = collected(tmp_path, *[record_of(run, 1.0) for run in [dog, *sgd]])
+    choices = cost.chosen(sweep, frame)
+    tuning, reporting = cost.estimate_cost(sweep, choices, frame, **HERE).stages
+    assert tuning.to_do == [] and reporting.least == reporting.runs == reporting.most
 
 
 def test_a_sweep_chooses_among_the_points_of_its_own_plan(sweep, tmp_path):
@@ -160,17 +88,24 @@ def test_a_sweep_chooses_among_the_points_of_its_own_plan(sweep, tmp_path):
     made = []
     for run, score in ((own, 0.6), (others, 0.9)):
         rate = {"lr": run.config.spec.opt.lr}
-        made.append(a_record(run, 1.0) | {"opt_default": False, "opt_changed": rate})
+        made.append(record_of(run, 1.0) | {"opt_default": False, "opt_changed": rate})
         made[-1]["results"]["validation"] |= {"last": score, "averaged": score}
-    choices = price.chosen(sweep, collected(tmp_path, *made))
+    choices = cost.chosen(sweep, collected(tmp_path, *made))
     assert choices[own.problem_id, "sgd"] == [{}, {"lr": 0.001}]
 
 
-def test_what_was_done_and_is_no_longer_planned_leaves_no_negative_rest():
-    tuning = price.Stage("tuning", [price.Line("cifar", "sgd", 4, 1, 0.0, 1, ())], 4, 4)
-    reporting = price.Stage("reporting", [price.Line("cifar", "sgd", 8, 0, 0.0, 0, ())], 4, 10)
-    found = price.Price(HERE, [tuning, reporting], [], [], 0, 0, None, [], lambda run: None)
-    assert found.in_the_end == (1, 1 + 2)
+def estimate_of(*stages, gpu_hours=(0.0, 0.0)):
+    """The cost estimate of these stages, of which nothing else is known."""
+    estimator = cost.RuntimeEstimator(records.empty(), "a cpu")
+    time = TimeLeft(0, 0, 0.0)
+    return cost.CostEstimate(estimator, 2, list(stages), time, [], [], 0, 0, None, [], gpu_hours)
+
+
+def test_what_was_done_and_is_no_longer_planned_leaves_no_negative_rest(sweep):
+    run, time = sweep.tuning()[0], TimeLeft(1, 1, 0.0)
+    tuning = SweepStage("tuning", [CostLine("cifar", "sgd", 4, [run], time, ())], 4, 4)
+    reporting = SweepStage("reporting", [CostLine("cifar", "sgd", 8, [], time, ())], 4, 10)
+    assert estimate_of(tuning, reporting).in_the_end == (1, 1 + 2)
 
 
 def test_two_parts_that_share_a_problem_and_an_optimizer_bound_it_together(tmp_path):
@@ -178,7 +113,7 @@ def test_two_parts_that_share_a_problem_and_an_optimizer_bound_it_together(tmp_p
     OmegaConf.save(OmegaConf.create({"parts": parts}), tmp_path / "two.yaml")
     two = plan.load(str(tmp_path / "two.yaml"), [f"runs_dir={tmp_path}/runs"])
     # DoG's default and SGD's, with four or, if one of them is the default, three other rates.
-    reporting = price.price(two, {}, records.empty(), HERE).stages[1]
+    reporting = cost.estimate_cost(two, {}, records.empty(), **HERE).stages[1]
     default = any(
         run.config.spec.opt.lr == two.cells[1].config.spec.opt.lr for run in two.tuning()[1:]
     )
@@ -187,7 +122,7 @@ def test_two_parts_that_share_a_problem_and_an_optimizer_bound_it_together(tmp_p
 
 def test_disk_of_runs_is_that_of_earlier_ones_in_whole_blocks(sweep, tmp_path):
     dog, low, *_ = sweep.tuning()
-    folder = write(tmp_path / "runs", a_record(dog, 1.0)).parent
+    folder = write(tmp_path / "runs", record_of(dog, 1.0)).parent
     (folder / "metrics.jsonl").write_bytes(bytes(5000))
     (folder / "wandb").mkdir()
     (folder / "wandb" / "run.wandb").write_bytes(bytes(4097))
@@ -195,12 +130,12 @@ def test_disk_of_runs_is_that_of_earlier_ones_in_whole_blocks(sweep, tmp_path):
         (folder / passing).write_bytes(bytes(9000))
     low.folder.make()
     low.folder.checkpoint.write_bytes(bytes(7))
-    found = price.price(sweep, {}, price.known(tmp_path / "runs"), HERE)
+    found = cost.estimate_cost(sweep, {}, cost.known(tmp_path / "runs"), **HERE)
     # Of the folder, its record, its metrics, and wandb's folder and file.
     each = folder.stat().st_size + 4096 + 8192 + 4096 + 8192
     assert found.to_do == 3 + 4 and found.run_bytes == 7 * each and found.unknown_bytes == 0
     assert found.checkpoint_bytes == 7
-    runs = next(place for place in found.places if place.folder == tmp_path / "runs")
+    runs = next(disk for disk in found.disks if disk.folder == tmp_path / "runs")
     archives = sum(one.bytes for one in found.archives) + 2 * 138_940_914  # the larger, unpacked
     assert runs.needed == 7 * each + 2 * 7 + archives
 
@@ -208,7 +143,7 @@ def test_disk_of_runs_is_that_of_earlier_ones_in_whole_blocks(sweep, tmp_path):
 def test_a_disk_that_is_too_small_is_warned_of(sweep, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(400_000_000))
-    text = price_text.short(price.price(sweep, {}, records.empty(), HERE))
+    text = cost_text.short(cost.estimate_cost(sweep, {}, records.empty(), **HERE))
     assert "download: 156.3 MB in 2 archives" in text
     assert "needs 434.2 MB and its disk has 400.0 MB free" in text.splitlines()[-1]
 
@@ -217,7 +152,7 @@ def test_what_a_hub_has_is_named_and_of_unknown_size(tmp_path):
     part = {**PART, "tasks": ["cola"], "overrides": []}
     OmegaConf.save(OmegaConf.create({"parts": [part]}), tmp_path / "hub.yaml")
     sweep = plan.load(str(tmp_path / "hub.yaml"), [f"data_dir={tmp_path}/data"])
-    text = price_text.short(price.price(sweep, {}, records.empty(), HERE))
+    text = cost_text.short(cost.estimate_cost(sweep, {}, records.empty(), **HERE))
     assert "download: of unknown size: nyu-mll/glue, FacebookAI/roberta-base\n" in text
 
 
@@ -225,18 +160,18 @@ def test_records_that_come_with_the_code_count_unless_there_are_own_ones(
     sweep, tmp_path, monkeypatch
 ):
     dog = sweep.tuning()[0]
-    monkeypatch.setattr(price, "COMMITTED", tmp_path / "elsewhere")
-    write_archive(tmp_path / "elsewhere" / "all.jsonl.gz", [RunRecord.of(a_record(dog, 50))])
-    nothing = price.price(sweep, {}, price.known(tmp_path / "runs"), HERE)
-    assert nothing.stages[0].lines[0].seconds == 50
-    own = price.price(sweep, {}, collected(tmp_path, a_record(dog, 70)), HERE)
-    assert own.stages[1].lines[0].seconds == 2 * 70
+    monkeypatch.setattr(cost, "COMMITTED", tmp_path / "elsewhere")
+    write_archive(tmp_path / "elsewhere" / "all.jsonl.gz", [RunRecord.of(record_of(dog, 50))])
+    nothing = cost.estimate_cost(sweep, {}, cost.known(tmp_path / "runs"), **HERE)
+    assert nothing.stages[0].lines[0].time.seconds == 50
+    own = cost.estimate_cost(sweep, {}, collected(tmp_path, record_of(dog, 70)), **HERE)
+    assert own.stages[1].lines[0].time.seconds == 2 * 70
 
 
 def test_looking_at_what_is_known_writes_nothing_and_hides_no_error(sweep, tmp_path, monkeypatch):
-    assert price.known(tmp_path / "runs").empty
-    write(tmp_path / "runs", a_record(sweep.tuning()[0], 1.0))
-    assert len(price.known(tmp_path / "runs")) == 1
+    assert cost.known(tmp_path / "runs").empty
+    write(tmp_path / "runs", record_of(sweep.tuning()[0], 1.0))
+    assert len(cost.known(tmp_path / "runs")) == 1
     assert not (tmp_path / "records.csv").exists()
 
     def refuse(runs_dir):
@@ -244,7 +179,7 @@ def test_looking_at_what_is_known_writes_nothing_and_hides_no_error(sweep, tmp_p
 
     monkeypatch.setattr(records, "read_runs", refuse)  # not taken for a folder without runs
     with pytest.raises(UserError, match="cannot read"):
-        price.known(tmp_path / "runs")
+        cost.known(tmp_path / "runs")
 
 
 def test_runs_without_an_estimate_have_gpu_hours_by_their_operations(tmp_path):
@@ -264,18 +199,18 @@ def test_runs_without_an_estimate_have_gpu_hours_by_their_operations(tmp_path):
     examples = operations.examples_of(pets.cells[0].config.spec)
     assert examples == pytest.approx(1000 + 2 * (3 * 30 + 60) / 3)
     hour = examples * 24.5e9 / 20e12 / 3600
-    found = price.price(pets, {}, records.empty(), HERE)
+    found = cost.estimate_cost(pets, {}, records.empty(), **HERE)
     # DoG and 3 rates are tuned; DoG and SGD's default are reported at least, and each rate at most.
     assert found.gpu_hours == pytest.approx((6 * hour, 9 * hour))
-    known = collected(tmp_path, *(a_record(run, 60.0, task="pets") for run in pets.tuning()[:1]))
-    assert price.price(pets, {}, known, HERE).gpu_hours == (0, 0)
+    known = collected(tmp_path, *(record_of(run, 60.0, task="pets") for run in pets.tuning()[:1]))
+    assert cost.estimate_cost(pets, {}, known, **HERE).gpu_hours == (0, 0)
 
 
 def test_gpu_hours_are_shown_where_operations_were_counted():
     def lines(gpu_hours):
-        stages = [price.Stage("tuning", [], 0, 0), price.Stage("reporting", [], 0, 0)]
-        found = price.Price(HERE, stages, [], [], 0, 0, None, [], lambda run: None, gpu_hours)
-        return [line for line in price_text.short(found).splitlines() if "GPU" in line]
+        stages = [SweepStage("tuning", [], 0, 0), SweepStage("reporting", [], 0, 0)]
+        found = estimate_of(*stages, gpu_hours=gpu_hours)
+        return [line for line in cost_text.short(found).splitlines() if "GPU" in line]
 
     assert lines((0.0, 0.0)) == []
     (line,) = lines((1509.0, 3012.0))

@@ -25,7 +25,7 @@ from conftest import LONG, ROOT
 from omegaconf import OmegaConf
 
 from runner.lock import RunLock
-from sweeps import plan, status
+from sweeps import cost, plan, status
 from sweeps.worker import work
 
 # For how long processes are killed at random.
@@ -416,7 +416,8 @@ def test_status_of_files_from_hours_ahead_or_behind_has_no_negative_times(
     stages = {"tuning": sweep.tuning(), "reporting": sweep.reporting({})}
     with RunLock(going_on / "lock"):
         texts = [status.of_folder(results.runs)]
-        texts.append(status.of_plan(stages, results.runs, lambda: "unknown"))
+        estimator = cost.runtime_estimator(cost.known(results.runs), "a cpu")
+        texts.append(status.of_plan(stages, results.runs, estimator))
     for text in texts:
         assert "running" in text and not re.search(r"(?<![\d.e])-\d", text), text
 

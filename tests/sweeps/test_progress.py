@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from conftest import QUIET
 
+from analysis import records
 from runner.cli import BestEffortStream
 from sweeps import plan, progress
-from sweeps.progress import Progress, Watch, last_step
+from sweeps.estimate import RunEstimate, RuntimeEstimator
+from sweeps.progress import Progress, last_step
 from sweeps.worker import Outcome
 
 
@@ -26,6 +28,24 @@ def runs(tmp_path):
 
 def ended(run, score=0.7, status="finished", seconds=2.0):
     return Outcome(run, status, seconds, score)
+
+
+class Known(RuntimeEstimator):
+    """Estimates runs by their ids."""
+
+    def __init__(self, seconds):
+        super().__init__(records.empty(), "a cpu")
+        self._seconds = seconds
+
+    def estimate(self, run):
+        seconds = self._seconds.get(run.run_id)
+        return None if seconds is None else RunEstimate(seconds, "made up")
+
+
+def started(runs, seconds=None, stream=None, later=()):
+    """The progress of a stage whose runs are expected to take so long, one at a time."""
+    estimator = Known(seconds or {})
+    return Progress("tuning", runs, estimator, 1, later, stream or io.StringIO())
 
 
 def at_step(run, step):
@@ -57,73 +77,63 @@ def test_of_an_error_the_lowest_is_the_best(runs):
 
 def test_each_failure_is_a_line_at_once_and_diverged_runs_have_no_best(runs):
     stream = io.StringIO()
-    with Progress("tuning", runs, stream) as shown:
-        shown.tell(Outcome(runs[0], "failed", 1.0, detail="boom"))
-        shown.tell(Outcome(runs[1], "failed", 1.0, detail="bang"))
+    with started(runs, stream=stream) as shown:
+        shown.report(Outcome(runs[0], "failed", 1.0, detail="boom"))
+        shown.report(Outcome(runs[1], "failed", 1.0, detail="bang"))
         assert stream.getvalue().count("failed ") == 2
-        shown.tell(ended(runs[3], status="diverged"))
-        shown.tell(ended(runs[4], status="diverged"))
+        shown.report(ended(runs[3], status="diverged"))
+        shown.report(ended(runs[4], status="diverged"))
     assert stream.getvalue().splitlines()[2:] == ["diverged  cifar: 2 runs (4.0 s)"]
     assert (shown.done, shown.failed) == (2, 2)
 
 
-def test_runs_whose_metrics_grow_are_running(runs):
-    at_step(runs[0], 4)  # by a session before this one
-    watch = Watch(runs)
-    watch.look()
-    assert watch.steps == {} and watch.reached() == []
+def shown_after(monkeypatch, seconds, *progress):
+    """What is said of the stage so many seconds later."""
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
+    return [each.state() for each in progress]
+
+
+def test_runs_whose_locks_are_held_are_running(runs):
+    shown = started(runs)
+    for run in (runs[0], runs[1], runs[3]):
+        run.folder.make()
+    with runs[0].folder.lock, runs[3].folder.lock:
+        runs[1].folder.lock.path.write_text("number 1 on this")  # of a process that is no more
+        shown.refresh()
+    assert shown.state().startswith("2 running, 0 failed")
+    for run in runs[1:]:
+        shown.report(ended(run))
+    assert shown.state().startswith("1 running, ")
+
+
+def test_time_left_gets_less_until_it_is_unknown(runs, monkeypatch):
+    taken = {run.run_id: 60.0 for run in runs}
+    shown = started(runs[:2], taken), started(runs[:2], taken, later=runs[3:])
+    stage, whole = shown_after(monkeypatch, 30.0, *shown)
+    assert stage == "0 running, 0 failed, time left: 90 s"
+    assert whole.endswith("time left: 90 s (of the sweep: 4.5 min)")
+    stage, whole = shown_after(monkeypatch, 100.0, *shown)
+    assert stage.endswith("time left: unknown") and whole.endswith("(of the sweep: 2.8 min)")
+
+
+def test_of_a_sweep_that_is_started_again_the_rest_of_its_runs_is_left(runs, monkeypatch):
     at_step(runs[0], 6)
-    at_step(runs[1], 2)
-    at_step(runs[3], 7)
-    watch.look()
-    assert watch.reached() == ["cifar step 7/8", "probe_cifar step 2/8"]
-    watch.tell(ended(runs[1]))
-    assert watch.reached() == ["cifar step 7/8", "probe_cifar step 6/8"]
+    shown = started(runs[:3], {run.run_id: 80.0 for run in runs})
+    assert shown_after(monkeypatch, 0.0, shown)[0].endswith("time left: 3.0 min")  # of 240 s
+    # The rest of a run is no measure of how long runs take.
+    shown.report(ended(runs[0], seconds=20.0))
+    assert shown_after(monkeypatch, 0.0, shown)[0].endswith("time left: 2.7 min")
+    shown.report(ended(runs[1], seconds=160.0))
+    assert shown_after(monkeypatch, 0.0, shown)[0].endswith("time left: 2.7 min")
 
 
-def test_time_left_counts_parts_of_runs(runs):
-    at_step(runs[0], 4)
-    watch = Watch(runs[:3])  # half a run and two are to do
-    assert watch.left(10.0) is None
-    at_step(runs[0], 8)
-    at_step(runs[1], 4)
-    watch.look()
-    assert watch.left(10.0) == pytest.approx(15.0)  # one is done of two and a half
-    watch.tell(ended(runs[0]))
-    watch.tell(ended(runs[1]))
-    assert watch.left(15.0) == pytest.approx(10.0)  # one and a half
-    watch.tell(ended(runs[2]))
-    assert watch.left(20.0) == 0.0
-
-
-def test_time_left_corrects_the_estimate_as_runs_come_in(runs):
-    """A machine that is busy takes ten times what was estimated, for what comes later as well."""
-    expected = {run.run_id: seconds for run, seconds in zip(runs, (1.0, 1.0, 8.0), strict=False)}
-    watch = Watch(runs[:3], lambda run: expected[run.run_id])
-    assert watch.left(0.0, later=20.0) is None
-    watch.tell(ended(runs[0]))
-    assert watch.left(10.0) == pytest.approx(90.0)
-    assert watch.left(10.0, later=20.0) == pytest.approx(290.0)
-    at_step(runs[2], 4)
-    watch.look()
-    assert watch.left(50.0) == pytest.approx(50.0)  # five seconds' worth are done, of ten
-
-
-def test_time_left_of_the_sweep_is_said_where_there_are_estimates(runs):
-    for estimate, said in ((lambda run: 2.0, True), (lambda run: None, False)):
-        stream = io.StringIO()
-        with Progress("tuning", runs, stream, estimate, later=100.0) as shown:
-            shown.tell(ended(runs[0]))
-            shown._began -= 10.0
-            assert ("of the sweep)" in shown.state()) == said
-
-
-def test_what_failed_is_no_work_done_and_none_to_do(runs):
-    watch = Watch(runs[:4])
-    watch.tell(ended(runs[0], status="failed"))
-    assert watch.left(10.0) is None
-    watch.tell(ended(runs[1]))
-    assert watch.left(10.0) == pytest.approx(20.0)  # one of three
+def test_what_failed_or_diverged_or_others_did_is_no_measure(runs, monkeypatch):
+    shown = started(runs[:4])
+    shown.report(ended(runs[0], status="failed"))
+    shown.report(ended(runs[1], status="diverged"))
+    shown.report(ended(runs[2], seconds=0.0))
+    assert shown_after(monkeypatch, 0.0, shown) == ["0 running, 1 failed, time left: unknown"]
 
 
 def test_last_step_is_that_of_the_last_whole_line(tmp_path):
@@ -141,18 +151,16 @@ def test_last_step_is_that_of_the_last_whole_line(tmp_path):
 
 def test_where_nobody_watches_a_line_comes_now_and_then(runs, monkeypatch):
     monkeypatch.setattr(progress, "LINE_EVERY", 0.1)
-    monkeypatch.setattr(progress, "LOOK_EVERY", 0.0)
     monkeypatch.setattr(progress, "TOGETHER", 0.05)
     stream = io.StringIO()
-    with Progress("tuning", runs, stream) as shown:
-        shown.tell(ended(runs[0]))
-        at_step(runs[1], 4)
+    with started(runs, stream=stream) as shown:
+        shown.report(ended(runs[0]))
         deadline = time.monotonic() + 20
-        while "step 4/8" not in stream.getvalue() and time.monotonic() < deadline:
+        while "runs, " not in stream.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
     line = stream.getvalue().splitlines()[-1]
-    assert line.startswith("tuning: 1 of 6 runs, 1 running, 0 failed, about ")
-    assert line.endswith(" left, probe_cifar step 4/8")
+    # The two others of the same task take as long; of the other task nothing is known.
+    assert line.startswith("tuning: 1 of 6 runs, 0 running, 0 failed, time left: at least ")
 
 
 def test_on_a_terminal_a_bar_is_drawn_again(runs):
@@ -161,11 +169,11 @@ def test_on_a_terminal_a_bar_is_drawn_again(runs):
             return True
 
     stream = Terminal()
-    with Progress("reporting", runs, stream) as shown:
-        shown.tell(ended(runs[0]))
+    with started(runs, stream=stream) as shown:
+        shown.report(ended(runs[0]))
         shown.refresh()
-    assert "reporting:  17%|" in stream.getvalue() and "| 1/6 [" in stream.getvalue()
-    assert "0 running, 0 failed, about" in stream.getvalue()
+    assert "tuning:  17%|" in stream.getvalue() and "| 1/6 [" in stream.getvalue()
+    assert "0 running, 0 failed, time left: at least 4." in stream.getvalue()
 
 
 def test_an_error_is_one_line_without_what_a_terminal_obeys(runs):
@@ -186,9 +194,9 @@ def test_a_stream_that_fails_ends_nothing(runs, terminal, monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    with Progress("tuning", runs, BestEffortStream(Broken())) as shown:
-        shown.tell(ended(runs[0]))
-        shown.tell(ended(runs[1], status="failed"))
+    with started(runs, stream=BestEffortStream(Broken())) as shown:
+        shown.report(ended(runs[0]))
+        shown.report(ended(runs[1], status="failed"))
         shown.refresh()
     assert (shown.done, shown.failed) == (1, 1)
 
@@ -196,14 +204,14 @@ def test_a_stream_that_fails_ends_nothing(runs, terminal, monkeypatch):
 def test_what_was_done_at_the_start_is_not_counted_twice(runs, monkeypatch):
     # By another driver, since the runs were handed to the executor.
     monkeypatch.setattr(plan.PlannedRun, "done", property(lambda run: run is runs[0]))
-    with Progress("tuning", runs, io.StringIO()) as shown:
+    with started(runs) as shown:
         for run in runs:
-            shown.tell(ended(run))
+            shown.report(ended(run))
     assert shown.done == shown.total == 6
 
 
 def test_a_stage_that_is_done_says_nothing(runs):
     stream = io.StringIO()
-    with Progress("tuning", [], stream):
+    with started([], stream=stream):
         pass
     assert stream.getvalue() == ""

@@ -246,7 +246,7 @@ def test_optimizer_that_shares_a_number_among_its_groups_is_not_shared(tmp_path,
     assert line.startswith("opt=sgd: ")
 
 
-@pytest.mark.parametrize("opt", [path.stem for path in sorted((config.CONFIGS / "opt").glob("*"))])
+@pytest.mark.parametrize("opt", config.options("opt"))
 def test_groups_are_independent_where_the_yaml_says_so(opt):
     """The contract of every yaml, a copied one too."""
     spec = config.load(["task=probe_cifar", f"opt={opt}"]).spec.opt

@@ -1,17 +1,17 @@
 """Status: read off made-up folders in all states, with nothing written."""
 
-import json
-import os
 import subprocess
 import sys
 
 import pytest
-from made_up_records import failure, record, write
+from made_up_records import collected, failure, record, record_of, write
 
+from analysis import records
 from runner.config import ROOT
 from runner.record import write_json
-from sweeps import status
-from sweeps.status import Seen
+from sweeps import plan, status
+from sweeps.estimate import RuntimeEstimator
+from sweeps.status import RunStatus
 
 HOLD = """
 import sys
@@ -106,7 +106,7 @@ def test_odd_records_are_counted_too(tmp_path, change, state):
         change = {"measured": made["measured"] | measured}
     path = write(tmp_path, made | change)
     seen = status.look(str(path.parent))
-    assert (seen.state, seen.seconds) == (state, 0.0)
+    assert seen.state == state
     assert status.look_at_all([str(path.parent)])[0].state == state
 
 
@@ -139,78 +139,45 @@ def test_a_run_that_ends_while_it_is_looked_at_is_done(tmp_path, monkeypatch):
 
 
 def test_failures_beyond_five_are_counted(tmp_path):
-    runs = [Seen("cifar", f"cifar-sgd-{n}", "failed", error="boom") for n in range(7)]
+    runs = [RunStatus("cifar", f"cifar-sgd-{n}", "failed", error="boom") for n in range(7)]
     lines = list(status.failures(runs, tmp_path))  # which have no logs
     assert len(lines) == 6 and lines[-1] == "and 2 more failed"
 
 
 def test_running_runs_are_one_line_with_the_step_of_the_last():
-    runs = [Seen("cifar", f"cifar-sgd-{n}", "running", step=100 + n) for n in range(3)]
+    runs = [RunStatus("cifar", f"cifar-sgd-{n}", "running", step=100 + n) for n in range(3)]
     (line,) = status.running(runs, {f"cifar-sgd-{n}": 468 for n in range(3)})
     assert line == "running cifar sgd: 3 runs, the last at step 100/468"
 
 
-def done(at, seconds):
-    return Seen("cifar", "cifar-sgd-0", "finished", at, seconds)
+def test_time_left_is_of_what_is_not_done_by_as_many_as_are_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(status, "usable_cores", lambda: 3)
+    (tmp_path / "sweep.yaml").write_text(
+        "parts: [{tasks: [cifar], optimizers: [sgd], seeds: [0],"
+        " grids: {sgd: {lr: [0.1, 0.2, 0.3, 0.4, 0.5]}}}]"
+    )
+    runs = plan.load(str(tmp_path / "sweep.yaml"), [f"runs_dir={tmp_path}/runs"]).tuning()
+    estimator = RuntimeEstimator(collected(tmp_path, record_of(runs[0], 600)), "a cpu")
 
+    def said(*others):
+        seen = [RunStatus("cifar", run.run_id, "missing") for run in runs]
+        seen[0] = RunStatus("cifar", runs[0].run_id, "finished")
+        for place, one in enumerate(others, 1):
+            seen[place] = RunStatus("cifar", runs[place].run_id, *one)
+        return status.time_left(runs, seen, estimator)
 
-def running(at):
-    return Seen("cifar", "cifar-sgd-1", "running", at)
-
-
-def test_pace_of_runs_that_end_together_counts_from_when_they_began():
-    # Two groups of replicas, each 100 s long, one after the other.
-    pace = status.pace([*[done(1100, 100)] * 50, *[done(1200, 100)] * 50])
-    assert pace == status.Pace(last_hour=100, session=100, session_seconds=200)
-    assert pace.seconds_each == 2
-
-
-def test_pace_is_that_of_the_session_and_of_its_last_hour():
-    earlier = [done(1000, 60)]  # a day before the others
-    # 3 hours with a run a minute, of a minute each.
-    session = [done(90_000 + 60 * n, 60) for n in range(180)]
-    pace = status.pace([*earlier, *session])
-    assert (pace.last_hour, pace.session, pace.session_seconds) == (60, 180, 180 * 60)
-    assert pace.seconds_each == 60
-
-
-def test_pace_goes_on_while_a_run_trains_as_long_as_the_longest_and_not_for_ever():
-    runs = [done(5000, 3000), done(6000, 900)]
-    # Heard of 2,000 s after the last end: the session is that old, too.
-    assert status.pace([*runs, running(8000)]) == status.Pace(2, 2, 6000)
-    # A day later nothing of this session has ended yet.
-    assert status.pace([*runs, running(92_400)]) is None
-    assert status.pace([running(10)]) is None
-
-
-def test_records_without_times_tell_no_pace():
-    assert status.pace([done(100, 0), done(100, 0)]) is None
-
-
-def test_clocks_of_other_machines_do_not_matter(tmp_path):
-    # Its machine's clock is wrong by years; the file system's says when it ended.
-    made = record(0.5, opt="dog")
-    made["measured"] |= {
-        "started": "1999-01-01T00:00:00+00:00",
-        "finished": "1999-01-01T00:05:00+00:00",
-    }
-    path = write(tmp_path, made)
-    os.utime(path, (5000, 5000))
-    seen = status.look(str(path.parent))
-    assert (seen.at, seen.seconds) == (5000, 300)
-
-
-def test_time_left_is_by_the_pace_or_else_by_the_price():
-    assert "about 20 s for 10 runs" in status.time_left(10, status.Pace(100, 100, 200.0), "")
-    assert status.time_left(10, None, "unknown") == "time left: unknown, by the price"
-    assert "none" in status.time_left(0, None, "")
+    half, processes = runs[0].steps // 2, ["number 1 on here", "number 2 on here"]
+    assert said() == "time left: 13 min for 4 runs, if 3 train at once"
+    one_process = [("running", half, processes[0])] * 2
+    assert said(*one_process) == "time left: 30 min for 4 runs, 1 at once"
+    two = [("running", half, process) for process in processes]
+    assert said(*two) == "time left: 15 min for 4 runs, 2 at once"
+    assert said(("stopped", half), ("failed",)).startswith("time left: 12 min for 4 runs")
+    assert said(*[("diverged",)] * 4) == "time left: none, all is done"
+    unknown = RuntimeEstimator(records.empty(), "a cpu")
+    seen = [RunStatus("cifar", run.run_id, "missing") for run in runs]
+    assert status.time_left(runs, seen, unknown).startswith("time left: unknown for 5 runs")
 
 
 def test_a_run_without_a_folder_is_missing(tmp_path):
     assert status.look(str(tmp_path / "cifar" / "cifar-sgd-1")).state == "missing"
-
-
-def test_record_holds_what_the_status_reads(tmp_path):
-    """The invented records have the runner's fields; this is where they would part."""
-    measured = json.loads(write(tmp_path, record(0.5)).read_text())["measured"]
-    assert {"started", "finished"} <= set(measured)

@@ -211,7 +211,7 @@ def test_planning_needs_no_torch_which_takes_seconds_to_import(tmp_path):
 
 
 @pytest.mark.parametrize("words", ["dry_run=true", "--dry-run"])
-def test_dry_run_shows_the_price_and_starts_nothing(tmp_path, words):
+def test_dry_run_shows_the_cost_and_starts_nothing(tmp_path, words):
     done = warm.run(sweep_command(tmp_path, "demo", words), check=True)
     assert "tuning: 33 runs, 0 done before" in done.stdout
     assert "\ntime: " in done.stdout and "\ndisk: " in done.stdout
@@ -252,8 +252,8 @@ def test_status_counts_runs_by_task_and_optimizer(sweeps, tmp_path, of_plan):
     assert lines["probe_cifar", "sgd"] == ["1", "0", "0", "1", "0", *missing]
     if of_plan:
         assert "tuning: 2 of 3 runs done" in done.stdout
-        assert "throughput: 2 runs in this session of" in done.stdout
-        assert "for 5 runs, at that pace" in done.stdout  # one, and the 4 that are reported
+        assert "time left: " in done.stdout
+        assert " for 5 runs, if " in done.stdout  # one, and the 4 that are reported
 
 
 @pytest.mark.parametrize(
