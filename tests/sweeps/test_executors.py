@@ -22,9 +22,6 @@ from sweeps import executors, plan
 from sweeps.executors import local
 from tasks.errors import UserError
 
-# One cluster of Ray is shared by the tests of a worker of pytest's.
-pytestmark = pytest.mark.xdist_group("executors")
-
 SWEEP = {
     "parts": [
         {

@@ -44,7 +44,7 @@ SINGLE = {**PART, "tasks": ["logistic_wine"], "optimizers": ["dog"], "seeds": [0
 SINGLE["overrides"] = [*PART["overrides"], "train.batch_size=16"]
 SWEEP = {"parts": [PART, SINGLE]}
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(600 + 10 * KILL_SECONDS)]
+pytestmark = pytest.mark.timeout(600 + 10 * KILL_SECONDS)
 
 
 class Results:

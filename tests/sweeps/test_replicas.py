@@ -18,9 +18,6 @@ from sweeps.replicas import Replica, ReplicaGroup, run_together
 from sweeps.stack import Stack, groups_are_independent, sharing
 from sweeps.worker import work
 
-# Most compare with the same runs, trained alone, which one process trains once.
-pytestmark = pytest.mark.xdist_group("replicas")
-
 DOG = {"dog": {"reps_rel": [1e-4, 1e-2]}, "ldog": {"weight_decay": [0.0, 0.01]}}
 GRIDS = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "sgd_momentum": {"lr": [0.1]}, **DOG}
 FEW = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "dog": {}}
