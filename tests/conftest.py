@@ -99,6 +99,12 @@ def only_record(folder):
     return {k: v for k, v in record.items() if k not in ("measured", "code")}, metrics
 
 
+def pytest_configure(config):
+    """Let all of pytest's workers, which inherit the environment, share a server of processes."""
+    if config.getoption("numprocesses", None):
+        os.environ["WARM_SERVER"] = warm.address()
+
+
 def pytest_collection_modifyitems(items):
     """Let the tests of the longest files come first."""
     places = {name: place for place, name in enumerate(LONGEST)}
