@@ -144,6 +144,8 @@ def _is_fixed(key: str) -> bool:
 
 # What was composed before, unresolved: each group's part by its option, and the rest.
 _parts: dict[Any, Plain] = {}
+# The options of the latest composition, whose parts are all known.
+_known: dict[str, str] = {}
 _REST = "rest"
 # What was resolved last but for its optimizer: what describes it, the tree, and the run.
 _latest: tuple[Any, DictConfig, Config] | None = None
@@ -156,24 +158,44 @@ def _composed(choices: Mapping[str, str]) -> Plain:
     on the task's, where none is chosen), so parts that were composed are put together: a sweep
     composes each of its tasks, networks and optimizers once, and not each of their combinations.
     """
-    keys: dict[str, Any] = {group: (group, choices.get(group)) for group in GROUPS}
-    if "model" not in choices:
-        keys["model"] = ("model of", choices.get("task"))
-    if all(key in _parts for key in keys.values()):
-        return {**_parts[_REST], **{group: _parts[key] for group, key in keys.items()}}
+    new = [group for group, key in _keys(choices).items() if key not in _parts]
+    if _parts and len(new) > 1:  # one after another, or nobody could tell which of them wrote what
+        for group in new:
+            if group in choices:
+                _compose({**_known, group: choices[group]})
+    if not all(key in _parts for key in _keys(choices).values()):
+        _compose(choices)
+    return {**_parts[_REST], **{group: _parts[key] for group, key in _keys(choices).items()}}
+
+
+def _keys(choices: Mapping[str, str]) -> dict[str, Any]:
+    """Return under which key each group's part is kept: an option by name is that by default."""
+    keys: dict[str, Any] = {}
+    for group in GROUPS:
+        default = ("model of", keys["task"]) if group == "model" else (group, None)
+        chosen = choices.get(group, default)
+        by_default = chosen in (default, _parts.get(default, {}).get("name"))
+        keys[group] = default if by_default else (group, chosen)
+    return keys
+
+
+def _compose(choices: Mapping[str, str]) -> None:
+    """Let Hydra compose the options of groups, and keep the parts."""
+    global _known
     with _hydra():
         config = compose("config", [f"{group}={name}" for group, name in choices.items()])
     whole: Any = OmegaConf.to_container(config)
+    keys = _keys(choices)
     found = {key: whole[group] for group, key in keys.items()}
     found[_REST] = {**whole, **dict.fromkeys(GROUPS)}
     new = found.keys() - _parts.keys()
     foreign = any(_parts[key] != found[key] for key in found.keys() - new)
-    if foreign or len(new - {("model of", choices.get("task"))}) > 1:
+    if foreign or len(new - {("model of", keys["task"])}) > 1:
         # Some yaml, of a user's, writes to a part that is not its own; or may have done so, where
         # two parts are new at once. What was composed before says nothing of these.
         _parts.clear()
     _parts.update(found)
-    return whole
+    _known = dict(choices)
 
 
 def _only_set_values(parsed: list[Override]) -> bool:
@@ -304,8 +326,12 @@ def opt_changes(spec: "RunSpec") -> dict[str, Any]:
 @functools.cache
 def _default_opt(choices: tuple[str, ...], synthetic: bool) -> dict[str, Any]:
     """Return the optimizer's settings as these choices alone make them."""
-    settings: dict[str, Any] = load([*choices, f"task.synthetic={synthetic}"]).spec.settings
-    return settings["opt"]
+    defaults = _composed(dict(choice.split("=") for choice in choices))
+    tree = OmegaConf.create(defaults)
+    tree.task.synthetic = synthetic
+    OmegaConf.resolve(tree.opt)
+    settings: dict[str, Any] = _checked_optimizer(to_plain(tree.opt), defaults["opt"]).scientific
+    return settings
 
 
 def _hydra() -> Any:

@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[1]
 LONG = bool(os.environ.get("DOG_BENCH_LONG"))
 LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes long: run DOG_BENCH_LONG=1 make test")
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
+# pytest's workers take file after file: those that take longest come first, lest one is left alone.
+LONGEST = ["test_faults.py", "test_executors.py", "test_contract.py", "test_replicas.py"]
+LONGEST += ["test_run.py", "test_sweep.py"]
 
 
 def with_changes(config, changes):
@@ -94,6 +97,18 @@ def only_record(folder):
     record = json.loads(path.read_text())
     metrics = (path.parent / "metrics.jsonl").read_text()
     return {k: v for k, v in record.items() if k not in ("measured", "code")}, metrics
+
+
+def pytest_configure(config):
+    """Let all of pytest's workers, which inherit the environment, share a server of processes."""
+    if config.getoption("numprocesses", None):
+        os.environ["WARM_SERVER"] = warm.address()
+
+
+def pytest_collection_modifyitems(items):
+    """Let the tests of the longest files come first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

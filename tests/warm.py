@@ -34,6 +34,8 @@ PRELOADED = [
     *("hydra", "matplotlib.pyplot", "numpy", "pandas", "sklearn.datasets", "submitit", "timm"),
     *("torch", "torchvision", "tqdm", "transformers", "analysis.report", "sweeps.replicas"),
 ]
+# What local workers need of it for a problem without data or network.
+OF_WORKERS = ["torch._dynamo", "submitit", "sweeps.replicas", "tasks.theory"]
 # The environment of who forks: threads, or a GPU that an import has asked for, do not survive it.
 SERVERS = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 WORKER = "warm worker"  # the name of such a process, as Linux tells it
@@ -126,8 +128,8 @@ def is_worker(pid):
 
 
 def forks_workers():
-    """Let a server that has imported everything fork what this process starts by `forkserver`."""
-    multiprocessing.set_forkserver_preload(PRELOADED)
+    """Let a server that has imported torch fork what this process starts by `forkserver`."""
+    multiprocessing.set_forkserver_preload(OF_WORKERS)
     with patch.dict(os.environ, SERVERS):
         multiprocessing.forkserver.ensure_running()
 

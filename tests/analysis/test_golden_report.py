@@ -19,7 +19,6 @@ from analysis import report
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = bool(os.environ.get("DOG_BENCH_UPDATE_GOLDEN"))
-pytestmark = pytest.mark.xdist_group("golden report")  # its fixture takes seconds
 
 TEXT = re.compile("<!-- (.*?) -->")  # matplotlib says so what letters' outlines are
 

@@ -1,13 +1,11 @@
 """Several processes together make the steps of one: sharded in every way that torch knows."""
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 from torch import distributed as dist
 from torch import multiprocessing
 
@@ -43,20 +41,8 @@ def run(size, scenarios, folder):
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    """Run all scenarios, because starting processes takes longer than they do.
-
-    Once for all of pytest-xdist's workers: the first does it, and the others wait.
-    """
-    this_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
-    folder = tmp_path_factory.getbasetemp().parent / f"processes-{this_run}"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            folder.mkdir()
-            run_all(folder)
-    return folder
-
-
-def run_all(folder):
+    """Run all scenarios, because starting processes takes longer than they do."""
+    folder = tmp_path_factory.mktemp("processes")
     # Else each process imports torch by itself, which takes longer than its scenarios.
     multiprocessing.set_forkserver_preload(
         [f"torch.distributed.{name}" for name in ("checkpoint", "fsdp", "tensor.parallel")]
@@ -65,6 +51,7 @@ def run_all(folder):
     run(2, [*SCENARIOS, f"save:{checkpoints[0]}"], folder)
     run(4, [*SCENARIOS, *OF_FOUR, f"resume:{checkpoints[0]}", f"save:{checkpoints[1]}"], folder)
     run(2, [f"resume:{checkpoints[1]}"], folder)
+    return folder
 
 
 @pytest.mark.parametrize(("scenario", "size"), CASES)

@@ -181,13 +181,12 @@ def lose(monkeypatch, *lost):
     monkeypatch.setattr(ImageClassification, "loss", loss)
 
 
-@pytest.mark.parametrize("opt", ["dog", "ldog"])
-def test_loss_that_is_skipped_is_no_divergence_however_often_is_logged(made_up, monkeypatch, opt):
+def test_loss_that_is_skipped_is_no_divergence_however_often_is_logged(made_up, monkeypatch):
     results = []
     for log_every in (10, 4, 1):
         with monkeypatch.context() as patch:
             lose(patch, 4, 10, 24)  # logged, looked at, and the last
-            words = ["task=cifar", f"opt={opt}", f"log_every={log_every}", "train.steps=24"]
+            words = ["task=cifar", "opt=dog", f"log_every={log_every}", "train.steps=24"]
             loaded = made_up(*words, f"runs_dir={folder_of(made_up()).path}/{log_every}")
             record = running.run(loaded).plain()
         assert record["status"] == "finished" and record["results"]["steps"] == 24
@@ -487,9 +486,10 @@ def test_multirun_goes_through_hydra(finish, tmp_path):
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_multirun_goes_through_other_launchers(finish, tmp_path, launcher):
     words = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}/.multirun"]
-    status, _, errors = finish("task=probe_cifar", "-m", *words)  # one job: each imports torch
+    # One job, of what imports least: each starts Python anew.
+    status, _, errors = finish("task=divergence_example", "-m", *words)
     assert status == 0, errors
-    assert len(list(tmp_path.glob("probe_cifar/*/record.json"))) == 1
+    assert len(list(tmp_path.glob("divergence_example/*/record.json"))) == 1
 
 
 def test_trouble_with_the_step_size_is_in_the_record_and_shown(made_up, fake_wandb):

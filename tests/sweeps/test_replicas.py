@@ -18,9 +18,6 @@ from sweeps.replicas import Replica, ReplicaGroup, run_together
 from sweeps.stack import Stack, groups_are_independent, sharing
 from sweeps.worker import work
 
-# Most compare with the same runs, trained alone, which one process trains once.
-pytestmark = pytest.mark.xdist_group("replicas")
-
 DOG = {"dog": {"reps_rel": [1e-4, 1e-2]}, "ldog": {"weight_decay": [0.0, 0.01]}}
 GRIDS = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "sgd_momentum": {"lr": [0.1]}, **DOG}
 FEW = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "dog": {}}
@@ -109,8 +106,9 @@ def test_one_that_diverges_leaves_the_others_alone(tmp_path, trained_alone):
     assert_equal(together, trained_alone("opt.weight_decay=0.1", grids=grids))
 
 
-@pytest.mark.parametrize("steps", [(0,), (0, 11), (11, 12)])
-@pytest.mark.parametrize("leaving", [1, 8])
+@pytest.mark.parametrize(
+    ("leaving", "steps"), [(1, (0,)), (1, (11, 12)), (8, (0, 11)), (8, (11, 12))]
+)
 def test_who_meets_a_gradient_that_is_not_finite_goes_on_alone(
     leaving, steps, tmp_path, monkeypatch, trained_alone
 ):

@@ -25,8 +25,10 @@ LANGUAGE = [
     task for task in TASKS if "prompt" in OmegaConf.load(config.CONFIGS / f"task/{task}.yaml")
 ]
 LANGUAGE += ["probe_newsgroups"]
-# They differ in the number of classes alone.
-PROBES = [task for task in TASKS if task.startswith("probe_") and task not in FORMS]
+# One task of each kind of problem, and so of code that makes data, networks and losses of it.
+KINDS = ["cifar", "cifar_scratch", "probe_cifar", *FORMS, "logistic_wine", "divergence_example"]
+# Those kinds that differ in what an optimizer meets.
+MET_BY_OPTIMIZERS = ["cifar", "cola", "stsb", "probe_cifar", "logistic_wine"]
 VISION_MODELS = [
     model
     for model in config.options("model")
@@ -62,14 +64,13 @@ def test_every_task_learns_by_the_default_protocol(task, tmp_path):
         assert scores["last"] > majority and scores["averaged"] > majority
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task not in PROBES[1:]])
-def test_every_task_trains_by_the_papers_protocol(task, tmp_path):
+@pytest.mark.parametrize("task", [task for task in KINDS if task not in MET_BY_OPTIMIZERS])
+def test_every_kind_of_problem_trains_by_the_papers_protocol(task, tmp_path):
     record = run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}"))
     assert_scored(record.plain())
 
 
-# One of each kind of problem, and so of code that the optimizer meets.
-@pytest.mark.parametrize("task", ["cifar", "cola", "stsb", "probe_cifar", "logistic_wine"])
+@pytest.mark.parametrize("task", MET_BY_OPTIMIZERS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_every_kind_of_problem(task, optimizer, tmp_path):
     words = [f"opt={optimizer}", "protocol=paper", f"runs_dir={tmp_path}"]
@@ -96,19 +97,23 @@ def test_other_models_fit_the_vision_tasks(model, tmp_path):
     assert record["settings"]["model"]["name"] == model
 
 
-# One task of each form of texts and answers for a classifier; T5 has words of its own for each.
-@pytest.mark.parametrize(
-    ("model", "task"),
-    [(model, task) for model in ("minilm", "roberta_base") for task in FORMS]
-    + [("t5_base", task) for task in LANGUAGE],
-)
-def test_every_language_model_fits_every_language_task(task, model, tmp_path):
+@pytest.mark.parametrize("task", FORMS)
+@pytest.mark.parametrize("model", ["minilm", "roberta_base", "t5_base"])
+def test_every_language_model_trains_every_form_of_texts_and_answers(task, model, tmp_path):
     words = ["protocol=paper", "train.steps=2", f"runs_dir={tmp_path}"]
     record = run(made_up(task, f"model={model}", *words)).plain()
     assert record["settings"]["model"]["name"] == model and record["status"] == "finished"
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [task for task in LANGUAGE if task not in FORMS])
+def test_a_text_to_text_network_has_words_for_every_task(task):
+    problem = build_task(made_up(task, "model=t5_base"))
+    network = problem.network()
+    inputs, targets = problem.batch("train", torch.arange(2))
+    assert problem.loss(problem.forward(network, inputs), targets) > 0
+
+
+@pytest.mark.parametrize("task", KINDS)
 def test_batches_depend_on_indices_and_generator_alone(task):
     problem = built(task)
     places = np.array([3, 0, 5]) % len(problem.splits["train"])
@@ -119,7 +124,7 @@ def test_batches_depend_on_indices_and_generator_alone(task):
     assert first[1].tolist() == problem.splits["train"].labels[places].tolist()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", KINDS)
 def test_the_seed_decides_the_head_and_the_pretrained_part_stays(task):
     problem = built(task)
     networks = []
@@ -131,7 +136,7 @@ def test_the_seed_decides_the_head_and_the_pretrained_part_stays(task):
         assert not torch.equal(networks[0], networks[2])
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", KINDS)
 def test_splits_are_the_same_every_time(task):
     assert build_task(made_up(task)).fingerprints() == built(task).fingerprints()
 
@@ -258,6 +263,12 @@ def test_every_task_states_what_tables_and_licences_need(task):
         ways = [data.torchvision, data.url, data.manual]
         assert data.licence and sum(way is not None for way in ways) == 1
         assert not data.url or (len(data.md5) == 32 and not {"master", "main"} & words(data.url))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_papers_protocol_says_how_long_every_task_trains(task):
+    train = config.load([f"task={task}", "protocol=paper"]).spec.train
+    assert train.steps and train.batch_size and train.eval_every
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
