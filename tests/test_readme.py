@@ -40,9 +40,20 @@ def test_every_make_target_is_there_and_documented(target):
     assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)h][^)]*)\)", README))
-def test_every_link_leads_to_a_file(link):
-    assert (ROOT / link).exists()
+def headings(page):
+    """The anchors of a page's headings, as the web page of a repository makes them."""
+    for heading in re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE):
+        yield re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_every_link_leads_to_a_file_or_a_heading(page):
+    page = ROOT / page
+    for link in re.findall(r"\]\((?!http)([^)]*)\)", page.read_text()):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in headings(target), link
 
 
 def rows(text):
