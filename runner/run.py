@@ -82,6 +82,8 @@ def run(config: Config) -> RunRecord:
     job = Job.of(config)
     record = job.folder.result()
     if record is not None:
+        if not job.folder.record.exists():
+            logger.info("stored in %s; to train it again: runs_dir=mine/runs", job.folder.archive)
         _tell_differences(record, config)
         return record
     job.folder.make()

@@ -75,6 +75,7 @@ class CostEstimate:
     estimator: RuntimeEstimator
     slots: int  # how many runs, or groups of replicas, train at the same time
     stages: list[SweepStage]
+    archived: int  # how many runs are done by the archive's word, without a folder of their own
     time: TimeLeft
     archives: list[Archive]  # to be fetched
     elsewhere: list[str]  # to be fetched where the size is not told before
@@ -137,6 +138,7 @@ def estimate_cost(
         estimator=estimator,
         slots=slots,
         stages=stages,
+        archived=sum(run.archived for run in (*tuning, *reporting)),
         time=estimator.time_left(to_do, slots),
         archives=archives,
         elsewhere=from_elsewhere(training, data_dir),

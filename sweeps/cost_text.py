@@ -50,6 +50,8 @@ def _totals(cost: CostEstimate) -> Iterator[str]:
     least, most = cost.in_the_end
     unknown = f" ({cost.time.unknown} runs without an estimate)" if cost.time.unknown else ""
     where = f"{cost.slots} at once on {cost.estimator.processor}"
+    if cost.archived:
+        yield f"archived: {cost.archived} of the runs done; to train them again: runs_dir=mine/runs"
     yield f"to do: {cost.to_do} runs{_in_the_end(least, most)}"
     yield f"time: {cost.time}{unknown}, {where}{'' if least == most else ', as chosen so far'}"
     yield from _gpu_time(cost)

@@ -96,6 +96,11 @@ class PlannedRun:
         """Whether there is a record."""
         return self.folder.read_record() is not None
 
+    @property
+    def archived(self) -> bool:
+        """Whether its record is the archive's."""
+        return not self.folder.record.exists() and self.done
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -100,7 +100,7 @@ class DivergenceExample(KnownOptimum):
     of the smallest active coordinate: r̄ after T ≤ m steps is r_ε √((T + 1) / 2), while
     d_0 = 10 r_ε (Ivgi, Hinder, Carmon 2023; the constant that they print is another).
 
-    DoG's own first movement is r_ε = reps_rel (1 + ‖x_0‖), so r_ε = reps_rel / (1 − 10 reps_rel).
+    DoG's initial step length is r_ε = reps_rel (1 + ‖x_0‖), so r_ε = reps_rel / (1 − 10 reps_rel).
     """
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:

@@ -79,7 +79,9 @@ def draw_batch_norm(lines: list[Line]) -> Any:
     figure = Figure(figsize=(9.6, 3.8))
     axes = figure.add_axes((0.07, 0.125, 0.52, 0.75))
     panel(
-        axes, r"DoG's initial movement reps_rel, $r_\epsilon$ (log scale)", score_label(lines[0][1])
+        axes,
+        r"DoG's initial step length reps_rel, $r_\epsilon$ (log scale)",
+        score_label(lines[0][1]),
     )
     labels = []
     for (label, comparison, runs), style in zip(lines, looks(len(lines)), strict=True):

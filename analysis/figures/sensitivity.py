@@ -24,7 +24,7 @@ from analysis.roles import untuned
 # Fewer values make no line.
 LEAST_VALUES = 3
 AXES = {
-    "reps_rel": r"initial movement reps_rel, $r_\epsilon$ (log scale)",
+    "reps_rel": r"initial step length reps_rel, $r_\epsilon$ (log scale)",
     "lr": "factor c (log scale)",
 }
 # By optimizer and key: the runs of each problem that has enough of them, with `value`.

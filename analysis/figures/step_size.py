@@ -101,7 +101,7 @@ def draw_step_size(
     if len(rates):
         panels[1].sharey(panels[0])
         _draw_rates(panels[1], comparison, rates, best)
-    title = f"DoG by its first movement: {comparison.title}, {comparison.problem.steps} steps"
+    title = f"DoG by its initial step length: {comparison.title}, {comparison.problem.steps} steps"
     figure.text(0.075, 0.94, title, fontsize=10)
     shared = shared_seeds(starts)
     seeds = plural(len(shared), "seed") if shared else "each point's own"

@@ -53,7 +53,7 @@ FINAL: dict[int, tuple[str, str, dict[str, int]]] = {
     ),
 }
 
-# What the paper's text says of the training images and of DoG's first movement.
+# What the paper's text says of the training images and of DoG's initial step length.
 AUGMENTS = dict.fromkeys(VISION.values(), "natural") | {"SVHN": "natural_unflipped"}
 AUGMENTS |= dict.fromkeys(("Resisc45", "Retinopathy"), "crop")
 AUGMENTS |= dict.fromkeys(("Clevr-Dist", "DMLab"), "flip") | {"dSprites-Ori": "none"}

@@ -51,11 +51,11 @@ NAMES = {
     "train_examples": "training examples",
     "validation_examples": "validation examples",
     "test_examples": "test examples",
-    "reps_rel": "first movement",
+    "reps_rel": "initial step length",
     "model.batch_norm": "batch norm",
     "train.augment": "augmentation",
 }
-NOTHING = "nothing of steps, batch, examples, batch norm, first movement"
+NOTHING = "nothing of steps, batch, examples, batch norm, initial step length"
 _NOTES = [
     "ours: the mean over the seeds named and the half width of Student's 95 % t interval; a rate "
     f"that was tried and not chosen has the tuning seed's run alone ({TUNING_SEED}).",
@@ -63,7 +63,7 @@ _NOTES = [
     "arXiv 2302.12022; Tables 4 and 5 have the iterate that validation chose, Tables 1 and 2 both.",
     "ours − paper: in points, of the same metric. A line is of one protocol and one problem. What "
     "it has other than the paper is named of steps, batch size, metric, examples, batch norm, "
-    "augmentation and DoG's first movement; so are settings that tell our own lines of a cell "
+    "augmentation and DoG's initial step length; so are settings that tell our own lines of a cell "
     "apart, and another protocol than `paper`, whose weight decay, clipping, warm-up and image "
     "size may differ, too.",
     "Metrics are in percent. RED: (err_DoG − err) / err_DoG, of each side's own DoG; none where "

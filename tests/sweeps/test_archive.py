@@ -20,7 +20,7 @@ from runner.record import RunFolder
 from runner.run_record import RunRecord
 from scripts import merge as merge_script
 from scripts import verify as verify_script
-from sweeps import cost, packing, plan, status
+from sweeps import cost, cost_text, packing, plan, status
 from sweeps.packing import merge, pack, thinned, write_archive
 from sweeps.verify import Verdict, compared, composed, spread, verify
 from sweeps.worker import work
@@ -88,7 +88,11 @@ def test_a_fresh_clone_has_nothing_to_do(trained, clone):
     assert len(runs) >= 7 and all(run.done for run in runs)
     choices = chosen(sweep, clone)
     frame = cost.known(clone / "runs")
-    assert cost.estimate_cost(sweep, choices, frame, "a cpu", slots=1).to_do == 0
+    expected = cost.estimate_cost(sweep, choices, frame, "a cpu", slots=1)
+    assert (expected.to_do, expected.archived) == (0, len(runs))
+    assert f"archived: {len(runs)} of the runs done" in cost_text.short(expected)
+    own = cost.estimate_cost(load(trained, trained), choices, frame, "a cpu", slots=1)
+    assert own.archived == 0 and "archived" not in cost_text.short(own)
     assert [outcome.status for outcome in work(tuple(runs), 1)] == ["finished"] * len(runs)
     estimator = cost.runtime_estimator(frame, "a cpu")
     shown = status.of_plan({"tuning": sweep.tuning()}, clone / "runs", estimator)
@@ -115,10 +119,12 @@ def test_tables_of_a_clone_are_made_from_the_same_frame(trained, clone):
     assert set(pd.read_csv(clone / "curves.csv")["run_id"].str.split("-").str[1]) == {"dog"}
 
 
-def test_an_archived_run_is_answered_and_not_trained(trained, clone, monkeypatch):
+def test_an_archived_run_is_answered_and_not_trained(trained, clone, monkeypatch, caplog):
     run = load(trained, clone).tuning()[0]
     monkeypatch.setattr(running, "_train", None)
-    record = running.run(run.config)
+    with caplog.at_level("INFO"):
+        record = running.run(run.config)
+    assert f"stored in {archive_beside(clone / 'runs')}; to train it again" in caplog.text
     assert record == open_archive(archive_beside(trained / "runs")).get(run.run_id)
     assert f"{run.run_id}: finished after 30 steps" in running.show(record)
     assert not run.folder.path.exists()
