@@ -19,12 +19,12 @@ def test_images_are_resized_flipped_and_normalised_as_plain_arithmetic_has_it(mo
     images = torch.from_numpy(before[:20]).permute(0, 3, 1, 2).float()
     images = functional.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     flipped = torch.rand(20, generator=torch.Generator().manual_seed(3)) < 0.5
-    mean, std = (torch.tensor(task.model[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    mean, std = (torch.tensor(getattr(task.model, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
     for augmented in (False, True):
         expected = images
         if augmented:
             expected = torch.where(flipped.view(-1, 1, 1, 1), expected.flip(-1), expected)
-        if task.model["channels"] == "bgr":
+        if task.model.channels == "bgr":
             expected = expected.flip(1)
         expected = (expected - mean) / std
         generator = torch.Generator().manual_seed(3) if augmented else None
