@@ -19,7 +19,8 @@ def test_images_are_resized_flipped_and_normalised_as_plain_arithmetic_has_it(mo
     images = torch.from_numpy(before[:20]).permute(0, 3, 1, 2).float()
     images = functional.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     flipped = torch.rand(20, generator=torch.Generator().manual_seed(3)) < 0.5
-    mean, std = (torch.tensor(getattr(task.model, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
+    values = (getattr(task.model, name) for name in ("mean", "std"))
+    mean, std = (torch.tensor(channels).view(1, 3, 1, 1) for channels in values)
     for augmented in (False, True):
         expected = images
         if augmented:
