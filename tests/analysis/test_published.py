@@ -22,7 +22,7 @@ def frame_of(tmp_path):
 
 
 def dog_as_in_the_paper(score, **choices):
-    """A run of DoG on a language task with the paper's first movement."""
+    """A run of DoG on a language task with the paper's initial step length."""
     made = made_up.record(score, opt="dog", **choices)
     made["settings"]["opt"]["reps_rel"] = 1e-6
     return made
@@ -88,7 +88,7 @@ def test_departures_from_the_papers_budget_are_named(frame_of):
     )
 
 
-def test_batch_norm_augmentation_first_movement_and_protocol_are_departures(frame_of):
+def test_batch_norm_augmentation_initial_step_length_and_protocol_are_departures(frame_of):
     where = CIFAR | {"model": "resnet50", "augment": "natural", "batch_size": 128}
     where |= {"train_examples": 45_000, "protocol": ("lite", 1)}
     made = [made_up.record(0.5, opt="ldog", batch_norm=mode, **where | other)
@@ -97,14 +97,14 @@ def test_batch_norm_augmentation_first_movement_and_protocol_are_departures(fram
     made[0]["settings"]["opt"]["reps_rel"] = 1e-6
     sizes = "validation examples 1,000, paper 5,000; test examples 2,000, paper 10,000"
     assert {cell["departures"].replace(f"; {sizes}", "") for cell in cells_of(frame_of(*made))} == {
-        "protocol lite; first movement 1e-06, paper 0.0001",
+        "protocol lite; initial step length 1e-06, paper 0.0001",
         "protocol lite; batch norm frozen, paper train",
         "protocol lite; augmentation flip, paper natural",
         "protocol lite; train.max_tokens=8; train.precision=bf16",
     }
 
 
-def test_the_papers_augmentation_and_first_movement_are_those_of_our_protocol():
+def test_the_papers_augmentation_and_initial_step_length_are_those_of_our_protocol():
     protocol = yaml.safe_load(PROTOCOL.read_text())
     for name, task in names.TASKS.items():
         domain = "language" if name in names.LANGUAGE else "vision"

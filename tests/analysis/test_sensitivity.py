@@ -24,7 +24,7 @@ def files(tmp_path):
 STEM = "sensitivity-cifar-efficientnet_lite0-lite"
 
 
-def test_a_line_for_each_first_movement_and_factor_with_both_iterates(files, tmp_path):
+def test_a_line_for_each_initial_step_length_and_factor_with_both_iterates(files, tmp_path):
     made = [made_up.record((0.7, 0.8), opt="dog", seed=seed) for seed in (0, 1)]
     made.append(made_up.record((0.5, 0.6), opt="dog", changed={"reps_rel": 1e-3}))
     made.append(made_up.record((0.3, 0.2), opt="dog", changed={"reps_rel": 1e-6}))

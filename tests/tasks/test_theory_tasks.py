@@ -65,7 +65,7 @@ def test_subgradient_of_the_divergence_example_is_that_of_the_smallest_active_co
 
 
 @pytest.mark.parametrize("protocol", ["smoke", "lite", "paper"])
-def test_start_of_the_divergence_example_fits_dogs_first_movement(protocol):
+def test_start_of_the_divergence_example_fits_dogs_initial_step_length(protocol):
     loaded = composed("divergence_example", f"protocol={protocol}")
     task = build_task(loaded)
     assert loaded.spec.opt.reps_rel * (1 + task.start.norm().item()) == pytest.approx(
