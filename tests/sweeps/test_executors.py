@@ -209,13 +209,18 @@ def test_all_runs_get_the_records_of_plain_runs_and_one_that_fails_stops_no_othe
 @always_on("local", "slurm", "slurm_local")
 def test_cancelled_runs_are_saved_and_go_on_from_there(start, tmp_path, undisturbed):
     run, *others = tuning(tmp_path, *SLOW)[:2]
-    with start() as executor, When(run.folder.metrics.exists, executor.cancel):
+
+    def all_that_began_train():
+        begun = [run, *(one for one in others if one.folder.path.exists())]
+        return all(one.folder.metrics.exists() for one in begun)
+
+    with start() as executor, When(all_that_began_train, executor.cancel):
         ended = outcomes(executor, (run,), *((other,) for other in others))
     assert ended[run.run_id].status == "stopped"
     assert run.folder.checkpoint.exists() and not run.done
     # What began long before it may have come to its end; what had not begun has no outcome.
     began = [one for one in others if one.run_id in ended]
-    assert all(ended[one.run_id].status == "stopped" or one.done for one in began)
+    assert all(ended[one.run_id].status == "stopped" or one.done for one in began), ended
     assert not any(one.folder.path.exists() for one in others if one not in began)
     assert trainer(run) is None
     train(run.config)
