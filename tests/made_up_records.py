@@ -31,6 +31,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 LABELS = {"dog": "DoG", "ldog": "L-DoG", "sgd": "SGD", "adam": "Adam"}
 
+# A part of a sweep, small enough to count its runs by hand.
+PART = {
+    "tasks": ["probe_cifar"],
+    "optimizers": ["dog", "sgd"],
+    "seeds": [0, 1],
+    "overrides": ["protocol=smoke"],
+    "grids": {"sgd": {"lr": [0.001, 0.01, 0.1]}},
+}
+
 
 def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]

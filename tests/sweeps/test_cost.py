@@ -6,7 +6,7 @@ from collections import namedtuple
 import pytest
 import timm
 import torch
-from made_up_records import collected, record_of, write
+from made_up_records import PART, collected, record_of, write
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import RobertaConfig, RobertaForSequenceClassification
@@ -22,13 +22,6 @@ from tasks.errors import UserError
 from tasks.wide_resnet import WideResNet
 
 HERE = {"processor": "a cpu", "slots": 2}
-PART = {
-    "tasks": ["probe_cifar"],
-    "optimizers": ["dog", "sgd"],
-    "seeds": [0, 1],
-    "overrides": ["protocol=smoke"],
-    "grids": {"sgd": {"lr": [0.001, 0.01, 0.1]}},
-}
 
 
 @pytest.fixture(autouse=True)

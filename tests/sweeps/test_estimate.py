@@ -1,20 +1,12 @@
 """Estimates of how long runs take, by hand-worked cases: what is unknown stays unknown."""
 
 import pytest
-from made_up_records import collected, record_of
+from made_up_records import PART, collected, record_of
 from omegaconf import OmegaConf
 
 from analysis import records
 from sweeps import plan
 from sweeps.estimate import RuntimeEstimator, TimeLeft
-
-PART = {
-    "tasks": ["probe_cifar"],
-    "optimizers": ["dog", "sgd"],
-    "seeds": [0, 1],
-    "overrides": ["protocol=smoke"],
-    "grids": {"sgd": {"lr": [0.001, 0.01, 0.1]}},
-}
 
 
 def load(folder, *parts):

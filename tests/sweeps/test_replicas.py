@@ -1,6 +1,7 @@
 """Replicas: runs trained together give the records that they give alone."""
 
 import json
+import resource
 import signal
 from dataclasses import replace
 
@@ -177,6 +178,17 @@ def test_one_that_another_process_has_is_left_to_it(tmp_path):
     statuses = {outcome.run.run_id: outcome.status for outcome in outcomes}
     assert statuses.pop(runs[0].run_id) == "busy"
     assert set(statuses.values()) == {"finished"}
+
+
+def test_a_process_of_many_replicas_may_open_as_many_files_as_the_system_allows(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
+    try:
+        runs = planned(tmp_path, grids={"sgd": {"lr": [0.1, 1.0]}})
+        assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_fault_of_the_whole_group_is_no_run_s_fault(tmp_path, monkeypatch, trained_alone):
