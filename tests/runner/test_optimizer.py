@@ -1,4 +1,4 @@
-"""Any optimizer trains: without a learning rate, with a loss or a closure, with modes of its own."""
+"""Any optimizer trains: without a learning rate, with a loss or a closure, with modes."""
 
 import json
 from dataclasses import replace
