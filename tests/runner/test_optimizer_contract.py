@@ -141,5 +141,6 @@ def test_two_param_groups_both_move(optimizer, tmp_path):
     before = [layer[0].detach().clone() for layer in layers]
     losses = steps_of(opt, network, groups, 5)
     assert losses[-1] < losses[0]
-    assert not any(torch.equal(layer[0], value) for layer, value in zip(layers, before, strict=True))
+    for (layer,), value in zip(layers, before, strict=True):
+        assert not torch.equal(layer, value)
     assert summary(step_sizes(groups, opt))
