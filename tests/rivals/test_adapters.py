@@ -1,4 +1,4 @@
-"""The classes that configs/opt names, of packages and adapters of them, do what the runner needs."""
+"""The classes that configs/opt names, packages' and adapters, do what the runner needs."""
 
 import io
 
@@ -49,11 +49,7 @@ WITH_TELEMETRY = [kind for kind in ALL if hasattr(kind, "telemetry")]
 pytestmark = pytest.mark.filterwarnings("ignore:More than one param group")  # of momo-opt
 
 
-def name(kind):
-    return kind.__name__
-
-
-@pytest.mark.parametrize("kind", ALL, ids=name)
+@pytest.mark.parametrize("kind", ALL)
 def test_parameters_without_a_gradient_are_left_as_they_are(kind):
     problem, alone = Problem(), Problem(unused=False)
     start = problem.late.detach().clone()
@@ -71,7 +67,7 @@ def test_parameters_without_a_gradient_are_left_as_they_are(kind):
 WITHOUT = {DAdaptSGDAdapter, MechanicAdamW, MechanicSGD}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in WITHOUT], ids=name)
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in WITHOUT])
 def test_a_step_without_any_gradient_changes_nothing(kind):
     problem = Problem()
     optimizer = built(kind, problem, **ALL[kind])
@@ -82,7 +78,7 @@ def test_a_step_without_any_gradient_changes_nothing(kind):
     assert all(map(torch.equal, before, problem.weights()))
 
 
-@pytest.mark.parametrize("kind", ALL, ids=name)
+@pytest.mark.parametrize("kind", ALL)
 def test_two_param_groups_step_as_one_does(kind):
     ends = []
     for groups in (1, 2):
@@ -94,7 +90,7 @@ def test_two_param_groups_step_as_one_does(kind):
     torch.testing.assert_close(ends[0], ends[1], rtol=0.05, atol=0)
 
 
-@pytest.mark.parametrize("kind", ALL, ids=name)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("done", [1, LATE, 6])
 def test_a_saved_state_goes_on_with_the_same_bits(kind, done):
     problem, resumed = Problem(), Problem()
@@ -124,7 +120,7 @@ class NothingMissing(Problem):
         return super().backward(step + 8)
 
 
-@pytest.mark.parametrize("kind", ADAPTERS, ids=name)
+@pytest.mark.parametrize("kind", ADAPTERS)
 def test_an_adapter_steps_as_its_package_does(kind):
     package, arguments = ADAPTERS[kind]
     adapted, original = NothingMissing(), NothingMissing()
@@ -141,7 +137,7 @@ def difference(first, second):
     return [a - b for a, b in zip(first, second, strict=True)]
 
 
-@pytest.mark.parametrize("kind", [DAdaptSGDAdapter, DoWGAdapter, SPSSafeAdapter], ids=name)
+@pytest.mark.parametrize("kind", [DAdaptSGDAdapter, DoWGAdapter, SPSSafeAdapter])
 def test_telemetry_of_sgd_is_the_step_over_the_gradient(kind):
     problem = NothingMissing()
     optimizer = built(kind, problem, **({"d0": 1e-3} if kind is DAdaptSGDAdapter else {}))
@@ -154,7 +150,7 @@ def test_telemetry_of_sgd_is_the_step_over_the_gradient(kind):
         assert numbers["eta"] == pytest.approx((taken / gradient).item(), rel=0.02)
 
 
-@pytest.mark.parametrize("kind", [COCOBAdapter, MechanicSGD], ids=name)
+@pytest.mark.parametrize("kind", [COCOBAdapter, MechanicSGD])
 def test_telemetry_is_the_distance_over_the_sum_of_gradients(kind):
     problem = NothingMissing()
     start, total = problem.weights(), [0, 0, 0]
@@ -168,7 +164,7 @@ def test_telemetry_is_the_distance_over_the_sum_of_gradients(kind):
 
 @pytest.mark.parametrize("weight_decay", [0, 0.1])
 @pytest.mark.parametrize("lr", [0.01, 100.0])  # the step size is the cap, and is below it
-@pytest.mark.parametrize("kind", [MomoAdapter, MomoAdamAdapter], ids=name)
+@pytest.mark.parametrize("kind", [MomoAdapter, MomoAdamAdapter])
 def test_telemetry_of_momo_is_the_step_over_its_direction(kind, lr, weight_decay):
     problem = NothingMissing()
     optimizer = built(kind, problem, lr=lr, weight_decay=weight_decay)
@@ -189,7 +185,7 @@ def test_telemetry_of_momo_is_the_step_over_its_direction(kind, lr, weight_decay
         assert numbers["lr"] == lr and (numbers["eta"] < 0.9 * cap) == (lr == 100)
 
 
-@pytest.mark.parametrize("kind", [AdamGAdapter, MechanicAdamW], ids=name)
+@pytest.mark.parametrize("kind", [AdamGAdapter, MechanicAdamW])
 def test_telemetry_of_adam_is_the_first_steps_length_per_coordinate(kind):
     problem = NothingMissing()
     before = problem.weights()
@@ -199,7 +195,7 @@ def test_telemetry_of_adam_is_the_first_steps_length_per_coordinate(kind):
     assert optimizer.telemetry()[0]["eta"] == pytest.approx(lengths.mean().item(), rel=0.05)
 
 
-@pytest.mark.parametrize("kind", [Prodigy, DAdaptAdam], ids=name)
+@pytest.mark.parametrize("kind", [Prodigy, DAdaptAdam])
 def test_d_is_the_next_steps_length_per_coordinate(kind):
     problem = NothingMissing()
     optimizer = built(kind, problem, betas=(1e-9, 0.0), d0=1e-3)
@@ -212,7 +208,7 @@ def test_d_is_the_next_steps_length_per_coordinate(kind):
         d = optimizer.param_groups[0]["d"]
 
 
-@pytest.mark.parametrize("kind", WITH_TELEMETRY, ids=name)
+@pytest.mark.parametrize("kind", WITH_TELEMETRY)
 def test_telemetry_has_a_positive_step_size(kind):
     problem = Problem()
     optimizer = built(kind, problem, **ALL[kind])
@@ -221,7 +217,7 @@ def test_telemetry_has_a_positive_step_size(kind):
         assert all(0 < numbers["eta"] < float("inf") for numbers in optimizer.telemetry())
 
 
-@pytest.mark.parametrize("kind", [SGDScheduleFree, AdamWScheduleFree], ids=name)
+@pytest.mark.parametrize("kind", [SGDScheduleFree, AdamWScheduleFree])
 def test_the_suites_warmup_is_schedule_frees_own(kind):
     opt = OptimizerSpec.model_construct(schedule="constant", warmup=0.3)
     ours, its = Problem(), Problem()
