@@ -1,0 +1,1 @@
+"""Rivals of DoG: optimizers that others published."""
