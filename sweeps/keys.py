@@ -1,6 +1,6 @@
 """Writes docs/keys.md, the keys of configs/, as the specs have them, and README's optimizers.
 
-    python -m sweeps.keys
+python -m sweeps.keys
 """
 
 import re
