@@ -208,6 +208,15 @@ def test_d_is_the_next_steps_length_per_coordinate(kind):
         d = optimizer.param_groups[0]["d"]
 
 
+@pytest.mark.parametrize("alpha", [100, 1000])
+def test_the_first_step_of_cocob_moves_each_weight_by_one_over_alpha(alpha):
+    problem = NothingMissing()
+    before = problem.weights()
+    train(problem, built(COCOB, problem, alpha=alpha), [0])
+    lengths = torch.cat([t.flatten() for t in difference(problem.weights(), before)]).abs()
+    torch.testing.assert_close(lengths, torch.full_like(lengths, 1 / alpha), rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("kind", WITH_TELEMETRY)
 def test_telemetry_has_a_positive_step_size(kind):
     problem = Problem()
