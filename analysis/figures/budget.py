@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.choice import DEFAULT, INSTANCE_TUNED
+from analysis.choice import MAIN_ROW
 from analysis.comparison import Comparison
 from analysis.figures.data import FigureData, stems
 from analysis.figures.style import (
@@ -23,9 +23,6 @@ from analysis.figures.style import (
 from analysis.roles import REFERENCE, TUNED, TUNING_FREE, in_order
 from analysis.statistics import error
 from analysis.variants import settings
-
-# The row of each role's optimizers that is drawn.
-ROWS = {REFERENCE: DEFAULT, TUNING_FREE: DEFAULT, TUNED: INSTANCE_TUNED}
 
 
 def budget_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
@@ -53,12 +50,12 @@ def _has_a_line(comparisons: list[Comparison]) -> bool:
 def _points(comparison: Comparison) -> pd.DataFrame:
     """The cells of a comparison that are drawn, at most one of each line."""
     cells = comparison.frame.assign(steps=comparison.problem.steps)
-    return cells[(cells["row"] == cells["role"].map(ROWS)) & cells["test"].notna()]
+    return cells[(cells["row"] == cells["role"].map(MAIN_ROW)) & cells["test"].notna()]
 
 
 def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, Any, str]]:
     """Marker, dashes and colour of each optimizer by its label: the reference first."""
-    labels = {role: cells["label"][cells["role"] == role] for role in ROWS}
+    labels = {role: cells["label"][cells["role"] == role] for role in MAIN_ROW}
     looks = dict.fromkeys(labels[REFERENCE], ("X", *REFERENCE_LOOK))
     free = tuning_free_looks(labels[TUNING_FREE])
     looks |= {label: ("X", *look) for label, look in free.items()}
