@@ -56,6 +56,9 @@ def write_results(
     )
     verdicts = (_short(results / "tables" / name) for name in names_of_models(comparisons))
     lines.append(f"verdicts over all tasks of a model: {', '.join(verdicts)}")
+    boards = sorted((results / "tables").glob("leaderboard-*.md"))
+    if boards:
+        lines.append(f"optimizers over all problems: {', '.join(map(_short, boards))}")
     lines.append(f"{len(drawn)} figures: {_short(results / 'figures')}")
     return "\n".join(lines)
 

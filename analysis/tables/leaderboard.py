@@ -25,7 +25,7 @@ from analysis.choice import (
 from analysis.comparison import Cell, Comparison
 from analysis.roles import REFERENCE, left_to_set
 from analysis.statistics import MARGIN, performance_profile
-from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of
+from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of, mean_errors
 from analysis.tables.notes import without_red
 from analysis.tables.page import Page, signed
 from tasks.errors import UserError
@@ -61,8 +61,10 @@ class Leaderboard:
 
     problems: list[Comparison]
     frame: pd.DataFrame  # `COLUMNS`
+    errors: pd.DataFrame  # the mean error of each line, in their order, on each problem, by stem
     lacking: dict[tuple[str, ...], list[str]]  # lines not listed, by the problems that they lack
-    left_out: dict[str, list[str]]  # problems not listed, with the listed optimizers they lack
+    # Problems not listed, by stem: of the listed optimizers those with a result there, and without.
+    left_out: dict[str, tuple[list[str], list[str]]]
     without_red: list[Comparison]
 
     @property
@@ -113,27 +115,32 @@ def leaderboards(
 def common(problems_of: Mapping[str, Collection[str]]) -> tuple[list[str], list[str]]:
     """The problems that a leaderboard is over, and the optimizers that have all of them.
 
-    `problems_of` has the problems of each optimizer. Of the problems in the order of how many
-    optimizers have them the first n are taken, so many that n times the number of optimizers which
-    have them all is as large as can be; of equals the largest n.
+    `problems_of` has the problems of each optimizer but the reference, which has them all. Problem
+    after problem is taken, each time that which the most of the optimizers have that have all
+    before (of equals the first by name). It ends where the number of problems times that of
+    optimizers is largest; of equals with the most problems.
 
     >>> common({"a": "xyz", "b": "xy", "c": "x"})
     (['x', 'y'], ['a', 'b'])
     """
-    every = [problem for problems in problems_of.values() for problem in problems]
-    ordered = sorted(set(every), key=lambda problem: (-every.count(problem), problem))
+    left = sorted({problem for problems in problems_of.values() for problem in problems})
+    problems: list[str] = []
+    optimizers = [*problems_of]
     best: tuple[list[str], list[str]] = ([], [])
-    for number in range(1, len(ordered) + 1):
-        problems = ordered[:number]
-        optimizers = [name for name, mine in problems_of.items() if set(problems) <= set(mine)]
-        if optimizers and number * len(optimizers) >= len(best[0]) * len(best[1]):
+    while left:
+        having = {one: [name for name in optimizers if one in problems_of[name]] for one in left}
+        taken = max(left, key=lambda problem: len(having[problem]))
+        left.remove(taken)
+        problems, optimizers = [*problems, taken], having[taken]
+        if optimizers and len(problems) * len(optimizers) >= len(best[0]) * len(best[1]):
             best = problems, optimizers
     return best
 
 
 def _leaderboard(comparisons: list[Comparison], costs: StepCosts) -> Leaderboard | None:
-    references = {each.stem: each.reference for each in comparisons}
-    known = [each for each in comparisons if _has_red(references[each.stem])]
+    ran = [each for each in comparisons if each.reference is not None and each.reference.errors]
+    known = [each for each in ran if _has_red(each.reference)]
+    reference = next((each.reference.optimizer for each in known if each.reference), "")
     lines = {
         key: {line.comparison.stem: line for line in same if _has_red(line.cell)}
         for key, same in lines_of(known).items()
@@ -144,28 +151,36 @@ def _leaderboard(comparisons: list[Comparison], costs: StepCosts) -> Leaderboard
         for (optimizer, row), by_problem in lines.items()
         if any(row == MAIN_ROW[line.cell.role] for line in by_problem.values())
     }
-    stems, optimizers = common(main)
+    stems, optimizers = common({name: main[name] for name in main if name != reference})
+    if not stems:
+        return None
     listed = {
         key: [have[stem] for stem in stems] for key, have in lines.items() if {*stems} <= {*have}
     }
-    if len(listed) < 2:
-        return None
     labels = {cell.optimizer: cell.label for each in known for cell in each.cells}
     lacking: dict[tuple[str, ...], list[str]] = {}
     for (optimizer, row), have in lines.items():
         if gone := tuple(stem for stem in sorted(stems) if stem not in have):
             lacking.setdefault(gone, []).append(f"{labels[optimizer]} ({row})")
     left_out = {
-        each.stem: [labels[name] for name in optimizers if each.stem not in main[name]]
+        each.stem: tuple(
+            [labels[name] for name in (reference, *optimizers) if (each.stem in main[name]) == has]
+            for has in (True, False)
+        )
         for each in known
         if each.stem not in stems
     }
+    problems = [each for each in known if each.stem in stems]
+    frame = _frame(listed, costs)
+    errors = mean_errors(problems).loc[[*zip(frame["optimizer"], frame["row"], strict=True)]]
+    profile = performance_profile(errors.to_numpy(), [1 + MARGIN])
     return Leaderboard(
-        problems=[each for each in known if each.stem in stems],
-        frame=_frame(listed, costs),
+        problems=problems,
+        frame=frame.assign(near_best=profile[:, 0])[COLUMNS],
+        errors=errors,
         lacking=lacking,
         left_out=left_out,
-        without_red=[each for each in comparisons if references[each.stem] and each not in known],
+        without_red=[each for each in ran if not _has_red(each.reference)],
     )
 
 
@@ -174,14 +189,13 @@ def _has_red(cell: Cell | None) -> bool:
 
 
 def _frame(listed: Mapping[tuple[str, str], list[Line]], costs: StepCosts) -> pd.DataFrame:
-    errors = [[np.mean([*line.cell.errors.values()]) for line in same] for same in listed.values()]
-    near_best = performance_profile(errors, [1 + MARGIN])[:, 0]
+    """The lines, best first, without their place in the performance profile."""
     rivals = {name: listed.get((name, INSTANCE_TUNED), []) for name in RIVALS}
     rows = [_row(same, rivals, costs) for same in listed.values()]
-    frame = pd.DataFrame(rows).assign(near_best=near_best)
+    frame = pd.DataFrame(rows)
     frame["pareto"] = pareto_front(frame["red_iqm"].round(12), frame["runs"])
     order = ["red_iqm", "label", "row"]
-    return frame.sort_values(order, ascending=[False, True, True], ignore_index=True)[COLUMNS]
+    return frame.sort_values(order, ascending=[False, True, True], ignore_index=True)
 
 
 def _row(lines: list[Line], rivals: Mapping[str, list[Line]], costs: StepCosts) -> dict[str, Any]:
@@ -292,14 +306,15 @@ def _numbers(values: pd.Series, style: str) -> list[str]:
 def _notes(board: Leaderboard) -> list[str]:
     """What is not in the table, and what the columns mean."""
     frame = board.frame
-    notes = [
-        f"Left out: {stem}, without a result of {', '.join(labels)}."
-        for stem, labels in board.left_out.items()
-    ]
-    notes += [
-        f"Not listed, without a result on {', '.join(stems)}: {'; '.join(names)}."
-        for stems, names in board.lacking.items()
-    ]
+    notes = []
+    for stem, (have, lack) in board.left_out.items():
+        which = f"without a result of {', '.join(lack)}"
+        if len(have) < len(lack):
+            which = f"which has results of {', '.join(have)} alone"
+        notes.append(f"Left out: {stem}, {which}.")
+    for stems, names in board.lacking.items():
+        where = "any of the problems" if len(stems) == len(board.problems) else ", ".join(stems)
+        notes.append(f"Not listed, without a result on {where}: {'; '.join(names)}.")
     notes += [
         f"Dropped: {each.stem}, where DoG's runs {without_red(each.problem)}."
         for each in board.without_red
@@ -313,9 +328,10 @@ def _notes(board: Leaderboard) -> list[str]:
         notes.append("No interval where a problem has one seed.")
     protocol = board.problems[0].problem.protocol
     notes += [
-        "Which problems: as many as make problems × optimizers largest, those first that most "
-        "optimizers have; a line is listed if it has a result on all of them. Of a method without "
-        "a rate to tune its defaults count, of another the row instance-tuned. "
+        "Which problems: taken one after another, each time that which most of the optimizers "
+        "left have, until problems × optimizers (without DoG) is largest. A line is listed if it "
+        "has a result on all of them. For the choice the defaults of a method without a rate to "
+        "tune count, and the row instance-tuned of another. "
         f"[models-{protocol}.md](models-{protocol}.md) has all rows of each network.",
         "IQM of RED: the interquartile mean of RED over all runs of all problems, each problem "
         "with the same weight; the order of the table. Its 95 % interval is for other seeds on "

@@ -79,21 +79,21 @@ def compare_over_tasks(comparisons: Iterable[Comparison]) -> pd.DataFrame:
 
 
 def mean_errors(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """The mean error of each optimizer and row (index) on each task (columns), of one model.
+    """The mean error of each optimizer and row (index) on each problem (columns, by stem).
 
-    nan where a task lacks the line. What a performance profile is made from.
+    nan where a problem lacks the line. What a performance profile is made from.
     """
     lines = lines_of(comparisons)
     means = [
         {
-            _task(line.comparison): np.mean([*line.cell.errors.values()])
+            line.comparison.stem: np.mean([*line.cell.errors.values()])
             for line in same
             if line.cell.errors
         }
         for same in lines.values()
     ]
     index = pd.MultiIndex.from_tuples(lines, names=["optimizer", "row"])
-    columns = [_task(comparison) for comparison in comparisons]
+    columns = [comparison.stem for comparison in comparisons]
     return pd.DataFrame(means, index=index, columns=columns, dtype=float)
 
 

@@ -107,9 +107,12 @@ def test_a_portfolio_shows_the_reported_runs_of_its_choice_and_is_charged_for_al
 
 
 def test_a_calibrated_row_is_charged_one_run_here_and_says_how_many_elsewhere(frame_of):
-    made = [made_up.record(0.8, opt="dog", seed=100, task=task) for task in ("cifar", "movies")]
-    made += [made_up.record(score, seed=100, changed=made_up.with_rate(rate), task=task)
-             for task in ("cifar", "movies") for rate, score in ((0.01, 0.7), (0.1, 0.8))]  # fmt: skip
+    made = []
+    for task in ("cifar", "movies"):
+        made.append(made_up.record(0.8, opt="dog", seed=100, task=task))
+        for rate, score in ((0.01, 0.7), (0.1, 0.8)):
+            changed = made_up.with_rate(rate)
+            made.append(made_up.record(score, seed=100, changed=changed, task=task))
     made.append(made_up.record(0.8, changed={"lr": 0.1}, seconds=7200))
     frame = frame_of(*made)
     cell = cells_of(frame).loc["calibrated"]
