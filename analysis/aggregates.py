@@ -119,4 +119,4 @@ def pareto_front(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
     scores, costs = np.asarray(scores, dtype=float), np.asarray(costs, dtype=float)
     no_worse = (scores[:, None] >= scores) & (costs[:, None] <= costs)
     better = (scores[:, None] > scores) | (costs[:, None] < costs)
-    return ~(no_worse & better).any(axis=0)
+    return np.asarray(~(no_worse & better).any(axis=0))

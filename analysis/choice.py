@@ -331,9 +331,13 @@ def _known(value: float) -> bool:
 def _first(ranking: Iterable[tuple[float, float, str]]) -> str:
     """The setting of the highest value; of equals, that with the smallest rate.
 
-    `ranking` has (value, rate, setting) of each.
+    `ranking` has (value, rate, setting) of each; the rate is nan where a grid has none.
     """
-    return min((-value, rate, setting) for value, rate, setting in ranking if _known(value))[2]
+    return min(
+        (-value, rate if _known(rate) else 0.0, setting)
+        for value, rate, setting in ranking
+        if _known(value)
+    )[2]
 
 
 def _with_say(trials: Iterable[Trial], value: str) -> set[str]:
@@ -349,16 +353,17 @@ def _best_over_problems(
     A problem counts if the value is known there (RED: if DoG has enough errors there); a setting,
     if it has one on all these problems.
     """
-    values: dict[tuple[float, str], list[float]] = {}
+    values: dict[str, list[float]] = {}
+    rates: dict[str, float] = {}
     for trial in trials:
         if trial.setting in among and _known(getattr(trial, value)):
-            key = (trial.learning_rate, trial.setting)
-            values.setdefault(key, []).append(getattr(trial, value))
+            values.setdefault(trial.setting, []).append(getattr(trial, value))
+            rates[trial.setting] = trial.learning_rate
     count = len(_with_say(trials, value))
     # The last digits of a median depend on the order of sums; a tie must stay one.
     ranking = [
-        (round(aggregate(of_problems), 12), *key)
-        for key, of_problems in values.items()
+        (round(aggregate(of_problems), 12), rates[setting], setting)
+        for setting, of_problems in values.items()
         if len(of_problems) == count
     ]
     return _first(ranking) if ranking else None
@@ -395,6 +400,7 @@ def _default(runs: pd.DataFrame, here: Problem, optimizer: str) -> Choice:
 def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tasks: str) -> Choice:
     chosen = next(trial for trial in tried if trial.setting == setting)
     rates = [trial.learning_rate for trial in tried if _known(trial.score)]
+    rates = [rate for rate in rates if _known(rate)]
     return Choice(
         problem_id=here["problem_id"],
         task=here["task"],
@@ -402,7 +408,7 @@ def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tas
         row=row,
         setting=chosen.setting,
         overrides=json.loads(chosen.overrides),
-        edge=chosen.learning_rate in (min(rates), max(rates)),
+        edge=bool(rates) and chosen.learning_rate in (min(rates), max(rates)),
         tuning_runs=len(tried),
         tuning_seconds=sum(trial.seconds for trial in tried if _known(trial.seconds)),
         tuning_tasks=tasks,

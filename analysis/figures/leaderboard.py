@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,9 @@ def draw_leaderboard(board: Leaderboard) -> Any:
         points = lines[lines["row"] == row]
         if len(points):
             colours = [FRONT if on else OTHER for on in points["pareto"]]
-            axes.scatter(points["cost"], points["height"], 20, colours, marker, zorder=3)
-            axes.scatter([], [], 20, OTHER, marker, label=row)
+            style: Any = {"s": 20, "marker": marker}
+            axes.scatter(points["cost"], points["height"], c=colours, zorder=3, **style)
+            axes.scatter([], [], c=OTHER, label=row, **style)
     front = lines[lines["pareto"]].sort_values(["cost", "height"])
     axes.plot(front["cost"], front["height"], color=FRONT, linewidth=1.2, drawstyle="steps-post")
     for column in columns:
@@ -111,9 +113,9 @@ def draw_profile(board: Leaderboard) -> Any:
     axes = figure.add_axes((0.2, 0.5 / height, 0.62, LINE * len(names) / height))
     shade = colormaps["Greys"]
     for place, of_line in enumerate(shares):
-        for share, run in groupby(range(len(of_line)), lambda step, of_line=of_line: of_line[step]):
+        for share, run in groupby(zip(of_line, steps, steps[1:], strict=False), itemgetter(0)):
             parts = [*run]
-            left, right = steps[parts[0]], steps[parts[-1] + 1]
+            left, right = parts[0][1], parts[-1][2]
             axes.barh(place, right - left, 0.8, left, color=shade(share), linewidth=0)
     panel(axes, "error, as a multiple of the smallest of any line (log scale)", "")
     axes.grid(visible=False)

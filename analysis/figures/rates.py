@@ -67,7 +67,7 @@ def draw_rates(comparison: Comparison, runs: pd.DataFrame) -> Any:
     if not curves or not (runs["error"] > 0).all():
         return None
     # Fixed margins, the right one for the labels: an automatic layout draws everything twice.
-    texts = [*(each.label for each in (*curves, *lines)), MAJORITY]
+    texts = [*(curve.label for curve in curves), *(line.label for line in lines), MAJORITY]
     figure, axes = beside_labels(texts, (0.08, 0.125, 0.66, 0.75))
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -162,14 +162,13 @@ def _leaderboard(comparisons: list[Comparison], costs: StepCosts) -> Leaderboard
     for (optimizer, row), have in lines.items():
         if gone := tuple(stem for stem in sorted(stems) if stem not in have):
             lacking.setdefault(gone, []).append(f"{labels[optimizer]} ({row})")
-    left_out = {
-        each.stem: tuple(
-            [labels[name] for name in (reference, *optimizers) if (each.stem in main[name]) == has]
+    left_out = {}
+    for stem in (each.stem for each in known if each.stem not in stems):
+        here, not_here = (
+            [labels[name] for name in (reference, *optimizers) if (stem in main[name]) == has]
             for has in (True, False)
         )
-        for each in known
-        if each.stem not in stems
-    }
+        left_out[stem] = here, not_here
     problems = [each for each in known if each.stem in stems]
     frame = _frame(listed, costs)
     errors = mean_errors(problems).loc[[*zip(frame["optimizer"], frame["row"], strict=True)]]

@@ -216,6 +216,20 @@ def test_calibrated_is_one_setting_for_a_domain_chosen_on_its_other_tasks_with_a
     assert here["instance-tuned"].overrides == {}
 
 
+def test_a_method_without_a_learning_rate_is_calibrated_over_what_it_has_to_set(frame_of):
+    made = []
+    for task, scores in (("a", (0.7, 0.9)), ("b", (0.7, 0.9)), ("c", (0.9, 0.7))):
+        made.append(trial(None, 0.8, opt="dog", task=task))
+        for changed, score in zip(({}, {"reps_rel": 1e-6}), scores, strict=True):
+            run = made_up.record(score, opt="ldog", changed=changed, seed=100, task=task)
+            made.append(run | {"grid": {"reps_rel": [1e-6, 1e-4]}})
+    chosen = choices_of(frame_of(*made), "ldog", "c")
+    assert chosen["calibrated"]["overrides"] == {"reps_rel": 1e-6}
+    assert chosen["calibrated"]["tuning_runs_elsewhere"] == 4
+    assert chosen["instance-tuned"]["overrides"] == {}
+    assert not any(one["edge"] for one in chosen.values())  # which is about learning rates
+
+
 @pytest.mark.parametrize("other", [{"budget": "probe"}, {"protocol": ("smoke", 1)}])
 def test_calibrated_keeps_domains_and_protocols_apart(frame_of, other):
     frame = frame_of(
