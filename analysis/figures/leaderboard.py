@@ -80,7 +80,8 @@ def _write_names(axes: Any, lines: pd.DataFrame) -> None:
     to_axes = axes.transScale + axes.transLimits
     points = to_axes.transform(lines[["cost", "height"]].to_numpy())
     height = axes.get_position().height * axes.figure.get_size_inches()[1]
-    heights = 0.97 * spread(points[:, 1], LINE / height / 0.97)  # clear of the small print above
+    top = 0.97  # clear of the small print above the axes
+    heights = top * spread(points[:, 1] / top, LINE / height / top)
     right = points[:, 0].max() + 0.035
     for line, point, y in zip(lines.to_dict("records"), points, heights, strict=True):
         colour = FRONT if line["pareto"] else OTHER
