@@ -37,6 +37,7 @@ def leaderboard_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 def draw_leaderboard(board: Leaderboard) -> Any:
     """Interquartile mean of RED by runs a problem, a point a line, the Pareto front joined."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     lines = board.frame.assign(
         cost=board.frame["runs"] / board.frame["tasks"],
@@ -48,6 +49,7 @@ def draw_leaderboard(board: Leaderboard) -> Any:
     axes = figure.add_axes((0.085, 0.5 / height, 0.69, 1 - 1.0 / height))
     panel(axes, "runs a problem, tuning included (log scale)", "interquartile mean of RED, %")
     axes.set_xlim(0.85, max(2.0, 1.2 * lines["cost"].max()))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.axhline(0, color="#000000", linewidth=0.8)
     for row, marker in MARKERS.items():
         points = lines[lines["row"] == row]
@@ -89,6 +91,7 @@ def _write_names(axes: Any, lines: pd.DataFrame) -> None:
         axes.annotate(
             name, point, (right, y), "axes fraction", "axes fraction", color=colour, fontsize=7.5,
             va="center_baseline", annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.4, "relpos": (0, 0.5),
                         "shrinkA": 1, "shrinkB": 2},
         )  # fmt: skip
@@ -109,9 +112,10 @@ def draw_profile(board: Leaderboard) -> Any:
         ratios = errors / errors.min(axis=0)
     steps = np.unique([1.0, *ratios[(ratios > 1) & (ratios < FARTHEST)], FARTHEST])
     shares = performance_profile(errors, steps[:-1])[main]
-    height = LINE * len(names) + 1.15
+    rows = max(LINE * len(names), 1.1)  # room for the legend
+    height = rows + 1.0
     figure = Figure(figsize=(7.4, height))
-    axes = figure.add_axes((0.2, 0.5 / height, 0.62, LINE * len(names) / height))
+    axes = figure.add_axes((0.2, 0.5 / height, 0.62, rows / height))
     shade = colormaps["Greys"]
     for place, of_line in enumerate(shares):
         for share, run in groupby(zip(of_line, steps, steps[1:], strict=False), itemgetter(0)):
@@ -120,7 +124,7 @@ def draw_profile(board: Leaderboard) -> Any:
             axes.barh(place, right - left, 0.8, left, color=shade(share), linewidth=0)
     panel(axes, "error, as a multiple of the smallest of any line (log scale)", "")
     axes.grid(visible=False)
-    ticks = [1, 1 + MARGIN, 1.2, 1.5, 2, FARTHEST]
+    ticks = [1 + MARGIN, 1.2, 1.5, 2, FARTHEST]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks(range(len(names)), names, fontsize=7.5)
     axes.tick_params(axis="y", length=0)
