@@ -65,9 +65,9 @@ class AdaGradNorm(Optimizer):
         return loss
 
     def telemetry(self) -> list[dict[str, float]]:
-        """Return η / b_t of the latest step as ``eta``, and b_t as ``b``, of each group."""
+        """Return η as ``lr``, η / b_t of the latest step as ``eta``, and ``b``, of each group."""
         return [
-            {"eta": float(group["eta"]), "b": float(group["b2"]) ** 0.5}
+            {"lr": group["lr"], "eta": float(group["eta"]), "b": float(group["b2"]) ** 0.5}
             for group in self.param_groups
             if "eta" in group
         ]

@@ -20,7 +20,7 @@ def test_first_steps_by_hand():
         x = [x[i] - 2 / math.sqrt(b2) * g[i] for i in range(2)]
         assert p.tolist() == pytest.approx(x, rel=1e-12)
         (numbers,) = optimizer.telemetry()
-        assert numbers == pytest.approx({"eta": 2 / math.sqrt(b2), "b": math.sqrt(b2)})
+        assert numbers == pytest.approx({"lr": 2.0, "eta": 2 / math.sqrt(b2), "b": math.sqrt(b2)})
 
 
 def test_one_number_steps_as_with_torchs_adagrad():

@@ -26,8 +26,18 @@ def test_step_size_is_bounded():
     assert stepped([0.3, 0.1], 2.5, eta_max=2.0) == (pytest.approx([2.4, 3.8]), 2.0)
 
 
+def test_step_size_grows_at_most_by_its_factor():
+    p = nn.Parameter(torch.zeros(1))
+    optimizer, etas = SPSMax([p], growth=1.5), []
+    for gradient in (2.0, 4.0, 1.0, 0.0, 1.0, 1.0):
+        p.grad = torch.tensor([gradient])
+        optimizer.step(loss=0.5)
+        etas.append(optimizer.telemetry()[0]["eta"])
+    assert etas == pytest.approx([1 / 4, 1 / 16, 1.5 / 16, 1.5 / 16, 2.25 / 16, 3.375 / 16])
+
+
 def test_loss_below_its_minimum_gives_no_step():
-    assert stepped([3.0, 1.0], 0.25, f_star=0.5) == ([3.0, 4.0], 0.0)
+    assert stepped([3.0, 1.0], 0.25, f_star=0.5) == ([3.0, 4.0], 1.0)
 
 
 def test_gradient_of_zero_gives_no_step():
@@ -64,7 +74,9 @@ def test_step_without_a_loss_says_what_it_needs():
         SPSMax([nn.Parameter(torch.zeros(1))]).step()
 
 
-@pytest.mark.parametrize("options", [{"c": 0.0}, {"eta_max": 0.0}, {"f_star": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"c": 0.0}, {"eta_max": 0.0}, {"f_star": float("nan")}, {"growth": 1.0}]
+)
 def test_impossible_arguments_are_refused(options):
     with pytest.raises(ValueError, match="must be positive"):
         SPSMax([nn.Parameter(torch.zeros(1))], **options)
