@@ -1,4 +1,4 @@
-"""Chooses each optimizer's learning rate as its user would: from validation scores only."""
+"""Chooses each optimizer's setting as its user would: from validation scores only."""
 
 import json
 import math
@@ -12,13 +12,30 @@ import numpy as np
 import pandas as pd
 
 from analysis import variants
-from analysis.roles import is_reference_run, with_roles
+from analysis.roles import (
+    REFERENCE,
+    ROLES,
+    TUNED,
+    TUNING_FREE,
+    is_reference_run,
+    is_untuned_default,
+    with_roles,
+)
 from analysis.statistics import error, gain, has_enough_errors
 from runner import TUNING_SEED
 
 DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN = "default", "model-tuned", "model-tuned (mean)"
-LEAVE_ONE_TASK_OUT, INSTANCE_TUNED = "leave-one-task-out", "instance-tuned"
-ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, INSTANCE_TUNED]
+LEAVE_ONE_TASK_OUT, CALIBRATED = "leave-one-task-out", "calibrated"
+INSTANCE_TUNED = "instance-tuned"
+# An optimizer's rows, each a setting that a sweep reports.
+ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, CALIBRATED, INSTANCE_TUNED]
+# Those that are chosen without the task.
+UNSEEN = (LEAVE_ONE_TASK_OUT, CALIBRATED)
+# The row that speaks for an optimizer of each role.
+MAIN_ROW = {REFERENCE: DEFAULT, TUNING_FREE: DEFAULT, TUNED: INSTANCE_TUNED}
+# A line of its own, of several optimizers: the best of their defaults.
+PORTFOLIO, BEST_OF_DEFAULTS = "portfolio", "best_of_defaults"
+BEST_OF_DEFAULTS_LABEL = "best of k defaults"
 
 # All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
 READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
@@ -56,15 +73,17 @@ class Choice:
     """A setting of an optimizer that is reported on a problem, and what choosing it has cost.
 
     Attributes:
-        row: one of `ROWS`.
-        setting: as in `records.csv`; "" also for a default that was never run.
+        row: one of `ROWS`, or `PORTFOLIO`.
+        setting: as in `records.csv`; "" also for a default that was never run. Of a portfolio how
+            many methods it has, and which one was chosen.
         overrides: the setting as what to change in the optimizer's defaults.
         edge: whether the learning rate is the lowest or the highest of those tried.
         tuning_runs, tuning_seconds: what the choice has cost on this task (a crash has no time).
         tuning_runs_elsewhere: the runs on other tasks without which there is no such choice, where
             it uses nothing of this task.
         tuning_tasks: the tasks that it rests on, joined by ", "; where they were run for other
-            steps than this one, these are named.
+            steps or with another network than this one, these are named.
+        members: the optimizers of a portfolio, that whose default was chosen first.
     """
 
     problem_id: str
@@ -78,6 +97,7 @@ class Choice:
     tuning_seconds: float = 0.0
     tuning_runs_elsewhere: int = 0
     tuning_tasks: str = ""
+    members: tuple[str, ...] = ()
 
 
 def choose(frame: pd.DataFrame) -> list[Choice]:
@@ -91,16 +111,21 @@ def choose(frame: pd.DataFrame) -> list[Choice]:
       "model-tuned (mean)", where that is another setting;
     - leave-one-task-out: the first of these rules without the task itself: what its user knew
       before;
+    - calibrated: the same over the tasks of the same protocol and budget with any network: one
+      setting for all tasks of a domain;
     - instance-tuned: the best validation score on the task itself.
 
-    An optimizer without a grid has the default only; so has one without tuning runs.
+    An optimizer without a grid has the default only; so has one without tuning runs. A problem on
+    which several optimizers that need no tuning were run at `TUNING_SEED` has their portfolio: of
+    their defaults that with the best validation score.
     """
     frame = comparable(frame)
     ranks = variants.rank(frame)["rank"].to_dict()
     frame = frame[READ]
     trials = _trials(frame)
     problems = {
-        problem["problem_id"]: problem | {"rank": ranks[problem["problem_id"]]}
+        problem["problem_id"]: problem
+        | {"rank": ranks[problem["problem_id"]], "traits": _traits(problem)}
         for problem in frame.drop_duplicates("problem_id").to_dict("records")
     }
     choices: list[Choice] = []
@@ -108,6 +133,7 @@ def choose(frame: pd.DataFrame) -> list[Choice]:
         here = problems[problem_id]
         choices.append(_default(runs, here, str(optimizer)))
         choices += _tuned_rows(trials.get(str(optimizer), {}), here, problems)
+    choices += _portfolios(frame)
     return choices
 
 
@@ -121,6 +147,8 @@ def settings_to_report(
     """
     settings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for choice in choose(frame[frame["run_id"].isin(set(tuning))]):
+        if choice.row == PORTFOLIO:  # a default of one of its methods, which is reported anyway
+            continue
         key = (choice.problem_id, choice.optimizer)
         settings.setdefault(key, []).append(choice.overrides)
     return settings
@@ -261,36 +289,39 @@ def _tuned_rows(
     done = {trial.setting for trial in tried if _known(trial.score)}
     if not done:
         return
-    near = _one_problem_a_task(here, [problems[problem_id] for problem_id in sorted(rivals)])
-    alike = [trial for problem_id in near for trial in rivals[problem_id]]
-    names = {problems[problem_id]["task"]: _name(problems[problem_id], here) for problem_id in near}
-    by_red = _best_over_tasks(alike, "red", median, done)
+    domain = _nearest_of_other_tasks(here, [problems[name] for name in sorted(rivals)])
+    model = [name for name in domain if problems[name]["model"] == here["model"]]
+    names = {name: _name(problems[name], here) for name in (here["problem_id"], *domain)}
+    alike = [trial for name in (here["problem_id"], *model) for trial in rivals[name]]
+    by_red = _best_over_problems(alike, "red", median, done)
     if by_red is not None:
-        tasks = _named(_tasks(alike, "red"), names)
-        yield _tuned(here, tried, MODEL_TUNED, by_red, tasks)
-        by_score = _best_over_tasks(alike, "score", fmean, done)
+        yield _tuned(here, tried, MODEL_TUNED, by_red, _named(alike, "red", names))
+        by_score = _best_over_problems(alike, "score", fmean, done)
         if by_score not in (None, by_red):
-            tasks = _named(_tasks(alike, "score"), names)
-            yield _tuned(here, tried, MODEL_TUNED_MEAN, by_score, tasks)
-    others = [task for task in _tasks(alike, "red") if task != here["task"]]
-    elsewhere = [trial for trial in alike if trial.task in others]
-    unseen = _best_over_tasks(elsewhere, "red", median, {trial.setting for trial in elsewhere})
-    if unseen is not None:
-        choice = _tuned(here, elsewhere, LEAVE_ONE_TASK_OUT, unseen, _named(others, names))
-        runs = choice.tuning_runs
-        yield replace(choice, tuning_runs=0, tuning_seconds=0.0, tuning_runs_elsewhere=runs)
+            yield _tuned(here, tried, MODEL_TUNED_MEAN, by_score, _named(alike, "score", names))
+    for row, others in ((LEAVE_ONE_TASK_OUT, model), (CALIBRATED, domain)):
+        with_say = _with_say((trial for name in others for trial in rivals[name]), "red")
+        elsewhere = [trial for name in others if name in with_say for trial in rivals[name]]
+        settings = {trial.setting for trial in elsewhere}
+        unseen = _best_over_problems(elsewhere, "red", median, settings)
+        if unseen is not None:
+            choice = _tuned(here, elsewhere, row, unseen, _named(elsewhere, "red", names))
+            runs = choice.tuning_runs
+            yield replace(choice, tuning_runs=0, tuning_seconds=0.0, tuning_runs_elsewhere=runs)
     best = _first((trial.score, trial.learning_rate, trial.setting) for trial in tried)
     yield _tuned(here, tried, INSTANCE_TUNED, best, here["task"])
 
 
 def _name(problem: Problem, here: Problem) -> str:
-    """The problem's task, and its steps where the problem `here` has others."""
-    steps = problem["steps"]
-    return problem["task"] + ("" if steps == here["steps"] else f" at {steps:,} steps")
+    """The problem's task, and its network and steps where the problem `here` has others."""
+    network = "" if problem["model"] == here["model"] else f" with {problem['model']}"
+    steps = "" if problem["steps"] == here["steps"] else f" at {problem['steps']:,} steps"
+    return f"{problem['task']}{network}{steps}"
 
 
-def _named(tasks: list[str], names: dict[str, str]) -> str:
-    return ", ".join(names[task] for task in tasks)
+def _named(trials: Iterable[Trial], value: str, names: Mapping[str, str]) -> str:
+    """The names of the problems that have a say, those of one task together."""
+    return ", ".join(sorted(names[problem_id] for problem_id in _with_say(trials, value)))
 
 
 def _known(value: float) -> bool:
@@ -300,54 +331,59 @@ def _known(value: float) -> bool:
 def _first(ranking: Iterable[tuple[float, float, str]]) -> str:
     """The setting of the highest value; of equals, that with the smallest rate.
 
-    `ranking` has (value, rate, setting) of each.
+    `ranking` has (value, rate, setting) of each; the rate is nan where a grid has none.
     """
-    return min((-value, rate, setting) for value, rate, setting in ranking if _known(value))[2]
+    return min(
+        (-value, rate if _known(rate) else 0.0, setting)
+        for value, rate, setting in ranking
+        if _known(value)
+    )[2]
 
 
-def _tasks(trials: Iterable[Trial], value: str) -> list[str]:
-    """The tasks that have a say: those where the value is known."""
-    return sorted({trial.task for trial in trials if _known(getattr(trial, value))})
+def _with_say(trials: Iterable[Trial], value: str) -> set[str]:
+    """The problems that have a say: those where the value is known."""
+    return {trial.problem_id for trial in trials if _known(getattr(trial, value))}
 
 
-def _best_over_tasks(
+def _best_over_problems(
     trials: list[Trial], value: str, aggregate: Callable[[list[float]], float], among: set[str]
 ) -> str | None:
-    """The setting of `among` with the best aggregate of a value over the tasks, if there is any.
+    """The setting of `among` with the best aggregate of a value over problems, if there is any.
 
-    A task counts if the value is known there (RED: if DoG has enough errors there); a setting, if
-    it has one on all these tasks.
+    A problem counts if the value is known there (RED: if DoG has enough errors there); a setting,
+    if it has one on all these problems.
     """
-    values: dict[tuple[float, str], list[float]] = {}
+    values: dict[str, list[float]] = {}
+    rates: dict[str, float] = {}
     for trial in trials:
         if trial.setting in among and _known(getattr(trial, value)):
-            key = (trial.learning_rate, trial.setting)
-            values.setdefault(key, []).append(getattr(trial, value))
-    count = len(_tasks(trials, value))
+            values.setdefault(trial.setting, []).append(getattr(trial, value))
+            rates[trial.setting] = trial.learning_rate
+    count = len(_with_say(trials, value))
     # The last digits of a median depend on the order of sums; a tie must stay one.
     ranking = [
-        (round(aggregate(of_tasks), 12), *key)
-        for key, of_tasks in values.items()
-        if len(of_tasks) == count
+        (round(aggregate(of_problems), 12), rates[setting], setting)
+        for setting, of_problems in values.items()
+        if len(of_problems) == count
     ]
     return _first(ranking) if ranking else None
 
 
-def _one_problem_a_task(here: Problem, problems: list[Problem]) -> list[str]:
-    """The problem `here` and, of every other task of its group, the variant most like it.
+def _nearest_of_other_tasks(here: Problem, problems: list[Problem]) -> list[str]:
+    """Of every other task of the domain, with each network, the variant most like `here`.
 
-    A task may have been run in variants (other steps, another BatchNorm mode): those that share
-    the most settings with this problem are comparable with it. Of equals the first by
-    `variants.rank` is taken.
+    A domain is what shares protocol and budget. A task may have been run in variants (other steps,
+    another BatchNorm mode): those that share the most settings with this problem are comparable
+    with it. Of equals the first by `variants.rank` is taken.
     """
-    group = ("protocol", "protocol_version", "budget", "model")
-    wanted = _traits(here)
-    nearest: dict[str, tuple[int, int, str]] = {}
+    domain = ("protocol", "protocol_version", "budget")
+    nearest: dict[tuple[str, str], tuple[int, int, str]] = {}
     for other in problems:
-        if other["task"] != here["task"] and all(other[key] == here[key] for key in group):
-            likeness = (len(wanted & _traits(other)), other["rank"], other["problem_id"])
-            nearest[other["task"]] = max(likeness, nearest.get(other["task"], (-1, -1, "")))
-    return [here["problem_id"], *(problem_id for *_, problem_id in nearest.values())]
+        if other["task"] != here["task"] and all(other[key] == here[key] for key in domain):
+            likeness = (len(here["traits"] & other["traits"]), other["rank"], other["problem_id"])
+            key = (other["task"], other["model"])
+            nearest[key] = max(likeness, nearest.get(key, (-1, -1, "")))
+    return [problem_id for *_, problem_id in nearest.values()]
 
 
 def _traits(problem: Problem) -> set[str]:
@@ -364,6 +400,7 @@ def _default(runs: pd.DataFrame, here: Problem, optimizer: str) -> Choice:
 def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tasks: str) -> Choice:
     chosen = next(trial for trial in tried if trial.setting == setting)
     rates = [trial.learning_rate for trial in tried if _known(trial.score)]
+    rates = [rate for rate in rates if _known(rate)]
     return Choice(
         problem_id=here["problem_id"],
         task=here["task"],
@@ -371,8 +408,37 @@ def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tas
         row=row,
         setting=chosen.setting,
         overrides=json.loads(chosen.overrides),
-        edge=chosen.learning_rate in (min(rates), max(rates)),
+        edge=bool(rates) and chosen.learning_rate in (min(rates), max(rates)),
         tuning_runs=len(tried),
         tuning_seconds=sum(trial.seconds for trial in tried if _known(trial.seconds)),
         tuning_tasks=tasks,
     )
+
+
+def _portfolios(frame: pd.DataFrame) -> Iterator[Choice]:
+    """Of each problem the best of the defaults that need no tuning, by validation, charged for all.
+
+    Of equal scores the reference's comes first. A method without a run at the tuning seed is in no
+    portfolio: its reported runs are those by which the choice is measured.
+    """
+    runs = frame[(frame["seed"] == TUNING_SEED) & is_untuned_default(frame)]
+    score = gain(validation_score(runs), runs["higher_is_better"])
+    runs = runs.assign(score=np.where(runs["status"] == "failed", np.nan, score))
+    runs = runs.assign(place=runs["role"].map(ROLES.index))
+    for problem_id, tried in runs.groupby("problem_id"):
+        ranked = tried.sort_values(["score", "place", "optimizer"], ascending=[False, True, True])
+        if len(ranked) < 2 or ranked["score"].isna().all():
+            continue
+        members = tuple(ranked["optimizer"])
+        yield Choice(
+            problem_id=str(problem_id),
+            task=ranked["task"].iloc[0],
+            optimizer=BEST_OF_DEFAULTS,
+            row=PORTFOLIO,
+            setting=f"k={len(members)} opt={members[0]}",
+            overrides={},
+            tuning_runs=len(members),
+            tuning_seconds=float(ranked["seconds"].sum()),
+            tuning_tasks=ranked["task"].iloc[0],
+            members=members,
+        )

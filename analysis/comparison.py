@@ -9,8 +9,11 @@ import pandas as pd
 
 from analysis import statistics, variants
 from analysis.choice import (
+    BEST_OF_DEFAULTS,
+    BEST_OF_DEFAULTS_LABEL,
     DEFAULT,
-    LEAVE_ONE_TASK_OUT,
+    PORTFOLIO,
+    UNSEEN,
     Choice,
     OldVersion,
     choose,
@@ -21,7 +24,13 @@ from analysis.choice import (
     old_versions,
     validation_score,
 )
-from analysis.roles import REFERENCE, ROLES, is_reference_run
+from analysis.roles import (
+    REFERENCE,
+    ROLES,
+    TUNING_FREE,
+    is_reference_run,
+    is_untuned_default,
+)
 from runner import TUNING_SEED
 
 # Problems of the same names differ in other settings, or in their version.
@@ -41,7 +50,7 @@ class Cell:
     optimizer: str
     label: str  # the optimizer's name for readers
     role: str
-    row: str  # one of `choice.ROWS`
+    row: str  # one of `choice.ROWS`, or `choice.PORTFOLIO`
     setting: str
     edge: bool  # the learning rate is the lowest or the highest of those tried
     test: float  # mean over seeds, as are `last` and `averaged`: fractions, in the task's metric
@@ -53,7 +62,8 @@ class Cell:
     seeds: int  # with a result
     tried: int  # crashed ones included
     diverged: int
-    runs: int  # charged, tuning included
+    runs: int  # charged, tuning on this task included
+    runs_elsewhere: int  # on other tasks, which the choice rests on
     hours: float  # of these
     errors: Mapping[int, float]  # on test, by seed
 
@@ -165,7 +175,7 @@ def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
 
 def _compared(runs: pd.DataFrame, choices: Sequence[Choice]) -> pd.DataFrame:
     """The runs of one problem with a result that count: those reported, and those of tuning."""
-    tuning = is_grid_run(runs) | is_reference_run(runs)
+    tuning = is_grid_run(runs) | is_untuned_default(runs)
     settings = [(choice.optimizer, choice.setting) for choice in choices]
     chosen = pd.MultiIndex.from_frame(runs[["optimizer", "setting"]]).isin(settings)
     at_tuning_seed = runs["seed"] == TUNING_SEED
@@ -208,6 +218,7 @@ def cells_of(frame: pd.DataFrame, choices: Iterable[Choice]) -> list[Cell]:
     reference = _select(runs, is_reference.to_numpy(bool))
     named = frame.drop_duplicates("optimizer", keep="last").set_index("optimizer")
     labels, roles = named["label"].to_dict(), named["role"].to_dict()
+    labels[BEST_OF_DEFAULTS], roles[BEST_OF_DEFAULTS] = BEST_OF_DEFAULTS_LABEL, TUNING_FREE
     cells = [
         _cell(runs, choice, labels[choice.optimizer], roles[choice.optimizer], reference)
         for choice in choices
@@ -217,8 +228,12 @@ def cells_of(frame: pd.DataFrame, choices: Iterable[Choice]) -> list[Cell]:
 
 def _cell(runs: Runs, choice: Choice, label: str, role: str, reference: Runs) -> Cell:
     """A cell from the reported runs of one setting and those of the reference."""
-    same = (runs["optimizer"] == choice.optimizer) & (runs["setting"] == choice.setting)
-    tried = _select(runs, same & (runs["opt_default"] | (choice.row != DEFAULT)))
+    if choice.row == PORTFOLIO:
+        same = (runs["optimizer"] == choice.members[0]) & runs["opt_default"]
+    else:
+        same = (runs["optimizer"] == choice.optimizer) & (runs["setting"] == choice.setting)
+        same &= runs["opt_default"] | (choice.row != DEFAULT)
+    tried = _select(runs, same)
     done = _select(tried, tried["status"] != "failed")
     mean, half_width = statistics.student_t(done["test"])
     red = of_pairs = np.nan
@@ -228,7 +243,7 @@ def _cell(runs: Runs, choice: Choice, label: str, role: str, reference: Runs) ->
         red = statistics.relative_error_difference(reference["error"], done["error"])
         of_pairs = statistics.relative_error_difference_of_pairs(reference["error"], done["error"])
     # A tuned row's user keeps the run that was chosen: the reported seeds repeat it to measure it.
-    final = choice.row in (DEFAULT, LEAVE_ONE_TASK_OUT)
+    final = choice.row in (DEFAULT, *UNSEEN)
     final_seconds = _mean(done["seconds"]) if final else 0.0
     return Cell(
         optimizer=choice.optimizer,
@@ -247,6 +262,7 @@ def _cell(runs: Runs, choice: Choice, label: str, role: str, reference: Runs) ->
         tried=tried["test"].size,
         diverged=int((done["status"] == "diverged").sum()),
         runs=choice.tuning_runs + final,
+        runs_elsewhere=choice.tuning_runs_elsewhere,
         hours=(choice.tuning_seconds + final_seconds) / 3600,
         errors=dict(zip(done["seed"].tolist(), done["error"].tolist(), strict=True)),
     )

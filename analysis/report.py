@@ -23,6 +23,7 @@ def write_results(
     from analysis.comparison import compare_problems
     from analysis.figures import write_figures
     from analysis.tables.all_tables import write_tables
+    from analysis.tables.leaderboard import step_costs
     from analysis.tables.problems import names_of_models, render
 
     frame = records.collect(runs_dir, results / "records.csv")
@@ -30,7 +31,8 @@ def write_results(
     for problem_id in problem_ids:
         if not any(each.problem.problem_id.startswith(problem_id) for each in comparisons):
             raise UserError(f"no runs of problem {problem_id}: see the problem_id in records.csv")
-    write_tables(comparisons, frame, results / "tables")
+    costs = step_costs(results / "benchmarks" / "optimizer_step.csv")
+    write_tables(comparisons, frame, results / "tables", costs)
     points = curves.collect(runs_dir, results / "curves.csv", frame)
     drawn = write_figures(comparisons, frame, points, results / "figures")
     lines = []
@@ -54,6 +56,9 @@ def write_results(
     )
     verdicts = (_short(results / "tables" / name) for name in names_of_models(comparisons))
     lines.append(f"verdicts over all tasks of a model: {', '.join(verdicts)}")
+    boards = sorted((results / "tables").glob("leaderboard-*.md"))
+    if boards:
+        lines.append(f"optimizers over all problems: {', '.join(map(_short, boards))}")
     lines.append(f"{len(drawn)} figures: {_short(results / 'figures')}")
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -29,7 +30,7 @@ def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
     with_grid = set(frame["optimizer"][~frame["grid"].isin(["", "{}"])])
     roles = {
         name: recorded.get(name)
-        or _role_in_yaml(name)
+        or _in_yaml(name, "role")
         or (TUNED if name in with_grid else TUNING_FREE)
         for name in frame["optimizer"].unique()
     }
@@ -45,15 +46,28 @@ def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(role=role, c=factor, learning_rate=rate)
 
 
+def left_to_set(optimizer: str) -> list[str] | None:
+    """What a user may still have to set by hand, by the yaml of this name; None: it says nothing.
+
+    A record does not say it: what is known of a method may be corrected after its runs.
+    """
+    return _in_yaml(optimizer, "left_to_set")
+
+
 @cache
-def _role_in_yaml(optimizer: str) -> str | None:
+def _in_yaml(optimizer: str, key: str) -> Any:
     path = _YAMLS / f"{optimizer}.yaml"
-    return yaml.safe_load(path.read_text("utf-8")).get("role") if path.exists() else None
+    return yaml.safe_load(path.read_text("utf-8")).get(key) if path.exists() else None
 
 
 def is_reference_run(runs: pd.DataFrame) -> pd.Series:
     """Whether each run is the reference's with its default settings."""
     return (runs["role"] == REFERENCE) & runs["opt_default"]
+
+
+def is_untuned_default(runs: pd.DataFrame) -> pd.Series:
+    """Whether each run is that of an optimizer which needs no tuning, with default settings."""
+    return (runs["role"] != TUNED) & runs["opt_default"]
 
 
 def in_order(labels: Iterable[str]) -> list[str]:

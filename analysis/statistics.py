@@ -100,6 +100,16 @@ def binomial_standard_error(proportion: float, examples: int) -> float:
     return float(np.sqrt(proportion * (1 - proportion) / examples))
 
 
+def with_a_run(one: ArrayLike, other: ArrayLike) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Both sides' values without nan, and whether they are of the same seeds.
+
+    The arguments have shape (seeds,), nan where a seed has no run.
+    """
+    one, other = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
+    paired = one.shape == other.shape and bool((np.isnan(one) == np.isnan(other)).all())
+    return one[~np.isnan(one)], other[~np.isnan(other)], paired
+
+
 class RedOfMeans(NamedTuple):
     """RED of seed means on one task, with its standard error and degrees of freedom."""
 
@@ -119,9 +129,7 @@ def red_of_means(dog_errors: ArrayLike, errors: ArrayLike) -> RedOfMeans:
     d − x over d̄; elsewhere those would count DoG's own spread wrongly. nan where a side has fewer
     than two seeds or d̄ is 0.
     """
-    dog, other = np.asarray(dog_errors, dtype=float), np.asarray(errors, dtype=float)
-    paired = dog.shape == other.shape and bool((np.isnan(dog) == np.isnan(other)).all())
-    dog, other = dog[~np.isnan(dog)], other[~np.isnan(other)]
+    dog, other, paired = with_a_run(dog_errors, errors)
     red = relative_error_difference(dog, other)
     if min(dog.size, other.size) < 2 or dog.mean() == 0:
         return RedOfMeans(red, np.nan, np.nan)

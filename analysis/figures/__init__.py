@@ -12,6 +12,7 @@ from analysis.figures.break_even import break_even_figures
 from analysis.figures.budget import budget_figures
 from analysis.figures.data import FigureData
 from analysis.figures.distance import distance_figures
+from analysis.figures.leaderboard import leaderboard_figures
 from analysis.figures.rates import rates_figures
 from analysis.figures.red import red_figures
 from analysis.figures.sensitivity import sensitivity_figures
@@ -28,6 +29,7 @@ KINDS = (
     red_figures,
     break_even_figures,
     budget_figures,
+    leaderboard_figures,
 )
 
 

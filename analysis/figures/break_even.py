@@ -9,9 +9,11 @@ import numpy as np
 from analysis.comparison import Comparison
 from analysis.figures.data import FigureData
 from analysis.figures.style import (
-    CURVES,
+    FEW,
     REFERENCE_LOOK,
     RING,
+    beside_labels,
+    curve_looks,
     error_locator,
     error_unit,
     head,
@@ -33,12 +35,16 @@ def break_even_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 @styled
 def draw_break_even(comparison: Comparison) -> Any:
     """Expected test error of the best of k rates by k, for each optimizer that has a grid."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     unit, scale = error_unit(comparison)
-    figure = Figure(figsize=(7.4, 3.8))
-    axes = figure.add_axes((0.085, 0.125, 0.6, 0.75))
+    labels_of = {cell.optimizer: cell.label for cell in comparison.cells}
+    names = {
+        optimizer: f"{labels_of[optimizer]}: {len(curve.errors)} runs, "
+        f"{duration(3600 * curve.hours[-1])}"
+        for optimizer, curve in comparison.break_even.items()
+    }
+    figure, axes = beside_labels(names.values(), (0.085, 0.125, 0.6, 0.75))
     panel(axes, "learning rates tried, k", f"expected {unit}", log_x=False, log_y=True)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     reference = comparison.reference
@@ -56,10 +62,9 @@ def draw_break_even(comparison: Comparison) -> Any:
         )
         axes.axhline(mean, **dotted)
         labels.append((f"{name}, mean of {plural(len(reference.errors), 'seed')}", mean, dotted))
-    labels_of = {cell.optimizer: cell.label for cell in comparison.cells}
     curves = comparison.break_even.items()
     for (optimizer, curve), (marker, line, shade) in zip(
-        curves, CURVES * len(curves), strict=False
+        curves, curve_looks(len(curves)), strict=True
     ):
         errors = scale * curve.errors
         style = {"color": shade, "linestyle": line, "marker": marker, "linewidth": 1.3}
@@ -67,11 +72,11 @@ def draw_break_even(comparison: Comparison) -> Any:
         if curve.runs:
             point = (curve.runs, errors[curve.runs - 1])
             axes.plot(*point, color=shade, **RING)
+        if curve.runs and len(curves) <= FEW:
             cost = f"{plural(curve.runs, 'run')}, {duration(3600 * curve.hours[curve.runs - 1])}"
             place: Any = {"xytext": (4, 7), "textcoords": "offset points", "fontsize": 7}
             axes.annotate(cost, point, color=shade, **place)
-        whole = f"{len(errors)} runs, {duration(3600 * curve.hours[-1])}"
-        labels.append((f"{labels_of[optimizer]}: {whole}", float(errors[-1]), style))
+        labels.append((names[optimizer], float(errors[-1]), style))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
     title = f"What tuning costs: {comparison.title}, {comparison.problem.steps} steps"

@@ -1,17 +1,17 @@
 """Draws test error against the training budget, of DoG and of baselines tuned for each budget."""
 
 from collections.abc import Iterator
-from itertools import cycle
 from typing import Any
 
 import pandas as pd
 
-from analysis.choice import DEFAULT, INSTANCE_TUNED
+from analysis.choice import MAIN_ROW
 from analysis.comparison import Comparison
 from analysis.figures.data import FigureData, stems
 from analysis.figures.style import (
-    CURVES,
     REFERENCE_LOOK,
+    beside_labels,
+    curve_looks,
     error_locator,
     error_unit,
     head,
@@ -23,9 +23,6 @@ from analysis.figures.style import (
 from analysis.roles import REFERENCE, TUNED, TUNING_FREE, in_order
 from analysis.statistics import error
 from analysis.variants import settings
-
-# The row of each role's optimizers that is drawn.
-ROWS = {REFERENCE: DEFAULT, TUNING_FREE: DEFAULT, TUNED: INSTANCE_TUNED}
 
 
 def budget_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
@@ -53,36 +50,37 @@ def _has_a_line(comparisons: list[Comparison]) -> bool:
 def _points(comparison: Comparison) -> pd.DataFrame:
     """The cells of a comparison that are drawn, at most one of each line."""
     cells = comparison.frame.assign(steps=comparison.problem.steps)
-    return cells[(cells["row"] == cells["role"].map(ROWS)) & cells["test"].notna()]
+    return cells[(cells["row"] == cells["role"].map(MAIN_ROW)) & cells["test"].notna()]
 
 
 def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, Any, str]]:
     """Marker, dashes and colour of each optimizer by its label: the reference first."""
-    labels = {role: cells["label"][cells["role"] == role] for role in ROWS}
+    labels = {role: cells["label"][cells["role"] == role] for role in MAIN_ROW}
     looks = dict.fromkeys(labels[REFERENCE], ("X", *REFERENCE_LOOK))
     free = tuning_free_looks(labels[TUNING_FREE])
     looks |= {label: ("X", *look) for label, look in free.items()}
-    return looks | dict(zip(in_order(labels[TUNED]), cycle(CURVES), strict=False))
+    tuned = in_order(labels[TUNED])
+    return looks | dict(zip(tuned, curve_looks(len(tuned)), strict=True))
 
 
 @styled
 def draw_budget(comparisons: list[Comparison]) -> Any:
     """The figure of problems that differ in steps alone: a line an optimizer, a point a budget."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.4, 3.8))
-    axes = figure.add_axes((0.1, 0.125, 0.64, 0.75))
+    cells = pd.concat(_points(comparison) for comparison in comparisons).sort_values("steps")
+    looks = _looks(cells)
+    rows = cells.drop_duplicates("label").set_index("label")["row"]
+    names = {label: f"{label}, {rows[label]}" for label in looks}
+    figure, axes = beside_labels(names.values(), (0.1, 0.125, 0.64, 0.75))
     unit, scale = error_unit(comparisons[0])
     panel(axes, "steps (log scale), each budget a run of its own", unit, log_y=True)
-    cells = pd.concat(_points(comparison) for comparison in comparisons).sort_values("steps")
     labels = []
-    for label, (marker, dashes, colour) in _looks(cells).items():
+    for label, (marker, dashes, colour) in looks.items():
         line = cells[cells["label"] == label]
         errors = error(line["test"], comparisons[0].problem.higher_is_better) * scale
         style: Any = {"color": colour, "linestyle": dashes, "marker": marker, "linewidth": 1.3}
         bars = line["test_half_width"].fillna(0) * scale
         axes.errorbar(line["steps"], errors, yerr=bars, capsize=2, elinewidth=0.8, **style)
-        labels.append((f"{label}, {line['row'].iloc[0]}", float(errors[-1]), style))
+        labels.append((names[label], float(errors[-1]), style))
     steps = sorted({int(comparison.problem.steps) for comparison in comparisons})
     axes.set_xticks(steps, map(str, steps))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))

@@ -11,9 +11,11 @@ from analysis.choice import TUNING_SEED, is_grid_run
 from analysis.comparison import Comparison, reported
 from analysis.figures.data import FigureData, best_of_each_rate
 from analysis.figures.style import (
-    CURVES,
+    FEW,
     REFERENCE_LOOK,
     Label,
+    beside_labels,
+    curve_looks,
     error_locator,
     error_unit,
     styled,
@@ -22,6 +24,8 @@ from analysis.figures.style import (
 )
 from analysis.roles import REFERENCE, TUNING_FREE, untuned
 from analysis.statistics import RATES
+
+MAJORITY = "majority class"
 
 
 @dataclass(frozen=True)
@@ -62,16 +66,14 @@ def draw_rates(comparison: Comparison, runs: pd.DataFrame) -> Any:
     curves, lines = _curves(runs), _lines(runs)
     if not curves or not (runs["error"] > 0).all():
         return None
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.4, 3.8))
     # Fixed margins, the right one for the labels: an automatic layout draws everything twice.
-    axes = figure.add_axes((0.08, 0.125, 0.66, 0.75))
+    texts = [*(curve.label for curve in curves), *(line.label for line in lines), MAJORITY]
+    figure, axes = beside_labels(texts, (0.08, 0.125, 0.66, 0.75))
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(_limits(curves, lines))
-    labels = [_draw_across(axes, line) for line in lines]
-    for curve, style in zip(curves, CURVES * len(curves), strict=False):
+    labels = [_draw_across(axes, line, len(lines) <= FEW) for line in lines]
+    for curve, style in zip(curves, curve_looks(len(curves)), strict=True):
         labels.append(_draw_curve(axes, curve, style))
     labels += _draw_majority(axes, runs, comparison)
     _finish(axes, comparison)
@@ -135,11 +137,11 @@ def _limits(curves: list[Curve], lines: list[Across]) -> tuple[float, float]:
     return low / room, high * room
 
 
-def _draw_across(axes: Any, line: Across) -> Label:
+def _draw_across(axes: Any, line: Across, band: bool) -> Label:
     dashes, colour = line.look
     style = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
     axes.axhline(line.mean, zorder=2, **style)
-    if line.high > line.low:
+    if band and line.high > line.low:
         axes.axhspan(line.low, line.high, color=colour, alpha=0.13, linewidth=0, zorder=1)
     return line.label, line.mean, style
 
@@ -168,7 +170,7 @@ def _draw_majority(axes: Any, runs: pd.DataFrame, comparison: Comparison) -> lis
         return []
     style = {"color": "#444444", "linestyle": (0, (1, 2)), "linewidth": 0.9}
     axes.axhline(error, zorder=1, **style)
-    return [("majority class", error, style)]
+    return [(MAJORITY, error, style)]
 
 
 def _finish(axes: Any, comparison: Comparison) -> None:

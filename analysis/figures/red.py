@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.choice import DEFAULT, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
 from analysis.comparison import Comparison
 from analysis.figures.data import FigureData, best_of_each_rate, steps_of
-from analysis.figures.style import CURVES, NOTE, styled, tuning_free_looks
+from analysis.figures.style import CURVES, LINE, NOTE, curve_looks, styled, tuning_free_looks
 from analysis.roles import TUNING_FREE, in_order
 from analysis.tables.models import groups_of
 from tasks.format import plural
@@ -21,6 +21,11 @@ HATCHES = {
     MODEL_TUNED: ["//", "xx", "||", "oo", "\\\\", "OO"],
     INSTANCE_TUNED: ["", "..", "--", "++", "**", "/."],
 }
+# Where there are more bars than a model's group can hold: the colour of each way of tuning.
+BARS = 14
+ROW_COLOURS = {MODEL_TUNED: "#56B4E9", INSTANCE_TUNED: "#0072B2", "": "#666666"}
+# More names than this hide what they are written upon.
+NAMES = 9
 # A RED in percent below this says no more than that it is bad, and would hide the rest.
 FLOOR = -100
 
@@ -135,7 +140,8 @@ def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any
     optimizers, looks = in_order(tuned["optimizer"]), tuning_free_looks(free["optimizer"])
     for model, axes in grid.items():
         of_model = tuned[tuned["model"] == model]
-        for optimizer, (marker, line, colour) in zip(optimizers, cycle(CURVES), strict=False):
+        styles = curve_looks(len(optimizers))
+        for optimizer, (marker, line, colour) in zip(optimizers, styles, strict=True):
             part = of_model[of_model["optimizer"] == optimizer].sort_values("peak_lr")
             if part.empty:
                 continue
@@ -197,6 +203,40 @@ def draw_bars(frame: pd.DataFrame, limits: tuple[float, float], title: str = "")
     return figure
 
 
+def draw_rows(frame: pd.DataFrame, limits: tuple[float, float], title: str) -> Any:
+    """What `draw_bars` draws, for many optimizers: a row each, the best first, a panel a model."""
+    from matplotlib.figure import Figure
+
+    names = sorted(frame["model"].unique())
+    frame = frame.assign(name=frame["optimizer"] + (" " + frame["how"]).str.rstrip())
+    order = frame.groupby("name")["median"].median().sort_values(ascending=False).index
+    height = LINE * len(order) + 1.2
+    width = 2.4 + 2.6 * len(names)
+    figure = Figure(figsize=(width, height))
+    first = None
+    for column, model in enumerate(names):
+        left = (2.2 + 2.6 * column) / width
+        place = (left, 0.62 / height, 2.4 / width, LINE * len(order) / height)
+        axes = figure.add_axes(place, sharey=first)
+        rows = frame[frame["model"] == model].set_index("name").reindex(order)
+        spread = np.abs(np.array([rows[end] - rows["median"] for end in ("q1", "q3")]))
+        colours = [ROW_COLOURS.get(how, "#ffffff") for how in rows["how"]]
+        axes.barh(
+            range(len(order)), rows["median"], 0.75, xerr=spread, color=colours,
+            error_kw={"linewidth": 0.7},
+        )  # fmt: skip
+        axes.axvline(0, color="#000000", linewidth=0.8)
+        axes.set_xlim(limits)
+        axes.set_xlabel(model, fontsize=8)
+        axes.tick_params(axis="y", length=0, labelleft=first is None, labelsize=7.5)
+        first = first or axes
+    assert first is not None
+    first.set_yticks(range(len(order)), order)
+    first.set_ylim(len(order) - 0.4, -0.6)
+    figure.text(0.1 / width, 1 - 0.2 / height, title, fontsize=10)
+    return figure
+
+
 @styled
 def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
     frame = by_rate(cells)
@@ -215,7 +255,8 @@ def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
 def _draw_our_bars(cells: pd.DataFrame, title: str) -> Any:
     bars = summary(cells, ["model", "optimizer", "how"])
     head = f"RED of tuned optimizers, {title}: median and quartiles over a model's tasks"
-    figure = draw_bars(bars, _limits(bars[["q1", "q3"]]), head)
+    draw = draw_bars if len(bars[["optimizer", "how"]].drop_duplicates()) <= BARS else draw_rows
+    figure = draw(bars, _limits(bars[["q1", "q3"]]), head)
     note = f"RED of seed means, reported seeds; cut off at −{-FLOOR} %"
     figure.axes[0].text(0, 1.015, note, transform=figure.axes[0].transAxes, **NOTE)
     return figure
@@ -270,5 +311,13 @@ def label(figure: Any, grid: dict[str, Any], x: str, y: str) -> None:
     for axes in grid.values():
         for line, name in zip(*axes.get_legend_handles_labels(), strict=True):
             lines.setdefault(name, line)
-    first = next(iter(grid.values()))
-    first.legend(lines.values(), lines.keys(), fontsize=6, frameon=False, loc="lower center")
+    drawn = (lines.values(), lines.keys())
+    if len(lines) <= NAMES:
+        next(iter(grid.values())).legend(*drawn, fontsize=6, frameon=False, loc="lower center")
+        return
+    width, height = figure.get_size_inches()
+    right = figure.subplotpars.right * width
+    figure.set_size_inches(width + 1.9, max(height, 0.15 * len(lines) + 0.2))
+    figure.subplots_adjust(right=right / (width + 1.9))
+    place = ((right + 0.05) / (width + 1.9), 0.5)
+    figure.legend(*drawn, fontsize=7, frameon=False, loc="center left", bbox_to_anchor=place)

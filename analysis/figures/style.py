@@ -22,14 +22,13 @@ CURVES = [
     ("v", (0, (5, 1, 1, 1, 1, 1)), "#56B4E9"),
     ("P", (0, (8, 2)), "#E69F00"),
 ]
-# Dashes and colours of optimizers without a rate to tune: the reference, and the others in order.
+# Dashes and colour of the reference, which has no rate to tune.
 REFERENCE_LOOK: tuple[Any, str] = ("-", "#000000")
-TUNING_FREE_LOOKS: list[tuple[Any, str]] = [
-    ((0, (6, 2)), "#666666"),
-    ((0, (3, 1, 1, 1)), "#8c564b"),
-    ((0, (10, 3)), "#999933"),
-    ((0, (2, 2)), "#5d3a9b"),
-]
+# Those of others without one: their numbers have no common factor, so that 30 looks differ.
+_FREE_DASHES = [(0, (6, 2)), (0, (3, 1, 1, 1)), (0, (10, 3)), (0, (2, 2)), (0, (8, 2, 1, 2, 1, 2))]
+_FREE_COLOURS = ["#666666", "#8c564b", "#999933", "#5d3a9b", "#1b7837", "#882255"]
+# More bands or small prints than this lie upon each other.
+FEW = 5
 
 STYLE: Any = {
     "font.size": 9,
@@ -43,6 +42,9 @@ STYLE: Any = {
 
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 DASHES: list[Any] = [dashes for _, dashes, _ in CURVES] + [(0, (3, 3))]
+
+# In inches: the height of a line of text beside axes, and where it begins there.
+LINE, TEXT = 0.1767, 0.424908
 
 # Around a point to point out.
 RING: Any = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
@@ -101,14 +103,40 @@ def looks(count: int, ordered: bool = False) -> list[dict[str, Any]]:
     ]
 
 
+def curve_looks(count: int) -> list[tuple[str, Any, str]]:
+    """Marker, dashes and colour of each of so many curves: `CURVES`, and after them other mixes."""
+    return [
+        (MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)], CURVES[i % len(CURVES)][2])
+        for i in range(count)
+    ]
+
+
 def tuning_free_looks(labels: Iterable[str]) -> dict[str, tuple[Any, str]]:
     """Dashes and colour of each of the labels, in order."""
-    return dict(zip(in_order(labels), cycle(TUNING_FREE_LOOKS), strict=False))
+    looks = zip(cycle(_FREE_DASHES), cycle(_FREE_COLOURS), strict=False)
+    return dict(zip(in_order(labels), looks, strict=False))
 
 
 def plain(value: float) -> str:
     """A setting's value as short as can be: 0.01, 1e-5."""
     return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def beside_labels(
+    labels: Iterable[str], place: tuple[float, float, float, float]
+) -> tuple[Any, Any]:
+    """A figure and its axes at `place`, right of which the labels stand: larger if they need it."""
+    from matplotlib.figure import Figure
+    from matplotlib.textpath import TextPath
+
+    left, bottom, width, height = place
+    wide, high = 7.4, 3.8
+    texts = [TextPath((0, 0), text, size=STYLE["font.size"]).get_extents() for text in labels]
+    room = TEXT + max(text.x1 for text in texts) / 72 + 0.1
+    x = wide / max(wide, wide * (left + width) + room)
+    y = high / max(high, high * (1 - height) + LINE * len(texts))
+    figure = Figure(figsize=(wide / x, high / y))
+    return figure, figure.add_axes((left * x, bottom * y, width * x, 1 - (1 - height) * y))
 
 
 def panel(axes: Any, x: str, y: str, log_x: bool = True, log_y: bool = False) -> None:
@@ -191,8 +219,8 @@ def write_labels(axes: Any, labels: list[Label]) -> None:
     heights = np.array([to_axes.transform((1, label[1]))[1] for label in labels])
     width, height_of_axes = axes.get_position().size * axes.figure.get_size_inches()
     # In inches: the height of a line of text; where a piece of line begins and ends, and the text.
-    gap = 0.1767 / height_of_axes
-    start, end, place_of_text = (1 + inches / width for inches in (0.07326, 0.3663, 0.424908))
+    gap = LINE / height_of_axes
+    start, end, place_of_text = (1 + inches / width for inches in (0.07326, 0.3663, TEXT))
     for (label, _, style), height in zip(labels, spread(heights, gap), strict=True):
         axes.plot(
             [start, (start + end) / 2, end],

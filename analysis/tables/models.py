@@ -73,27 +73,27 @@ def compare_over_tasks(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     for values, group in groups_of(comparisons):
         identity = dict(zip(GROUP, values, strict=True))
         profile = performance_profile(mean_errors(group).to_numpy(), [1 + MARGIN])
-        for lines, near_best in zip(_lines(group).values(), profile[:, 0], strict=True):
+        for lines, near_best in zip(lines_of(group).values(), profile[:, 0], strict=True):
             rows.append({**identity, **_compare(lines), "near_best": near_best})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def mean_errors(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """The mean error of each optimizer and row (index) on each task (columns), of one model.
+    """The mean error of each optimizer and row (index) on each problem (columns, by stem).
 
-    nan where a task lacks the line. What a performance profile is made from.
+    nan where a problem lacks the line. What a performance profile is made from.
     """
-    lines = _lines(comparisons)
+    lines = lines_of(comparisons)
     means = [
         {
-            _task(line.comparison): np.mean([*line.cell.errors.values()])
+            line.comparison.stem: np.mean([*line.cell.errors.values()])
             for line in same
             if line.cell.errors
         }
         for same in lines.values()
     ]
     index = pd.MultiIndex.from_tuples(lines, names=["optimizer", "row"])
-    columns = [_task(comparison) for comparison in comparisons]
+    columns = [comparison.stem for comparison in comparisons]
     return pd.DataFrame(means, index=index, columns=columns, dtype=float)
 
 
@@ -134,7 +134,7 @@ def _left_out(comparison: Comparison, taken: Comparison) -> str:
     return f"Left out: {comparison.stem}, a variant of {taken.stem} {reason}."
 
 
-def _lines(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], list[Line]]:
+def lines_of(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], list[Line]]:
     """The lines of each optimizer and row, in the order of the comparisons."""
     lines: dict[tuple[str, str], list[Line]] = {}
     for comparison in comparisons:
@@ -147,7 +147,7 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
     """One line of `COLUMNS` without the group, from the same line of several problems."""
     first = lines[0].cell
     known = [line for line in lines if np.isfinite(line.cell.red)]
-    by_seed = [_errors_by_seed(line) for line in known]
+    by_seed = [errors_by_seed(line) for line in known]
     intervals = intervals_over_tasks(
         [reference for reference, _ in by_seed], [other for _, other in by_seed]
     )
@@ -173,7 +173,7 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
     }
 
 
-def _errors_by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
+def errors_by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
     """The reference's and the line's errors, of shape (seeds,): of all seeds that either has."""
     sides = (line.reference_errors, line.cell.errors)
     seeds = sorted({seed for errors in sides for seed in errors})

@@ -5,15 +5,19 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from analysis.choice import (
+    BEST_OF_DEFAULTS_LABEL,
+    CALIBRATED,
     DEFAULT,
     INSTANCE_TUNED,
     LEAVE_ONE_TASK_OUT,
     MODEL_TUNED,
     MODEL_TUNED_MEAN,
+    PORTFOLIO,
     Choice,
     OldVersion,
 )
 from analysis.comparison import Cell, Comparison
+from analysis.roles import TUNED
 from analysis.statistics import LEAST_ERRORS, RATES, binomial_standard_error
 from analysis.tables.page import count, score_text
 from runner import TUNING_SEED
@@ -46,7 +50,7 @@ def _warnings(comparison: Comparison) -> list[str]:
     """What is missing in this table, and why."""
     notes = []
     problem, cells = comparison.problem, comparison.cells
-    tuned = [choice for choice in comparison.choices if choice.row != DEFAULT]
+    tuned = [choice for choice in comparison.choices if choice.row not in (DEFAULT, PORTFOLIO)]
     if not tuned:
         notes.append(f"No tuned rows: there are no grid runs at the tuning seed ({TUNING_SEED}).")
     by_model = {choice.optimizer for choice in tuned if choice.row == MODEL_TUNED}
@@ -103,14 +107,16 @@ def _explanations(comparison: Comparison) -> list[str]:
     rows: dict[str, list[Choice]] = {}
     for choice in comparison.choices:
         rows.setdefault(choice.row, []).append(choice)
-    if set(rows) != {DEFAULT}:
+    if INSTANCE_TUNED in rows:
         notes.append(
             "instance-tuned: the learning rate with the best validation score on this task, at "
             f"seed {TUNING_SEED}, which is not reported."
         )
+    if set(rows) != {DEFAULT}:
         notes.append(
-            "runs, time: of a tuned row those of all learning rates tried. Its user keeps the run "
-            "that was chosen; the reported seeds only measure it."
+            "runs, time: of a tuned row those of all learning rates tried, of a portfolio those of "
+            "all its methods. Its user keeps the run that was chosen; the reported seeds only "
+            "measure it."
         )
     for tasks, optimizers in _by_tasks(rows.get(MODEL_TUNED, [])):
         which = "" if len(optimizers) == len(rows[MODEL_TUNED]) else ", ".join(optimizers)
@@ -125,15 +131,36 @@ def _explanations(comparison: Comparison) -> list[str]:
             "score over these tasks; shown where it is another learning rate."
         )
     labels = {cell.optimizer: cell.label for cell in cells}
-    for tasks, optimizers in _by_tasks(rows.get(LEAVE_ONE_TASK_OUT, [])):
-        runs = ", ".join(f"{runs} of {labels[name]}" for name, runs in optimizers.items())
-        notes.append(
-            f"leave-one-task-out: the model-tuned learning rate without this task ({tasks}); it "
-            f"needs 1 run here after the runs on these other tasks: {runs}."
-        )
+    for row, meaning in (
+        (LEAVE_ONE_TASK_OUT, "the model-tuned learning rate without this task"),
+        (CALIBRATED, "the setting with the best median validation RED over the other tasks of the "
+                     "domain, with any network"),
+    ):  # fmt: skip
+        for tasks, optimizers in _by_tasks(rows.get(row, [])):
+            runs = ", ".join(f"{runs} of {labels[name]}" for name, runs in optimizers.items())
+            notes.append(
+                f"{row}: {meaning} ({tasks}); it needs 1 run here after the runs on these other "
+                f"tasks: {runs}."
+            )
+    notes += [portfolio_note(choice, cells) for choice in rows.get(PORTFOLIO, [])]
     if any(cell.edge for cell in cells):
         notes.append("†: the lowest or highest rate tried; the optimum may lie outside the grid.")
     return notes + _sampling_error(problem, cells)
+
+
+def portfolio_note(choice: Choice, cells: Sequence[Cell]) -> str:
+    """Which methods a portfolio has, which one was chosen, and which could not be in it."""
+    labels = {cell.optimizer: cell.label for cell in cells if cell.role != TUNED}
+    methods = ", ".join(labels[name] for name in sorted(choice.members, key=[*labels].index))
+    absent = [
+        label for name, label in labels.items() if name not in (*choice.members, choice.optimizer)
+    ]
+    without = f" Without such a run, and not in it: {', '.join(absent)}." if absent else ""
+    return (
+        f"{BEST_OF_DEFAULTS_LABEL}: of the {len(choice.members)} methods that need no tuning, each "
+        f"with its defaults ({methods}), that with the best validation score at seed {TUNING_SEED}:"
+        f" {labels[choice.members[0]]}.{without}"
+    )
 
 
 def _shared_time(replicas: int) -> list[str]:

@@ -138,7 +138,7 @@ def test_tasks_that_tried_no_rate_in_common_have_no_model_tuned_row(frame_of):
         *grid({0.01: 0.7}),
         *grid({0.1: 0.9}, task="movies"),
     )
-    assert list(choices_of(frame)) == ["default", "leave-one-task-out", "instance-tuned"]
+    assert list(choices_of(frame)) == ["default", *choice.UNSEEN, "instance-tuned"]
 
 
 def test_a_task_with_few_errors_of_dog_has_no_say_in_the_model_tuned_rate(frame_of):
@@ -182,6 +182,106 @@ def test_leave_one_task_out_reads_nothing_of_the_task_itself(frame_of):
 def test_one_task_alone_cannot_be_left_out(frame_of):
     frame = frame_of(trial(None, 0.8, opt="dog"), *grid({0.01: 0.7, 0.1: 0.8}))
     assert list(choices_of(frame)) == ["default", *TUNED]
+
+
+def test_calibrated_is_one_setting_for_a_domain_chosen_on_its_other_tasks_with_any_network(
+    frame_of,
+):
+    # SGD tunes weight decay, too. REDs of its three settings, where DoG errs 0.2:
+    #   a, here: the first is far best.       a with big: the first again, but it is the same task.
+    #   b:        0.25, 0.5, −0.5
+    #   c (big): −0.5,  0.25, 0.5;  medians of b and c: −0.125, 0.375, 0. The second it is.
+    settings = [{}, {"lr": 0.1, "weight_decay": 0.01}, {"lr": 0.1, "weight_decay": 0.1}]
+    made = []
+    for task, model, scores in (
+        ("a", "efficientnet_lite0", (0.99, 0.5, 0.5)),
+        ("a", "big", (0.99, 0.5, 0.5)),
+        ("b", "efficientnet_lite0", (0.85, 0.9, 0.7)),
+        ("c", "big", (0.7, 0.85, 0.9)),
+    ):
+        where = {"task": task, "model": model, "seed": 100}
+        made.append(made_up.record(0.8, opt="dog", **where))
+        for changed, score in zip(settings, scores, strict=True):
+            run = made_up.record(score, changed=changed, **where)
+            made.append(run | {"grid": {"lr": [0.01, 0.1], "weight_decay": [0.0, 0.01, 0.1]}})
+    problem_id = made[0]["problem_id"]
+    here = {one.row: one for one in choice.choose(frame_of(*made)) if one.problem_id == problem_id}
+    chosen = here["calibrated"]
+    assert chosen.overrides == {"lr": 0.1, "weight_decay": 0.01}
+    assert (chosen.tuning_runs, chosen.tuning_runs_elsewhere) == (0, 6)
+    assert chosen.tuning_tasks == "b, c with big"
+    # Of the same network there is b alone.
+    assert here["leave-one-task-out"].overrides == {"lr": 0.1, "weight_decay": 0.01}
+    assert here["leave-one-task-out"].tuning_tasks == "b"
+    assert here["instance-tuned"].overrides == {}
+
+
+def test_a_method_without_a_learning_rate_is_calibrated_over_what_it_has_to_set(frame_of):
+    made = []
+    for task, scores in (("a", (0.7, 0.9)), ("b", (0.7, 0.9)), ("c", (0.9, 0.7))):
+        made.append(trial(None, 0.8, opt="dog", task=task))
+        for changed, score in zip(({}, {"reps_rel": 1e-6}), scores, strict=True):
+            run = made_up.record(score, opt="ldog", changed=changed, seed=100, task=task)
+            made.append(run | {"grid": {"reps_rel": [1e-6, 1e-4]}})
+    chosen = choices_of(frame_of(*made), "ldog", "c")
+    assert chosen["calibrated"]["overrides"] == {"reps_rel": 1e-6}
+    assert chosen["calibrated"]["tuning_runs_elsewhere"] == 4
+    assert chosen["instance-tuned"]["overrides"] == {}
+    assert not any(one["edge"] for one in chosen.values())  # which is about learning rates
+
+
+@pytest.mark.parametrize("other", [{"budget": "probe"}, {"protocol": ("smoke", 1)}])
+def test_calibrated_keeps_domains_and_protocols_apart(frame_of, other):
+    frame = frame_of(
+        trial(None, 0.8, opt="dog"),
+        trial(None, 0.8, opt="dog", task="movies", **other),
+        *grid({0.01: 0.7, 0.1: 0.8}),
+        *grid({0.01: 0.9, 0.1: 0.2}, task="movies", **other),
+    )
+    assert "calibrated" not in choices_of(frame)
+
+
+def portfolio_of(frame):
+    return choices_of(frame, choice.BEST_OF_DEFAULTS).get(choice.PORTFOLIO)
+
+
+def test_the_portfolio_is_the_default_with_the_best_validation_and_charged_for_all(frame_of):
+    frame = frame_of(
+        trial(None, (0.7, 0.8), opt="dog", seconds=10.0),
+        trial(None, (0.82, 0.1), opt="ldog", seconds=20.0),
+        # Neither a setting that is no default nor a method to tune is in it.
+        made_up.record(0.99, opt="dog", changed={"reps_rel": 1e-6}, seed=100),
+        *grid({0.01: 0.99}),
+        # Reported seeds do not choose.
+        trial(None, 0.99, opt="dog", seed=0),
+        trial(None, 0.1, opt="ldog", seed=0),
+    )
+    chosen = portfolio_of(frame)
+    assert chosen["members"] == ("ldog", "dog")
+    assert chosen["setting"] == "k=2 opt=ldog"
+    assert (chosen["tuning_runs"], chosen["tuning_seconds"]) == (2, 30.0)
+
+
+def test_of_equal_defaults_the_portfolio_takes_the_references_and_a_crash_is_charged(frame_of):
+    ldog, dog = (trial(None, 0.8, opt=opt) for opt in ("ldog", "dog"))
+    assert portfolio_of(frame_of(ldog, dog))["members"] == ("dog", "ldog")
+    crash = made_up.failure(opt="ldog", seed=100, task="movies")
+    frame = frame_of(crash, trial(None, 0.2, opt="dog", task="movies"))
+    chosen = choices_of(frame, choice.BEST_OF_DEFAULTS, "movies")[choice.PORTFOLIO]
+    assert (chosen["members"], chosen["tuning_runs"]) == (("dog", "ldog"), 2)
+
+
+def test_one_method_alone_or_without_a_run_at_the_tuning_seed_is_no_portfolio(frame_of):
+    frame = frame_of(trial(None, 0.8, opt="dog"), trial(None, 0.9, opt="ldog", seed=0))
+    assert portfolio_of(frame) is None
+
+
+def test_a_sweep_reports_no_setting_for_a_portfolio_that_its_methods_do_not_have(frame_of):
+    runs = [trial(None, 0.8, opt=opt) for opt in ("dog", "ldog")]
+    chosen = choice.settings_to_report(frame_of(*runs), [run["run_id"] for run in runs])
+    assert {optimizer: settings for (_, optimizer), settings in chosen.items()} == {
+        "dog": [{}], "ldog": [{}],
+    }  # fmt: skip
 
 
 def test_the_papers_other_rule_is_the_best_mean_score_and_shown_where_it_differs(frame_of):

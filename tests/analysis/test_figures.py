@@ -1,8 +1,12 @@
 """The figure shows the runs of its table, the same bytes every time."""
 
+from itertools import pairwise
+
 import made_up_records as made_up
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import choice, curves, records
 from analysis.comparison import compare_problems
@@ -87,6 +91,25 @@ def test_a_suboptimality_is_drawn_as_it_is_and_one_of_nothing_below_all_others(f
     (table,) = compare_problems(small)
     none = small.assign(test_last=0.0, test_averaged=0.0)
     assert list(rates_figures(FigureData.from_records([table], none, NO_CURVES))) == []
+
+
+def test_of_many_optimizers_each_label_is_whole_and_clear_of_the_others(frame):
+    ldog = frame[frame["optimizer"] == "ldog"]
+    many = [
+        ldog.assign(optimizer=f"free{number}", label=f"A Method of a Long Name {number}",
+                    run_id=ldog["run_id"] + str(number))
+        for number in range(22)
+    ]  # fmt: skip
+    figure = drawn_rates(pd.concat([frame, *many], ignore_index=True))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    names = ("A Method", "DoG", "L-DoG", "SGD", "majority")
+    texts = [text for text in figure.axes[0].texts if text.get_text().startswith(names)]
+    boxes = sorted((text.get_window_extent() for text in texts), key=lambda box: box.y0)
+    assert len(boxes) == 26
+    assert all(above.y0 > below.y1 - 2 for below, above in pairwise(boxes))
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    assert max(box.y1 for box in boxes) <= figure.axes[0].bbox.y1 + 10
 
 
 def test_labels_keep_their_distance_and_move_no_more_than_needed():

@@ -174,3 +174,22 @@ def test_without_tuning_or_without_dog_nothing_is_drawn(gather):
     data = gather(dog, *sgd)
     for kind in (red_figures, break_even_figures, budget_figures):
         assert list(kind(data)) == []
+
+
+def test_of_many_optimizers_each_has_a_row_and_the_best_is_first(gather):
+    (free,) = [made_up.record(0.7, opt="ldog", seed=0)]
+    many = []
+    for number in range(15):
+        new = made_up.record(0.60 + 0.01 * number, opt="ldog", seed=0)
+        new["settings"]["opt"]["name"] = f"free{number}"
+        many.append(new | {"opt_label": f"Free {number}", "opt_role": "tuning_free",
+                           "run_id": f"{new['run_id']}{number}"})  # fmt: skip
+    figure = dict(red_figures(gather(*problem(), free, *many)))["red-lite"]
+    (axes,) = figure.axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    # DoG errs 0.2: SGD's 0.83 is RED 0.15, L-DoG's 0.7 −0.5, as that of the eleventh.
+    assert sorted(names[:2]) == ["SGD instance-tuned", "SGD model-tuned"]
+    assert names[2:6] == ["Free 14", "Free 13", "Free 12", "Free 11"]
+    assert names[-1] == "Free 0" and len(names) == 18
+    widths = [bar.get_width() for bar in axes.patches]
+    np.testing.assert_allclose(widths[:3] + widths[-1:], [15, 15, -30, -100])

@@ -84,6 +84,44 @@ def test_runs_and_hours_include_the_tuning(frame_of):
     assert cells["hours"].to_dict() == pytest.approx(hours)
 
 
+def test_a_portfolio_shows_the_reported_runs_of_its_choice_and_is_charged_for_all(frame_of):
+    frame = frame_of(
+        made_up.record(0.7, opt="dog", seed=100, seconds=1800),
+        made_up.record(0.8, opt="ldog", seed=100, seconds=3600),
+        *(made_up.record(0.8, 0.6, opt="dog", seed=seed) for seed in (0, 1)),
+        *(made_up.record(0.8, 0.7 + 0.1 * seed, opt="ldog", seed=seed) for seed in (0, 1)),
+    )
+    (table,) = compare_problems(frame)
+    assert [cell.label for cell in table.cells] == ["DoG", "L-DoG", "best of k defaults"]
+    cell = cells_of(frame, "best_of_defaults").loc["portfolio"]
+    # Errors of DoG 0.4, of L-DoG 0.3 and 0.2.
+    assert (cell.test, cell.red) == (pytest.approx(0.75), pytest.approx(0.375))
+    assert (cell.runs, cell.hours) == (2, pytest.approx(1.5))
+    assert "(DoG, L-DoG), that with the best validation score at seed 100: L-DoG." in notes_of(
+        frame
+    )
+    assert "No model-tuned row" not in notes_of(frame)
+    # A method that was not run at the tuning seed is named.
+    sgd_free = made_up.record(0.9, opt="sgd") | {"opt_role": "tuning_free"}
+    assert "Without such a run, and not in it: SGD." in notes_of(frame_of(sgd_free))
+
+
+def test_a_calibrated_row_is_charged_one_run_here_and_says_how_many_elsewhere(frame_of):
+    made = []
+    for task in ("cifar", "movies"):
+        made.append(made_up.record(0.8, opt="dog", seed=100, task=task))
+        for rate, score in ((0.01, 0.7), (0.1, 0.8)):
+            changed = made_up.with_rate(rate)
+            made.append(made_up.record(score, seed=100, changed=changed, task=task))
+    made.append(made_up.record(0.8, changed={"lr": 0.1}, seconds=7200))
+    frame = frame_of(*made)
+    cell = cells_of(frame).loc["calibrated"]
+    assert (cell.setting, cell.runs, cell.runs_elsewhere, cell.hours) == ("lr=0.1", 1, 2, 2.0)
+    assert "with any network (movies); it needs 1 run here after the runs on these" in notes_of(
+        frame
+    )
+
+
 def test_break_even_says_how_many_of_the_tuning_runs_crashed(frame_of):
     tuning = [made_up.record(score, seed=100, changed=made_up.with_rate(rate), seconds=1800)
               for rate, score in ((0.01, 0.7), (0.1, 0.8))]  # fmt: skip
