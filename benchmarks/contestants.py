@@ -17,7 +17,7 @@ from tasks.data.storage import default_data_dir
 
 # So small that the weights of those that have a learning rate hardly change.
 LR = 1e-6
-EXTRA = "pip install -c constraints.txt -e '.[benchmark]'"
+EXTRA = "pip install -c constraints.txt -e '.[rivals]'"
 
 
 class NotInstalledError(Exception):

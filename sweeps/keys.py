@@ -1,11 +1,17 @@
-"""Writes docs/keys.md, the keys of configs/, as the specs have them: python -m sweeps.keys"""
+"""Writes docs/keys.md, the keys of configs/, as the specs have them, and README's optimizers.
 
+python -m sweeps.keys
+"""
+
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from runner import config
 from runner.specs import Execution, OptimizerSpec, ProtocolSpec, RunSpec, WandbSpec
 from sweeps.executors.specs import ExecutorSpec, LocalSpec, RaySpec, SlurmSpec
 from sweeps.plan import PartSpec
@@ -15,7 +21,7 @@ from tasks.specs import BudgetSpec, ModelSpec, TaskSpec, TrainSpec
 
 HEAD = """# The keys of configs/
 
-`python -m sweeps.keys > docs/keys.md` writes this page from the specs, which check what is set.
+`python -m sweeps.keys` writes this page from the specs, which check what is set.
 
 Each yaml of `configs/task`, `model`, `opt` and `protocol` is a choice, such as `task=cifar`. Their
 keys, those of `train` and those of a run can be set on the command line (`task.data.path=...`,
@@ -45,8 +51,11 @@ SECTIONS: list[tuple[str, type[Spec]]] = [
 ]
 
 
+KEYS, README = config.ROOT / "docs" / "keys.md", config.ROOT / "README.md"
+
+
 def page() -> str:
-    """Return the page: a table for each spec."""
+    """Return docs/keys.md: a table for each spec."""
     return "\n".join([HEAD, *("\n".join(_section(title, spec)) for title, spec in SECTIONS)])
 
 
@@ -93,5 +102,25 @@ def _range(limits: Any) -> str:
     return "".join(f" {word} {bound:g}" for word, bound in found if bound is not None)
 
 
+def optimizers() -> str:
+    """Return the rows of README's table of choices that name the optimizers."""
+    names: dict[bool, list[str]] = {False: [], True: []}
+    for name in config.options("opt"):
+        opt = config.load([f"opt={name}"]).spec.opt
+        names[opt.role == "tuned"].append(f"`{name}`")
+    free, tuned = (" ".join(names[is_tuned]) for is_tuned in (False, True))
+    return (
+        f"| `opt` | without a learning rate: {free} |\n"
+        f"| | with one, `opt.lr=`: {tuned} · [what each is](docs/rivals.md) |\n"
+    )
+
+
+def readme() -> str:
+    """Return README.md with the optimizers that there are."""
+    rows = r"^\| `opt` \| .*\n\| \| .*\n"
+    return re.sub(rows, lambda _: optimizers(), README.read_text("utf-8"), flags=re.MULTILINE)
+
+
 if __name__ == "__main__":
-    print(page(), end="")
+    for path, text in ((KEYS, page()), (README, readme())):
+        Path(path).write_text(text, "utf-8")

@@ -8,7 +8,14 @@ import pytest
 
 import dog
 
-MODULES = ["dog", "dog.averaging", "dog.optimizer", "dog.variants", "benchmarks.counting"]
+MODULES = [
+    "dog",
+    "dog.accelerated",
+    "dog.averaging",
+    "dog.optimizer",
+    "dog.variants",
+    "benchmarks.counting",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -19,6 +26,7 @@ def test_examples_in_docstrings_print_what_they_say(name):
 
 def test_public_surface_is_frozen():
     assert sorted(dog.__all__) == [
+        "ADoG",
         "DistanceWeighted",
         "DoG",
         "LDoG",

@@ -1,0 +1,60 @@
+"""Mechanic (Cutkosky, Defazio, Mehta, arXiv 2306.00144), of the package ``mechanic-pytorch``."""
+
+import copy
+from typing import Any
+
+import torch
+from mechanic_pytorch import mechanize
+from torch import Tensor
+
+_Optimizer: Any = torch.optim.Optimizer  # Any: its state has keys that are not tensors
+
+
+class _Resumable(_Optimizer):
+    """Saves Mechanic's state, which the package keys by tensors, by the number of the parameter.
+
+    The package's own state_dict loads without a word, and the next step raises KeyError.
+    """
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, without tensors as keys."""
+        saved: dict[str, Any] = super().state_dict()
+        if "_mechanic" in self.state:
+            numbers = {p: number for number, p in enumerate(self._parameters())}
+            saved["state"]["_mechanic"] = {
+                numbers[key] if isinstance(key, Tensor) else key: value
+                for key, value in self.state["_mechanic"].items()
+            }
+        return saved
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go back to where the state was saved."""
+        super().load_state_dict(state_dict)
+        if "_mechanic" in self.state:
+            parameters = self._parameters()
+            self.state["_mechanic"] = {
+                parameters[key] if isinstance(key, int) else key: value
+                for key, value in copy.deepcopy(self.state["_mechanic"]).items()
+            }
+
+    def telemetry(self) -> list[dict[str, float]]:
+        """Return of each group s · lr, which multiplies the base's steps since x_0. Reads s."""
+        if "_mechanic" not in self.state:
+            return []
+        s = self.state["_mechanic"]["s"].sum().item()
+        return [{"lr": group["lr"], "eta": s * group["lr"]} for group in self.param_groups]
+
+
+_SGD: Any = mechanize(torch.optim.SGD, store_delta=True)
+_AdamW: Any = mechanize(torch.optim.AdamW, store_delta=True)
+
+
+class MechanicSGD(_Resumable, _SGD):
+    """Mechanic over torch's SGD."""
+
+
+class MechanicAdamW(_Resumable, _AdamW):
+    """Mechanic over torch's AdamW."""
