@@ -170,8 +170,8 @@ def header(command: str, steps: int, device: torch.device) -> list[str]:
     versions = {name: _version(name) for name in COMPARED}
     return [
         f"command: `{command}`",
-        f"{steps} steps of each, or as many as {SECONDS} s have ({FEWEST} at least), after {WARM_UP} "
-        "that do not count",
+        f"{steps} steps of each, or as many as {SECONDS} s have ({FEWEST} at least), "
+        f"after {WARM_UP} that do not count",
         f"device: {hardware['gpu'] or 'CPU; there was no GPU'}",
         f"CPU: {hardware['cpu']}, {hardware['cores']} cores, {torch.get_num_threads()} threads",
         f"code: dog-bench {code['version']}, commit {code['commit'] or 'unknown'}{state}",
