@@ -1,7 +1,7 @@
 """What an optimizer step costs: python -m benchmarks.optimizer_step
 
 Makes a table for each model: time, bytes moved, memory, waits and launches of a step of DoG in all
-implementations, of the authors' package, and of other optimizers.
+implementations, of the authors' package, of torch's optimizers, and of every yaml in configs/opt.
 """
 
 import argparse
@@ -15,8 +15,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.contestants import CONTESTANTS, REFERENCE, NotInstalledError
-from benchmarks.measuring import COPY, WARM_UP, Counts, Stand
+from benchmarks.contestants import REFERENCE, NotInstalledError, find_contestants
+from benchmarks.measuring import (
+    COPY,
+    FEWEST,
+    SECONDS,
+    TOO_SLOW,
+    WARM_UP,
+    Counts,
+    Stand,
+    TooSlowError,
+)
 from benchmarks.shapes import MODELS, Model
 from runner import cli, environment
 from tasks.errors import UserError
@@ -25,17 +34,22 @@ OUTPUT = Path(__file__).parents[1] / "results" / "benchmarks" / "optimizer_step.
 STEPS = 50
 NOT_MEASURED = "not measured"
 NO_GPU = f"{NOT_MEASURED}: needs a GPU"
-COMPARED = ("torch", "prodigyopt", "dadaptation", "schedulefree", "dowgopt")
+COMPARED = (
+    "torch", "prodigyopt", "dadaptation", "schedulefree", "dowgopt", "momo-opt", "sps-safe",
+    "parameterfree", "mechanic-pytorch", "pytorch_optimizer",
+)  # fmt: skip
 
 _HEADINGS = (
     "optimizer", "ms (quartiles)", "× reference", "bytes moved / parameter",
     "extra memory / parameter", "host syncs", "launches", "GB/s (share of a copy's)",
 )  # fmt: skip
-_LEGEND = f"""\
-Reference: {CONTESTANTS[REFERENCE].title}. The optimizers of a table make their steps in turns, each
+_LEGEND = """\
+Reference: SGD momentum, fused. The optimizers of a table make their steps in turns, each
 right after the gradients were written. Where memory does not hold them all they do so in batches,
 each with the reference, and × compares medians of the same batch. The parameters are random numbers
-in the shapes of the model, in float32, in one param group, without weight decay.
+in the shapes of the model, in float32, in one param group. The implementations have no weight
+decay; rows with `opt=` have the arguments of that yaml, and the suite's way to call their step.
+Without a GPU these are measured on MiniLM-L6 alone.
 
 - *bytes moved*: what the operators of a step read and write, by their arguments: the same on every
   machine, and not what a cache saves.
@@ -54,6 +68,7 @@ class Row:
     model: str
     parameters: int
     optimizer: str
+    opt: str  # the name of its yaml; empty: an implementation
     title: str
     status: str
     milliseconds: float | None = None
@@ -91,7 +106,8 @@ def measured(
     count = model.count
 
     def row(name: str, status: str, *numbers: float | None) -> Row:
-        return Row(key, count, name, CONTESTANTS[name].title, status, *numbers)
+        contestant = find_contestants()[name]
+        return Row(key, count, name, contestant.opt, contestant.title, status, *numbers)
 
     if model.needs_gpu and device.type != "cuda":
         return [row(name, NO_GPU) for name in names]
@@ -101,12 +117,14 @@ def measured(
     for name in names:
         _say(f"{model.title}: counting {name}")
         try:
-            counts[name] = stand.count(CONTESTANTS[name])
+            counts[name] = stand.count(find_contestants()[name])
         except NotInstalledError as missing:
             rows[name] = row(name, f"not installed: `{missing}`")
+        except TooSlowError:
+            rows[name] = row(name, f"{NOT_MEASURED}: a step takes more than {TOO_SLOW} s")
     for batch in list(stand.batches({name: own.memory for name, own in counts.items()})):
         _say(f"{model.title}: timing {', '.join(batch)}")
-        seconds = stand.race({name: CONTESTANTS[name] for name in batch}, steps)
+        seconds = stand.race({name: find_contestants()[name] for name in batch}, steps)
         quartiles = {name: _quartiles(values) for name, values in seconds.items()}
         _, reference, _ = quartiles[REFERENCE]
         for name in batch:
@@ -152,7 +170,8 @@ def header(command: str, steps: int, device: torch.device) -> list[str]:
     versions = {name: _version(name) for name in COMPARED}
     return [
         f"command: `{command}`",
-        f"{steps} steps of each, after {WARM_UP} that do not count",
+        f"{steps} steps of each, or as many as {SECONDS} s have ({FEWEST} at least), "
+        f"after {WARM_UP} that do not count",
         f"device: {hardware['gpu'] or 'CPU; there was no GPU'}",
         f"CPU: {hardware['cpu']}, {hardware['cores']} cores, {torch.get_num_threads()} threads",
         f"code: dog-bench {code['version']}, commit {code['commit'] or 'unknown'}{state}",
@@ -164,12 +183,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for, print the tables and write them to files."""
     options = _parsed(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = set(options.optimizers) | {REFERENCE}
-    names = [name for name in CONTESTANTS if name in chosen]
     rows = [
         row
         for key in options.models
-        for row in measured(key, MODELS[key], names, options.steps, device)
+        for row in measured(
+            key, MODELS[key], _entered(options, MODELS[key], device), options.steps, device
+        )
     ]
     text = document(rows, header(_command(options), options.steps, device))
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +198,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         writer.writerow(field.name for field in fields(Row))
         writer.writerows(_filled(row) for row in rows)
     print(text, end="")
+
+
+def _entered(options: argparse.Namespace, model: Model, device: torch.device) -> list[str]:
+    """Return the optimizers that are measured on a model: what was asked for, or all for it."""
+    known = find_contestants()
+    if options.optimizers is not None:
+        return [name for name in known if name in {*options.optimizers, REFERENCE}]
+    everyone = device.type == "cuda" or not model.is_large
+    return [name for name, contestant in known.items() if everyone or not contestant.opt]
 
 
 class Parser(argparse.ArgumentParser):
@@ -192,8 +220,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m benchmarks.optimizer_step", description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="NAME",
                         help=f"of {', '.join(MODELS)}; default: all")  # fmt: skip
-    parser.add_argument("--optimizers", nargs="+", default=list(CONTESTANTS), metavar="NAME",
-                        help=f"of {', '.join(CONTESTANTS)}; default: all. "
+    parser.add_argument("--optimizers", nargs="+", metavar="NAME",
+                        help=f"of {', '.join(find_contestants())}; default: all. "
                         f"{REFERENCE}, the reference, always takes part")  # fmt: skip
     parser.add_argument(
         "--steps", type=int, default=STEPS, help="steps of each; default: %(default)s"
@@ -203,7 +231,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for kind, given, known in (
         ("model", options.models, MODELS),
-        ("optimizer", options.optimizers, CONTESTANTS),
+        ("optimizer", options.optimizers or (), find_contestants()),
     ):
         for name in given:
             if name not in known:
@@ -220,7 +248,7 @@ def _command(options: argparse.Namespace) -> str:
     words = ["python", "-m", "benchmarks.optimizer_step"]
     if options.models != list(MODELS):
         words += ["--models", *options.models]
-    if options.optimizers != list(CONTESTANTS):
+    if options.optimizers is not None:
         words += ["--optimizers", *options.optimizers]
     if options.steps != STEPS:
         words += ["--steps", str(options.steps)]

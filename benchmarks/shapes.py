@@ -14,11 +14,13 @@ class Model:
     Attributes:
         title: what tables call it.
         shapes: makes the shape of each parameter.
-        needs_gpu: whether it is too large to be measured on the CPU.
+        is_large: whether it is too large for all optimizers to be measured on the CPU.
+        needs_gpu: whether it is too large for any.
     """
 
     title: str
     shapes: Callable[[], list[Shape]]
+    is_large: bool = False
     needs_gpu: bool = False
 
     @property
@@ -62,6 +64,6 @@ def _tinyllama() -> list[Shape]:
 
 MODELS = {
     "minilm": Model("MiniLM-L6", _minilm),
-    "vit": Model("ViT-B/32", _vit),
+    "vit": Model("ViT-B/32", _vit, is_large=True),
     "tinyllama": Model("TinyLlama-1.1B", _tinyllama, needs_gpu=True),
 }

@@ -101,12 +101,11 @@ def advance(
         "first_eta": torch.where(old["first_eta"] > 0, old["first_eta"], telling),
         "early_eta": torch.where(early, telling.maximum(old["early_eta"]), old["early_eta"]),
         "highest_eta": telling.maximum(old["highest_eta"]),
-        "skipped": old["skipped"],
-        "r_epsilon": old["r_epsilon"],
     }
-    taken = torch.stack([new[name] for name in SCALARS])
-    skipped = torch.stack([*(old | {"skipped": old["skipped"] + 1}).values()])
-    scalars.copy_(torch.where(present, torch.where(finite, taken, skipped), scalars))
+    taken = torch.stack([*(old | new).values()])  # in the order of SCALARS
+    skipped = old["skipped"] + (present & ~finite)
+    scalars.copy_(torch.where(present & finite, taken, scalars))
+    old["skipped"].copy_(skipped)
     return eta
 
 

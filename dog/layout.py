@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
-from operator import call, is_
+from operator import attrgetter, call, is_
 from types import ModuleType
 from typing import Any, NamedTuple
 from weakref import ref
@@ -348,8 +348,8 @@ class Layout:
 
     def _stamps(self, members: Members) -> list[tuple[int, int]]:
         """Return what changes when parameters are written to."""
-        parts = members.params if self._plain else map(local, members.params)
-        return [(part._version, part.data_ptr()) for part in parts]
+        parts = members.params if self._plain else [local(p) for p in members.params]
+        return [*zip(map(_version_of, parts), map(Tensor.data_ptr, parts), strict=True)]
 
     def _bundled(
         self, members: Members, places: list[int], implementation: str, with_gradients: bool
@@ -431,7 +431,13 @@ def _make_room(kept: dict) -> None:
 def _match(params: list[Tensor], grads: Sequence[Tensor | None]) -> bool:
     """Return whether all gradients lie in memory as their parameters do."""
     return all(
-        g is None or (g.stride() == p.stride() and g.dtype == p.dtype and g.layout == torch.strided)
+        g is None
+        or (
+            g.dtype == p.dtype
+            and g.layout == torch.strided
+            # The first is quick to see, and usual.
+            and ((g.is_contiguous() and p.is_contiguous()) or g.stride() == p.stride())
+        )
         for p, g in zip(params, grads, strict=True)
     )
 
@@ -440,6 +446,9 @@ def _ids(members: Members) -> list[int]:
     """Return what each parameter and the tensor of its numbers are known by."""
     numbers = [state["scalars"] for state in members.states]
     return [id(tensor) for tensors in (members.params, numbers) for tensor in tensors]
+
+
+_version_of = attrgetter("_version")
 
 
 def _nothing() -> None:

@@ -50,7 +50,6 @@ class _Work(ctypes.Structure):
         ("numbers", ctypes.c_void_p),
         ("partials", ctypes.c_void_p),
         ("tensors", ctypes.c_int64),
-        ("chunks", ctypes.c_int64),
         ("thread_number", ctypes.c_void_p),
         ("thread_count", ctypes.c_void_p),
         ("which", ctypes.c_int32),
@@ -132,22 +131,23 @@ def _can(
     dtype = like[0].dtype
     if library() is None or dtype not in _TYPES or (compensations and dtype == torch.float32):
         return False
-    strides = [p.stride() for p in like]
+    contiguous = all(map(Tensor.is_contiguous, like))
 
     def fit(tensors: Sequence[Tensor], types: Collection[torch.dtype], one: bool = False) -> bool:
         """Return whether tensors of these types lie in memory as `like` does."""
+        if not all(t.dtype in types for t in tensors):
+            return False
+        if contiguous and all(map(Tensor.is_contiguous, tensors)):  # quick to see, and usual
+            return True
         return all(
-            t.dtype in types
-            and (
-                t.stride() == stride
-                or (t.is_contiguous() and p.is_contiguous())
-                or (one and is_constant(t))
-            )
-            for t, p, stride in zip(tensors, like, strides, strict=False)
+            t.stride() == p.stride()
+            or (t.is_contiguous() and p.is_contiguous())
+            or (one and is_constant(t))
+            for t, p in zip(tensors, like, strict=False)
         )
 
     return (
-        all(p.dtype == dtype and is_dense(p) for p in like)
+        all(p.dtype == dtype and (contiguous or is_dense(p)) for p in like)
         and all(fit(tensors, (dtype,)) for tensors in (*lists, compensations))
         and fit(averages, (torch.float32,))
         and fit(starts, _TYPES, one=True)
@@ -171,12 +171,12 @@ def _run(
     kernels = library()
     assert kernels is not None
     like = params or grads
-    numels = array("q", [t.numel() for t in like])
+    numels = array("q", map(Tensor.numel, like))
     lists = [
-        array("q", [t.data_ptr() for t in tensors])
+        array("q", map(Tensor.data_ptr, tensors))
         for tensors in (params, grads, starts, averages, compensations)
     ]
-    types = array("i", [(_CONSTANT_TYPES if is_constant(t) else _TYPES)[t.dtype] for t in starts])
+    types = array("i", [_start_type(x0) for x0 in starts])
     arrays = _Arrays(
         _address(numels), *map(_address, lists), _address(types), _TYPES[like[0].dtype]
     )
@@ -187,7 +187,7 @@ def _run(
     parallel, thread_number, thread_count = _openmp()
     work = _Work(
         ctypes.addressof(arrays), ctypes.addressof(numbers), partials.data_ptr(),
-        len(like), chunks, thread_number, thread_count, which,
+        len(like), thread_number, thread_count, which,
     )  # fmt: skip
     threads = max(1, min(torch.get_num_threads(), chunks * CHUNK // _SHARE))
     kernels.dog_pass(ctypes.byref(work), ctypes.c_int32(threads), ctypes.c_void_p(parallel))
@@ -196,6 +196,11 @@ def _run(
         ctypes.c_void_p(partials.data_ptr()), ctypes.c_void_p(totals.data_ptr()),
     )  # fmt: skip
     return totals
+
+
+def _start_type(x0: Tensor) -> int:
+    one = not x0.is_contiguous() and is_constant(x0)  # the first is quick to see
+    return (_CONSTANT_TYPES if one else _TYPES)[x0.dtype]
 
 
 def _address(numbers: array) -> int | None:

@@ -3,14 +3,15 @@
 import torch
 from torch import Tensor
 
-from dog.kernels.bundle import Bundle
+from dog.kernels.bundle import Bundle, is_dense
 
 _Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 def gradient2(bundle: Bundle, grad_scale: Tensor | None = None) -> Tensor:
     """See :func:`dog.kernels.reference.gradient2`."""
-    return _squares(_gradients(bundle, _exact(bundle), grad_scale))
+    x = _exact(bundle) if bundle.weight_decay else ()
+    return _squares(_gradients(bundle, x, grad_scale))
 
 
 def distance2(bundle: Bundle) -> Tensor:
@@ -30,21 +31,62 @@ def update(
     grad_scale: Tensor | None = None,
 ) -> Tensor | None:
     """See :func:`dog.kernels.reference.update`."""
-    before = _exact(bundle)
-    moves = _times(_gradients(bundle, before, grad_scale), eta)
-    for move in moves:  # 0 · inf is not 0: a step that is not taken has to be cut out
-        move.masked_fill_(~take, 0)
+    before: _Tensors = ()
+    if bundle.weight_decay or bundle.averages_previous_iterate:
+        before = _exact(bundle)
     if average_weight is not None:
         weight = torch.where(take, average_weight, 0.0)
         if bundle.averages_previous_iterate:
             _average(bundle.averages, before, weight)
-    if bundle.compensations:
-        _move_compensated(bundle, moves, take)
+    if _suits_sgd(bundle, grad_scale):
+        _move_at_once(bundle, eta, take, grad_scale)
     else:
-        torch._foreach_sub_(bundle.params, moves)
+        moves = _times(_gradients(bundle, before, grad_scale), eta)
+        for move in moves:  # 0 · inf is not 0: a step that is not taken has to be cut out
+            move.masked_fill_(~take, 0)
+        if bundle.compensations:
+            _move_compensated(bundle, moves, take)
+        else:
+            torch._foreach_sub_(bundle.params, moves)
     if average_weight is not None and not bundle.averages_previous_iterate:
         _average(bundle.averages, _exact(bundle), weight)
     return None
+
+
+def _suits_sgd(bundle: Bundle, grad_scale: Tensor | None) -> bool:
+    """Return whether torch's fused SGD can make the step: it walks memory, and rounds once."""
+    return (
+        not torch.compiler.is_compiling()  # which makes one pass of the operators by itself
+        and not bundle.compensations
+        and not (bundle.weight_decay and grad_scale is not None)
+        and (bundle.params[0].device.type == "cpu" or bundle.wide == torch.float32)  # of its lr
+        and all(
+            is_dense(p) and g.stride() == p.stride() and g.dtype == p.dtype
+            for p, g in zip(bundle.params, bundle.grads, strict=True)
+        )
+    )
+
+
+def _move_at_once(bundle: Bundle, eta: Tensor, take: Tensor, grad_scale: Tensor | None) -> None:
+    """Make the step in one pass over the parameters that have one η."""
+    if bundle.params[0].device.type != "cpu":
+        eta = eta.float()
+    if grad_scale is not None:
+        eta = eta / grad_scale
+    found_inf = (~take).float()
+    if eta.stride(0) == 0:
+        steps = [(bundle.params, bundle.grads, eta[0])]
+    else:
+        steps = [
+            ([p], [g], one)
+            for p, g, one in zip(bundle.params, bundle.grads, eta.unbind(), strict=True)
+        ]
+    for params, grads, lr in steps:
+        torch._fused_sgd_(
+            params, grads, [], weight_decay=bundle.weight_decay, momentum=0.0, lr=lr,
+            dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
+            found_inf=found_inf,
+        )  # fmt: skip
 
 
 def _move_compensated(bundle: Bundle, moves: _Tensors, take: Tensor) -> None:
@@ -81,6 +123,8 @@ def _gradients(bundle: Bundle, x: _Tensors, grad_scale: Tensor | None) -> _Tenso
 
 
 def _squares(tensors: _Tensors) -> Tensor:
+    if tensors[0].device.type == "cpu":  # where torch's norms are slow in float64
+        return torch.ops.dog.gradient2(list(tensors), [], [], 0.0, None)
     return torch.stack(torch._foreach_norm(tensors, dtype=torch.float64)).square()
 
 
@@ -93,5 +137,4 @@ def _times(tensors: _Tensors, factors: Tensor) -> _Tensors:
 
 def _average(averages: list[Tensor], x: _Tensors, weight: Tensor) -> None:
     # With weight 1, lerp copies exactly.
-    weights = [w.to(a.dtype) for w, a in zip(weight.unbind(), averages, strict=True)]
-    torch._foreach_lerp_(averages, x, weights)
+    torch._foreach_lerp_(averages, x, list(weight.to(averages[0].dtype).unbind()))

@@ -11,13 +11,15 @@ from torch import nn
 
 import dog
 from benchmarks import contestants, measuring, optimizer_step, published, shapes
-from benchmarks.contestants import CONTESTANTS, REFERENCE
+from benchmarks.contestants import REFERENCE, find_contestants
 from benchmarks.counting import Traffic, held_bytes
+from runner import config
 from tasks.data.sources import is_fetched
 from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 
 CPU = torch.device("cpu")
+CONTESTANTS = find_contestants()
 SHAPES = [(64, 32), (512,), (16, 4, 8)]
 COUNT = sum(math.prod(shape) for shape in SHAPES)
 OURS = [name for name in CONTESTANTS if name.startswith(("dog_", "ldog_"))]
@@ -224,13 +226,53 @@ def test_all_optimizers_are_in_the_table(tiny, tmp_path):
 
 
 def test_a_missing_package_is_a_row(tiny, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)  # as if it were not installed
     monkeypatch.setattr(contestants, "is_fetched", lambda *_: False)
     text, rows = table(tmp_path, "--models", "tiny", "--optimizers", "prodigy", "published_dog")
     assert rows["prodigy"]["status"] == f"not installed: `{contestants.EXTRA}`"
     assert rows["published_dog"]["status"] == "not installed: `make prepare`"
     assert rows["prodigy"]["milliseconds"] == "not measured"
-    assert re.search(r"\| prodigyopt: Prodigy \| not installed: ", text)
+    assert re.search(r"\| Prodigy \(`opt=prodigy`\) \| not installed: ", text)
+
+
+def test_every_yaml_is_measured_with_its_arguments(tiny, tmp_path, monkeypatch):
+    yamls = [name for name, contestant in CONTESTANTS.items() if contestant.opt]
+    assert yamls == config.options("opt")
+    _, rows = table(tmp_path, "--models", "tiny", "--optimizers", "adagrad_norm", "sps_max")
+    assert {name: row["opt"] for name, row in rows.items()} == {
+        REFERENCE: "",
+        "adagrad_norm": "adagrad_norm",
+        "sps_max": "sps_max",
+    }
+    (stepped,) = CONTESTANTS["adagrad_norm"].build(nn.Linear(2, 1))
+    group = stepped.optimizer.param_groups[0]
+    assert {name: group[name] for name in ("lr", "b0")} == {"lr": 1.0, "b0": 1e-4}
+
+
+@pytest.mark.parametrize("way", ["plain", "loss", "closure"])
+def test_a_step_is_called_as_the_yaml_says(way, monkeypatch):
+    calls = []
+
+    class Optimizer(torch.optim.SGD):
+        def step(self, closure=None, loss=None):
+            calls.append("closure" if closure else "plain" if loss is None else "loss")
+
+    spec = config.load(["opt=sgd"]).spec.opt.model_copy(update={"step": way})
+    monkeypatch.setattr(contestants, "_spec", lambda opt: spec)
+    monkeypatch.setattr(torch.optim, "SGD", Optimizer)
+    (stepped,) = CONTESTANTS["sgd"].build(nn.Linear(2, 1))
+    stepped.step()
+    assert calls == [way]
+
+
+def test_a_slow_optimizer_gets_fewer_steps_or_none(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "SECONDS", 0)
+    monkeypatch.setattr(measuring, "FEWEST", 1)
+    seconds = measuring.Stand(SHAPES, CPU).race({REFERENCE: CONTESTANTS[REFERENCE]}, 5)
+    assert len(seconds[REFERENCE]) == 1
+    monkeypatch.setattr(measuring, "TOO_SLOW", -1)
+    with pytest.raises(measuring.TooSlowError):
+        count(REFERENCE)
 
 
 def test_what_needs_a_gpu_is_not_measured_without(tiny, tmp_path):

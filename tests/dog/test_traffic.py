@@ -66,13 +66,18 @@ def test_fused_step_moves_no_more_than_its_budget(optimizer_class, averaging, dt
     assert traffic.bytes / (2 * N) == budget
 
 
-def test_foreach_step_moves_no_more_than_the_published_one_and_its_averager():
+# The published step moves 40, and 60 with its averager.
+@pytest.mark.parametrize(("averaging", "budget"), [(None, 32), (PolynomialDecay(), 44)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_foreach_step_moves_less_than_the_published_one(averaging, budget, weight_decay):
     own = parameters()
-    optimizer = DoG(own, averaging=PolynomialDecay(), implementation="foreach")
+    optimizer = DoG(own, averaging=averaging, weight_decay=weight_decay, implementation="foreach")
     stepped(optimizer, own)
     with Traffic() as traffic:
         optimizer.step()
-    assert traffic.bytes / (2 * N) <= 60
+    # With weight decay ‖g + λx‖ needs a sum of its own.
+    assert traffic.bytes / (2 * N) == budget + (12 if weight_decay else 0)
+    assert traffic.calls < 60
 
 
 @EVERY
