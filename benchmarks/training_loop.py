@@ -19,7 +19,8 @@ from runner import cli
 from runner import config as configuration
 from runner.batches import TrainBatches
 from runner.metrics import metrics_file
-from runner.run import Job, build_task, optimizer, prepare_training, set_up
+from runner.optimizer import build_optimizer
+from runner.run import Job, build_task, prepare_training, set_up
 from runner.signals import StopRequest
 from runner.single_run import SingleRun, progress_bar
 from runner.tracking import Tracker
@@ -90,7 +91,7 @@ def _bare(config: configuration.Config, task: Task, device: torch.device) -> Tim
     job, budget = Job.of(config), config.spec.train
     network = task.network().to(device)
     task.set_training(network)
-    stepper = optimizer(job, network)
+    stepper = build_optimizer(job.spec.opt, network)
     source = TrainBatches(task, budget.batch_size, [config.spec.seed])
     batches = [to_device(source[step][0], device) for step in range(PREPARED)]
     watch = _Watch(device)

@@ -10,14 +10,16 @@ from tasks.errors import UserError
 
 
 class Stopped(Exception):  # noqa: N818  (no error: the run goes on when it is started again)
-    """SIGINT or SIGTERM came; the state is saved."""
+    """SIGINT or SIGTERM came; the state is saved, where the optimizer's can be."""
 
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(signum, step)
+    def __init__(self, signum: int, step: int, resumable: bool = True) -> None:
+        super().__init__(signum, step, resumable)
         self.signum = signum
 
     def __str__(self) -> str:
-        return f"stopped at step {self.args[1]}: the same command goes on from there"
+        _, step, resumable = self.args
+        what = "goes on from there" if resumable else "begins anew: the optimizer cannot be resumed"
+        return f"stopped at step {step}: the same command {what}"
 
 
 class Busy(Exception):  # noqa: N818

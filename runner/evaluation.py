@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import TypeVar
 
 import numpy as np
@@ -56,14 +57,17 @@ def validate(
         for i, state in enumerate(states)
         for name, network in state.iterates.items()
     }
-    predictions = evaluate(task, networks, "validation", execution, device)
     lines: list[dict[str, float]] = [{"step": state.step} for state in states]
-    for i, name in networks:
-        answers = predictions.get((i, name))
-        score = math.nan if answers is None else task.score("validation", answers)
-        lines[i][f"validation_{name}"] = score
-        if task.train.checkpoint == "best":
-            states[i].keep_if_best(name, score if task.spec.higher_is_better else -score)
+    with ExitStack() as modes:
+        for state in states:
+            modes.enter_context(state.in_eval_mode())
+        predictions = evaluate(task, networks, "validation", execution, device)
+        for i, name in networks:
+            answers = predictions.get((i, name))
+            score = math.nan if answers is None else task.score("validation", answers)
+            lines[i][f"validation_{name}"] = score
+            if task.train.checkpoint == "best":
+                states[i].keep_if_best(name, score if task.spec.higher_is_better else -score)
     return lines
 
 

@@ -5,7 +5,7 @@ import random
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -110,13 +110,14 @@ def show(record: RunRecord) -> str:
     metric, baseline = task["metric"], task.get("baseline", "majority class")
     lines = [f"{record.run_id}: {record.status} after {results.steps} steps"]
     for split, scores in (("validation", results.validation), ("test", results.test)):
-        last, averaged, majority = (
-            _shown(score, ".4f" if task["higher_is_better"] else ".4g")  # errors may be very small
-            for score in (scores.last, scores.averaged, scores.majority)
-        )
+        form = ".4f" if task["higher_is_better"] else ".4g"  # errors may be very small
+        last, majority = (_shown(score, form) for score in (scores.last, scores.majority))
+        if scores.averaged is None:  # the optimizer averages by itself
+            found = last
+        else:
+            found = f"{_shown(scores.averaged, form)} averaged, {last} last"
         lines.append(
-            f"  {split:10}  {metric} {averaged} averaged, {last} last"
-            f"  ({baseline} {majority}, {scores.examples} examples)"
+            f"  {split:10}  {metric} {found}  ({baseline} {majority}, {scores.examples} examples)"
         )
     diagnostics = ", ".join(
         f"{name} = {'not finite' if value is None else format(value, '.4g')}"
@@ -179,14 +180,16 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
 
     from dog import PolynomialDecayAverager
     from runner import checkpoint
+    from runner.optimizer import build_optimizer
     from runner.training_state import TrainingState
 
     # Loading data and computing features, which runs share, is not counted.
     clock = time.monotonic()
     _seed(job.spec.seed)
     network = task.network().to(device)
-    averager = PolynomialDecayAverager(network, job.spec.train.averaging_gamma)
-    state = TrainingState(network, optimizer(job, network), averager, began=clock)
+    opt, gamma = job.spec.opt, job.spec.train.averaging_gamma
+    averager = None if opt.averages_itself else PolynomialDecayAverager(network, gamma)
+    state = TrainingState(network, build_optimizer(opt, network), averager, began=clock)
     saved = checkpoint.load(job.folder.checkpoint, device)
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
         quarantine(job.folder.checkpoint, "goes further than metrics.jsonl does")
@@ -196,6 +199,8 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
         if not job.execution.threads:  # sums come out the same only with as many threads
             torch.set_num_threads(saved["threads"])
         logger.info("going on from step %d", state.step)
+    elif not opt.resumable and job.folder.has_metrics(1):
+        logger.info("begins anew: opt=%s cannot be resumed (resumable: false)", opt.name)
     job.folder.failure.unlink(missing_ok=True)
     return state
 
@@ -275,18 +280,6 @@ def build_task(config: Config) -> "Task":
     return get_class(spec.task.target)(spec.task, spec.model, spec.train, config.execution.data)
 
 
-def optimizer(job: Job, network: "nn.Module") -> "torch.optim.Optimizer":
-    """Build the run's optimizer."""
-    from hydra.utils import get_class
-
-    opt = job.spec.opt
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    try:
-        return get_class(opt.target)(parameters, **opt.arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"opt={opt.name}: {error}") from error
-
-
 def results(
     task: "Task",
     trainings: "Sequence[TrainingState]",
@@ -299,6 +292,18 @@ def results(
     whose outputs or scores are not finite has diverged, too. Divergence scores as the majority
     class, unless weights from before it were kept.
     """
+    with ExitStack() as modes:
+        for training in trainings:
+            modes.enter_context(training.in_eval_mode())
+        return _results(task, trainings, execution, device)
+
+
+def _results(
+    task: "Task",
+    trainings: "Sequence[TrainingState]",
+    execution: Execution,
+    device: "torch.device",
+) -> list[Results]:
     import numpy as np
 
     from runner.evaluation import evaluate
@@ -356,7 +361,7 @@ def _before_evaluation(task: "Task", training: "TrainingState") -> dict[str, Any
     }
     for split in ("validation", "test"):
         majority = task.majority(split)
-        scores = {"majority": majority, **dict.fromkeys(networks, majority)}
+        scores = {"averaged": None, "majority": majority, **dict.fromkeys(networks, majority)}
         found[split] = {**scores, "examples": task.count(split)}
     if not training.diverged and (diagnostics := task.diagnostics(networks["last"], telemetry())):
         found["facts"] = diagnostics

@@ -10,13 +10,14 @@ from runner.specs import OptimizerSpec
 def set_learning_rates(
     groups: Iterable[dict[str, Any]], opt: OptimizerSpec, step: int, steps: int
 ) -> None:
-    """Set the learning rate of an optimizer's param groups for a step (0 ≤ step < steps).
+    """Set the learning rate of param groups, where they have one, for a step (0 ≤ step < steps).
 
     The peak stays in each group as ``initial_lr``, as with torch's schedulers.
     """
     now = factor(step, steps, opt.schedule, opt.warmup)
     for group in groups:
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * now
+        if "lr" in group:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * now
 
 
 def factor(step: int, steps: int, schedule: str, warmup: float) -> float:

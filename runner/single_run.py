@@ -13,7 +13,8 @@ from tqdm import tqdm
 from runner import checkpoint
 from runner.errors import Stopped
 from runner.evaluation import autocast, validate
-from runner.metrics import MetricsLog, metrics_file, step_size
+from runner.metrics import MetricsLog, metrics_file
+from runner.optimizer import step_sizes, summary, take_step
 from runner.schedule import set_learning_rates
 from runner.signals import stop_request
 from runner.tracking import Tracker
@@ -47,7 +48,7 @@ def train_alone(
         run = SingleRun(state, task, job, log, tracker, bar, device)
         train(run, task, budget, execution, device, stop)
     if stop.signum and not (run.is_over or run.step == budget.steps):
-        raise Stopped(stop.signum, run.step)
+        raise Stopped(stop.signum, run.step, job.spec.opt.resumable)
 
 
 class SingleRun:
@@ -66,6 +67,7 @@ class SingleRun:
         self.state, self.task, self.job, self.device = state, task, job, device
         self.metrics, self.tracker, self.bar = log, tracker, bar
         self.seeds = [job.spec.seed]
+        self.batch: Any = None  # of the step
         self.loss: Tensor = torch.zeros(())
         self.clock = time.monotonic()
         task.set_training(state.network)
@@ -81,8 +83,15 @@ class SingleRun:
         return self.state.diverged
 
     def compute_gradients(self, batches: Sequence[Any]) -> None:
-        """Compute the loss and the gradients of the step's batch."""
-        ((inputs, targets),) = batches
+        """Compute the loss and the gradients of the step's batch, unless its closure will."""
+        (self.batch,) = batches
+        if self.job.spec.opt.step != "closure":
+            self._backward()
+
+    @torch.enable_grad()  # a step that calls it may have switched gradients off
+    def _backward(self) -> Tensor:
+        """Compute the gradients of the step's batch anew; return its loss, detached."""
+        inputs, targets = self.batch
         network, clip_norm = self.state.network, self.job.spec.opt.clip_norm
         self.state.optimizer.zero_grad()
         with autocast(self.device, self.task.train.precision):
@@ -91,13 +100,15 @@ class SingleRun:
         self.loss = loss.detach()
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        return self.loss
 
     def update(self, steps: int) -> None:
         """Step the optimizer, with the learning rate of this step of so many, and the averager."""
-        state = self.state
-        set_learning_rates(state.optimizer.param_groups, self.job.spec.opt, state.step, steps)
-        state.optimizer.step()
-        state.averager.step()
+        state, opt = self.state, self.job.spec.opt
+        set_learning_rates(state.optimizer.param_groups, opt, state.step, steps)
+        take_step(state.optimizer, opt, self.loss, self._backward)
+        if state.averager is not None:
+            state.averager.step()
         state.step += 1
         state.count(self.loss)
         self.bar.update()
@@ -105,7 +116,7 @@ class SingleRun:
     def log(self) -> None:
         """Log loss and step size."""
         self._read_loss()
-        numbers = step_size(self.state.optimizer)
+        numbers = summary(step_sizes(self.state.optimizer, self.job.spec.opt))
         line = {"step": self.step, "loss": self.state.train_loss, **numbers}
         self.bar.set_postfix(shown(line))
         self._write(line)
@@ -122,7 +133,9 @@ class SingleRun:
         self.task.set_training(self.state.network)
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, unless the optimizer cannot go on from one."""
+        if not self.job.spec.opt.resumable:
+            return
         self.state.metrics_bytes = self.metrics.size()
         self.job.folder.lock.check()
         checkpoint.save(self.job.folder.checkpoint, self.state.state_dict())

@@ -49,8 +49,34 @@ class OptimizerSpec(Spec):
         )
     )
     grid: Annotated[dict[str, list[Any]], DESCRIBES] = Field(description="what a sweep tries")
+    paper: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="its paper's number at arXiv"
+    )
+    left_to_set: Annotated[list[str], DESCRIBES, YAML_ONLY] = Field(
+        [], description="arguments that a user may still have to set by hand"
+    )
+    step: Annotated[Literal["plain", "loss", "closure"], DESCRIBES, YAML_ONLY] = Field(
+        "plain",
+        description="what its step is called with: nothing; the loss, as `loss=`; a closure that "
+        "computes loss and gradients",
+    )
+    averages_itself: Annotated[bool | None, DESCRIBES, YAML_ONLY] = Field(
+        None,
+        description="its eval() puts its own average in place, which is then all that is scored; "
+        "to be said of a class with train() and eval()",
+    )
+    resumable: Annotated[bool, DESCRIBES, YAML_ONLY] = Field(
+        True, description="its state can be saved; if not, a killed run begins anew"
+    )
+    step_size: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
+        None,
+        description="the key of its param groups that the learning rate is multiplied by, for the "
+        "log; null: it has telemetry(), or its step size is the learning rate",
+    )
     independent_groups: Annotated[bool, DESCRIBES, YAML_ONLY] = Field(
-        description="param groups do not touch each other: replicas share one object"
+        False,
+        description="param groups do not touch each other, which is tried: replicas share one "
+        "object",
     )
     schedule: Annotated[Literal["constant", "cosine"], OF_LOOP] = Field(
         description="of the step size's factor"
@@ -80,6 +106,11 @@ class OptimizerSpec(Spec):
     def arguments(self) -> dict[str, Any]:
         """What the class is called with, beside the parameters."""
         return self.plain(DESCRIBES, OF_LOOP)
+
+    @property
+    def can_train_in_group(self) -> bool:
+        """Whether its runs can be replicas, which step and save all in the same way."""
+        return self.step == "plain" and self.resumable and not self.averages_itself
 
 
 class ProtocolSpec(Spec):

@@ -73,6 +73,7 @@ class Tracker:
             f"{split}_{iterate}": score
             for split, scores in (("validation", results.validation), ("test", results.test))
             for iterate, score in (("last", scores.last), ("averaged", scores.averaged))
+            if score is not None
         }
         summary["trouble"] = "; ".join(results.trouble or ())
         self._call(lambda run: run.summary.update(summary))

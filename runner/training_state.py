@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ class TrainingState:
 
     network: nn.Module
     optimizer: Optimizer
-    averager: PolynomialDecayAverager
+    averager: PolynomialDecayAverager | None  # None: the optimizer averages by itself
     step: int = 0  # steps taken
     train_loss: float = math.nan  # the latest that was read from the device
     diverged: bool = False  # whether a look has found that the run has diverged
@@ -41,8 +42,33 @@ class TrainingState:
 
     @property
     def iterates(self) -> dict[str, nn.Module]:
-        """The two sets of weights that every optimizer is judged by."""
-        return {"last": self.network, "averaged": self.averager.averaged_model}
+        """The sets of weights that an optimizer is judged by: the last, and their average.
+
+        Of one that averages by itself it is the last alone, as they are :meth:`in_eval_mode`.
+        """
+        averaged = {} if self.averager is None else {"averaged": self.averager.averaged_model}
+        return {"last": self.network, **averaged}
+
+    @contextmanager
+    def in_eval_mode(self) -> Iterator[None]:
+        """Within, an optimizer that averages by itself has its average in the network.
+
+        Afterwards the weights are those in training, bit for bit: its own way back rounds, and
+        evaluation would change what is trained.
+        """
+        if self.averager is not None:
+            yield
+            return
+        optimizer: Any = self.optimizer
+        weights = [(p, p.detach().clone()) for p in self.network.parameters()]
+        optimizer.eval()
+        try:
+            yield
+        finally:
+            optimizer.train()
+            with torch.no_grad():
+                for p, value in weights:
+                    p.copy_(value)
 
     def count(self, loss: Tensor) -> None:
         """Count the loss of a step, a detached scalar, without waiting for the device."""
@@ -95,7 +121,7 @@ class TrainingState:
             "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "averager": self.averager.state_dict(),
+            "averager": None if self.averager is None else self.averager.state_dict(),
             "best": self.best,
         }
 
@@ -107,7 +133,8 @@ class TrainingState:
         self.earlier_seconds = state["seconds"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.averager.load_state_dict(state["averager"])
+        if self.averager is not None:
+            self.averager.load_state_dict(state["averager"])
         self.best = {name: _on_cpu(kept) for name, kept in state.get("best", {}).items()}
         self.sessions += 1
 

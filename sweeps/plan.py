@@ -220,7 +220,8 @@ def grouped(
     groups: list[tuple[PlannedRun, ...]] = []
     replicas: dict[str, list[PlannedRun]] = {}
     for run in runs:
-        if largest > 1 and run.config.spec.task.replicas:
+        spec = run.config.spec
+        if largest > 1 and spec.task.replicas and spec.opt.can_train_in_group:
             replicas.setdefault(configuration.replica_key(run.config), []).append(run)
         else:
             groups.append((run,))

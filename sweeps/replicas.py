@@ -85,6 +85,8 @@ def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:
     """
     if len(set(map(configuration.replica_key, configs))) > 1:
         raise ValueError("replicas differ in optimizer and seed alone")
+    if not all(config.spec.opt.can_train_in_group for config in configs):
+        raise ValueError("an optimizer cannot be one of several replicas")
     tracking.check(configs[0].execution.wandb)
     device, made_with = set_up(configs[0].execution)
     threads = torch.get_num_threads()

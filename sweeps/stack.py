@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 
 from dog import PolynomialDecayAverager
 from runner.evaluation import autocast
-from runner.metrics import step_size_of
-from runner.run import Job, optimizer
+from runner.optimizer import build_optimizer, step_sizes, summary
+from runner.run import Job
 from runner.schedule import set_learning_rates
 from runner.training_state import TrainingState
 from tasks.task import Task
@@ -44,6 +44,7 @@ class Stack:
         self.task, self.states, self.device = task, states, device
         self.losses = torch.zeros(len(states))  # of the latest batch, [K]
         self._networks = [_Loss(task, state.network, device) for state in states]
+        self._averagers = [state.averager for state in states if state.averager is not None]
         self._compared = len(states) == 1
         # Of joined networks.
         self._parameters: Tensors = {}
@@ -83,14 +84,14 @@ class Stack:
         if self._averager is not None:
             self._averager.step()
             return
-        for state in self.states:
-            state.averager.step()
+        for averager in self._averagers:
+            averager.step()
 
     def write_back(self) -> None:
         """Write the number of averaged steps to each state's averager; the rest is there."""
         if self._averager is not None:
-            for state in self.states:
-                state.averager.t = self._averager.t
+            for averager in self._averagers:
+                averager.t = self._averager.t
 
     def _same_when_joined(self, inputs: Any, targets: Tensor) -> bool:
         """Return whether joined networks give the same bits as separate ones."""
@@ -119,12 +120,11 @@ class Stack:
     def _join(self) -> None:
         """Make the networks and their averages slices of one tensor each."""
         self._parameters, self._buffers = _as_views([state.network for state in self.states])
-        averagers = [state.averager for state in self.states]
-        parameters, buffers = _as_views([averager.averaged_model for averager in averagers])
+        parameters, buffers = _as_views([each.averaged_model for each in self._averagers])
         holder = _Holder(self._parameters | self._buffers)
-        self._averager = PolynomialDecayAverager(holder, averagers[0].gamma)
+        self._averager = PolynomialDecayAverager(holder, self._averagers[0].gamma)
         self._averager.av_model = _Holder(parameters | buffers)
-        self._averager.t = averagers[0].t
+        self._averager.t = self._averagers[0].t
 
 
 def _one_by_one(networks: "Sequence[_Loss]", inputs: Any, targets: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class SharedOptimizer:
 
     def __init__(self, jobs: Sequence[Job], states: Sequence[TrainingState]) -> None:
         self.jobs, self.states = jobs, states
-        self.optimizer = optimizer(jobs[0], states[0].network)
+        self.optimizer = build_optimizer(jobs[0].spec.opt, states[0].network)
         optimizers = [state.optimizer for state in states]
         for other in optimizers[1:]:
             self.optimizer.add_param_group({**other.param_groups[0]})
@@ -180,14 +180,10 @@ class SharedOptimizer:
 
     def numbers(self) -> list[dict[str, float]]:
         """Return what each run logs of its optimizer."""
-        groups = self.optimizer.param_groups
-        telemetry = getattr(self.optimizer, "telemetry", None)
-        if telemetry is None:
-            return [{"lr": group["lr"]} for group in groups]
-        rows = telemetry()
-        count, rest = divmod(len(rows), len(groups))
+        rows = step_sizes(self.optimizer, self.jobs[0].spec.opt)
+        count, rest = divmod(len(rows), len(self.jobs))
         assert not rest, "each run has as many step sizes as the next"
-        return [step_size_of(rows[i * count : (i + 1) * count]) for i in range(len(groups))]
+        return [summary(rows[i * count : (i + 1) * count]) for i in range(len(self.jobs))]
 
     def write_back(self) -> None:
         """Write the shared optimizer's state to the optimizer of each run."""

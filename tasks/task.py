@@ -126,7 +126,7 @@ class Task(ABC):
     ) -> dict[str, float]:
         """Return what else there is to tell of the last weights; here nothing.
 
-        ``telemetry`` is DoG's own, a dict for each step size; empty for other optimizers.
+        ``telemetry`` is the optimizer's own, a dict for each step size; empty if it has none.
         """
         return {}
 

@@ -88,7 +88,7 @@ class KnownOptimum(Task):
         x = parameters_to_vector(network.parameters()).detach().cpu()
         distance = torch.linalg.vector_norm(x - self.start).item()
         found = {"minimum": self.minimum, "d_0": self.distance, "3 d_0": 3 * self.distance}
-        if len(telemetry) == 1:  # its r̄ is that of before the last step
+        if len(telemetry) == 1 and "rbar" in telemetry[0]:  # its r̄ is that of before the last step
             found["rbar"] = max(telemetry[0]["rbar"], distance)
         return {**found, "distance": distance}
 

@@ -22,7 +22,7 @@ LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes long: run DOG_BENCH_LONG=
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
 # pytest's workers take file after file: those that take longest come first, lest one is left alone.
 LONGEST = ["test_faults.py", "test_executors.py", "test_contract.py", "test_replicas.py"]
-LONGEST += ["test_run.py", "test_sweep.py"]
+LONGEST += ["test_optimizer_contract.py", "test_run.py", "test_sweep.py"]
 
 
 def with_changes(config, changes):

@@ -1,4 +1,4 @@
-"""Every task and every optimizer that configs/ holds keeps the contract, on made-up problems."""
+"""Every task that configs/ holds keeps the contract, on made-up problems."""
 
 import json
 from functools import cache
@@ -17,7 +17,6 @@ from tasks.specs import TrainSpec
 from tasks.task import split
 
 TASKS = config.options("task")
-OPTIMIZERS = config.options("opt")
 PROTOCOLS = config.options("protocol")
 FORMS = ["movies", "newsgroups", "mnli", "stsb", "squad", "probe_newsgroups"]
 # What a text-to-text network is asked of; and a probe of one.
@@ -27,8 +26,6 @@ LANGUAGE = [
 LANGUAGE += ["probe_newsgroups"]
 # One task of each kind of problem, and so of code that makes data, networks and losses of it.
 KINDS = ["cifar", "cifar_scratch", "probe_cifar", *FORMS, "logistic_wine", "divergence_example"]
-# Those kinds that differ in what an optimizer meets.
-MET_BY_OPTIMIZERS = ["cifar", "cola", "stsb", "probe_cifar", "logistic_wine"]
 VISION_MODELS = [
     model
     for model in config.options("model")
@@ -64,19 +61,10 @@ def test_every_task_learns_by_the_default_protocol(task, tmp_path):
         assert scores["last"] > majority and scores["averaged"] > majority
 
 
-@pytest.mark.parametrize("task", [task for task in KINDS if task not in MET_BY_OPTIMIZERS])
+@pytest.mark.parametrize("task", KINDS)
 def test_every_kind_of_problem_trains_by_the_papers_protocol(task, tmp_path):
     record = run(made_up(task, "protocol=paper", f"runs_dir={tmp_path}"))
     assert_scored(record.plain())
-
-
-@pytest.mark.parametrize("task", MET_BY_OPTIMIZERS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_trains_every_kind_of_problem(task, optimizer, tmp_path):
-    words = [f"opt={optimizer}", "protocol=paper", f"runs_dir={tmp_path}"]
-    record = run(made_up(task, *words)).plain()
-    assert record["settings"]["opt"]["name"] == optimizer
-    assert_scored(record)
 
 
 def assert_scored(record):
