@@ -66,8 +66,8 @@ class DoG(Optimizer):
         init_eta: the first step size itself, in place of what ``reps_rel`` gives; it stays until
             a gradient that is not 0 has moved the weights.
         averaging: the running average to keep, :class:`PolynomialDecay` or
-            :class:`DistanceWeighted`, in float32 for 16-bit parameters; :meth:`averaged` puts it
-            in place. Default: none.
+            :class:`DistanceWeighted`, in float32 for 16-bit parameters; :meth:`eval` puts it in
+            place. Default: none.
         scope: what shares a step size: each param ``"group"`` (the published behaviour), all
             groups together (``"global"``), or each ``"tensor"`` by itself (L-DoG).
         max_grad_norm: clip the norm of the whole gradient, weight decay included, to this, at no
@@ -83,8 +83,8 @@ class DoG(Optimizer):
 
     Raises:
         ValueError: for an argument that is out of its range.
-        RuntimeError: in :meth:`step`, for a sparse gradient, within :meth:`averaged`, and where a
-            parameter has taken another shape or type since its first step.
+        RuntimeError: in :meth:`step`, for a sparse gradient, in eval mode, and where a parameter
+            has taken another shape or type since its first step.
 
     Example:
         >>> import torch
@@ -95,9 +95,10 @@ class DoG(Optimizer):
         ...     optimizer.zero_grad()
         ...     model(torch.ones(4, 3)).pow(2).mean().backward()
         ...     _ = optimizer.step()
-        >>> with optimizer.averaged():
-        ...     model(torch.ones(1, 3)).shape
+        >>> optimizer.eval()  # the weights are averages now
+        >>> model(torch.ones(1, 3)).shape
         torch.Size([1, 1])
+        >>> optimizer.train()
         >>> [numbers["step"] for numbers in optimizer.telemetry()]
         [5]
     """
@@ -276,8 +277,8 @@ class DoG(Optimizer):
     def _refuse_in_eval_mode(self, what: str) -> None:
         if self._in_eval_mode():
             raise RuntimeError(
-                f"{what} in eval mode: the weights are averages; call train(), or leave averaged(), "
-                "first"
+                f"{what} in eval mode: the weights are averages; first call train() (or leave "
+                "averaged())"
             )
 
     def _members(self) -> Members:
@@ -455,6 +456,15 @@ class DoG(Optimizer):
             return list(self.averaging.model.buffers())
         return float_buffers(self.averaging.model) if self._averages_buffers() else []
 
+    def _check_buffers(self, groups: list[dict[str, Any]]) -> None:
+        """Refuse a state of eval mode whose buffers could not be put back."""
+        saved = [buffer.shape for group in groups for buffer in group.get("training_buffers", ())]
+        if saved and saved != [buffer.shape for buffer in self._replaced_buffers()]:
+            raise ValueError(
+                "the state was saved in eval mode with the buffers of another model, or another "
+                "batch_norm: give the averaging that it was saved with"
+            )
+
     @torch.inference_mode(False)
     @torch.no_grad()
     def eval(self, batches: Iterable[Any] | None = None) -> None:
@@ -621,12 +631,7 @@ class DoG(Optimizer):
         state_dict = storage.from_published(state_dict)
         entries = storage.by_parameter(state_dict, self.param_groups)
         storage.check(entries, state_dict["param_groups"], self.param_groups, self.scope)
-        buffers = [b for group in state_dict["param_groups"] for b in group.get("training_buffers", ())]
-        if buffers and [b.shape for b in buffers] != [b.shape for b in self._replaced_buffers()]:
-            raise ValueError(
-                "the state was saved in eval mode, with the buffers of another model or batch_norm: "
-                "give the averaging that it was saved with"
-            )
+        self._check_buffers(state_dict["param_groups"])
         # torch would round what is ours to the parameters' types, so it loads the rest, and shows
         # it to nobody.
         hooks = ("_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks")
