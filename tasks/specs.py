@@ -122,6 +122,11 @@ class ModelSpec(Spec):
     freeze_embeddings: Annotated[bool | None, NO_FEATURES] = Field(
         None, description="leave word embeddings as they are"
     )
+    lora: Annotated[Count | None, NO_FEATURES] = Field(
+        None,
+        description="rank of LoRA's matrices, which are trained with the head alone; null: all "
+        "weights are trained",
+    )
     depth: Count | None = Field(None, description="of a network from scratch")
     width: Count | None = Field(None, description="of a network from scratch")
     channels: Literal["rgb", "bgr"] | None = Field(None, description="order it was trained with")
