@@ -78,8 +78,11 @@ def test_run_goes_on_bit_for_bit_and_keeps_averages(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("model", NETWORKS)
 def test_null_is_the_run_of_before_and_a_rank_is_another(model):
-    names = [made_up(*words, model=model).spec.run_id for words in ([], ["model.lora=null"])]
-    assert names[0] == names[1] != made_up("model.lora=8", model=model).spec.run_id
+    plain, null, ranked = (
+        made_up(*words, model=model).spec for words in ([], ["model.lora=null"], ["model.lora=8"])
+    )
+    assert plain.run_id == null.run_id != ranked.run_id
+    assert "lora" not in plain.scientific["model"] and ranked.scientific["model"]["lora"] == 8
 
 
 def test_rank_is_refused_where_nothing_would_have_it(monkeypatch, tmp_path):
