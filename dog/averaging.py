@@ -54,10 +54,10 @@ class PolynomialDecay:
         gamma: γ; larger values forget the early iterates faster. Default: 8.
         model: the model in training; needed where ``batch_norm`` is not ``"copy"``, and for one
             that FSDP2's ``fully_shard`` has sharded.
-        batch_norm: what ``optimizer.averaged()`` evaluates batch normalization with: ``"copy"``,
-            the statistics of the model in training as they are; ``"paper"``, their average with
-            the same weights, as in the paper's runs; ``"recompute"``, those of the averaged
-            weights on batches that you give. Default: ``"copy"``.
+        batch_norm: what ``optimizer.eval()`` evaluates batch normalization with: ``"copy"``, the
+            statistics of the model in training as they are; ``"paper"``, their average with the
+            same weights, as in the paper's runs; ``"recompute"``, those of the averaged weights on
+            batches that you give to ``eval(batches)``. Default: ``"copy"``.
 
     Raises:
         ValueError: if gamma is negative, batch_norm unknown, or model missing.
@@ -238,6 +238,22 @@ class PolynomialDecayAverager:
         }
 
 
+def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
+    """Set the model's batch normalization to the statistics of these batches, and leave its modes.
+
+    ``batches`` are inputs, or tuples that begin with them.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [(m, m.momentum) for m in model.modules() if hasattr(m, "momentum")]
+    try:
+        update_bn(batches, model)
+    finally:
+        for module, mode in modes:  # not train(), which sets all that are within
+            module.training = mode
+        for module, momentum in momenta:
+            module.momentum = momentum
+
+
 @contextmanager
 def recomputed_batch_norm(model: nn.Module, batches: Iterable[Any]) -> Iterator[None]:
     """Within, the model's batch normalization has the statistics of these batches.
@@ -246,24 +262,13 @@ def recomputed_batch_norm(model: nn.Module, batches: Iterable[Any]) -> Iterator[
     all buffers are as they were, bit for bit.
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    modes = [(module, module.training) for module in model.modules()]
-    momenta = [(m, m.momentum) for m in model.modules() if hasattr(m, "momentum")]
-
-    def restore_modes() -> None:
-        for module, mode in modes:  # not train(), which sets all that are within
-            module.training = mode
-
     try:
-        update_bn(batches, model)
-        restore_modes()
+        recompute_batch_norm(model, batches)
         yield
     finally:
-        restore_modes()
         with torch.no_grad():
             for buffer, value in before:
                 buffer.copy_(value)
-        for module, momentum in momenta:
-            module.momentum = momentum
 
 
 def float_buffers(model: nn.Module | None) -> list[Tensor]:

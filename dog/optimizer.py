@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Literal, overload
 
 import torch
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from dog import storage
-from dog.averaging import Averaging, float_buffers, recomputed_batch_norm
+from dog.averaging import Averaging, float_buffers, recompute_batch_norm
 from dog.distributed import Processes, let_go_of_gathered, local
 from dog.equations import SCALARS, Dampening, advance, diagnoses, first_row
 from dog.layout import IMPLEMENTATIONS, Layout, Members
@@ -66,8 +66,8 @@ class DoG(Optimizer):
         init_eta: the first step size itself, in place of what ``reps_rel`` gives; it stays until
             a gradient that is not 0 has moved the weights.
         averaging: the running average to keep, :class:`PolynomialDecay` or
-            :class:`DistanceWeighted`, in float32 for 16-bit parameters; :meth:`averaged` puts it
-            in place. Default: none.
+            :class:`DistanceWeighted`, in float32 for 16-bit parameters; :meth:`eval` puts it in
+            place. Default: none.
         scope: what shares a step size: each param ``"group"`` (the published behaviour), all
             groups together (``"global"``), or each ``"tensor"`` by itself (L-DoG).
         max_grad_norm: clip the norm of the whole gradient, weight decay included, to this, at no
@@ -83,8 +83,8 @@ class DoG(Optimizer):
 
     Raises:
         ValueError: for an argument that is out of its range.
-        RuntimeError: in :meth:`step`, for a sparse gradient, within :meth:`averaged`, and where a
-            parameter has taken another shape or type since its first step.
+        RuntimeError: in :meth:`step`, for a sparse gradient, in eval mode, and where a parameter
+            has taken another shape or type since its first step.
 
     Example:
         >>> import torch
@@ -95,9 +95,10 @@ class DoG(Optimizer):
         ...     optimizer.zero_grad()
         ...     model(torch.ones(4, 3)).pow(2).mean().backward()
         ...     _ = optimizer.step()
-        >>> with optimizer.averaged():
-        ...     model(torch.ones(1, 3)).shape
+        >>> optimizer.eval()  # the weights are averages now
+        >>> model(torch.ones(1, 3)).shape
         torch.Size([1, 1])
+        >>> optimizer.train()
         >>> [numbers["step"] for numbers in optimizer.telemetry()]
         [5]
     """
@@ -133,8 +134,8 @@ class DoG(Optimizer):
         self.compensate = compensate
         self.process_group = process_group
         self.implementation = implementation
-        self._averages_are_in = False
         self._layout: Layout | None = None
+        self._measured: tuple[Layout, list[int]] | None = None
         if self.scope not in SCOPES:
             raise ValueError(f"scope must be one of {', '.join(SCOPES)}; got {scope!r}")
         if implementation not in (known := ("auto", *IMPLEMENTATIONS)):
@@ -179,7 +180,7 @@ class DoG(Optimizer):
         if options["init_eta"] is not None:
             # The first distance is 0 then, so that r̄ comes from the first step alone.
             param_group = {**param_group, "reps_rel": 0.0}
-        self._refuse_within_averaged("add_param_group()")
+        self._refuse_in_eval_mode("add_param_group()")
         super().add_param_group({**param_group, "scope": self.scope})  # so that it is saved
 
     @overload
@@ -195,7 +196,7 @@ class DoG(Optimizer):
                 loss = closure()
         if not self._told_of_schedule and not torch.compiler.is_compiling():
             self._look_for_schedule()
-        self._refuse_within_averaged("step()")
+        self._refuse_in_eval_mode("step()")
         members = self._started()
         if not members.params:
             return loss
@@ -265,7 +266,7 @@ class DoG(Optimizer):
         The step notices by itself when weights were changed between two steps, except through
         ``p.data`` and, in a CUDA graph or a compiled step, at all: call this then.
         """
-        self._refuse_within_averaged("refresh()")
+        self._refuse_in_eval_mode("refresh()")
         members = self._members()
         layout = self._bound(members)
         layout.forget(range(len(members.params)))
@@ -273,10 +274,11 @@ class DoG(Optimizer):
 
     # Parameters and their state -------------------------------------------------------------------
 
-    def _refuse_within_averaged(self, what: str) -> None:
-        if self._averages_are_in:
+    def _refuse_in_eval_mode(self, what: str) -> None:
+        if self._in_eval_mode():
             raise RuntimeError(
-                f"{what} within averaged(): the weights are averages; leave it first"
+                f"{what} in eval mode: the weights are averages; first call train() (or leave "
+                "averaged())"
             )
 
     def _members(self) -> Members:
@@ -442,58 +444,116 @@ class DoG(Optimizer):
             average = averages[i] = average.to(buffer.device)
             average.copy_(torch.where(take, (1 - w) * average + w * buffer, average))
 
-    @contextmanager
-    def averaged(self, batches: Iterable[Any] | None = None) -> Iterator[None]:
-        """Within, the parameters have their averaged values: evaluate and save there.
+    def _in_eval_mode(self) -> bool:
+        # The param groups say it, which are saved and copied with the state.
+        return any("training_buffers" in group for group in self.param_groups)
 
-        Afterwards, also after an exception, they are as they were, bit for bit. Before the first
-        step the averages are the weights. FSDP2 keeps weights that it has gathered for a forward
-        pass: give the averaging its ``model``, so that it lets go of them.
+    def _replaced_buffers(self) -> list[Tensor]:
+        """Return the model's buffers that :meth:`eval` writes to."""
+        if self.averaging is None or self.averaging.model is None:
+            return []
+        if self.averaging.batch_norm == "recompute":
+            return list(self.averaging.model.buffers())
+        return float_buffers(self.averaging.model) if self._averages_buffers() else []
+
+    def _check_buffers(self, groups: list[dict[str, Any]]) -> None:
+        """Refuse a state of eval mode whose buffers could not be put back."""
+        saved = [buffer.shape for group in groups for buffer in group.get("training_buffers", ())]
+        if saved and saved != [buffer.shape for buffer in self._replaced_buffers()]:
+            raise ValueError(
+                "the state was saved in eval mode with the buffers of another model, or another "
+                "batch_norm: give the averaging that it was saved with"
+            )
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def eval(self, batches: Iterable[Any] | None = None) -> None:
+        """Put the averages in place of the weights: evaluate and save there.
+
+        Before the first step the averages are the weights. Without ``averaging=``, or in eval mode,
+        this does nothing. :meth:`state_dict` has the training weights, too, until :meth:`train`
+        puts them back. FSDP2 keeps weights that it has gathered for a forward pass: give the
+        averaging its ``model``, so that it lets go of them.
 
         Args:
             batches: inputs, or tuples that begin with them, for ``batch_norm="recompute"``.
 
         Raises:
-            RuntimeError: without ``averaging=``, or within ``averaged()``.
+            ValueError: if batches are needed and missing.
+        """
+        averaging = self.averaging
+        if averaging is None or self._in_eval_mode():
+            return
+        recompute = averaging.batch_norm == "recompute"
+        if recompute and batches is None:
+            raise ValueError('batch_norm="recompute" needs batches: eval(batches)')
+        members = self._members()
+        layout = self._bound(members)
+        self._measured = layout, layout.unchanged(members)
+        group = self.param_groups[0]
+        if "averaged_buffers" in group:
+            self._start_buffers()
+        pairs = list(zip(self._replaced_buffers(), group.get("averaged_buffers", ()), strict=False))
+        group["training_buffers"] = [buffer.clone() for buffer in self._replaced_buffers()]
+        try:
+            for p, state in zip(members.params, members.states, strict=True):
+                state["training_weights"] = p.detach().clone(memory_format=torch.preserve_format)
+                pairs.append((local(p), local(state["average"])))
+            for weights, average in pairs:
+                weights.copy_(average)
+            let_go_of_gathered(averaging.model)
+            if recompute and averaging.model is not None and batches is not None:
+                recompute_batch_norm(averaging.model, batches)
+        except BaseException:
+            self.train()
+            raise
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def train(self) -> None:
+        """Put the training weights back, bit for bit; in train mode this does nothing.
+
+        What was written to the weights in eval mode is lost.
+        """
+        if not self._in_eval_mode():
+            return
+        members = self._members()
+        for p, state in zip(members.params, members.states, strict=True):
+            if "training_weights" in state:
+                local(p).copy_(local(state["training_weights"]))
+                del state["training_weights"]
+        values = [b for group in self.param_groups for b in group.pop("training_buffers", ())]
+        for buffer, value in zip(self._replaced_buffers(), values, strict=True):
+            buffer.copy_(value)
+        if self.averaging is not None:
+            let_go_of_gathered(self.averaging.model)
+        if self._measured is not None and self._measured[0] is self._bound(members):
+            layout, places = self._measured
+            layout.mark(members, places)
+        self._measured = None
+
+    @contextmanager
+    def averaged(self, batches: Iterable[Any] | None = None) -> Iterator[None]:
+        """Within, the optimizer is in eval mode: the parameters have their averaged values.
+
+        Afterwards, also after an exception, they are as they were, bit for bit.
+
+        Args:
+            batches: those of :meth:`eval`.
+
+        Raises:
+            RuntimeError: without ``averaging=``, or in eval mode.
             ValueError: if batches are needed and missing.
         """
         if self.averaging is None:
             raise RuntimeError("there are no averages: give averaging=PolynomialDecay()")
-        if self._averages_are_in:
-            raise RuntimeError("averaged() within averaged(): the averages are in place already")
-        recompute = self.averaging.batch_norm == "recompute"
-        if recompute and batches is None:
-            raise ValueError('batch_norm="recompute" needs batches: averaged(batches)')
-        members = self._members()
-        layout = self._bound(members)
-        pairs = [
-            (local(p), local(state["average"]))
-            for p, state in zip(members.params, members.states, strict=True)
-        ]
-        if "averaged_buffers" in self.param_groups[0]:
-            self._start_buffers()
-        buffers = self.param_groups[0].get("averaged_buffers")
-        if buffers and self._averages_buffers():
-            pairs += zip(float_buffers(self.averaging.model), buffers, strict=True)
-        unchanged = layout.unchanged(members)
-        before = [(weights, weights.detach().clone()) for weights, _ in pairs]
-        self._averages_are_in = True
+        if self._in_eval_mode():
+            raise RuntimeError("averaged() in eval mode: the averages are in place already")
+        self.eval(batches)
         try:
-            with ExitStack() as stack:
-                with torch.no_grad():
-                    for weights, average in pairs:
-                        weights.copy_(average)
-                let_go_of_gathered(self.averaging.model)
-                if recompute and self.averaging.model is not None and batches is not None:
-                    stack.enter_context(recomputed_batch_norm(self.averaging.model, batches))
-                yield
+            yield
         finally:
-            with torch.no_grad():
-                for weights, values in before:
-                    weights.copy_(values)
-            let_go_of_gathered(self.averaging.model)
-            layout.mark(members, unchanged)
-            self._averages_are_in = False
+            self.train()
 
     # Telemetry ------------------------------------------------------------------------------------
 
@@ -535,7 +595,8 @@ class DoG(Optimizer):
         Of each parameter: ``x0``, ``average`` and ``compensation`` where there are any, and
         ``scalars``, float64 [12], the numbers of the row it belongs to, beside what others have put
         there. Of each group: its options and, to be read, ``rbar``, ``G`` and ``eta`` as in
-        ``dog-optimizer``.
+        ``dog-optimizer``. In eval mode also the training weights; the average has another name
+        then, so that torch.distributed.checkpoint does not read it into an optimizer in train mode.
         """
         # Hooks are to see what is returned.
         with _without_hooks(self, "_optimizer_state_dict_post_hooks"):
@@ -546,7 +607,9 @@ class DoG(Optimizer):
             saved |= storage.published_numbers(states, self.scope)
             for key, p, state in zip(saved["params"], group["params"], states, strict=True):
                 if "x0" in state:
-                    entries[key] = {**state, "x0": storage.restored(state["x0"], p)}
+                    entries[key] = entry = {**state, "x0": storage.restored(state["x0"], p)}
+                    if "training_weights" in entry:
+                        entry["average_in_place"] = entry.pop("average")
         for hook in self._optimizer_state_dict_post_hooks.values():
             state_dict = _either(hook(self, state_dict), state_dict)
         return state_dict
@@ -555,19 +618,20 @@ class DoG(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned, here or in ``dog-optimizer``.
 
-        Averages that the state lacks start from the present weights.
+        Averages that the state lacks start from the present weights. The optimizer is then in the
+        mode in which the state was saved; its model's weights are loaded beside it, as ever.
 
         Raises:
             ValueError: if the state is of other parameters, of parameters of a more precise type,
-                or of another scope.
+                of another scope, or of eval mode with another ``batch_norm``.
         """
-        self._refuse_within_averaged("load_state_dict()")
         state_dict = state_dict.copy()
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = _either(hook(self, state_dict), state_dict)
         state_dict = storage.from_published(state_dict)
         entries = storage.by_parameter(state_dict, self.param_groups)
         storage.check(entries, state_dict["param_groups"], self.param_groups, self.scope)
+        self._check_buffers(state_dict["param_groups"])
         # torch would round what is ours to the parameters' types, so it loads the rest, and shows
         # it to nobody.
         hooks = ("_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks")
@@ -584,6 +648,9 @@ class DoG(Optimizer):
             state = self.state[p]
             state |= {"scalars": entry["scalars"].to(p.device, copy=True), "x0": x0}
             self._complete(p, state, entry)
+            if "training_weights" in entry:
+                state["training_weights"] = torch.empty_like(p).copy_(entry["training_weights"])
+        self._measured = None
         if entries:
             self._start_buffers()
         for after in self._optimizer_load_state_dict_post_hooks.values():
@@ -595,8 +662,7 @@ class DoG(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._averages_are_in = False
-        self._layout = None
+        self._layout = self._measured = None
 
 
 @contextmanager

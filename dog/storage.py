@@ -14,7 +14,7 @@ from dog.kernels.bundle import is_constant
 NARROW = (torch.bfloat16, torch.float16)
 
 # What the state has of a parameter that is ours; others may keep more there.
-OURS = ("x0", "scalars", "average", "compensation")
+OURS = ("x0", "scalars", "average", "compensation", "training_weights", "average_in_place")
 # What a saved param group has for readers of dog-optimizer's.
 PUBLISHED = ("rbar", "G", "eta")
 
@@ -206,4 +206,8 @@ def by_parameter(
     keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
     params = chain.from_iterable(group["params"] for group in groups)
     state = state_dict["state"]
-    return {p: state[key] for key, p in zip(keys, params, strict=True) if key in state}
+    return {
+        p: {"average" if name == "average_in_place" else name: v for name, v in state[key].items()}
+        for key, p in zip(keys, params, strict=True)
+        if key in state
+    }

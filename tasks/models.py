@@ -154,7 +154,31 @@ def transformers_network(
                 )
     if model.freeze_embeddings:
         network.get_input_embeddings().requires_grad_(False)
+    if model.lora is not None:
+        _add_lora(network, model.lora)
     return network
+
+
+def _add_lora(network: Any, rank: int) -> None:
+    """Add LoRA's matrices to all linear layers below the head, and freeze what is below it.
+
+    α is twice the rank, and there is no dropout (Hu et al., arXiv 2106.09685, section 4).
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise UserError(
+            f"model.lora={rank} needs the package peft: "
+            "pip install -c constraints.txt -e '.[suite]'"
+        ) from error
+    head = network.get_output_embeddings()
+    layers = [
+        name
+        for name, module in network.base_model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    ]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers)
+    inject_adapter_in_model(config, network.base_model)
 
 
 def _is_new(network: Any, name: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Optional
 from pydantic import Field
 
 from tasks.data.blocks import (
+    ABSENT_IF_NULL,
     DESCRIBES,
     NO_FEATURES,
     NULLABLE,
@@ -121,6 +122,11 @@ class ModelSpec(Spec):
     )
     freeze_embeddings: Annotated[bool | None, NO_FEATURES] = Field(
         None, description="leave word embeddings as they are"
+    )
+    lora: Annotated[Count | None, NO_FEATURES, ABSENT_IF_NULL] = Field(
+        None,
+        description="rank of LoRA's matrices, which are trained with the head alone; null: all "
+        "weights are trained",
     )
     depth: Count | None = Field(None, description="of a network from scratch")
     width: Count | None = Field(None, description="of a network from scratch")

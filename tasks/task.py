@@ -124,11 +124,13 @@ class Task(ABC):
     def diagnostics(
         self, network: nn.Module, telemetry: Sequence[Mapping[str, float]]
     ) -> dict[str, float]:
-        """Return what else there is to tell of the last weights; here nothing.
+        """Return what else there is to tell of the last weights; here, with LoRA, their number.
 
         ``telemetry`` is the optimizer's own, a dict for each step size; empty if it has none.
         """
-        return {}
+        if self.model.lora is None:
+            return {}
+        return {"trained_weights": sum(p.numel() for p in network.parameters() if p.requires_grad)}
 
     def set_training(self, network: nn.Module) -> None:
         """Put the network into training mode, with batch normalization as the protocol says.

@@ -20,11 +20,12 @@ class Mark(Enum):
     YAML_ONLY = "a yaml alone may set it: a record tells what it was made from by its name"
     NULLABLE = "null means something whatever the yaml says"
     OF_LOOP = "of an optimizer: what the training loop does, no argument of the class"
+    ABSENT_IF_NULL = "came after runs were recorded: null leaves no trace in a record"
     NO_FEATURES = "the features that a frozen network computes do not depend on it"
 
 
 DESCRIBES, YAML_ONLY, NULLABLE = Mark.DESCRIBES, Mark.YAML_ONLY, Mark.NULLABLE
-OF_LOOP, NO_FEATURES = Mark.OF_LOOP, Mark.NO_FEATURES
+OF_LOOP, NO_FEATURES, ABSENT_IF_NULL = Mark.OF_LOOP, Mark.NO_FEATURES, Mark.ABSENT_IF_NULL
 
 T = TypeVar("T")
 Count = Annotated[int, Field(gt=0)]
@@ -80,8 +81,11 @@ class Spec(BaseModel):
         """Return what was set, as a yaml has it; at all depths without fields with these marks."""
         values: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
-            if name in self.model_fields_set and not any(m in field.metadata for m in without):
-                values[field.alias or name] = _plain(getattr(self, name), without)
+            value = getattr(self, name)
+            if name not in self.model_fields_set or any(m in field.metadata for m in without):
+                continue
+            if value is not None or ABSENT_IF_NULL not in field.metadata:
+                values[field.alias or name] = _plain(value, without)
         for name, value in (self.model_extra or {}).items():
             values[name] = _plain(value, without)
         return values

@@ -216,7 +216,7 @@ def test_step_and_second_swap_within_averaged_are_refused():
     optimizer = DoG(model.parameters(), averaging=PolynomialDecay())
     train(model, optimizer)
     with optimizer.averaged():
-        with pytest.raises(RuntimeError, match="leave it first"):
+        with pytest.raises(RuntimeError, match=r"first call train\(\)"):
             optimizer.step()
         with pytest.raises(RuntimeError, match="already"), optimizer.averaged():
             pass
@@ -340,7 +340,6 @@ def test_evaluation_in_inference_mode_right_after_loading_does_not_stop_training
     "change",
     [
         lambda o: o.refresh(),
-        lambda o: o.load_state_dict(o.state_dict()),
         lambda o: o.add_param_group({"params": [nn.Parameter(torch.ones(2))]}),
     ],
 )
@@ -348,6 +347,6 @@ def test_what_would_be_undone_is_refused_within_averaged(change):
     model = network()
     optimizer = DoG(model.parameters(), averaging=PolynomialDecay())
     train(model, optimizer)
-    with optimizer.averaged(), pytest.raises(RuntimeError, match="leave it first"):
+    with optimizer.averaged(), pytest.raises(RuntimeError, match=r"first call train\(\)"):
         change(optimizer)
     train(model, optimizer)
