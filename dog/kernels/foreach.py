@@ -72,7 +72,7 @@ def _move_at_once(bundle: Bundle, eta: Tensor, take: Tensor, grad_scale: Tensor 
     if bundle.params[0].device.type != "cpu":
         eta = eta.float()
     if grad_scale is not None:
-        eta = eta / grad_scale
+        eta = eta / grad_scale.to(eta.device, non_blocking=True)
     found_inf = (~take).float()
     if eta.stride(0) == 0:
         steps = [(bundle.params, bundle.grads, eta[0])]
