@@ -55,11 +55,13 @@ def update(
 
 def _suits_sgd(bundle: Bundle, grad_scale: Tensor | None) -> bool:
     """Return whether torch's fused SGD can make the step: it walks memory, and rounds once."""
+    device = bundle.params[0].device.type
     return (
         not torch.compiler.is_compiling()  # which makes one pass of the operators by itself
         and not bundle.compensations
         and not (bundle.weight_decay and grad_scale is not None)
-        and (bundle.params[0].device.type == "cpu" or bundle.wide == torch.float32)  # of its lr
+        # On CUDA it reads the learning rate in float32.
+        and (device == "cpu" or (device == "cuda" and bundle.wide == torch.float32))
         and all(
             is_dense(p) and g.stride() == p.stride() and g.dtype == p.dtype
             for p, g in zip(bundle.params, bundle.grads, strict=True)
