@@ -1,8 +1,8 @@
 /* The fused passes on the CPU. Memory is read and written once; sums are kept in double precision.
 
    Tensors come as arrays of addresses, one for each parameter, and are cut into chunks of CHUNK
-   elements, counted through all parameters. Each thread does a run of chunks and leaves their sums
-   at their places: what the numbers add up to does not depend on how many threads there were.
+   elements. Each thread does the chunks that begin in its part of all elements, and leaves their
+   sums at their places: what the numbers add up to does not depend on how many threads there were.
 
    Built without Python's headers and loaded by ctypes (dog/kernels/compiled.py). */
 

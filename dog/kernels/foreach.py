@@ -55,11 +55,13 @@ def update(
 
 def _suits_sgd(bundle: Bundle, grad_scale: Tensor | None) -> bool:
     """Return whether torch's fused SGD can make the step: it walks memory, and rounds once."""
+    device = bundle.params[0].device.type
     return (
         not torch.compiler.is_compiling()  # which makes one pass of the operators by itself
         and not bundle.compensations
         and not (bundle.weight_decay and grad_scale is not None)
-        and (bundle.params[0].device.type == "cpu" or bundle.wide == torch.float32)  # of its lr
+        # On CUDA it reads the learning rate in float32.
+        and (device == "cpu" or (device == "cuda" and bundle.wide == torch.float32))
         and all(
             is_dense(p) and g.stride() == p.stride() and g.dtype == p.dtype
             for p, g in zip(bundle.params, bundle.grads, strict=True)
@@ -72,7 +74,7 @@ def _move_at_once(bundle: Bundle, eta: Tensor, take: Tensor, grad_scale: Tensor 
     if bundle.params[0].device.type != "cpu":
         eta = eta.float()
     if grad_scale is not None:
-        eta = eta / grad_scale
+        eta = eta / grad_scale.to(eta.device, non_blocking=True)
     found_inf = (~take).float()
     if eta.stride(0) == 0:
         steps = [(bundle.params, bundle.grads, eta[0])]

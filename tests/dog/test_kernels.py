@@ -1,9 +1,12 @@
 """Every implementation of the step's passes against the plain one."""
 
 import math
+from functools import reduce
+from operator import add
 
 import pytest
 import torch
+from torch import nn
 
 from dog.kernels import blocks, compiled, foreach, fused, reference
 from dog.kernels.bundle import Bundle
@@ -173,6 +176,37 @@ def test_number_of_threads_does_not_change_a_bit():
     torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def added_up(x):
+    """Add up squares as cpu.c says: in 32 lanes for each piece of 512, in order, in float64."""
+    total = 0.0
+    for chunk in x.split(65536):
+        of_chunk = 0.0
+        for piece in chunk.double().square().split(512):
+            rows = nn.functional.pad(piece, (0, -len(piece) % 32)).view(-1, 32).tolist()
+            lanes = (reduce(add, lane, 0.0) for lane in zip(*rows, strict=True))
+            of_chunk += reduce(add, lanes, 0.0)
+        total += of_chunk
+    return total
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="the installation had no C compiler")
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_sums_are_of_the_same_bits_in_whatever_order_memory_is_read(threads, monkeypatch):
+    monkeypatch.setattr(compiled, "_SHARE", 1)  # so that small tensors are shared, too
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    generator = torch.Generator().manual_seed(0)
+    sizes = (70_000, 0, 1, 33, 2049, 513, 20_000)
+    grads = [torch.randn(n, generator=generator) for n in sizes]
+    starts = [torch.zeros(n) for n in sizes]
+    expected = [added_up(g) for g in grads]
+    assert compiled.gradient2(grads, [], [], 0.0, None).tolist() == expected
+    assert compiled.distance2(grads, [], starts).tolist() == expected
+    eta = torch.zeros(len(sizes), dtype=torch.float64)
+    for average in ([], [g.clone() for g in grads]):
+        update = (grads, [], average, starts, starts, eta, eta, torch.tensor(True))
+        assert compiled.update_(*update, 0.0, None, False).tolist() == expected
 
 
 def test_gradient_of_another_layout_is_read_in_its_own_order(kernels):
