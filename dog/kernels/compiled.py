@@ -7,6 +7,7 @@ than float32 and bfloat16, or with gaps in memory.
 import ctypes
 import functools
 import importlib.machinery
+import warnings
 from array import array
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 from dog.kernels import blocks
 from dog.kernels.bundle import is_constant, is_dense
 
-CHUNK = 65536  # as in cpu.c
+VERSION, CHUNK = 1, 65536  # as in cpu.c
 # Elements for which another thread pays.
 _SHARE = 524288
 _TYPES = {torch.float32: 1, torch.bfloat16: 2}
@@ -58,11 +59,21 @@ class _Work(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled kernels, or None where the installation had no C compiler."""
+    """Return the compiled kernels, or None where the installation had no C compiler.
+
+    None also where they were compiled from older sources, whose structs may be others.
+    """
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_cpu{suffix}")
         if path.exists():
-            return ctypes.CDLL(str(path))
+            found = ctypes.CDLL(str(path))
+            if hasattr(found, "dog_version") and found.dog_version() == VERSION:
+                return found
+            warnings.warn(
+                "DoG's kernels for the CPU were compiled from other sources, and slower ones are "
+                "used: install the package again (in a checkout: pip install -e . --no-deps)",
+                stacklevel=2,
+            )
     return None
 
 

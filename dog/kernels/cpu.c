@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define VERSION 1 /* of what is exported, and of the structs: raised when they change */
 #define CHUNK 65536 /* elements that a thread does at once */
 #define PIECE 512   /* elements whose squares are added up together */
 #define BLOCK 128   /* elements of a piece that are done at once, held as float32 in buffers */
@@ -338,6 +339,9 @@ EXPORT void dog_totals(const int64_t *numels, int64_t tensors, const double *par
             totals[t] += *partials++;
     }
 }
+
+/* Python asks which version was built, as the sources may be newer. */
+EXPORT int32_t dog_version(void) { return VERSION; }
 
 /* Windows wants a module's name exported; nobody calls it. */
 EXPORT void *PyInit__cpu(void) { return 0; }

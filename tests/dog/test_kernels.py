@@ -229,3 +229,11 @@ def test_operators_keep_torchs_contract():
         (b.params, [], b.averages, b.grads, b.starts, eta, eta, torch.tensor(True), 0.0, None,
          False),
     )  # fmt: skip
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="the installation had no C compiler")
+def test_kernels_compiled_from_other_sources_are_not_called(monkeypatch):
+    """Their structs may be others: they would read and write somewhere else."""
+    monkeypatch.setattr(compiled, "VERSION", compiled.VERSION + 1)
+    with pytest.warns(UserWarning, match="install the package again"):
+        assert compiled.library.__wrapped__() is None
