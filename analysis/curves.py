@@ -1,4 +1,4 @@
-"""Makes results/curves.csv: how DoG's step size grew in each run, a few points a run."""
+"""Makes results/curves.csv: how the step size grew in each run, a few points a run."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ COLUMNS = {
     "run_id": "str",
     "step": "int64",
     "eta": "float64",  # the step size η_t
-    "rbar": "float64",  # the largest distance from x_0 so far, r̄_t
+    "rbar": "float64",  # the largest distance from x_0 so far, r̄_t; empty where it is not logged
     "loss": "float64",  # of the step's batch
 }
 ORDER = ["run_id", "step"]
@@ -99,7 +99,7 @@ def _of_archive(curve: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, float]
 
 
 def _point(line: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {name: line[name] for name in ("eta", "rbar", "loss")}
+    numbers = {"eta": line["eta"], "rbar": line.get("rbar"), "loss": line["loss"]}
     # What was not finite is null there, as JSON has no other word for it.
     numbers = {name: math.nan if one is None else one for name, one in numbers.items()}
     return {"step": line["step"], **{k: float(f"{v:.{DIGITS}g}") for k, v in numbers.items()}}

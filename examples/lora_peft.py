@@ -1,4 +1,4 @@
-"""L-DoG on the adapters of a frozen model, with peft: `python examples/lora_peft.py`."""
+"""DoG on the adapters of a frozen model, with peft: `python examples/lora_peft.py`."""
 
 import tempfile
 
@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import BertConfig, BertForSequenceClassification
 
-from dog import LDoG, PolynomialDecay
+from dog import DoG, PolynomialDecay
 
 
 def base_model() -> BertForSequenceClassification:
@@ -17,11 +17,11 @@ def base_model() -> BertForSequenceClassification:
     return BertForSequenceClassification(BertConfig(num_labels=4, hidden_dropout_prob=0, **sizes))
 
 
-def main(steps: int = 300, folder: str | None = None) -> tuple[PeftModel, LDoG, list[float]]:
+def main(steps: int = 300, folder: str | None = None) -> tuple[PeftModel, DoG, list[float]]:
     config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, target_modules="all-linear")
     model = get_peft_model(base_model(), config)
-    # A step size for each tensor: the two factors of an adapter differ in scale, one starts at 0.
-    optimizer = LDoG(model.parameters(), reps_rel=1e-4, averaging=PolynomialDecay(gamma=8))
+    # Not L-DoG: while one factor is 0, the gradient of the other is 0, and its step size runs away.
+    optimizer = DoG(model.parameters(), reps_rel=1e-3, averaging=PolynomialDecay(gamma=8))
     losses = []
     for _ in range(steps):
         labels = torch.randint(4, (32, 1))

@@ -25,6 +25,22 @@ LONGEST = ["test_faults.py", "test_executors.py", "test_contract.py", "test_repl
 LONGEST += ["test_optimizer_contract.py", "test_run.py", "test_sweep.py"]
 
 
+def stop_at(monkeypatch, step):
+    """Let runs stop when they log a step, as after SIGTERM, with their state saved."""
+    from runner.errors import Stopped
+    from runner.single_run import SingleRun
+
+    log = SingleRun.log
+
+    def stopped(self):
+        log(self)
+        if self.step == step:
+            self.save()
+            raise Stopped(15, step, self.job.spec.opt.resumable)
+
+    monkeypatch.setattr(SingleRun, "log", stopped)
+
+
 def with_changes(config, changes):
     """A configuration with other values at dotted keys of its spec."""
 

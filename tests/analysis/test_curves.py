@@ -93,6 +93,14 @@ def test_a_run_that_did_not_end_here_leaves_the_points_of_the_finished_one(tmp_p
     pd.testing.assert_frame_equal(collect(), whole, check_exact=True)
 
 
+def test_step_size_of_an_optimizer_that_knows_no_distance_has_a_curve(tmp_path, collect):
+    run = made_up.record(0.8, opt="sgd")
+    folder = made_up.write_with_curve(tmp_path / "runs", run, {1: 0.1})
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0, "lr": 1.0, "eta": 0.5}\n')
+    (point,) = collect().to_dict("records")
+    assert point["eta"] == 0.5 and math.isnan(point["rbar"])
+
+
 def test_damage_is_said(tmp_path, collect, caplog):
     run = made_up.record(0.8, opt="dog")
     folder = made_up.write_with_curve(tmp_path / "runs", run, {1: 0.1})

@@ -8,10 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from conftest import QUIET
 
-from runner import checkpoint, config
-from runner.run import Job, build_task, prepare_training
+from runner import checkpoint
 
 CPU = torch.device("cpu")
 
@@ -118,17 +116,3 @@ def test_checkpoint_is_not_copied_in_memory(file):
         tracemalloc.stop()
     assert file.stat().st_size > 32_000_000
     assert max(peak_of_saving, peak_of_loading) < 8_000_000
-
-
-@pytest.mark.parametrize("opt", config.options("opt"))
-def test_state_of_every_optimizer_can_be_loaded(opt, tmp_path):
-    words = [*QUIET, "task=logistic_wine", f"opt={opt}", f"runs_dir={tmp_path}", "train.steps=2"]
-    job = Job.of(config.load(words))
-    job.folder.make()
-    task = build_task(job.config)
-    training = prepare_training(job, task, CPU)
-    inputs, targets = task.batch("train", torch.arange(8), torch.Generator().manual_seed(0))
-    task.loss(task.forward(training.network, inputs), targets).backward()
-    training.optimizer.step()
-    checkpoint.save(job.folder.checkpoint, training.state_dict())
-    assert prepare_training(job, task, CPU).sessions == 2

@@ -22,7 +22,7 @@ from tasks.errors import UserError
         (["task=cifra"], "no task=cifra: did you mean cifar"),
         (["opt=dgo"], "no opt=dgo: did you mean dog"),
         (["task=_probe"], "no task=_probe: did you mean probe_"),
-        (["opt=zzzz"], "choose from adam, adamw, dog"),
+        (["opt=zzzz"], "choose from adagrad_norm, adam, adam_pp"),
         (["model=squeznet"], "did you mean squeezenet"),
         (["protocol=papre"], "did you mean paper"),
         (["opt.rps_rel=1"], "no key opt.rps_rel: did you mean opt.reps_rel"),

@@ -5,8 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import QUIET
-from test_optimizer import stop_at
+from conftest import QUIET, stop_at
 from torch import nn
 
 from runner import config

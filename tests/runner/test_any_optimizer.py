@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import QUIET
+from conftest import QUIET, stop_at
 from torch import nn
 from torch.optim import Optimizer
 
@@ -14,7 +14,6 @@ from runner.errors import Stopped
 from runner.optimizer import build_optimizer, step_sizes, summary
 from runner.record import RunFolder
 from runner.run import run
-from runner.single_run import SingleRun
 from runner.specs import OptimizerSpec
 from runner.training_state import TrainingState
 from sweeps.plan import PlannedRun, grouped
@@ -170,19 +169,6 @@ def test_evaluation_changes_no_bit_of_what_an_optimizer_with_modes_trains(tmp_pa
         run(loaded)
         losses.append([line["loss"] for line in lines_of(loaded) if "loss" in line])
     assert losses[0] == losses[1]
-
-
-def stop_at(monkeypatch, step):
-    """Let runs stop when they log a step, as after SIGTERM, with their state saved."""
-    log = SingleRun.log
-
-    def stopped(self):
-        log(self)
-        if self.step == step:
-            self.save()
-            raise Stopped(15, step, self.job.spec.opt.resumable)
-
-    monkeypatch.setattr(SingleRun, "log", stopped)
 
 
 def test_checkpoint_has_the_weights_in_training_of_an_optimizer_with_modes(tmp_path, monkeypatch):
