@@ -5,7 +5,6 @@ import sys
 import pytest
 import torch
 from conftest import QUIET, only_record
-from test_optimizer import stop_at
 
 from runner import config
 from runner.errors import Stopped
