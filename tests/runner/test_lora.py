@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from conftest import QUIET, only_record
+from conftest import QUIET, only_record, stop_at
 
 from runner import config
 from runner.errors import Stopped
