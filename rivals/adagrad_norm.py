@@ -4,16 +4,17 @@ Source: Ward, Wu, Bottou, "AdaGrad stepsizes: Sharp convergence over nonconvex l
 1806.01811, 2018, algorithm 1.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from rivals.by_group import ByGroup
 
-class AdaGradNorm(Optimizer):
+
+class AdaGradNorm(ByGroup):
     r"""AdaGrad with one step size for all parameters of a group.
 
     .. math::
@@ -43,26 +44,15 @@ class AdaGradNorm(Optimizer):
             )
         super().__init__(params, {"lr": lr, "b0": b0, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters that have a gradient; return the closure's loss, if given one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            gradients: Any = [p.grad for p in params]
-            if group["weight_decay"] != 0:
-                gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
-            norm2 = get_total_norm(gradients).double().square()
-            # In the group, since loading would round what is in a parameter's state to its type.
-            group["b2"] = group.get("b2", group["b0"] ** 2) + norm2
-            group["eta"] = group["lr"] / group["b2"].sqrt()
-            torch._foreach_sub_(params, torch._foreach_mul(gradients, group["eta"]))
-        return loss
+    def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        gradients: Any = [p.grad for p in params]
+        if group["weight_decay"] != 0:
+            gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
+        norm2 = get_total_norm(gradients).double().square()
+        # In the group, since loading would round what is in a parameter's state to its type.
+        group["b2"] = group.get("b2", group["b0"] ** 2) + norm2
+        group["eta"] = group["lr"] / group["b2"].sqrt()
+        torch._foreach_sub_(params, torch._foreach_mul(gradients, group["eta"]))
 
     def telemetry(self) -> list[dict[str, float]]:
         """Return η as ``lr``, η / b_t of the latest step as ``eta``, and ``b``, of each group."""

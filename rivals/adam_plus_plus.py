@@ -5,17 +5,17 @@ Methods", arXiv 2412.19444, 2024, the algorithm Adam++ with its first choice of 
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from rivals.by_group import ByGroup
 
-class AdamPlusPlus(Optimizer):
+
+class AdamPlusPlus(ByGroup):
     r"""Adam without a learning rate.
 
     With all operations element by element, t = 0, 1, …, and d parameters in a group,
@@ -65,19 +65,6 @@ class AdamPlusPlus(Optimizer):
             raise ValueError(f"beta must be at least 0 and below 1; got {beta}")
         options = {"reps_rel": reps_rel, "lr": lr, "beta": beta, "eps": eps}
         super().__init__(params, options | {"weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters that have a gradient; return the closure's loss, if given one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                self._update(group, params)
-        return loss
 
     def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
         trained = [p for p in group["params"] if p.requires_grad or p.grad is not None]

@@ -5,21 +5,21 @@ Sources: Jordan et al., "Muon: An optimizer for hidden layers in neural networks
 have AdamW's learning rate and weight decay.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim._muon import DEFAULT_A, DEFAULT_B, DEFAULT_C, muon
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
+
+from rivals.by_group import ByGroup
 
 # A matrix of so many rows is the table of a vocabulary.
 VOCABULARY = 10_000
 
 
-class Muon(Optimizer):
+class Muon(ByGroup):
     r"""torch's Muon, for all parameters of a network.
 
     With the momentum :math:`B_t = \mu B_{t-1} + (1 - \mu)\, g_t` of a matrix of A × B elements, and
@@ -70,22 +70,13 @@ class Muon(Optimizer):
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
         super().__init__(params, defaults | {"betas": tuple(betas), "eps": eps, "head": head})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters that have a gradient; return the closure's loss, if given one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            matrices = [p for p in group["params"] if p.ndim >= 2]
-            hidden = {p for p in matrices if len(p) < VOCABULARY}
-            if group["head"] and matrices:
-                hidden.discard(matrices[-1])
-            params = [p for p in group["params"] if p.grad is not None]
-            self._muon(group, [p for p in params if p in hidden])
-            self._adamw(group, [p for p in params if p not in hidden])
-        return loss
+    def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        matrices = [p for p in group["params"] if p.ndim >= 2]
+        hidden = {p for p in matrices if len(p) < VOCABULARY}
+        if group["head"] and matrices:
+            hidden.discard(matrices[-1])
+        self._muon(group, [p for p in params if p in hidden])
+        self._adamw(group, [p for p in params if p not in hidden])
 
     def _muon(self, group: dict[str, Any], params: list[Tensor]) -> None:
         for p in params:

@@ -88,7 +88,9 @@ class SplitResults(_Part):
     """The scores on a split, in the task's metric."""
 
     last: Score = Field(description="of the weights after the last step")
-    averaged: Score | None = Field(description="of the averaged weights")
+    averaged: Score | None = Field(
+        description="of the averaged weights; null: the optimizer averages by itself"
+    )
     majority: Score | None = Field(description="of answering the same to everything")
     examples: int
 
