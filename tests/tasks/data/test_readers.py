@@ -234,6 +234,18 @@ def test_fashion_mnist_is_read_from_idx_files(fetched, tmp_path):
     assert data.classes[9] == "Ankle boot"
 
 
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_mnist_is_read_from_idx_files_gzipped_or_not(fetched, tmp_path, gzipped):
+    parts = write_fashion_mnist(fetched)
+    for path in list(fetched.iterdir()) if not gzipped else []:
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    data = read(block("mnist", parts), tmp_path)
+    np.testing.assert_array_equal(data.train.inputs, parts["train"])
+    np.testing.assert_array_equal(data.train.labels, parts["train_labels"])
+    assert data.classes[9] == "9"
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
@@ -384,7 +396,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path):
 
 # The real data
 
-TASKS = ("cifar", "fashion_mnist", "movies", "newsgroups", "reuters_r8")
+TASKS = ("cifar", "fashion_mnist", "mnist", "movies", "newsgroups", "reuters_r8")
 MODELS = ("efficientnet_lite0", "mobilenetv2", "squeezenet", "minilm")
 
 
