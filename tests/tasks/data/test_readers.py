@@ -1,5 +1,6 @@
 """Reading: the same bytes from every form of a data set, and a clear line for a damaged one."""
 
+import bz2
 import gzip
 import hashlib
 import io
@@ -271,35 +272,71 @@ def test_a_damaged_idx_file_is_named(fetched, tmp_path, content, complaint):
 # Texts
 
 
-def write_snippets(folder: Path, text: str) -> None:
+def write_rated_texts(folder: Path, text: str, name: str = "movieReviewSnippets") -> None:
     content = text.encode()
-    name = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
     with tarfile.open(folder / "hutto_ICWSM_2014.tar.gz", "w:gz") as tar:
-        info = tarfile.TarInfo(name)
+        info = tarfile.TarInfo(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
 
 
-def test_movie_snippets_drop_duplicates_and_ratings_of_zero(fetched, tmp_path):
+@pytest.mark.parametrize(
+    ("reader", "name"),
+    [
+        ("movie_snippets", "movieReviewSnippets"),
+        ("amazon_snippets", "amazonReviewSnippets"),
+        ("tweets", "tweets"),
+    ],
+)
+def test_rated_texts_drop_duplicates_and_ratings_of_zero(fetched, tmp_path, reader, name):
     rows = ["1\t1.5\tgood", "2\t-0.5\tbad ’s", "3\t0.0\tso so", "4\t2.5\tgood", "5\t0.1\tfine"]
-    write_snippets(fetched, "".join(f"{row}\r\n" for row in rows))
+    write_rated_texts(fetched, "".join(f"{row}\r\n" for row in rows), name)
     parts = {"train": ["good", "bad ’s", "fine"], "train_labels": np.array([1, 0, 1])}
-    data = read(block("movie_snippets", parts), tmp_path)
+    data = read(block(reader, parts), tmp_path)
     assert data.train.inputs == parts["train"]
     assert data.train.labels.tolist() == [1, 0, 1]
     assert data.test is None
     assert data.classes == ("negative", "positive")
 
 
-def test_a_damaged_archive_of_snippets_is_named(fetched, tmp_path):
-    write_snippets(fetched, "1\tno number\tgood\n")
+def test_a_damaged_archive_of_rated_texts_is_named(fetched, tmp_path):
+    write_rated_texts(fetched, "1\tno number\tgood\n")
     parts = {"train": ["good"], "train_labels": np.array([1])}
     with pytest.raises(UserError, match=f"delete {fetched}"):
         read(block("movie_snippets", parts), tmp_path)
 
 
+def test_rotten_tomatoes_drop_empty_and_repeated_texts(fetched, tmp_path):
+    rows = [
+        "category,text,movie_name,has_plot_and_reviews",
+        'plot,"a man, a plan",one,False',
+        "plot,,two,False",
+        'fresh,"two\nlines ’s",one,True',
+        'plot,"a man, a plan",one,True',
+        "rotten,bad,one,True",
+    ]
+    table = fetched / "rotten_tomatoes_corpus_full.csv.bz2"
+    table.write_bytes(bz2.compress("\n".join(rows).encode()))
+    parts = {
+        "train": ["a man, a plan", "two\nlines ’s", "bad"],
+        "train_labels": np.array([1, 0, 2]),
+    }
+    data = read(block("rotten_tomatoes", parts), tmp_path)
+    assert data.train.inputs == parts["train"]
+    assert data.test is None
+    assert data.classes == ("fresh", "plot", "rotten")
+    table.write_bytes(table.read_bytes()[:-5])
+    with pytest.raises(UserError, match=f"delete {table}"):
+        read(block("rotten_tomatoes", parts), tmp_path)
+
+
 @pytest.mark.parametrize(
-    ("reader", "name"), [("newsgroups", "20newsgroups"), ("reuters_r8", "reuters-r8")]
+    ("reader", "name"),
+    [
+        ("newsgroups", "20newsgroups"),
+        ("reuters_r8", "reuters-r8"),
+        ("reuters_r52", "reuters-r52"),
+    ],
 )
 def test_tab_files_give_sorted_classes_and_the_official_split(fetched, tmp_path, reader, name):
     header = "Category\tText\nd\tstring\nclass\t\n\n"
@@ -396,7 +433,8 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path):
 
 # The real data
 
-TASKS = ("cifar", "fashion_mnist", "mnist", "movies", "newsgroups", "reuters_r8")
+TASKS = ("cifar", "fashion_mnist", "mnist", "movies", "tweets", "amazon", "rotten_tomatoes")
+TASKS += ("newsgroups", "reuters_r8", "reuters_r52")
 MODELS = ("efficientnet_lite0", "mobilenetv2", "squeezenet", "minilm")
 
 
