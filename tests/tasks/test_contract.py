@@ -260,6 +260,14 @@ def test_the_papers_protocol_says_how_long_every_task_trains(task):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_digits_are_never_mirrored_and_lenet_sees_them_at_their_own_size(protocol):
+    for task in ("mnist", "mnist_scratch"):
+        train = config.load([f"task={task}", f"protocol={protocol}"]).spec.train
+        assert train.augment == "none"
+    assert train.image_size == 28
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("budget", ["vision", "language", "probe"])
 def test_every_protocol_says_all_that_training_asks_of_it(protocol, budget):
     task = {"vision": "cifar", "language": "movies", "probe": "probe_cifar"}[budget]
