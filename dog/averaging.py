@@ -29,6 +29,22 @@ class Averaging(Protocol):
         ...
 
 
+def weight_of(
+    averaging: Averaging | None, numbers: dict[str, Tensor], present: Tensor
+) -> Tensor | None:
+    """Return what share the weights of this step get in the averages of each row, float64 [R].
+
+    ``numbers`` are those of the rows; ``present`` says which rows have a gradient.
+    """
+    if averaging is None:
+        return None
+    # One clock for all, so that a tensor that has no gradient any more is averaged, too.
+    clock = numbers["step"].max().expand_as(numbers["step"])
+    weight = averaging.weight({**numbers, "step": clock}).double()
+    # Weights that are a row's own stand still where it does.
+    return weight * present if averaging.averages_previous_iterate else weight
+
+
 def _check_batch_norm(batch_norm: str, model: nn.Module | None) -> None:
     if batch_norm not in BATCH_NORM:
         raise ValueError(f"batch_norm must be one of {', '.join(BATCH_NORM)}; got {batch_norm!r}")

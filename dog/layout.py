@@ -190,6 +190,7 @@ class Layout:
         # a parameter that was changed since has another stamp.
         self.distance2 = self._zeros(len(params))
         self.stamps: list[Any] = [None] * len(params)
+        self._known: list[int] = []  # of those that were set aside, whose distance is
         # Which kernels do which parameters, by the parameters that have a gradient.
         self._plans: dict[tuple, list[tuple[ModuleType, list[int]]]] = {}
         self._dtypes = [local(p).dtype for p in params]
@@ -326,6 +327,15 @@ class Layout:
         now = self._stamps(members)
         for i in places:
             self.stamps[i] = now[i]
+
+    def set_aside(self, members: Members) -> None:
+        """Keep in mind which distances are known, before other values take the weights' place."""
+        self._known = self.unchanged(members)
+
+    def put_back(self, members: Members) -> None:
+        """Note that the weights are again those that were set aside, bit for bit."""
+        self.mark(members, self._known)
+        self._known = []
 
     def unchanged(self, members: Members) -> list[int]:
         """Return the places of the parameters whose distance is known."""

@@ -17,9 +17,10 @@ from torch import distributed as dist
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from dog import storage
-from dog.averaging import Averaging, float_buffers, recompute_batch_norm
-from dog.distributed import Processes, let_go_of_gathered, local
+from dog import modes, storage
+from dog.averaging import Averaging, weight_of
+from dog.closure import loss_of
+from dog.distributed import Processes, local
 from dog.equations import SCALARS, Dampening, advance, diagnoses, first_row
 from dog.layout import IMPLEMENTATIONS, Layout, Members
 
@@ -135,7 +136,6 @@ class DoG(Optimizer):
         self.process_group = process_group
         self.implementation = implementation
         self._layout: Layout | None = None
-        self._measured: tuple[Layout, list[int]] | None = None
         if self.scope not in SCOPES:
             raise ValueError(f"scope must be one of {', '.join(SCOPES)}; got {scope!r}")
         if implementation not in (known := ("auto", *IMPLEMENTATIONS)):
@@ -190,10 +190,7 @@ class DoG(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update the parameters that have a gradient; return the closure's loss, if given one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         if not self._told_of_schedule and not torch.compiler.is_compiling():
             self._look_for_schedule()
         self._refuse_in_eval_mode("step()")
@@ -235,11 +232,11 @@ class DoG(Optimizer):
         if shrink is not None:
             eta = eta * shrink
         take = finite & present.any()
-        weight = self._average_weight(layout, present)
+        weight = weight_of(self.averaging, layout.numbers(), present)
 
         # x_{t+1}, its average and its distance from the start in one pass.
         layout.update(members, bundles, eta, weight, take, grad_scale)
-        self._average_buffers(take, weight)
+        modes.average_buffers(self.averaging, self.param_groups[0], take, weight)
         return loss
 
     def _dampening(self) -> Dampening | None:
@@ -275,7 +272,7 @@ class DoG(Optimizer):
     # Parameters and their state -------------------------------------------------------------------
 
     def _refuse_in_eval_mode(self, what: str) -> None:
-        if self._in_eval_mode():
+        if modes.in_eval_mode(self.param_groups):
             raise RuntimeError(
                 f"{what} in eval mode: the weights are averages; first call train() (or leave "
                 "averaged())"
@@ -345,7 +342,7 @@ class DoG(Optimizer):
                 state.pop(name, None)
             state |= {"scalars": known[self._row_of(group, p)], "x0": x0}
             self._complete(p, state)
-        self._start_buffers()
+        modes.start_buffers(self.averaging, self.param_groups[0])
 
     def _own(self, p: Tensor, state: Mapping[str, Any]) -> list[str]:
         """Return what a parameter's state has, by the options, beside x_0 and numbers."""
@@ -400,70 +397,7 @@ class DoG(Optimizer):
             first = self.averaging is not None and self.averaging.averages_previous_iterate
             return Layout(members, keys, self._processes, averages, first)
 
-    # Averages -------------------------------------------------------------------------------------
-
-    def _average_weight(self, layout: Layout, present: Tensor) -> Tensor | None:
-        """Return what share the weights of this step get in the averages of each row, [R]."""
-        if self.averaging is None:
-            return None
-        # One clock for all, so that a tensor that has no gradient any more is averaged, too.
-        numbers = layout.numbers()
-        numbers["step"] = numbers["step"].max().expand_as(numbers["step"])
-        weight = self.averaging.weight(numbers).double()
-        # Weights that are a row's own stand still where it does.
-        return weight * present if self.averaging.averages_previous_iterate else weight
-
-    def _averages_buffers(self) -> bool:
-        return self.averaging is not None and self.averaging.batch_norm == "paper"
-
-    def _start_buffers(self) -> None:
-        """Start the averages of buffers, or drop those that are not wanted.
-
-        They start anew where the model's buffers are others, or of another shape, by now.
-        """
-        group = self.param_groups[0]
-        if not self._averages_buffers() or self.averaging is None:
-            group.pop("averaged_buffers", None)
-            return
-        buffers = float_buffers(self.averaging.model)
-        shapes = [average.shape for average in group.get("averaged_buffers", ())]
-        if "averaged_buffers" not in group or shapes != [b.shape for b in buffers]:
-            group["averaged_buffers"] = [
-                b.detach().to(torch.float32 if b.dtype in storage.NARROW else b.dtype, copy=True)
-                for b in buffers
-            ]
-
-    def _average_buffers(self, take: Tensor, weight: Tensor | None) -> None:
-        if not self._averages_buffers() or self.averaging is None or weight is None:
-            return
-        self._start_buffers()
-        w = weight.max()
-        averages = self.param_groups[0]["averaged_buffers"]
-        buffers = float_buffers(self.averaging.model)
-        for i, (average, buffer) in enumerate(zip(averages, buffers, strict=True)):
-            average = averages[i] = average.to(buffer.device)
-            average.copy_(torch.where(take, (1 - w) * average + w * buffer, average))
-
-    def _in_eval_mode(self) -> bool:
-        # The param groups say it, which are saved and copied with the state.
-        return any("training_buffers" in group for group in self.param_groups)
-
-    def _replaced_buffers(self) -> list[Tensor]:
-        """Return the model's buffers that :meth:`eval` writes to."""
-        if self.averaging is None or self.averaging.model is None:
-            return []
-        if self.averaging.batch_norm == "recompute":
-            return list(self.averaging.model.buffers())
-        return float_buffers(self.averaging.model) if self._averages_buffers() else []
-
-    def _check_buffers(self, groups: list[dict[str, Any]]) -> None:
-        """Refuse a state of eval mode whose buffers could not be put back."""
-        saved = [buffer.shape for group in groups for buffer in group.get("training_buffers", ())]
-        if saved and saved != [buffer.shape for buffer in self._replaced_buffers()]:
-            raise ValueError(
-                "the state was saved in eval mode with the buffers of another model, or another "
-                "batch_norm: give the averaging that it was saved with"
-            )
+    # Modes ----------------------------------------------------------------------------------------
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -481,29 +415,12 @@ class DoG(Optimizer):
         Raises:
             ValueError: if batches are needed and missing.
         """
-        averaging = self.averaging
-        if averaging is None or self._in_eval_mode():
+        if self.averaging is None or modes.in_eval_mode(self.param_groups):
             return
-        recompute = averaging.batch_norm == "recompute"
-        if recompute and batches is None:
-            raise ValueError('batch_norm="recompute" needs batches: eval(batches)')
         members = self._members()
-        layout = self._bound(members)
-        self._measured = layout, layout.unchanged(members)
-        group = self.param_groups[0]
-        if "averaged_buffers" in group:
-            self._start_buffers()
-        pairs = list(zip(self._replaced_buffers(), group.get("averaged_buffers", ()), strict=False))
-        group["training_buffers"] = [buffer.clone() for buffer in self._replaced_buffers()]
+        self._bound(members).set_aside(members)
         try:
-            for p, state in zip(members.params, members.states, strict=True):
-                state["training_weights"] = p.detach().clone(memory_format=torch.preserve_format)
-                pairs.append((local(p), local(state["average"])))
-            for weights, average in pairs:
-                weights.copy_(average)
-            let_go_of_gathered(averaging.model)
-            if recompute and averaging.model is not None and batches is not None:
-                recompute_batch_norm(averaging.model, batches)
+            modes.put_averages_in_place(self.averaging, self.param_groups, members, batches)
         except BaseException:
             self.train()
             raise
@@ -515,22 +432,11 @@ class DoG(Optimizer):
 
         What was written to the weights in eval mode is lost.
         """
-        if not self._in_eval_mode():
+        if not modes.in_eval_mode(self.param_groups):
             return
         members = self._members()
-        for p, state in zip(members.params, members.states, strict=True):
-            if "training_weights" in state:
-                local(p).copy_(local(state["training_weights"]))
-                del state["training_weights"]
-        values = [b for group in self.param_groups for b in group.pop("training_buffers", ())]
-        for buffer, value in zip(self._replaced_buffers(), values, strict=True):
-            buffer.copy_(value)
-        if self.averaging is not None:
-            let_go_of_gathered(self.averaging.model)
-        if self._measured is not None and self._measured[0] is self._bound(members):
-            layout, places = self._measured
-            layout.mark(members, places)
-        self._measured = None
+        modes.put_weights_back(self.averaging, self.param_groups, members)
+        self._bound(members).put_back(members)
 
     @contextmanager
     def averaged(self, batches: Iterable[Any] | None = None) -> Iterator[None]:
@@ -547,7 +453,7 @@ class DoG(Optimizer):
         """
         if self.averaging is None:
             raise RuntimeError("there are no averages: give averaging=PolynomialDecay()")
-        if self._in_eval_mode():
+        if modes.in_eval_mode(self.param_groups):
             raise RuntimeError("averaged() in eval mode: the averages are in place already")
         self.eval(batches)
         try:
@@ -631,7 +537,7 @@ class DoG(Optimizer):
         state_dict = storage.from_published(state_dict)
         entries = storage.by_parameter(state_dict, self.param_groups)
         storage.check(entries, state_dict["param_groups"], self.param_groups, self.scope)
-        self._check_buffers(state_dict["param_groups"])
+        modes.check_buffers(self.averaging, state_dict["param_groups"])
         # torch would round what is ours to the parameters' types, so it loads the rest, and shows
         # it to nobody.
         hooks = ("_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks")
@@ -650,9 +556,8 @@ class DoG(Optimizer):
             self._complete(p, state, entry)
             if "training_weights" in entry:
                 state["training_weights"] = torch.empty_like(p).copy_(entry["training_weights"])
-        self._measured = None
         if entries:
-            self._start_buffers()
+            modes.start_buffers(self.averaging, self.param_groups[0])
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
@@ -662,7 +567,7 @@ class DoG(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._layout = self._measured = None
+        self._layout = None
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from dowg import DoWG
 
+from dog.closure import loss_of
 from rivals.gradients import only_with_gradients
 
 
@@ -19,10 +19,7 @@ class DoWGAdapter(DoWG):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step once."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         with only_with_gradients(self) as groups:
             for number, group in enumerate(groups):
                 for p in group["params"]:

@@ -7,6 +7,7 @@ import torch
 from momo import Momo, MomoAdam
 from torch import Tensor
 
+from dog.closure import loss_of
 from rivals.gradients import only_with_gradients
 
 _COUNTERS = ("_number_steps", "loss_avg", "lb")
@@ -24,9 +25,7 @@ class _Mended(_Optimizer):
 
     def step(self, closure: Callable[[], Tensor] | None = None, loss: Tensor | None = None) -> Any:
         """Step once, with the loss, or a closure that computes it and the gradients."""
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure, loss)
         with only_with_gradients(self) as groups:
             if not groups:
                 return loss

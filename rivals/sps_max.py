@@ -13,6 +13,8 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from dog.closure import loss_of
+
 
 class SPSMax(Optimizer):
     r"""SGD whose step size is found from the loss of each batch.
@@ -64,9 +66,7 @@ class SPSMax(Optimizer):
             closure: computes the loss and the gradients, and returns the loss.
             loss: the loss that the gradients are of, where there is no closure.
         """
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure, loss)
         if loss is None:
             raise ValueError("SPS_max needs the loss: step(loss=loss), or step(closure)")
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
