@@ -1,4 +1,4 @@
-"""The equations of DoG and T-DoG on the few numbers that a step size is made of.
+"""The equations of DoG, T-DoG and the automatic start on the few numbers of a step size.
 
 A *row* is a set of tensors that share one step size: a param group (DoG), all groups, or a single
 tensor (L-DoG). The numbers of R rows are one float64 tensor [len(SCALARS), R] that stays on the
@@ -33,7 +33,14 @@ SCALARS = (
     "highest_eta",  # the largest η of all; of these three, where the gradient was not 0
     "skipped",  # steps not taken because a gradient was not finite
     "r_epsilon",  # r_ε = reps_rel · (1 + ‖x_0‖); 0 with init_eta
+    "walk2",  # Σ_k η_k² ‖g_k‖²: what ‖x_t − x_0‖² of a random walk of these steps would be
+    "fast_steps",  # steps in which an automatic start made the step size grow faster
 )
+
+# The automatic start: its r_ε relative to 1 + ‖x_0‖, and how many times a random walk's
+# ‖x_t − x_0‖² makes a straight way (docs/start.md).
+AUTO_REPS_REL = 1e-4
+STRAIGHT = 1.2
 
 # From (‖g_t‖², G_{t−1}, t) to what η's denominator is the root of; None: G_t itself.
 Dampening = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -61,6 +68,7 @@ def advance(
     init_eta: float | Tensor | None,
     shrink: Tensor | None = None,
     dampening: Dampening | None = None,
+    auto_start: float | Tensor = 0.0,
 ) -> Tensor:
     """Take the norms of step t into ``scalars`` and return η_t, float64 [R].
 
@@ -76,13 +84,24 @@ def advance(
         shrink: factor that ``max_grad_norm`` has for the gradient, 0-dim; G takes the
             shortened gradient.
         dampening: T-DoG's G'_t in place of G_t.
+        auto_start: how many times a random walk's ‖x_t − x_0‖² makes a straight way, on which G is
+            forgotten, of all rows or of each, [R]; 0: never.
     """
     old = dict(zip(SCALARS, scalars, strict=True))
     distance = distance2.sqrt()
     used2 = gradient2 if shrink is None else gradient2 * shrink**2
     rbar = torch.maximum(old["rbar"], distance)  # r̄_t = max(r̄_{t−1}, ‖x_t − x_0‖)
-    G = old["G"] + used2  # G_t = G_{t−1} + ‖g_t‖²
-    under = G if dampening is None else dampening(used2, old["G"], old["step"])
+    earlier, fast_steps = old["G"], old["fast_steps"]
+    if isinstance(auto_start, Tensor) or auto_start > 0:
+        # Steps that agree leave a straight way behind, and r̄ grows: gradients from when it was
+        # shorter then count for less, as in DoWG (Khaled, Mishchenko, Jin 2023, algorithm 1).
+        is_fast = (distance2 > auto_start * old["walk2"]) & (rbar > old["rbar"])
+        if isinstance(auto_start, Tensor):
+            is_fast = is_fast & (auto_start > 0)
+        earlier = torch.where(is_fast, (old["rbar"] / rbar) ** 2 * earlier, earlier)
+        fast_steps = fast_steps + is_fast
+    G = earlier + used2  # G_t = G_{t−1} + ‖g_t‖²
+    under = G if dampening is None else dampening(used2, earlier, old["step"])
     # η_t = c · r̄_t / √G_t. G is 0 only if every gradient was, and then any η will do.
     eta = torch.where(under > 0, lr * rbar / under.sqrt(), 0.0)
     if init_eta is not None:  # a first gradient of 0 moves nothing: the next is the first then
@@ -101,6 +120,8 @@ def advance(
         "first_eta": torch.where(old["first_eta"] > 0, old["first_eta"], telling),
         "early_eta": torch.where(early, telling.maximum(old["early_eta"]), old["early_eta"]),
         "highest_eta": telling.maximum(old["highest_eta"]),
+        "walk2": old["walk2"] + eta**2 * used2,
+        "fast_steps": fast_steps,
     }
     taken = torch.stack([*(old | new).values()])  # in the order of SCALARS
     skipped = old["skipped"] + (present & ~finite)

@@ -21,7 +21,15 @@ from dog import modes, storage
 from dog.averaging import Averaging, weight_of
 from dog.closure import loss_of
 from dog.distributed import Processes, local
-from dog.equations import SCALARS, Dampening, advance, diagnoses, first_row
+from dog.equations import (
+    AUTO_REPS_REL,
+    SCALARS,
+    STRAIGHT,
+    Dampening,
+    advance,
+    diagnoses,
+    first_row,
+)
 from dog.layout import IMPLEMENTATIONS, Layout, Members
 
 logger = logging.getLogger(__name__)
@@ -29,7 +37,7 @@ logger = logging.getLogger(__name__)
 Scope = Literal["group", "global", "tensor"]
 SCOPES: tuple[Scope, ...] = ("group", "global", "tensor")
 # Options that are the same for all that share a step size.
-SHARED = ("reps_rel", "lr", "eps", "init_eta")
+SHARED = ("reps_rel", "auto_start", "lr", "eps", "init_eta")
 Implementation = Literal["auto", "reference", "foreach", "fused"]
 
 
@@ -58,7 +66,9 @@ class DoG(Optimizer):
         params: parameters, or dicts that define parameter groups. A parameter without a gradient
             is left as it is.
         reps_rel: the size of the first step relative to ``1 + ‖x_0‖``. The paper uses 1e-4 for
-            vision and 1e-6 for language. Default: 1e-6, as in ``dog-optimizer``.
+            vision and 1e-6 for language. ``"auto"`` starts at 1e-4 and lets the step size grow
+            faster as long as the steps agree (:data:`dog.equations.STRAIGHT`, docs/start.md); the
+            param group then has ``auto_start``. Default: 1e-6, as in ``dog-optimizer``.
         lr: the factor c. The paper and this package advise against changing it; 0 for a group
             leaves its weights as they are. Default: 1.
         weight_decay: L2 penalty; ``weight_decay * x_t`` joins the gradient (and so G), while
@@ -116,7 +126,7 @@ class DoG(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        reps_rel: float = 1e-6,
+        reps_rel: float | Literal["auto"] = 1e-6,
         lr: float = 1.0,
         weight_decay: float = 0.0,
         eps: float = 1e-8,
@@ -177,9 +187,12 @@ class DoG(Optimizer):
         """Add parameters; a group added in mid-run starts anew, from where it is."""
         options = self.defaults | param_group
         _check(options)
+        param_group = {"auto_start": 0.0, **param_group}
         if options["init_eta"] is not None:
             # The first distance is 0 then, so that r̄ comes from the first step alone.
-            param_group = {**param_group, "reps_rel": 0.0}
+            param_group["reps_rel"] = 0.0
+        elif options["reps_rel"] == "auto":
+            param_group |= {"reps_rel": AUTO_REPS_REL, "auto_start": STRAIGHT}
         self._refuse_in_eval_mode("add_param_group()")
         super().add_param_group({**param_group, "scope": self.scope})  # so that it is saved
 
@@ -228,6 +241,7 @@ class DoG(Optimizer):
             init_eta=layout.rows.option("init_eta", members.groups),
             shrink=shrink,
             dampening=self._dampening(),
+            auto_start=layout.rows.option("auto_start", members.groups),
         )
         if shrink is not None:
             eta = eta * shrink
@@ -600,9 +614,9 @@ def _check(options: dict[str, Any]) -> None:
     reps_rel, init_eta = options["reps_rel"], options["init_eta"]
     if init_eta is not None and not init_eta > 0:
         raise ValueError(f"init_eta must be positive; got {init_eta}")
-    if init_eta is None and not reps_rel > 0:
+    if init_eta is None and reps_rel != "auto" and (isinstance(reps_rel, str) or not reps_rel > 0):
         raise ValueError(
-            f"reps_rel must be positive; got {reps_rel} (1e-6 suits most models, "
+            f'reps_rel must be positive, or "auto"; got {reps_rel!r} (1e-6 suits most models, '
             "1e-4 those with batch normalization)"
         )
 

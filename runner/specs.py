@@ -89,8 +89,8 @@ class OptimizerSpec(Spec):
     )
 
     lr: Positive | None = Field(None, description="learning rate; of DoG the paper's c")
-    reps_rel: Positive | None = Field(
-        None, description="initial step length r_ε, relative to 1 + ‖x_0‖"
+    reps_rel: Positive | Literal["auto"] | None = Field(
+        None, description="initial step length r_ε, relative to 1 + ‖x_0‖; auto: docs/start.md"
     )
     init_eta: Positive | None = Field(None, description="the first step size, instead of reps_rel")
     weight_decay: NotNegative | None = Field(None, description="L2 penalty")
