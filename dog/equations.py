@@ -37,8 +37,9 @@ SCALARS = (
     "fast_steps",  # steps in which an automatic start made the step size grow faster
 )
 
-# The automatic start: its r_ε relative to 1 + ‖x_0‖, and how many times a random walk's
-# ‖x_t − x_0‖² makes a straight way (docs/start.md).
+# The automatic start: its r_ε relative to 1 + ‖x_0‖, and θ, how many times a random walk's
+# ‖x_t − x_0‖² makes a straight way. On a convex loss whose gradients have no noise, such a way is
+# no longer than 2 d_0 θ / (θ − 1), 12 d_0 here (docs/start.md).
 AUTO_REPS_REL = 1e-4
 STRAIGHT = 1.2
 

@@ -485,12 +485,14 @@ class DoG(Optimizer):
         included), ``distance`` (‖x_t − x_0‖), ``first_eta``, ``early_eta`` and ``highest_eta`` (η
         at the first step, and its largest within 100 and all steps, each where the gradient was
         not 0), ``skipped`` (steps not taken because a gradient was not finite), ``r_epsilon`` (r_ε,
-        0 with ``init_eta``). Empty before the first step. Reading
-        synchronises with the GPU; :meth:`step` does not.
+        0 with ``init_eta``), ``walk2`` (Σ η_k² ‖g_k‖², what ‖x_t − x_0‖² of a random walk with
+        these steps would be) and ``fast_steps`` (in how many steps ``reps_rel="auto"`` made r̄ grow
+        faster). Empty before the first step. Reading synchronises with the GPU; :meth:`step` does
+        not.
         """
         columns = self._bound(self._members()).scalars.t().tolist()
         numbers = [dict(zip(SCALARS, column, strict=True)) for column in columns]
-        whole = ("step", "skipped")
+        whole = ("step", "skipped", "fast_steps")
         return [
             {name: int(value) if name in whole else value for name, value in row.items()}
             for row in numbers
@@ -504,8 +506,12 @@ class DoG(Optimizer):
         while r̄ is within r_ε √t, and steps skipped. Of several sets that have a step size each, the
         median is looked at.
         """
-        options = [group["init_eta"] for group in self.param_groups]
-        return diagnoses(self.telemetry(), "init_eta" if any(options) else "reps_rel")
+        option = "reps_rel"
+        if any(group["init_eta"] for group in self.param_groups):
+            option = "init_eta"
+        elif any(group["auto_start"] for group in self.param_groups):
+            option = f'reps_rel, which "auto" sets to {AUTO_REPS_REL:g},'
+        return diagnoses(self.telemetry(), option)
 
     # State ----------------------------------------------------------------------------------------
 
@@ -513,7 +519,7 @@ class DoG(Optimizer):
         """Return the state, in torch's form, for ``torch.save`` or torch.distributed.checkpoint.
 
         Of each parameter: ``x0``, ``average`` and ``compensation`` where there are any, and
-        ``scalars``, float64 [12], the numbers of the row it belongs to, beside what others have put
+        ``scalars``, float64 [14], the numbers of the row it belongs to, beside what others have put
         there. Of each group: its options and, to be read, ``rbar``, ``G`` and ``eta`` as in
         ``dog-optimizer``. In eval mode also the training weights; the average has another name
         then, so that torch.distributed.checkpoint does not read it into an optimizer in train mode.
@@ -559,6 +565,7 @@ class DoG(Optimizer):
             super().load_state_dict(storage.without_ours(state_dict))
         for group in self.param_groups:
             group["scope"] = self.scope
+            group.setdefault("auto_start", 0.0)  # dog-optimizer has none
         entries = {p: entry for p, entry in entries.items() if "x0" in entry}
         processes = Processes(self._all_params(), self.process_group)
         starts = storage.compressed(

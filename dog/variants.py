@@ -12,7 +12,8 @@ class LDoG(DoG):
     """Layer-wise DoG: the DoG formula for every parameter tensor by itself.
 
     Arguments, errors and the need for averaging are those of :class:`DoG`; the paper's
-    ``reps_rel`` is 1e-4 for vision and 1e-8 for language (Ivgi et al. 2023, section 4.1).
+    ``reps_rel`` is 1e-4 for vision and 1e-8 for language (Ivgi et al. 2023, section 4.1);
+    ``"auto"`` decides for each tensor by itself whether its step size grows faster.
 
     Example:
         >>> import torch
@@ -67,6 +68,8 @@ class TDoG(DoG):
         lipschitz: float = 0.0,
         **options: Any,
     ) -> None:
+        if reps_rel == "auto":
+            raise ValueError("the guarantee needs a number for reps_rel, at most 3 d_0 / (1 + ‖x_0‖)")
         if not steps >= 1:
             raise ValueError(f"steps must be at least 1; got {steps}")
         if not 0 < delta < 1:
