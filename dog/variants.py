@@ -69,7 +69,7 @@ class TDoG(DoG):
         **options: Any,
     ) -> None:
         if reps_rel == "auto":
-            raise ValueError("the guarantee needs a number for reps_rel, at most 3 d_0 / (1 + ‖x_0‖)")
+            raise ValueError("the guarantee needs a number for reps_rel: r_ε is at most 3 d_0")
         if not steps >= 1:
             raise ValueError(f"steps must be at least 1; got {steps}")
         if not 0 < delta < 1:

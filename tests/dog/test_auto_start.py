@@ -113,7 +113,7 @@ def test_groups_may_have_starts_of_their_own():
         optimizer.step()
     assert [row["fast_steps"] > 0 for row in optimizer.telemetry()] == [True, False]
     assert [row["r_epsilon"] for row in optimizer.telemetry()] == [AUTO_REPS_REL, 1e-3]
-    alone, x = trained([np.ones(3)] * 20, "auto", np.zeros(3))
+    _, x = trained([np.ones(3)] * 20, "auto", np.zeros(3))
     assert torch.equal(both[0], x)
 
 
