@@ -313,7 +313,8 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    """The number, or NaN of nothing and of a word (reps_rel: auto)."""
+    return math.nan if value is None or isinstance(value, str) else float(value)
 
 
 def _hash(value: Any) -> str:

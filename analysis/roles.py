@@ -30,7 +30,7 @@ def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
     with_grid = set(frame["optimizer"][~frame["grid"].isin(["", "{}"])])
     roles = {
         name: recorded.get(name)
-        or _in_yaml(name, "role")
+        or in_yaml(name, "role")
         or (TUNED if name in with_grid else TUNING_FREE)
         for name in frame["optimizer"].unique()
     }
@@ -51,11 +51,22 @@ def left_to_set(optimizer: str) -> list[str] | None:
 
     A record does not say it: what is known of a method may be corrected after its runs.
     """
-    return _in_yaml(optimizer, "left_to_set")
+    return in_yaml(optimizer, "left_to_set")
+
+
+def start_of(optimizer: str) -> str | None:
+    """The argument that sets the length of an optimizer's first steps, by its yaml; or None."""
+    return in_yaml(optimizer, "start")
+
+
+def finds_start_of(optimizer: str) -> str | None:
+    """The optimizer whose initial step length this one finds by itself, by its yaml; or None."""
+    return in_yaml(optimizer, "finds_start_of")
 
 
 @cache
-def _in_yaml(optimizer: str, key: str) -> Any:
+def in_yaml(optimizer: str, key: str) -> Any:
+    """What the yaml of this name says of a key; None: nothing, or there is no such yaml."""
     path = _YAMLS / f"{optimizer}.yaml"
     return yaml.safe_load(path.read_text("utf-8")).get(key) if path.exists() else None
 

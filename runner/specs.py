@@ -55,6 +55,12 @@ class OptimizerSpec(Spec):
     left_to_set: Annotated[list[str], DESCRIBES, YAML_ONLY] = Field(
         [], description="arguments that a user may still have to set by hand"
     )
+    start: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="the argument that sets the length of its first steps; null: none"
+    )
+    finds_start_of: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="the optimizer whose reps_rel it finds by itself; null: none"
+    )
     step: Annotated[Literal["plain", "loss", "closure"], DESCRIBES, YAML_ONLY] = Field(
         "plain",
         description="what its step is called with: nothing; the loss, as `loss=`; a closure that "

@@ -12,10 +12,12 @@ from analysis.figures.break_even import break_even_figures
 from analysis.figures.budget import budget_figures
 from analysis.figures.data import FigureData
 from analysis.figures.distance import distance_figures
+from analysis.figures.growth import growth_figures
 from analysis.figures.leaderboard import leaderboard_figures
 from analysis.figures.rates import rates_figures
 from analysis.figures.red import red_figures
 from analysis.figures.sensitivity import sensitivity_figures
+from analysis.figures.starts import starts_figures
 from analysis.figures.step_size import step_size_figures
 from analysis.figures.style import svg
 from analysis.files import write_files
@@ -24,6 +26,8 @@ KINDS = (
     rates_figures,
     step_size_figures,
     sensitivity_figures,
+    starts_figures,
+    growth_figures,
     batch_norm_figures,
     distance_figures,
     red_figures,

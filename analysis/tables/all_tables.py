@@ -12,6 +12,7 @@ from analysis.tables.models import pages_of_models
 from analysis.tables.page import Page, write_pages
 from analysis.tables.problems import page_of_problem, page_of_summary
 from analysis.tables.sensitivity import pages_of_sensitivity
+from analysis.tables.starts import pages_of_starts
 
 
 def all_pages(
@@ -24,6 +25,7 @@ def all_pages(
     yield from pages_of_leaderboards(comparisons, costs or {})
     yield from pages_of_models(comparisons)
     yield from pages_of_sensitivity(comparisons, frame)
+    yield from pages_of_starts(comparisons, frame)
     yield from pages_of_published(frame)
 
 

@@ -1,0 +1,92 @@
+"""Draws how a small start grows: r̄ by step, beside what the cosine of gradients predicts."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparison import Comparison
+from analysis.figures.data import FigureData, names_of, varied
+from analysis.figures.style import NOTE, looks, panel, styled, write_labels
+from analysis.roles import REFERENCE
+
+# Larger starts leave the neighbourhood of x_0, in which gradients hardly change, too soon.
+LARGEST_START = 1e-6
+COSINES = (0.0, 0.03, 0.1, 0.3, 1.0)
+
+
+def growth_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
+    """A figure for each protocol with curves of DoG from a small start."""
+    for protocol, comparisons in data.by_protocol().items():
+        curves = _small_starts(data, comparisons)
+        if curves:
+            yield f"growth-{protocol}", draw_growth(curves)
+
+
+def predicted(cosine: float, steps: int) -> np.ndarray:
+    """r̄_t / r_ε of DoG by step, [steps], where two gradients always have this cosine.
+
+    All gradients have one norm. With S = Σ η and W = Σ η² (in units of r_ε and that norm),
+    ‖x_t − x_0‖² = cosine · S² + (1 − cosine) · W, and η_t = r̄_t / √t.
+    """
+    sums, walk2, rbar, found = 0.0, 0.0, 1.0, []
+    for step in range(1, steps + 1):
+        rbar = max(rbar, (cosine * sums**2 + (1 - cosine) * walk2) ** 0.5)
+        found.append(rbar)
+        eta = rbar / step**0.5
+        sums, walk2 = sums + eta, walk2 + eta**2
+    return np.array(found)
+
+
+def _small_starts(
+    data: FigureData, comparisons: list[Comparison]
+) -> list[tuple[Comparison, pd.DataFrame]]:
+    """Of each problem the first seed's curve from the smallest `reps_rel` that was run.
+
+    Of a task and model that were run with several numbers of steps: the most steps.
+    """
+    found: dict[tuple[str, str, str], tuple[Comparison, pd.DataFrame]] = {}
+    for comparison in sorted(comparisons, key=lambda each: -int(each.problem.steps)):
+        problem, runs = comparison.problem, data.runs_of(comparison)
+        runs = varied(runs[runs["role"] == REFERENCE], "reps_rel")
+        runs = runs[runs["value"] <= LARGEST_START].sort_values(["value", "seed"])
+        runs = runs[runs["run_id"].isin(data.curves["run_id"])]
+        key = (problem.task, problem.model, comparison.variant.replace(_steps(comparison), ""))
+        if len(runs) and key not in found:
+            found[key] = comparison, data.curves[data.curves["run_id"] == runs["run_id"].iloc[0]]
+    return list(found.values())
+
+
+def _steps(comparison: Comparison) -> str:
+    return f"train.steps={comparison.problem.steps}"
+
+
+@styled
+def draw_growth(curves: list[tuple[Comparison, pd.DataFrame]]) -> Any:
+    """The figure: r̄_t / r_ε by step, a line a problem, and predictions in grey."""
+    from matplotlib.figure import Figure
+
+    height = max(4.2, 0.2 * (len(curves) + len(COSINES)) + 1)
+    figure = Figure(figsize=(9.4, height))
+    axes = figure.add_axes((0.09, 0.475 / height, 0.5, 1 - 0.95 / height))
+    panel(axes, "step t (log scale)", r"$\bar{r}_t / r_\epsilon$ (log scale)", log_y=True)
+    steps = max(int(curve["step"].max()) for _, curve in curves)
+    highest = max(float((curve["rbar"] / curve["rbar"].iloc[0]).max()) for _, curve in curves)
+    labels = []
+    for cosine in COSINES:
+        grown = predicted(cosine, steps)
+        grown = grown[grown <= 30 * highest]
+        style = {"color": "0.6", "linewidth": 0.9, "linestyle": "-"}
+        axes.plot(np.arange(1, len(grown) + 1), grown, **style)
+        labels.append((f"predicted, cosine {cosine:g}", float(grown[-1]), style))
+    named = names_of([comparison for comparison, _ in curves])
+    for (comparison, curve), style in zip(curves, looks(len(curves)), strict=True):
+        grown = curve["rbar"] / curve["rbar"].iloc[0]
+        axes.plot(curve["step"], grown, **style)
+        labels.append((named[comparison.problem.problem_id], float(grown.iloc[-1]), style))
+    write_labels(axes, labels)
+    axes.set_title("How a small start grows", loc="left", fontsize=10, y=1, pad=17)
+    note = "DoG from its smallest start, one seed a task and model; grey: all gradients alike"
+    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+    return figure
