@@ -43,7 +43,7 @@ class DoGByRule(DoG):
         ValueError: for an unknown rule, or an argument that is out of its range.
     """
 
-    def __init__(self, params: ParamsT, rule: str = "polyak_1", **options: Any) -> None:
+    def __init__(self, params: ParamsT, rule: str = "polyak_0.1", **options: Any) -> None:
         if rule not in RULES:
             raise ValueError(f"rule must be one of {', '.join(RULES)}; got {rule!r}")
         super().__init__(params, AUTO_REPS_REL, **options)
