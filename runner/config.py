@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
@@ -16,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner import identity
 from runner import overrides as typed
+from tasks import own_models
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
@@ -92,7 +95,7 @@ def load(overrides: Iterable[str]) -> Config:
         if _only_set_values(parsed):
             return _with_values(defaults, parsed)
         with _hydra():
-            composed = compose("config", overrides)
+            composed = compose("config", for_hydra(overrides))
         return _checked(_resolved(composed), defaults, parsed)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_line(error)) from error
@@ -117,10 +120,13 @@ def _checked_names(parsed: list[Override]) -> Plain:
     for override in chosen:
         valid = options(override.key_or_group)
         for name in _values(override):
-            if name not in valid:
-                raise UserError(
-                    f"there is no {override.key_or_group}={name}: {did_you_mean(name, valid)}"
-                )
+            if override.key_or_group == "model" and own_models.is_own(name):
+                _add_own_model(name)
+            elif name not in valid:
+                near = did_you_mean(name, valid)
+                if override.key_or_group == "model" and "/" in name:
+                    near = f"a network of your own is {own_models.FORMS}"
+                raise UserError(f"there is no {override.key_or_group}={name}: {near}")
     defaults = _composed({o.key_or_group: _values(o)[0] for o in chosen})
     keys = _names(defaults)
     for override in parsed:
@@ -132,6 +138,36 @@ def _checked_names(parsed: list[Override]) -> Plain:
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
     return defaults
+
+
+def for_hydra(words: Iterable[str]) -> list[str]:
+    """Return words in which a network of the user's has the name of its option in Hydra.
+
+    They are as :func:`runner.overrides.quoted` returns them; its name was checked before.
+    """
+    found = []
+    for word in words:
+        key, _, _ = word.partition("=")
+        if key == "model":
+            (override,) = typed.parse([word])
+            names = _values(override)
+            word = f"model={','.join(map(_hydra_name, names))}"
+        found.append(word)
+    return found
+
+
+def _hydra_name(name: str) -> str:
+    """Return a name without signs of paths and of Hydra's, if it is of a network of the user's."""
+    return quote(name, safe="") if own_models.is_own(name) else name
+
+
+def _add_own_model(name: str) -> None:
+    """Make a network of the user's an option of Hydra's group, as its configuration is now."""
+    block = own_models.block(name)
+    if _own_models.get(name) != block:
+        _own_models[name] = block
+        _parts.pop(("model", name), None)
+        ConfigStore.instance().store(group="model", name=_hydra_name(name), node=block)
 
 
 def _is_fixed(key: str) -> bool:
@@ -147,6 +183,8 @@ _parts: dict[Any, Plain] = {}
 # The options of the latest composition, whose parts are all known.
 _known: dict[str, str] = {}
 _REST = "rest"
+# The blocks of networks of the user's, by the name they were chosen by.
+_own_models: dict[str, Plain] = {}
 # What was resolved last but for its optimizer: what describes it, the tree, and the run.
 _latest: tuple[Any, DictConfig, Config] | None = None
 
@@ -183,7 +221,7 @@ def _compose(choices: Mapping[str, str]) -> None:
     """Let Hydra compose the options of groups, and keep the parts."""
     global _known
     with _hydra():
-        config = compose("config", [f"{group}={name}" for group, name in choices.items()])
+        config = compose("config", [f"{g}={_hydra_name(name)}" for g, name in choices.items()])
     whole: Any = OmegaConf.to_container(config)
     keys = _keys(choices)
     found = {key: whole[group] for group, key in keys.items()}
@@ -316,7 +354,9 @@ def in_project(path: str) -> Path:
 
 def opt_changes(spec: "RunSpec") -> dict[str, Any]:
     """Return the optimizer's settings that are not its yaml's defaults."""
-    choices = tuple(f"{group}={getattr(spec, group).name}" for group in GROUPS)
+    # No optimizer's default depends on a network that is not of a yaml.
+    groups = [group for group in GROUPS if group != "model" or not spec.model.is_own]
+    choices = tuple(f"{group}={getattr(spec, group).name}" for group in groups)
     default = _default_opt(choices, spec.task.synthetic)
     return {
         name: value for name, value in spec.settings["opt"].items() if value != default.get(name)
@@ -361,12 +401,18 @@ def _names(plain: Plain, prefix: str = "") -> set[str]:
 
 def _values(override: Override) -> list[str]:
     if not override.is_sweep_override():
-        return [str(override.value())]
+        return [_typed_name(str(override.value()))]
     try:
-        return [str(value) for value in override.sweep_string_iterator()]
+        return [_typed_name(str(value)) for value in override.sweep_string_iterator()]
     except HydraException as error:  # a glob, which only Hydra's own command line resolves
         line = f"{override.input_line}: list the names instead, {override.key_or_group}=a,b"
         raise UserError(line) from error
+
+
+def _typed_name(name: str) -> str:
+    """Return a name as it was typed: a job of Hydra's multirun has that of :func:`_hydra_name`."""
+    before = unquote(name)
+    return before if ":" not in name and own_models.is_own(before) else name
 
 
 def _first_line(error: Exception) -> str:

@@ -146,6 +146,11 @@ class ModelSpec(Spec):
     )
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is the user's choice of any network, and no yaml's (tasks/own_models.py)."""
+        return ":" in self.name
+
+    @property
     def synthetic_arguments(self) -> dict[str, Any]:
         """``synthetic_arch`` where that is a block: a callable's arguments."""
         return dict(self.synthetic_arch) if isinstance(self.synthetic_arch, dict) else {}
