@@ -35,7 +35,7 @@ def quoted(word: str, sweep: bool = False) -> str:
     """
     key, equal, value = word.partition("=")
     is_path = equal and key.rpartition(".")[2].lstrip("+") in PATHS
-    is_path |= key == "model" and is_own(value)
+    is_path = is_path or (key == "model" and is_own(value))
     if not is_path or value.lower() in ("", "null") or QUOTED.fullmatch(value):
         return word
     if not sweep:

@@ -4,6 +4,7 @@ A builder takes what the model's yaml says, the number of outputs (0: no head, f
 the folder of data and weights, and whether the weights are made up (a synthetic task's).
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ def timm_from_file(arch: str, path: Path, arguments: Mapping[str, Any]) -> Any:
     import timm
     from timm.models import load_state_dict
 
+    logging.getLogger("timm").setLevel(logging.WARNING)  # which file it reads is known
+
     published: Any = timm.get_pretrained_cfg(arch)
     if published is None:
         raise ValueError(f"timm {timm.__version__} has no network {arch}")
@@ -133,10 +136,10 @@ def transformers_network(
     Raises UserError if the folder holds another kind of network, or not all of its weights.
     """
     import transformers
-    from transformers.utils import logging
+    from transformers.utils import logging as verbosity
 
-    logging.set_verbosity_error()  # what is missing is looked at below
-    logging.disable_progress_bar()
+    verbosity.set_verbosity_error()  # what is missing is looked at below
+    verbosity.disable_progress_bar()
     auto: Any = getattr(transformers, f"AutoModelFor{head if outputs else 'TextEncoding'}")
     kind: Any = model.synthetic_arch  # transformers' name of it; a stand-in for the user's own
     labels: dict[str, Any] = {"num_labels": outputs} if outputs else {}

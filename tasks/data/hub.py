@@ -147,13 +147,16 @@ def _get(block: FilesSpec, folder: Path) -> str:
         print(f"fetching {repository} from the hub (licence: {hub.licence})", file=sys.stderr)
         # It answers at once where there is no hub, and turns a branch's name into a commit.
         info = HfApi().repo_info(repository, repo_type=kind, revision=commit)
-        commit, names = info.sha, [file.rfilename for file in info.siblings or ()]
+        commit, wanted = info.sha, hub.wanted
+        if hub.patterns != wanted:  # of alternatives one is enough
+            names = [file.rfilename for file in info.siblings]
+            wanted = [name for pattern in wanted for name in chosen(pattern, names)]
         snapshot_download(
             repository,
             repo_type=kind,
             revision=commit,
             local_dir=folder,
-            allow_patterns=[name for pattern in hub.wanted for name in chosen(pattern, names)],
+            allow_patterns=wanted,
         )
     return str(commit)
 
