@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -117,17 +117,24 @@ def check_names(overrides: Iterable[str]) -> None:
 def _checked_names(parsed: list[Override]) -> Plain:
     """Check names; return the chosen options with all values as their yamls have them."""
     chosen = [o for o in parsed if o.key_or_group in GROUPS and not o.is_delete()]
+    own: dict[str, Plain] = {}  # networks of the user's
     for override in chosen:
         valid = options(override.key_or_group)
         for name in _values(override):
             if override.key_or_group == "model" and own_models.is_own(name):
-                _add_own_model(name)
+                own[name] = own_models.block(name)
             elif name not in valid:
                 near = did_you_mean(name, valid)
                 if override.key_or_group == "model" and "/" in name:
                     near = f"a network of your own is {own_models.FORMS}"
                 raise UserError(f"there is no {override.key_or_group}={name}: {near}")
-    defaults = _composed({o.key_or_group: _values(o)[0] for o in chosen})
+    choices = {o.key_or_group: _values(o)[0] for o in chosen}
+    model = choices.get("model", "")
+    if model in own:
+        defaults = _composed({**choices, "model": own_models.yaml_of(model)})
+        defaults["model"] = {**defaults["model"], **own[model]}
+    else:
+        defaults = _composed(choices)
     keys = _names(defaults)
     for override in parsed:
         key = override.key_or_group
@@ -141,33 +148,27 @@ def _checked_names(parsed: list[Override]) -> Plain:
 
 
 def for_hydra(words: Iterable[str]) -> list[str]:
-    """Return words in which a network of the user's has the name of its option in Hydra.
+    """Return words in which networks of the user's are options of Hydra's group, and make them so.
 
-    They are as :func:`runner.overrides.quoted` returns them; its name was checked before.
+    They are as :func:`runner.overrides.quoted` returns them, and were checked before.
     """
     found = []
     for word in words:
-        key, _, _ = word.partition("=")
-        if key == "model":
+        if word.startswith("model="):
             (override,) = typed.parse([word])
-            names = _values(override)
-            word = f"model={','.join(map(_hydra_name, names))}"
+            word = f"model={','.join(map(_hydra_option, _values(override)))}"
         found.append(word)
     return found
 
 
-def _hydra_name(name: str) -> str:
-    """Return a name without signs of paths and of Hydra's, if it is of a network of the user's."""
-    return quote(name, safe="") if own_models.is_own(name) else name
-
-
-def _add_own_model(name: str) -> None:
-    """Make a network of the user's an option of Hydra's group, as its configuration is now."""
-    block = own_models.block(name)
-    if _own_models.get(name) != block:
-        _own_models[name] = block
-        _parts.pop(("model", name), None)
-        ConfigStore.instance().store(group="model", name=_hydra_name(name), node=block)
+def _hydra_option(name: str) -> str:
+    """Return the name of an option of Hydra's, which has no signs of paths and of its grammar."""
+    if not own_models.is_own(name):
+        return name
+    option = quote(name, safe="")
+    node = {"defaults": [own_models.yaml_of(name), "_self_"], **own_models.block(name)}
+    ConfigStore.instance().store(group="model", name=option, node=node)
+    return option
 
 
 def _is_fixed(key: str) -> bool:
@@ -183,8 +184,6 @@ _parts: dict[Any, Plain] = {}
 # The options of the latest composition, whose parts are all known.
 _known: dict[str, str] = {}
 _REST = "rest"
-# The blocks of networks of the user's, by the name they were chosen by.
-_own_models: dict[str, Plain] = {}
 # What was resolved last but for its optimizer: what describes it, the tree, and the run.
 _latest: tuple[Any, DictConfig, Config] | None = None
 
@@ -221,7 +220,7 @@ def _compose(choices: Mapping[str, str]) -> None:
     """Let Hydra compose the options of groups, and keep the parts."""
     global _known
     with _hydra():
-        config = compose("config", [f"{g}={_hydra_name(name)}" for g, name in choices.items()])
+        config = compose("config", [f"{group}={name}" for group, name in choices.items()])
     whole: Any = OmegaConf.to_container(config)
     keys = _keys(choices)
     found = {key: whole[group] for group, key in keys.items()}
@@ -403,14 +402,16 @@ def _values(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [_typed_name(str(override.value()))]
     try:
-        return [_typed_name(str(value)) for value in override.sweep_string_iterator()]
+        values = list(override.sweep_iterator())
     except HydraException as error:  # a glob, which only Hydra's own command line resolves
         line = f"{override.input_line}: list the names instead, {override.key_or_group}=a,b"
         raise UserError(line) from error
+    texts = (value.text if isinstance(value, QuotedString) else str(value) for value in values)
+    return [_typed_name(text) for text in texts]
 
 
 def _typed_name(name: str) -> str:
-    """Return a name as it was typed: a job of Hydra's multirun has that of :func:`_hydra_name`."""
+    """Return a name as it was typed: a job of Hydra's multirun has a :func:`_hydra_option`."""
     before = unquote(name)
     return before if ":" not in name and own_models.is_own(before) else name
 

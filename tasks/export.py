@@ -56,10 +56,13 @@ def _write_timm(task: Any, network: Any, folder: Path) -> None:
 
     model = task.model
     mean, std = required(model.mean, "model.mean"), required(model.std, "model.std")
+    of_source: dict[str, Any] = {"tag": None}  # these are other weights now
+    if model.weights and model.weights.path:
+        of_source["license"] = None  # timm knows that of its own weights alone
     save_for_hf(
         network,
         str(folder),
-        model_config={"label_names": list(task.classes)},
+        model_config={"label_names": list(task.classes), "pretrained_cfg": of_source},
         data_config={
             **_seen(task),
             "mean": tuple(value / 255 for value in mean),

@@ -26,8 +26,13 @@ def is_own(choice: str) -> bool:
     return choice.startswith(("timm:", "hf:"))
 
 
+def yaml_of(choice: str) -> str:
+    """Return the option that holds what all networks of the library share."""
+    return f"_{choice.partition(':')[0]}"
+
+
 def block(choice: str) -> dict[str, Any]:
-    """Return what the network's configuration says, as a yaml would: the rest is in ``_timm.yaml``.
+    """Return what the network's own configuration says, as a yaml would.
 
     Raises:
         UserError: if there is no such network, or it is of another library.
@@ -35,8 +40,7 @@ def block(choice: str) -> dict[str, Any]:
     library, _, name = choice.partition(":")
     if not name:
         raise UserError(f"model={choice} names no network: say {FORMS}")
-    found = _of_timm(name) if library == "timm" else _of_transformers(name)
-    return {"defaults": [f"_{library}", "_self_"], **found}
+    return _of_timm(name) if library == "timm" else _of_transformers(name)
 
 
 def _of_timm(name: str) -> dict[str, Any]:
@@ -77,11 +81,10 @@ def _registered(name: str, with_weights: bool = True) -> dict[str, Any]:
     """Return what timm says of a network of its own."""
     import timm
 
-    names = timm.list_models(pretrained=with_weights)
-    known: Any = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    if known is None or "." in name and name not in timm.list_models(pretrained=True):
-        untagged = dict.fromkeys(each.partition(".")[0] for each in names)
-        near = did_you_mean(name, [*untagged, *names], "timm.list_models() has all")
+    names = [*timm.list_models(), *timm.list_models(pretrained=True)]
+    known: Any = timm.get_pretrained_cfg(name) if name in names else None
+    if known is None:
+        near = did_you_mean(name, names, "timm.list_models() has all")
         raise UserError(f"timm has no network {name}: {near}")
     if with_weights and not known.hf_hub_id:
         raise UserError(

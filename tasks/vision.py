@@ -63,7 +63,9 @@ class ImageClassification(Task):
             return _timm(images, transform)
         if augment in CROPPED:
             if generator is None:
-                return _centre(_resize_shorter(images, round(size / CENTRE), self.interpolation), size)
+                return _centre(
+                    _resize_shorter(images, round(size / CENTRE), self.interpolation), size
+                )
             return _each(images, _cropping(size, augment))
         images = _resize(images, size, size, self.interpolation)
         if generator is None or augment == "none":
