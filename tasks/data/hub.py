@@ -190,7 +190,7 @@ def _all_there(folder: Path, pattern: str) -> bool:
     files = files_of(folder, pattern)
     parts = [re.search(r"-of-(\d+)", file.name) for file in files]
     all_parts = all(part is None or int(part[1]) == len(files) for part in parts)
-    return pattern.endswith("|") or bool(files) and all_parts
+    return pattern.endswith("|") or (bool(files) and all_parts)
 
 
 def files_of(folder: Path, pattern: str) -> list[Path]:

@@ -388,7 +388,7 @@ def test_hub_out_of_reach_is_one_line_with_what_to_do(load, choice, monkeypatch,
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", unreachable)
-    with pytest.raises(UserError, match="cannot be fetched .* check the network, or") as refusal:
+    with pytest.raises(UserError, match=r"cannot be fetched .* check the network, or") as refusal:
         run(load(choice))
     assert "say model.weights.path=FOLDER" in one_line(refusal)
     assert not list(tmp_path.glob("runs/*/*"))
