@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.data.blocks import required
 from tasks.data.images import Images
 from tasks.data.readers import DataSet, Examples
+from tasks.errors import UserError, reason
 from tasks.task import Task, split
 
 # Evaluation of inception-cropped training looks at the middle of the image (the paper's .875).
@@ -28,6 +29,21 @@ class ImageClassification(Task):
         data = self._made_up() if self.synthetic else self.read()
         self.origin = data.origin
         return split(data, self.train, self.name), data.classes
+
+    def _build(self, outputs: int, *more: Any) -> nn.Module:
+        network: Any = super()._build(outputs, *more)
+        if self.model.is_own:  # not every network takes every size of images
+            size = required(self.train.image_size, "train.image_size")
+            try:
+                with torch.no_grad():
+                    network.eval()(torch.zeros(1, 3, size, size))
+            except Exception as error:  # each says it otherwise
+                own = network.pretrained_cfg["input_size"][-1]
+                raise UserError(
+                    f"model={self.model.name} takes no images of {size} pixels a side "
+                    f"({reason(error)}): say train.image_size={own}, which it was made for"
+                ) from error
+        return network
 
     def _made_up(self) -> DataSet:
         classes = required(self.spec.classes, "task.classes")

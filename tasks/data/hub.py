@@ -146,7 +146,7 @@ def _get(block: FilesSpec, folder: Path) -> str:
             )
         print(f"fetching {repository} from the hub (licence: {hub.licence})", file=sys.stderr)
         # It answers at once where there is no hub, and turns a branch's name into a commit.
-        info = HfApi().repo_info(repository, repo_type=kind, revision=commit)
+        info: Any = HfApi().repo_info(repository, repo_type=kind, revision=commit)
         commit, wanted = info.sha, hub.wanted
         if hub.patterns != wanted:  # of alternatives one is enough
             names = [file.rfilename for file in info.siblings]

@@ -72,7 +72,7 @@ def answers(library, exported, inputs, tmp_path):
 
 @pytest.mark.parametrize("model", ["timm:FOLDER/resnet", "timm:FOLDER/vit", "efficientnet_lite0"])
 def test_timm_alone_gives_the_records_answers(trained, folder, tmp_path, model):
-    words = ["task.synthetic=true"] if model == "efficientnet_lite0" else []
+    words = ["task.synthetic=true"] if model == "efficientnet_lite0" else ["train.image_size=32"]
     task, record, exported = trained("cifar", model.replace("FOLDER", str(folder)), *words)
     examples = task.splits["test"]
     found = answers("timm", exported, examples.inputs, tmp_path)

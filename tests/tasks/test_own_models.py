@@ -218,6 +218,12 @@ def test_network_that_no_other_size_fits_says_its_own(tmp_path):
     one_line(refusal)
 
 
+def test_size_of_images_that_a_network_does_not_take_is_said_before_training(folder, load):
+    with pytest.raises(UserError, match=r"no images of 24 .* say train\.image_size=160") as refusal:
+        build_task(load(f"timm:{folder}/vit", "train.image_size=24")).network()
+    one_line(refusal)
+
+
 def test_network_of_transformers_without_a_head_for_texts_is_one_line(folder, load, tmp_path):
     other = folder / "images_of_transformers"
     with pytest.raises(UserError, match="does not hold the weights of vit") as refusal:
