@@ -224,14 +224,14 @@ def transformers_tokenizer(model: ModelSpec, data_dir: Path, synthetic: bool) ->
 
     if not synthetic:
         with _weights(model, data_dir) as folder:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            own: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         positions = getattr(config, "max_position_embeddings", None)
-        if positions and tokenizer.model_max_length > LONGEST:  # it does not say
-            tokenizer.model_max_length = positions - 2  # RoBERTa's kind begins at the third
-        if tokenizer.pad_token is None:  # of a network that writes
-            tokenizer.pad_token = tokenizer.eos_token
-        return tokenizer
+        if positions and own.model_max_length > LONGEST:  # it does not say
+            own.model_max_length = positions - 2  # RoBERTa's kind begins at the third
+        if own.pad_token is None:  # of a network that writes
+            own.pad_token = own.eos_token
+        return own
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     words = {word: index for index, word in enumerate(SYNTHETIC_WORDS)}

@@ -72,9 +72,9 @@ def _timm_folder(folder: Path) -> dict[str, Any]:
     files = _there(folder, ["config.json", *TIMM_FILES])
     # The older form has all in one.
     published, arguments = config.get("pretrained_cfg", config), config.get("model_args") or {}
-    made_anew = {name: arguments[name] for name in arguments if name not in ("num_classes",)}
+    arguments = {name: arguments[name] for name in arguments if name != "num_classes"}
     weights = {"path": str(folder), "files": files}
-    return _timm_block(folder.name, config["architecture"], published, made_anew, weights)
+    return _timm_block(folder.name, config["architecture"], published, arguments, weights)
 
 
 def _registered(name: str, with_weights: bool = True) -> dict[str, Any]:
@@ -127,8 +127,8 @@ def _of_transformers(name: str) -> dict[str, Any]:
         config = _config(folder)
         if not isinstance(config.get("model_type"), str):
             raise _other_library("transformers", folder, config)
-        weights = {"path": str(folder), "files": _there(folder, HF_FILES)}
-        return {"name": f"hf:{folder.name}", "arch": config["model_type"], "weights": weights}
+        local = {"path": str(folder), "files": _there(folder, HF_FILES)}
+        return {"name": f"hf:{folder.name}", "arch": config["model_type"], "weights": local}
     if folder.exists() or _is_path(name):
         raise UserError(
             f"model=hf:{name}: there is no {folder}/config.json, as transformers writes it"

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import own_models as copies
 import pytest
+import timm
 import torch
 from conftest import ROOT
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from runner import config
 from runner.run import Job, build_task, run
 from tasks.errors import UserError
+from tasks.export import export
 from tasks.language import TextClassification
 from tasks.vision import ImageClassification
 
@@ -99,6 +101,18 @@ def test_transformers_alone_gives_the_records_answers(trained, folder, tmp_path,
     assert len(set(found)) > 2 and is_right(record).any() and not is_right(record).all()
     right = [task.classes.index(name) for name in found] == examples.labels
     assert right.tolist() == is_right(record).tolist()
+
+
+def test_network_whose_layers_share_weights_is_exported(trained, folder, tmp_path):
+    task, _, _ = trained("cifar", f"timm:{folder}/resnet", "train.steps=2", "train.eval_every=2")
+    network = task.network().eval()
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    first, second = [n for n in norms if n.num_features == norms[-1].num_features][:2]
+    first.weight = second.weight
+    export(task, network, tmp_path / "shared")
+    again = timm.create_model(f"local-dir:{tmp_path}/shared", pretrained=True).eval()
+    images, _ = task.batch("test", torch.arange(4))
+    assert torch.equal(again(images), network(images))
 
 
 def test_exported_network_can_be_trained_again_by_its_folder(trained, folder):
