@@ -18,7 +18,7 @@ from tasks.export import export
 from tasks.language import TextClassification
 from tasks.vision import ImageClassification
 
-SHORT = ["train.steps=30", "train.batch_size=16", "train.image_size=24", "train.eval_every=10"]
+SHORT = ["train.steps=12", "train.batch_size=16", "train.image_size=24", "train.eval_every=6"]
 SHORT += ["train.train_examples=48", "train.validation_examples=16", "train.test_examples=60"]
 SHORT += ["wandb.mode=disabled", "progress=false", "opt=adam", "opt.lr=0.003"]
 
@@ -94,7 +94,6 @@ def test_timm_alone_gives_the_records_answers(trained, folder, tmp_path, model):
     ],
 )
 def test_transformers_alone_gives_the_records_answers(trained, folder, tmp_path, model, words):
-    words = [*words, "train.steps=12"]
     task, record, exported = trained("newsgroups", model.replace("FOLDER", str(folder)), *words)
     examples = task.splits["test"]
     found = answers("transformers", exported, list(examples.inputs), tmp_path)
@@ -116,7 +115,7 @@ def test_network_whose_layers_share_weights_is_exported(trained, folder, tmp_pat
 
 
 def test_exported_network_can_be_trained_again_by_its_folder(trained, folder):
-    _, _, exported = trained("cifar", f"timm:{folder}/resnet")
+    _, _, exported = trained("cifar", f"timm:{folder}/resnet", "train.steps=1")
     model = config.load(["task=cifar", f"model=timm:{exported}"]).spec.model
     before = config.load(["task=cifar", f"model=timm:{folder}/resnet"]).spec.model
     assert (model.arch, model.interpolation) == (before.arch, before.interpolation)
@@ -125,14 +124,15 @@ def test_exported_network_can_be_trained_again_by_its_folder(trained, folder):
     assert described["label_names"] == [f"colour {i}" for i in range(10)]
 
 
-def test_text_to_text_networks_and_regressions_are_exported_as_what_they_are(trained):
+def test_text_to_text_networks_and_regressions_are_exported_as_what_they_are(tmp_path):
     from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
-    short = ["task.synthetic=true", "train.steps=2", "train.eval_every=2"]
-    _, _, exported = trained("cola", "t5_base", *short)
-    assert AutoModelForSeq2SeqLM.from_pretrained(exported).config.model_type == "t5"
-    _, _, exported = trained("stsb", "minilm", *short)
-    assert AutoModelForSequenceClassification.from_pretrained(exported).num_labels == 1
+    for task, model in (("cola", "t5_base"), ("stsb", "minilm")):
+        built = build_task(config.load([f"task={task}", f"model={model}", "task.synthetic=true"]))
+        export(built, built.network(), tmp_path / task)
+    assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "cola").config.model_type == "t5"
+    numbers = AutoModelForSequenceClassification.from_pretrained(tmp_path / "stsb")
+    assert numbers.num_labels == 1
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,6 @@ def test_text_to_text_networks_and_regressions_are_exported_as_what_they_are(tra
     [
         ("last", []),
         ("averaged", ["train.checkpoint=best"]),
-        ("averaged", ["opt=sf_sgd", "opt.lr=0.1"]),
         ("averaged", ["opt=sf_sgd", "opt.lr=0.1", "train.checkpoint=best"]),
     ],
     ids=str,
@@ -180,4 +179,3 @@ def test_network_of_no_library_is_refused_before_it_is_trained(trained, tmp_path
 def test_diverged_run_keeps_no_model(trained, folder, monkeypatch):
     _, record, exported = trained("cifar", f"timm:{folder}/resnet", "opt=sgd", "opt.lr=1e30")
     assert record.status == "diverged" and not exported.exists()
-    assert torch.is_grad_enabled()
