@@ -22,7 +22,7 @@ def main() -> None:
         return
     words = [word if word.startswith("-") else overrides.quoted(word, sweep=True) for word in words]
     config.check_names(word for word in words if "=" in word and not word.startswith("-"))
-    sys.argv[1:] = words
+    sys.argv[1:] = config.for_hydra(words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through as they are
     os.environ["PYTHONPATH"] = python_path()  # for processes that launchers start
     multirun.report_all_errors()

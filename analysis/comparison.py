@@ -1,5 +1,6 @@
 """Compares the optimizers on each problem: a cell for each optimizer and way of choosing."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -162,9 +163,11 @@ def compare_problems(frame: pd.DataFrame) -> list[Comparison]:
 def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
     """The names of the problems' files: those given, and an id where several would be the same.
 
-    `problems` has the columns problem_id and rank. Of problems of one name the first by
-    `variants.rank` keeps it.
+    Signs that no file's name should have, as in the model timm:resnet50, become dashes. `problems`
+    has the columns problem_id and rank. Of problems of one name the first by `variants.rank` keeps
+    it.
     """
+    names = [re.sub(r"[^\w.=+-]+", "-", name) for name in names]
     ranked = problems[["problem_id", "rank"]].assign(name=names).sort_values("rank")
     first = set(ranked.drop_duplicates("name", keep="last")["problem_id"])
     return [

@@ -29,15 +29,11 @@ class Averaging(Protocol):
         ...
 
 
-def weight_of(
-    averaging: Averaging | None, numbers: dict[str, Tensor], present: Tensor
-) -> Tensor | None:
+def weight_of(averaging: Averaging, numbers: dict[str, Tensor], present: Tensor) -> Tensor:
     """Return what share the weights of this step get in the averages of each row, float64 [R].
 
     ``numbers`` are those of the rows; ``present`` says which rows have a gradient.
     """
-    if averaging is None:
-        return None
     # One clock for all, so that a tensor that has no gradient any more is averaged, too.
     clock = numbers["step"].max().expand_as(numbers["step"])
     weight = averaging.weight({**numbers, "step": clock}).double()

@@ -246,7 +246,9 @@ class DoG(Optimizer):
         if shrink is not None:
             eta = eta * shrink
         take = finite & present.any()
-        weight = weight_of(self.averaging, layout.numbers(), present)
+        weight = None
+        if self.averaging is not None:
+            weight = weight_of(self.averaging, layout.numbers(), present)
 
         # x_{t+1}, its average and its distance from the start in one pass.
         layout.update(members, bundles, eta, weight, take, grad_scale)

@@ -6,16 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import identity
 from runner import overrides as typed
+from tasks import own_models
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
@@ -92,7 +95,7 @@ def load(overrides: Iterable[str]) -> Config:
         if _only_set_values(parsed):
             return _with_values(defaults, parsed)
         with _hydra():
-            composed = compose("config", overrides)
+            composed = compose("config", for_hydra(overrides))
         return _checked(_resolved(composed), defaults, parsed)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_line(error)) from error
@@ -114,14 +117,24 @@ def check_names(overrides: Iterable[str]) -> None:
 def _checked_names(parsed: list[Override]) -> Plain:
     """Check names; return the chosen options with all values as their yamls have them."""
     chosen = [o for o in parsed if o.key_or_group in GROUPS and not o.is_delete()]
+    own: dict[str, Plain] = {}  # networks of the user's
     for override in chosen:
         valid = options(override.key_or_group)
         for name in _values(override):
-            if name not in valid:
-                raise UserError(
-                    f"there is no {override.key_or_group}={name}: {did_you_mean(name, valid)}"
-                )
-    defaults = _composed({o.key_or_group: _values(o)[0] for o in chosen})
+            if override.key_or_group == "model" and own_models.is_own(name):
+                own[name] = own_models.block(name)
+            elif name not in valid:
+                near = did_you_mean(name, valid)
+                if override.key_or_group == "model" and "/" in name:
+                    near = f"a network of your own is {own_models.FORMS}"
+                raise UserError(f"there is no {override.key_or_group}={name}: {near}")
+    choices = {o.key_or_group: _values(o)[0] for o in chosen}
+    model = choices.get("model", "")
+    if model in own:
+        defaults = _composed({**choices, "model": own_models.yaml_of(model)})
+        defaults["model"] = {**defaults["model"], **own[model]}
+    else:
+        defaults = _composed(choices)
     keys = _names(defaults)
     for override in parsed:
         key = override.key_or_group
@@ -132,6 +145,30 @@ def _checked_names(parsed: list[Override]) -> Plain:
         if key not in keys and not override.is_add():
             raise UserError(f"there is no key {key}: {did_you_mean(key, sorted(keys))}")
     return defaults
+
+
+def for_hydra(words: Iterable[str]) -> list[str]:
+    """Return words in which networks of the user's are options of Hydra's group, and make them so.
+
+    They are as :func:`runner.overrides.quoted` returns them, and were checked before.
+    """
+    found = []
+    for word in words:
+        if word.startswith("model="):
+            (override,) = typed.parse([word])
+            word = f"model={','.join(map(_hydra_option, _values(override)))}"
+        found.append(word)
+    return found
+
+
+def _hydra_option(name: str) -> str:
+    """Return the name of an option of Hydra's, which has no signs of paths and of its grammar."""
+    if not own_models.is_own(name):
+        return name
+    option = quote(name, safe="")
+    node = {"defaults": [own_models.yaml_of(name), "_self_"], **own_models.block(name)}
+    ConfigStore.instance().store(group="model", name=option, node=node)
+    return option
 
 
 def _is_fixed(key: str) -> bool:
@@ -316,7 +353,9 @@ def in_project(path: str) -> Path:
 
 def opt_changes(spec: "RunSpec") -> dict[str, Any]:
     """Return the optimizer's settings that are not its yaml's defaults."""
-    choices = tuple(f"{group}={getattr(spec, group).name}" for group in GROUPS)
+    # No optimizer's default depends on a network that is not of a yaml.
+    groups = [group for group in GROUPS if group != "model" or not spec.model.is_own]
+    choices = tuple(f"{group}={getattr(spec, group).name}" for group in groups)
     default = _default_opt(choices, spec.task.synthetic)
     return {
         name: value for name, value in spec.settings["opt"].items() if value != default.get(name)
@@ -361,12 +400,20 @@ def _names(plain: Plain, prefix: str = "") -> set[str]:
 
 def _values(override: Override) -> list[str]:
     if not override.is_sweep_override():
-        return [str(override.value())]
+        return [_typed_name(str(override.value()))]
     try:
-        return [str(value) for value in override.sweep_string_iterator()]
+        values = list(override.sweep_iterator())
     except HydraException as error:  # a glob, which only Hydra's own command line resolves
         line = f"{override.input_line}: list the names instead, {override.key_or_group}=a,b"
         raise UserError(line) from error
+    texts = (value.text if isinstance(value, QuotedString) else str(value) for value in values)
+    return [_typed_name(text) for text in texts]
+
+
+def _typed_name(name: str) -> str:
+    """Return a name as it was typed: a job of Hydra's multirun has a :func:`_hydra_option`."""
+    before = unquote(name)
+    return before if ":" not in name and own_models.is_own(before) else name
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from tasks.errors import UserError
+from tasks.own_models import is_own
 
 # The last part of the keys whose values are paths.
 PATHS = ("path", "dir", "data_dir", "runs_dir")
@@ -34,6 +35,7 @@ def quoted(word: str, sweep: bool = False) -> str:
     """
     key, equal, value = word.partition("=")
     is_path = equal and key.rpartition(".")[2].lstrip("+") in PATHS
+    is_path = is_path or (key == "model" and is_own(value))
     if not is_path or value.lower() in ("", "null") or QUOTED.fullmatch(value):
         return word
     if not sweep:

@@ -50,6 +50,10 @@ class RunFolder:
         self.log = self.path / "log.txt"
         self.lock = RunLock(self.path / "lock")
 
+    def model(self, weights: str) -> Path:
+        """Return the folder of the run's trained model, of its averaged or its last weights."""
+        return self.path / f"model_{weights}"
+
     def make(self) -> None:
         """Create the folder, or say why that cannot be."""
         try:

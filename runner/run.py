@@ -85,11 +85,26 @@ def run(config: Config) -> RunRecord:
         if not job.folder.record.exists():
             logger.info("stored in %s; to train it again: runs_dir=mine/runs", job.folder.archive)
         _tell_differences(record, config)
-        return record
-    job.folder.make()
-    with translate_errors(job), job.folder.lock:
-        job.folder.remove_stale_files()
-        return job.folder.read_record() or _train(job)
+    else:
+        job.folder.make()
+        with translate_errors(job), job.folder.lock:
+            job.folder.remove_stale_files()
+            record = job.folder.read_record() or _train(job)
+    _tell_where_model_is(job, record)
+    return record
+
+
+def _tell_where_model_is(job: Job, record: RunRecord) -> None:
+    weights = job.execution.export
+    if not weights or record.status != "finished":
+        return
+    folder = job.folder.model(weights)
+    if not folder.is_dir():
+        raise UserError(
+            f"{record.run_id} is done, and its {weights} weights were not kept: another folder of "
+            "runs, such as runs_dir=mine/runs, trains it again"
+        )
+    logger.info("trained model, %s weights: %s", weights, folder)
 
 
 def _tell_differences(record: RunRecord, config: Config) -> None:
@@ -216,7 +231,24 @@ def train_and_record(
         train_alone(state, task, job, mirror, device)
         (found,) = results(task, [state], job.execution, device)
         mirror.summarise(found)
+    _export(job, task, state)
     return write_record(job, provenance, state, found, device)
+
+
+def _export(job: Job, task: "Task", state: "TrainingState") -> None:
+    """Keep the weights that were asked for, as they were scored."""
+    weights = job.execution.export
+    if weights is None or state.diverged:
+        return
+    from tasks.export import export
+
+    with state.in_eval_mode():
+        iterate = weights if weights in state.iterates else "last"  # averaged by its optimizer
+        network = state.iterates[iterate]
+        if iterate in state.best:
+            network.load_state_dict(state.best[iterate]["weights"])
+        job.folder.lock.check()
+        export(task, network, job.folder.model(weights))
 
 
 def write_record(
@@ -277,7 +309,12 @@ def build_task(config: Config) -> "Task":
     from hydra.utils import get_class
 
     spec = config.spec
-    return get_class(spec.task.target)(spec.task, spec.model, spec.train, config.execution.data)
+    task = get_class(spec.task.target)(spec.task, spec.model, spec.train, config.execution.data)
+    if config.execution.export:
+        from tasks import export
+
+        export.check(task)
+    return task
 
 
 def results(

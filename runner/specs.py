@@ -205,6 +205,9 @@ class Execution(Spec):
     checkpoint_seconds: Positive = Field(description="seconds between checkpoints")
     data_dir: str | None = Field(description="of data and weights; null: DOG_BENCH_DATA, a cache")
     runs_dir: str = Field(description="of runs, relative to the project's folder")
+    export: Literal["averaged", "last"] | None = Field(
+        description="the weights to keep in the run's folder, as timm or transformers loads them"
+    )
     progress: bool = Field(description="show a progress bar")
     debug: bool = Field(description="show tracebacks")
     wandb: WandbSpec = Field(description="the mirror of a run's numbers")

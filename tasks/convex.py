@@ -85,7 +85,7 @@ class Probe(Task):
         found = []
         if data and not data.is_pinned and (path := data.copy_of_user(self.data_dir)):
             found.append(digest_of(path, data.patterns, self.data_dir, data.path_key))
-        if weights and weights.hub:
+        if weights and not weights.archive:
             folder = copy_of(weights, self.data_dir).folder
             found.append(digest_of(folder, weights.patterns, self.data_dir, weights.path_key))
         return found

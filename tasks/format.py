@@ -35,8 +35,10 @@ def plural(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """The valid names that may have been meant, or all of them."""
+def did_you_mean(
+    name: str, valid: Iterable[str], many: str = "`python run.py --cfg job` shows all"
+) -> str:
+    """The valid names that may have been meant, or all of them; `many` says where many are."""
     valid = list(valid)
     close = difflib.get_close_matches(name, valid, n=3)
     if not close:  # the last part of a key alone may be what was meant: lr for opt.lr
@@ -47,5 +49,5 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     if len(valid) > MANY:
-        return "`python run.py --cfg job` shows all"
+        return many
     return f"choose from {', '.join(valid)}"

@@ -42,6 +42,8 @@ class TextTask(Task):
             )
         tokenizer = get_method(required(self.model.tokenizer, "model.tokenizer"))
         self.tokenizer = tokenizer(self.model, self.data_dir, self.synthetic)
+        longest = self.tokenizer.model_max_length
+        self.max_tokens = min(self.train.max_tokens or longest, longest)
         parts = split(data, self.train, self.name)
         return self.prepare(parts, data.classes), data.classes
 
@@ -61,7 +63,7 @@ class TextTask(Task):
             chunk = self.tokenizer(
                 *(column[first : first + CHUNK] for column in texts),
                 truncation=True,
-                max_length=self.train.max_tokens,
+                max_length=self.max_tokens,
                 return_attention_mask=False,
             )
             for name, rows in chunk.items():
@@ -98,7 +100,10 @@ class TextTask(Task):
         return (*columns(examples), examples.labels)
 
     def _build(self, outputs: int, *more: Any) -> nn.Module:
-        return super()._build(outputs, self.head)
+        network: Any = super()._build(outputs, self.head)
+        if network.config.pad_token_id is None:
+            network.config.pad_token_id = self.tokenizer.pad_token_id
+        return network
 
 
 class TextClassification(TextTask):

@@ -4,6 +4,7 @@ A builder takes what the model's yaml says, the number of outputs (0: no head, f
 the folder of data and weights, and whether the weights are made up (a synthetic task's).
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 
 from tasks.data.blocks import required
-from tasks.data.hub import copy_of, remedy
+from tasks.data.hub import copy_of, files_of, remedy
 from tasks.data.readers import read_numpy_pickle
 from tasks.data.sources import fetch
 from tasks.errors import UserError, reason
@@ -29,6 +30,8 @@ SYNTHETIC_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_i
 SYNTHETIC_SIZES: dict[str, Any] = {"vocab_size": 256, "hidden_size": 32, "intermediate_size": 32}
 SYNTHETIC_SIZES |= {"num_hidden_layers": 2, "num_attention_heads": 2}
 SYNTHETIC_SIZES |= {"num_decoder_layers": 2, "d_ff": 32, "d_kv": 16}
+# A tokenizer that names a larger length names none.
+LONGEST = 10**6
 
 
 def timm_network(model: ModelSpec, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
@@ -58,9 +61,11 @@ def timm_hub_network(model: ModelSpec, outputs: int, data_dir: Path, synthetic: 
         network = get_object(arguments.pop("_target_"))(**arguments)
     else:
         arch, arguments = required(model.arch, "model.arch"), model.arguments or {}
-        (name,) = required(model.weights, "model.weights").patterns
+        wanted = required(model.weights, "model.weights").wanted
+        (pattern,) = (pattern for pattern in wanted if pattern != "config.json")
         with _weights(model, data_dir) as folder:
-            network = timm_from_file(arch, folder / name, arguments)
+            (file,) = files_of(folder, pattern)
+            network = timm_from_file(arch, file, arguments)
     network.reset_classifier(outputs)  # as above
     return network
 
@@ -69,25 +74,37 @@ def timm_from_file(arch: str, path: Path, arguments: Mapping[str, Any]) -> Any:
     """Build timm's ``arch`` and load its weights from a file as the hub has it, by timm's code.
 
     The head may be one of any number of classes. Raises what the libraries raise for another file.
+    A pickle is read as weights alone: nothing in it is run.
     """
     import timm
+    from timm.models import load_state_dict
 
-    # Some tags are first of all for files of other libraries (custom_load): the hub has timm's own.
-    source: dict[str, Any] = {"file": str(path), "custom_load": False}
+    logging.getLogger("timm").setLevel(logging.WARNING)  # which file it reads is known
+
     published: Any = timm.get_pretrained_cfg(arch)
-    if classes := _classes_in(path, published.classifier):
-        source["num_classes"] = classes
+    if published is None:
+        raise ValueError(f"timm {timm.__version__} has no network {arch}")
+    # Some tags are first of all for files of other libraries (custom_load): the hub has timm's own.
+    source: dict[str, Any] = {"file": str(path), "custom_load": False, "label_offset": 0}
+    head = f"{_as_list(published.classifier)[0]}.weight"
+    tensors = load_state_dict(str(path), weights_only=True)
+    if head in tensors:
+        source["num_classes"] = classes = len(tensors[head])
         arguments = {"num_classes": classes, **arguments}
-    return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
-
-
-def _classes_in(path: Path, head: Any) -> int | None:
-    """How many classes the head in a file has; None if it has none of this name."""
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        name = f"{head}.weight"
-        return file.get_slice(name).get_shape()[0] if name in file.keys() else None  # noqa: SIM118
+    del tensors
+    own = published.input_size[-1]
+    if arguments.get("img_size") == own:
+        arguments = {name: arguments[name] for name in arguments if name != "img_size"}
+    try:
+        return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+    except Exception as error:
+        if "img_size" not in arguments:
+            raise
+        size = arguments["img_size"]
+        raise UserError(
+            f"{arch} is for images of {own} pixels a side, and cannot be made for {size} "
+            f"({_misfit(error)}): say train.image_size={own}"
+        ) from error
 
 
 def squeezenet(model: ModelSpec, outputs: int, data_dir: Path, synthetic: bool) -> nn.Module:
@@ -119,12 +136,12 @@ def transformers_network(
     Raises UserError if the folder holds another kind of network, or not all of its weights.
     """
     import transformers
-    from transformers.utils import logging
+    from transformers.utils import logging as verbosity
 
-    logging.set_verbosity_error()  # what is missing is looked at below
-    logging.disable_progress_bar()
+    verbosity.set_verbosity_error()  # what is missing is looked at below
+    verbosity.disable_progress_bar()
     auto: Any = getattr(transformers, f"AutoModelFor{head if outputs else 'TextEncoding'}")
-    kind: Any = model.synthetic_arch  # transformers' name of it
+    kind: Any = model.synthetic_arch  # transformers' name of it; a stand-in for the user's own
     labels: dict[str, Any] = {"num_labels": outputs} if outputs else {}
     if synthetic:
         config = transformers.AutoConfig.for_model(
@@ -133,11 +150,14 @@ def transformers_network(
         network = auto.from_config(config)
     else:
         with _weights(model, data_dir) as folder:
-            there = transformers.AutoConfig.from_pretrained(folder).model_type
-            if there != kind:
+            # Code that lies beside the weights is never run.
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            there = config.model_type
+            if there != kind and not model.is_own:
                 raise ValueError(f"its kind is {there}, that of {model.name} is another")
             network, report = auto.from_pretrained(
                 folder,
+                trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # the library's error would not say which
@@ -152,11 +172,22 @@ def transformers_network(
                     f"{len(lost)} of its weights are missing or of another size: {lost[0]} "
                     f"{bad[lost[0]]}"
                 )
+            if outputs and model.is_own:
+                _renew_head(network, auto, bad)
     if model.freeze_embeddings:
         network.get_input_embeddings().requires_grad_(False)
     if model.lora is not None:
         _add_lora(network, model.lora)
     return network
+
+
+def _renew_head(network: Any, auto: Any, new: Mapping[str, Any]) -> None:
+    """Give a network a new head where its file has one of as many classes, as timm's get one."""
+    base = f"{network.base_model_prefix}."
+    names = [name for name in network.state_dict() if not name.startswith(base)]
+    if not new.keys() >= {*names}:
+        fresh = auto.from_config(network.config).state_dict()
+        network.load_state_dict({name: fresh[name] for name in names}, strict=False)
 
 
 def _add_lora(network: Any, rank: int) -> None:
@@ -183,18 +214,24 @@ def _add_lora(network: Any, rank: int) -> None:
 
 def _is_new(network: Any, name: str) -> bool:
     """Return whether a tensor belongs to the head, or to a pooler, which no features go through."""
-    if network.base_model is network:
-        return name.startswith("pooler.")
-    return not name.startswith(f"{network.base_model_prefix}.")
+    base = "" if network.base_model is network else f"{network.base_model_prefix}."
+    return not name.startswith(base) or name.startswith(f"{base}pooler.")
 
 
 def transformers_tokenizer(model: ModelSpec, data_dir: Path, synthetic: bool) -> Any:
     """Return the network's tokenizer; a synthetic one knows the words that synthetic tasks use."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
     if not synthetic:
         with _weights(model, data_dir) as folder:
-            return AutoTokenizer.from_pretrained(folder)
+            own: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        positions = getattr(config, "max_position_embeddings", None)
+        if positions and own.model_max_length > LONGEST:  # it does not say
+            own.model_max_length = positions - 2  # RoBERTa's kind begins at the third
+        if own.pad_token is None:  # of a network that writes
+            own.pad_token = own.eos_token
+        return own
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     words = {word: index for index, word in enumerate(SYNTHETIC_WORDS)}
@@ -216,11 +253,11 @@ def transformers_tokenizer(model: ModelSpec, data_dir: Path, synthetic: bool) ->
 def _weights(model: ModelSpec, data_dir: Path) -> Iterator[Path]:
     """Give the file or folder of the weights; what is wrong with it becomes a UserError."""
     weights = required(model.weights, "model.weights")
-    if weights.hub:
-        path = folder = copy_of(weights, data_dir).folder
-    else:
-        folder = fetch(required(weights.archive, "model.weights.source"), data_dir)
+    if weights.archive:
+        folder = fetch(weights.archive, data_dir)
         path = folder / required(weights.file, "model.weights.file")
+    else:
+        path = folder = copy_of(weights, data_dir).folder
     try:
         yield path
     except (UserError, MemoryError):

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.data.blocks import required
 from tasks.data.cache import Values
 from tasks.data.readers import DataSet, Examples, Question
 from tasks.errors import UserError
@@ -93,7 +92,7 @@ class Spans(QuestionAnswering):
         return {name: self._windows(name) for name in parts}
 
     def _windows(self, name: str) -> Examples:
-        longest = required(self.train.max_tokens, "train.max_tokens")
+        longest = self.max_tokens
         # The paper's 384 gives the usual overlap of 128. A question gets no more than that.
         overlap = longest // 3
         if longest < 16:

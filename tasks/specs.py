@@ -133,7 +133,9 @@ class ModelSpec(Spec):
     channels: Literal["rgb", "bgr"] | None = Field(None, description="order it was trained with")
     mean: Numbers | None = Field(None, description="taken from values in 0..255, a channel each")
     std: Numbers | None = Field(None, description="then divided by this")
-    interpolation: str | None = Field(None, description="of timm's evaluation transform")
+    interpolation: str | None = Field(
+        None, description="of images in evaluation, with train.augment=timm or model=timm:..."
+    )
     crop_pct: Positive | None = Field(None, description="part of the image that it looks at")
     tokenizer: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
         None, description="what turns text into tokens"
@@ -144,6 +146,11 @@ class ModelSpec(Spec):
     weights: Annotated[WeightsSpec | None, DESCRIBES, YAML_ONLY, NO_FEATURES] = Field(
         None, description="pretrained"
     )
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's choice of any network, and no yaml's (tasks/own_models.py)."""
+        return ":" in self.name
 
     @property
     def synthetic_arguments(self) -> dict[str, Any]:

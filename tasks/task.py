@@ -160,11 +160,11 @@ class Task(ABC):
         data, weights = self.spec.data, self.model.weights
         if self.synthetic or not weights:
             prints["weights"] = "random"
-        elif weights.hub:
+        elif weights.archive:
+            prints["weights"] = weights.archive.sha256
+        else:
             copy = copy_of(weights, self.data_dir)
             prints |= {"weights": copy.weights_sha256(), "weights_revision": copy.revision}
-        else:
-            prints["weights"] = required(weights.archive, "model.weights.source").sha256
         if data and data.hub and not self.synthetic:
             prints["data_revision"] = copy_of(data, self.data_dir).revision
         if self.origin:

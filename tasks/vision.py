@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.data.blocks import required
 from tasks.data.images import Images
 from tasks.data.readers import DataSet, Examples
-from tasks.specs import ModelSpec
+from tasks.errors import UserError, reason
 from tasks.task import Task, split
 
 # Evaluation of inception-cropped training looks at the middle of the image (the paper's .875).
@@ -29,6 +29,21 @@ class ImageClassification(Task):
         data = self._made_up() if self.synthetic else self.read()
         self.origin = data.origin
         return split(data, self.train, self.name), data.classes
+
+    def _build(self, outputs: int, *more: Any) -> nn.Module:
+        network: Any = super()._build(outputs, *more)
+        if self.model.is_own:  # not every network takes every size of images
+            size = required(self.train.image_size, "train.image_size")
+            try:
+                with torch.no_grad():
+                    network.eval()(torch.zeros(1, 3, size, size))
+            except Exception as error:  # each says it otherwise
+                own = network.pretrained_cfg["input_size"][-1]
+                raise UserError(
+                    f"model={self.model.name} takes no images of {size} pixels a side "
+                    f"({reason(error)}): say train.image_size={own}, which it was made for"
+                ) from error
+        return network
 
     def _made_up(self) -> DataSet:
         classes = required(self.spec.classes, "task.classes")
@@ -57,15 +72,30 @@ class ImageClassification(Task):
         """Return images [B, 3, H, W] of one size as the network's [B, 3, size, size], in 0..255."""
         size, augment = required(self.train.image_size, "train.image_size"), self.train.augment
         if augment == "timm":
-            return _timm(images, size, self.model, training=generator is not None)
+            if generator is None:
+                transform = _timm_transform(size, False, self.interpolation, self.model.crop_pct)
+            else:
+                transform = _timm_transform(size, True, "random", None)
+            return _timm(images, transform)
         if augment in CROPPED:
             if generator is None:
-                return _centre(_resize_shorter(images, round(size / CENTRE)), size)
+                return _centre(
+                    _resize_shorter(images, round(size / CENTRE), self.interpolation), size
+                )
             return _each(images, _cropping(size, augment))
-        images = _resize(images, size, size)
+        images = _resize(images, size, size, self.interpolation)
         if generator is None or augment == "none":
             return images
         return _flip(images, generator) if augment == "flip" else _each(images, _padded_crop(size))
+
+    @property
+    def interpolation(self) -> str:
+        """Of all resizing in evaluation: that of the network's own configuration, where it counts.
+
+        That is with timm's augmentation, and of a network that the user chose.
+        """
+        counts = self.model.is_own or self.train.augment == "timm"
+        return (counts and self.model.interpolation) or "bilinear"
 
     def _normalise(self, images: Tensor) -> Tensor:
         """Turn values in 0..255 into what the network was pretrained on, in their own memory."""
@@ -112,21 +142,22 @@ def _lent(generator: torch.Generator | None) -> Iterator[None]:
             random.setstate(before)
 
 
-def _resize(images: Tensor, height: int, width: int) -> Tensor:
+def _resize(images: Tensor, height: int, width: int, mode: str) -> Tensor:
     images = images.float()
     if images.shape[-2:] == (height, width):
         return images
-    shrinks = height < images.shape[-2] or width < images.shape[-1]
+    # Bicubic is another formula without it, and not the one of torchvision's and timm's.
+    antialias = mode != "bilinear" or height < images.shape[-2] or width < images.shape[-1]
     return functional.interpolate(
-        images, (height, width), mode="bilinear", align_corners=False, antialias=shrinks
+        images, (height, width), mode=mode, align_corners=False, antialias=antialias
     )
 
 
-def _resize_shorter(images: Tensor, size: int) -> Tensor:
+def _resize_shorter(images: Tensor, size: int, mode: str) -> Tensor:
     """Resize so that the shorter side is `size`; the sides keep their proportion."""
     scale = size / min(images.shape[-2:])
     height, width = (round(side * scale) for side in images.shape[-2:])
-    return _resize(images, height, width)
+    return _resize(images, height, width, mode)
 
 
 def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -169,15 +200,10 @@ def _padded_crop(size: int) -> Callable[[Tensor], Tensor]:
     return v2.Compose([v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip()])
 
 
-def _timm(images: Tensor, size: int, model: ModelSpec, training: bool) -> Tensor:
+def _timm(images: Tensor, transform: Callable[[Any], Tensor]) -> Tensor:
     """Apply timm's default augmentation, or the evaluation that its network was published with."""
     from torchvision.transforms.v2.functional import to_pil_image
 
-    if training:
-        transform = _timm_transform(size, True, "random", None)
-    else:
-        interpolation = model.interpolation or "bilinear"
-        transform = _timm_transform(size, False, interpolation, model.crop_pct)
     return torch.stack([transform(to_pil_image(image)) for image in images]).float()
 
 

@@ -10,7 +10,9 @@ import logging
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,9 @@ class Copy:
     def weights_sha256(self) -> str:
         """sha256 of the weights; of a single file the one that the hub shows."""
         digest = hashlib.sha256()
-        wanted = [pattern for pattern in self.patterns if pattern.endswith(".safetensors")]
-        for path in sorted({path for pattern in wanted for path in self.folder.glob(pattern)}):
+        files = {path for pattern in self.patterns for path in self.folder.glob(pattern)}
+        # Of a checkpoint of another kind all that is read.
+        for path in sorted([p for p in files if p.suffix == ".safetensors"] or files):
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
@@ -55,7 +58,9 @@ def copy_of(block: FilesSpec, data_dir: Path) -> Copy:
     Raises UserError if files are missing there, or if the hub does not give them.
     """
     if block.path:
-        copy = Copy(Path(block.path).expanduser(), "local copy", tuple(block.patterns))
+        path = Path(block.path).expanduser()
+        folder = path.parent if path.is_file() else path
+        copy = Copy(folder, "local copy", tuple(block.patterns))
     else:
         copy = _fetched(block, data_dir)
     _check(copy.folder, str(copy.folder), block)
@@ -141,15 +146,25 @@ def _get(block: FilesSpec, folder: Path) -> str:
             )
         print(f"fetching {repository} from the hub (licence: {hub.licence})", file=sys.stderr)
         # It answers at once where there is no hub, and turns a branch's name into a commit.
-        commit = HfApi().repo_info(repository, repo_type=kind, revision=commit).sha
+        info: Any = HfApi().repo_info(repository, repo_type=kind, revision=commit)
+        commit, wanted = info.sha, hub.wanted
+        if hub.patterns != wanted:  # of alternatives one is enough
+            names = [file.rfilename for file in info.siblings]
+            wanted = [name for pattern in wanted for name in chosen(pattern, names)]
         snapshot_download(
             repository,
             repo_type=kind,
             revision=commit,
             local_dir=folder,
-            allow_patterns=hub.patterns,
+            allow_patterns=wanted,
         )
     return str(commit)
+
+
+def chosen(pattern: str, names: Sequence[str]) -> list[str]:
+    """The names that a pattern with alternatives (`HubFiles`) takes."""
+    some = ([n for n in names if fnmatchcase(n, one)] for one in pattern.split("|"))
+    return next((found for found in some if found), [])
 
 
 def _cached(hub: HubFiles, kind: Kind, commit: str | None) -> Path | None:
@@ -157,25 +172,31 @@ def _cached(hub: HubFiles, kind: Kind, commit: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    patterns = hub.patterns
     try:
         found = snapshot_download(
             hub.repository,
             repo_type=kind,
             revision=commit or "main",
-            allow_patterns=patterns,
+            allow_patterns=hub.patterns,
             local_files_only=True,
         )
     except LocalEntryNotFoundError:
         return None
-    return Path(found) if all(_all_there(Path(found), pattern) for pattern in patterns) else None
+    return Path(found) if all(_all_there(Path(found), pattern) for pattern in hub.wanted) else None
 
 
 def _all_there(folder: Path, pattern: str) -> bool:
     """Whether there are files of a pattern, and of train-00000-of-00003 all three."""
-    files = [file for file in folder.glob(pattern) if file.is_file()]
+    files = files_of(folder, pattern)
     parts = [re.search(r"-of-(\d+)", file.name) for file in files]
-    return bool(files) and all(part is None or int(part[1]) == len(files) for part in parts)
+    all_parts = all(part is None or int(part[1]) == len(files) for part in parts)
+    return pattern.endswith("|") or (bool(files) and all_parts)
+
+
+def files_of(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that a pattern with alternatives (`HubFiles`) takes."""
+    some = ([f for f in folder.glob(one) if f.is_file()] for one in pattern.split("|") if one)
+    return next((files for files in some if files), [])
 
 
 def _link(file: Path, target: Path) -> None:
@@ -188,16 +209,20 @@ def _link(file: Path, target: Path) -> None:
 
 
 def _check(folder: Path, where: str, block: FilesSpec) -> None:
-    for pattern in block.patterns:
-        if not any(folder.glob(pattern)):
-            raise UserError(f"no file {pattern} in {where}: {remedy(block)}")
+    for pattern in block.wanted:
+        if not pattern.endswith("|") and not files_of(folder, pattern):
+            raise UserError(
+                f"no file {' or '.join(pattern.split('|'))} in {where}: {remedy(block)}"
+            )
 
 
 def remedy(block: FilesSpec) -> str:
     """What to do where a repository's files cannot be had or are not right."""
-    hub = _hub(block)
+    if block.hub is None:
+        return f"give a whole copy of {', '.join(block.patterns)}"
+    files = ", ".join(pattern.split("|")[0] for pattern in block.hub.wanted)
     return (
-        f"copy {', '.join(hub.patterns)} of the {block.kind} repository {hub.repository} to a "
+        f"copy {files} of the {block.kind} repository {block.hub.repository} to a "
         f"folder, laid out as on the hub, and say {block.path_key}=FOLDER"
     )
 

@@ -65,12 +65,20 @@ class HubFiles(Spec):
     repository: str = Field(description="its name there")
     revision: str | None = Field(description="the pinned commit; null: the newest, as recorded")
     licence: str = Field(description="shown when it is first fetched")
-    files: dict[str, str] | list[str] = Field(description="patterns, of data by the part they are")
+    files: dict[str, str] | list[str] = Field(
+        description="patterns, of data by the part they are. Of `a|b` the first that is there is "
+        "taken; of `a|` none is needed"
+    )
+
+    @property
+    def wanted(self) -> list[str]:
+        """The patterns as they are written, with alternatives."""
+        return list(self.files.values() if isinstance(self.files, dict) else self.files)
 
     @property
     def patterns(self) -> list[str]:
         """The wanted files, as patterns of their paths in the repository."""
-        return list(self.files.values() if isinstance(self.files, dict) else self.files)
+        return [pattern for wanted in self.wanted for pattern in wanted.split("|") if pattern]
 
 
 class HubTables(HubFiles):
@@ -107,6 +115,11 @@ class FilesSpec(Spec):
     def patterns(self) -> list[str]:
         """Which files of a copy are read, as fnmatch patterns of their paths in it."""
         return self.hub.patterns if self.hub else ["*"]
+
+    @property
+    def wanted(self) -> list[str]:
+        """The same with alternatives (:class:`HubFiles`): there must be one of each."""
+        return self.hub.wanted if self.hub else self.patterns
 
     @property
     def is_pinned(self) -> bool:
@@ -188,3 +201,10 @@ class WeightsSpec(FilesSpec):
         None, description="the archive they are fetched from"
     )
     file: str | None = Field(None, description="the file or folder in the archive")
+    files: Annotated[list[str] | None, YAML_ONLY] = Field(
+        None, description="of a copy: those that are read, as patterns"
+    )
+
+    @property
+    def patterns(self) -> list[str]:
+        return self.files or super().patterns

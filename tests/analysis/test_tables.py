@@ -186,6 +186,16 @@ def test_problems_of_one_name_are_kept_apart_and_their_difference_is_named(frame
     assert not any("Not compared" in note for note in notes.notes_of(made[2]))
 
 
+def test_files_of_a_model_with_signs_of_a_path_have_names_without_them(frame_of):
+    models = ["timm:resnet50.a1_in1k", "hf:a/b", "hf:a-b"]
+    made = compare_problems(
+        frame_of(*(made_up.record(0.8, opt="dog", model=model) for model in models))
+    )
+    stems = sorted(table.stem for table in made)
+    assert stems[-1] == "cifar-timm-resnet50.a1_in1k-lite" and len(set(stems)) == 3
+    assert stems[0].startswith("cifar-hf-a-b-lite") and not set("".join(stems)) & set(":/")
+
+
 def test_of_problems_of_one_name_that_with_the_most_runs_keeps_it(frame_of):
     shorter, longer = ({"opt": "dog", "steps": steps} for steps in (100, 1000))
     made = [made_up.record(0.4, **where) for where in (shorter, longer)]
