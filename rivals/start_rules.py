@@ -159,7 +159,7 @@ def curvature(opt: DoGByRule, c: float) -> Rule:
     distance = 1e-5 * (1 + norm(start))
     torch._foreach_add_(opt.trained, gradient, alpha=-distance / norm(gradient))
     loss_of(closure)
-    change = norm(torch._foreach_sub(gradients(opt.trained), gradient))
+    change = norm([*torch._foreach_sub(gradients(opt.trained), gradient)])
     put(opt.trained, start)
     loss = loss_of(closure)
     opt.start(c * norm(gradient) * distance / change)
@@ -192,7 +192,7 @@ def race(opt: DoGByRule) -> Rule:
     loss = loss_of(closure)
     unit = float(loss) / norm(gradients(opt.trained))
     start = copies(opt.trained)
-    racers = []
+    racers: list[tuple[DoG, list[Tensor], list[float]]] = []
     for c in RACERS:
         opt.start(c * unit)
         groups = [{**group, "params": list(group["params"])} for group in opt.param_groups]

@@ -77,7 +77,7 @@ def draw_growth(curves: list[tuple[Comparison, pd.DataFrame]]) -> Any:
     for cosine in COSINES:
         grown = predicted(cosine, steps)
         grown = grown[grown <= 30 * highest]
-        style = {"color": "0.6", "linewidth": 0.9, "linestyle": "-"}
+        style: dict[str, Any] = {"color": "0.6", "linewidth": 0.9, "linestyle": "-"}
         axes.plot(np.arange(1, len(grown) + 1), grown, **style)
         labels.append((f"predicted, cosine {cosine:g}", float(grown[-1]), style))
     named = names_of([comparison for comparison, _ in curves])
