@@ -1,0 +1,169 @@
+"""What a user's data are: read, divided, and described in sentences."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tasks.data.digest import digest_of
+from tasks.data.own.findings import Findings, LeftOut
+from tasks.data.own.images import class_folders, decoded
+from tasks.data.own.splits import PARTS, Rows, divide
+from tasks.data.readers import DataSet, Examples
+from tasks.data.storage import default_data_dir
+from tasks.errors import UserError
+
+Kind = Literal["images", "texts"]
+Problem = Literal["classification", "regression"]
+SHORTER_SIDE = 256  # pixels: what is enough for networks that see 224
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """A user's data, and what is to be said of them before anything is trained.
+
+    Attributes:
+        path: the folder or file, or the hub's name of it.
+        kind: what the examples are.
+        problem: what is to be learnt; a regression's labels have mean 0 and deviation 1.
+        data: the examples, divided.
+        columns: the columns that are read, of a table: the text or texts, the label.
+        scale: of a regression, the mean and the standard deviation of training's labels.
+        digest: of the content of the files: other files are another data set.
+        findings: what was guessed, what was left out, and warnings.
+    """
+
+    path: Path
+    kind: Kind
+    problem: Problem
+    data: DataSet
+    columns: dict[str, str]
+    scale: tuple[float, float] | None
+    digest: str
+    findings: Findings
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; of a regression none."""
+        return self.data.classes
+
+    @property
+    def guessed(self) -> list[str]:
+        """What was decided for the user, and why, a sentence each."""
+        return self.findings.guessed
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What is not used; ``str`` of each is a line with some of the names."""
+        return self.findings.left_out
+
+    @property
+    def warnings(self) -> list[str]:
+        """What may make a comparison say little."""
+        return self.findings.warnings
+
+    @property
+    def task(self) -> str:
+        """The name of the task that trains on these data."""
+        if self.kind == "images":
+            return "own_images"
+        return "own_texts" if self.problem == "classification" else "own_text_regression"
+
+    @property
+    def overrides(self) -> list[str]:
+        """The words of run.py's command line that choose these data, before the shell quotes them.
+
+        Columns that were guessed are in them: another version may guess otherwise.
+        """
+        columns = [f"task.data.{key}={name}" for key, name in self.columns.items()]
+        return [f"task={self.task}", f"task.data.path={self.path}", *columns]
+
+    def part(self, name: str) -> Examples:
+        """Return the examples of train, validation or test."""
+        examples: Examples = getattr(self.data, name)
+        return examples
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The number of examples of each part by class; of a regression under "all"."""
+        found = {}
+        for name in PARTS:
+            labels = self.part(name).labels
+            if self.classes:
+                counts = np.bincount(labels, minlength=len(self.classes)).tolist()
+                found[name] = dict(zip(self.classes, counts, strict=True))
+            else:
+                found[name] = {"all": len(labels)}
+        return found
+
+    def describe(self) -> list[str]:
+        """Return all that is to be said, a line each."""
+        sizes = ", ".join(f"{len(self.part(name))} {name}" for name in PARTS)
+        lines = [f"{self.path}: {self.kind}, {self.problem}: {sizes}"]
+        if self.classes:
+            totals = {c: sum(part[c] for part in self.counts.values()) for c in self.classes}
+            shown = sorted(totals, key=lambda name: -totals[name])[:10]
+            named = ", ".join(f"{name} {totals[name]}" for name in shown)
+            more = f", and {len(totals) - 10} more" if len(totals) > 10 else ""
+            lines.append(f"{len(totals)} classes: {named}{more}")
+        lines += self.guessed
+        lines += [f"left out: {one}" for one in self.left_out]
+        return lines + [f"warning: {line}" for line in self.warnings]
+
+
+def inspect(
+    path: str | Path,
+    text: str | None = None,
+    second_text: str | None = None,
+    label: str | None = None,
+    kind: Problem | None = None,
+    data_dir: Path | None = None,
+    shorter_side: int = SHORTER_SIDE,
+) -> OwnData:
+    """Read a user's data; say what they are.
+
+    Args:
+        path: a folder of folders of images.
+        text: the column of a table with the text; None: it is guessed.
+        second_text: the column of a second text, for pairs; None: it is guessed.
+        label: the column with the label; None: it is guessed.
+        kind: what is to be learnt of the label; None: it is guessed.
+        data_dir: where decoded images are kept; None: the suite's folder of data.
+        shorter_side: images are shrunk to so many pixels.
+
+    Raises:
+        UserError: if nothing can be learnt from what is there; nothing is kept then.
+    """
+    data_dir = data_dir or default_data_dir()
+    findings = Findings(str(path))
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise UserError(f"there is no file or folder {path}: correct the path")
+    return _images(found, data_dir, shorter_side, findings)
+
+
+def _images(path: Path, data_dir: Path, shorter: int, findings: Findings) -> OwnData:
+    root = path.resolve()
+    files = class_folders(root, findings)
+    names = [name for name, _, _ in files]
+    images, digests, kept = decoded(root, names, shorter, data_dir, findings)
+    classes = tuple(sorted({files[place][2] for place in kept}))
+    number = {name: label for label, name in enumerate(classes)}
+    rows = Rows(
+        digests,
+        np.array([number[files[place][2]] for place in kept], dtype=np.int64),
+        [files[place][1] for place in kept],
+        [names[place] for place in kept],
+        "image",
+    )
+    data = _data_set(images, rows, classes, findings)
+    digest = digest_of(root, ["*"], data_dir, "task.data.path")
+    return OwnData(path, "images", "classification", data, {}, None, digest, findings)
+
+
+def _data_set(inputs: object, rows: Rows, classes: tuple[str, ...], findings: Findings) -> DataSet:
+    division = divide(rows, classes, findings)
+    every = Examples(inputs, division.labels)
+    train, validation, test = (every.take(division.indices[part]) for part in PARTS)
+    return DataSet(train, test, division.classes, validation, "local copy")

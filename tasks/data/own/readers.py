@@ -1,0 +1,30 @@
+"""Readers of a user's own data, which the yamls own_*.yaml of configs/task name."""
+
+from pathlib import Path
+
+from tasks.data.own.inspect import SHORTER_SIDE, Problem, inspect
+from tasks.data.readers import DataSet
+from tasks.data.specs import DataSpec
+from tasks.errors import UserError
+
+
+def images(data: DataSpec, data_dir: Path) -> DataSet:
+    """A folder of folders of images."""
+    return _read(data, data_dir, "images", "classification")
+
+
+def _read(data: DataSpec, data_dir: Path, kind: str, problem: Problem) -> DataSet:
+    if data.path is None:
+        raise UserError(f"whose {kind}? Say {data.path_key}=PATH (docs/own_data.md)")
+    found = inspect(
+        data.path,
+        data.text,
+        data.second_text,
+        data.label,
+        problem,
+        data_dir,
+        data.shorter_side or SHORTER_SIDE,
+    )
+    if found.kind != kind:
+        raise UserError(f"{data.path} holds {found.kind}: say {' '.join(found.overrides[:2])}")
+    return found.data
