@@ -34,8 +34,9 @@ class TextTask(Task):
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
         data = self.made_up() if self.synthetic else self.read()
         promised, got = self.spec.classes or 0, len(data.classes)
-        if got != promised:
-            key = required(self.spec.data, "task.data").path_key
+        block = self.spec.data
+        if got != promised and not (block and block.is_users):
+            key = required(block, "task.data").path_key
             raise UserError(
                 f"{self.name}: the yaml promises {promised} classes, the data name {got}: give a "
                 f"copy whose labels have names with {key}=FOLDER"

@@ -25,6 +25,22 @@ def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     return float(f1_score(labels, predictions, labels=[1], average="macro", zero_division=0.0))
 
 
+def balanced_accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean over the classes of the part of each that is right, in 0..1.
+
+    Always to answer the same is 1 / classes, however many examples each class has.
+    """
+    return float(np.mean([(predictions[labels == c] == c).mean() for c in np.unique(labels)]))
+
+
+def macro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean of the classes' F1, in 0..1: the classes are those that the labels have."""
+    from sklearn.metrics import f1_score
+
+    classes = np.unique(labels)
+    return float(f1_score(labels, predictions, labels=classes, average="macro", zero_division=0.0))
+
+
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Return Pearson's correlation, in −1..1; 0 where all predictions are the same."""
     from scipy.stats import pearsonr
@@ -57,5 +73,6 @@ def squad(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    metric.__name__: metric for metric in (accuracy, matthews, f1, pearson)
+    metric.__name__: metric
+    for metric in (accuracy, balanced_accuracy, macro_f1, matthews, f1, pearson)
 }

@@ -159,6 +159,11 @@ class DataSpec(FilesSpec):
     citation: str = Field(description="whose they are")
 
     @property
+    def is_users(self) -> bool:
+        """Whether they are the user's own, of which no yaml knows how many there are."""
+        return not self.examples
+
+    @property
     def title(self) -> str:
         known = self.archive or self.hub
         return super().title if known else self.torchvision or self.url or self.reader

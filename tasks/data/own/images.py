@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from tasks.data.cache import content_key, made_once, versions
 from tasks.data.digest import digest_of
 from tasks.data.images import Images
 from tasks.data.own.findings import Findings
+from tasks.data.own.folders import walk
 from tasks.errors import UserError, reason
 from tasks.format import plural
 
@@ -25,7 +25,7 @@ VERSION = 1  # of what is decoded: a new number makes the decoded images anew
 # What Pillow is allowed to take a file for: some of its other formats start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-UNREADABLE = {".heic", ".heif", ".avif", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg"}
+FOREIGN = {".heic", ".heif", ".avif", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg"}
 ORIENTATION, UPRIGHT, ROTATED = 0x0112, 1, range(2, 9)  # of EXIF
 MOST_PIXELS = 100_000_000  # a larger image takes a gigabyte and more
 NARROWEST = 50  # times as long as wide
@@ -75,49 +75,22 @@ def _are_below(files: list[list[str]], depth: int) -> bool:
 
 def _files(root: Path, findings: Findings) -> Iterator[str]:
     """Yield the images below a folder, sorted; say which files are none."""
-    others, unreadable, empty, found = [], [], [], []
-    for folder, folders, names in os.walk(root, onerror=partial(_unreadable, findings)):
-        folders[:] = sorted(name for name in folders if name[0] not in "._")
-        here = Path(folder)
-        for name in [*folders, *names]:
-            if (here / name).is_symlink():
-                _check_link(root, here / name, findings)
-        for name in sorted(names):
-            suffix = Path(name).suffix.lower()
-            inside = (here / name).relative_to(root).as_posix()
-            if suffix in SUFFIXES and name[0] != ".":
-                found.append(inside)
-            elif suffix in UNREADABLE:
-                unreadable.append(inside)
-            elif name[0] != ".":
-                others.append(inside)
-        if here.parent == root and not (folders or names):
-            empty.append(f"{here.name}/")
-    findings.leave_out("image", "in a format that is not read (save as JPEG or PNG)", unreadable)
+    others: list[str] = []
+    foreign: list[str] = []
+    empty: list[str] = []
+    found: list[str] = []
+    for folder, names in walk(root, findings):
+        inside = folder.relative_to(root)
+        for name in names:
+            suffix, path = Path(name).suffix.lower(), (inside / name).as_posix()
+            group = found if suffix in SUFFIXES else foreign if suffix in FOREIGN else others
+            group.append(path)
+        if folder.parent == root and not any(folder.iterdir()):
+            empty.append(f"{inside}/")
+    findings.leave_out("image", "in a format that is not read (save as JPEG or PNG)", foreign)
     findings.leave_out("other file", "among the images", others)
     findings.leave_out("folder", "without any file", empty)
     yield from sorted(found)
-
-
-def _unreadable(findings: Findings, error: OSError) -> None:
-    raise UserError(
-        f"{findings.where}: {error.filename} cannot be read ({error.strerror}): give yourself the "
-        "right to read it, or move it elsewhere"
-    ) from error
-
-
-def _check_link(root: Path, path: Path, findings: Findings) -> None:
-    target = path.resolve()
-    if not target.is_relative_to(root):
-        raise UserError(
-            f"{findings.where}: {path.relative_to(root)} is a link out of the folder, to {target}: "
-            "put the files themselves there, or remove the link"
-        )
-    if target.is_dir():
-        raise UserError(
-            f"{findings.where}: {path.relative_to(root)} is a link to a folder, whose images would "
-            "count twice: remove it"
-        )
 
 
 def decoded(

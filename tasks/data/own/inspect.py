@@ -1,21 +1,26 @@
 """What a user's data are: read, divided, and described in sentences."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from tasks.data.digest import digest_of
+from tasks.data.own.columns import Choice, Labels, Problem, choose, is_missing, read_labels
 from tasks.data.own.findings import Findings, LeftOut
-from tasks.data.own.images import class_folders, decoded
+from tasks.data.own.folders import walk
+from tasks.data.own.images import SUFFIXES, class_folders, decoded, kept_images
 from tasks.data.own.splits import PARTS, Rows, divide
+from tasks.data.own.tables import Table, is_saved, read_tables, table_files
 from tasks.data.readers import DataSet, Examples
 from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 
 Kind = Literal["images", "texts"]
-Problem = Literal["classification", "regression"]
 SHORTER_SIDE = 256  # pixels: what is enough for networks that see 224
 
 
@@ -124,7 +129,8 @@ def inspect(
     """Read a user's data; say what they are.
 
     Args:
-        path: a folder of folders of images.
+        path: a folder of folders of images; a CSV, TSV, JSON Lines or Parquet file, or a folder of
+            such files; or what datasets' save_to_disk wrote.
         text: the column of a table with the text; None: it is guessed.
         second_text: the column of a second text, for pairs; None: it is guessed.
         label: the column with the label; None: it is guessed.
@@ -140,7 +146,109 @@ def inspect(
     found = Path(path).expanduser()
     if not found.exists():
         raise UserError(f"there is no file or folder {path}: correct the path")
-    return _images(found, data_dir, shorter_side, findings)
+    root = found.resolve()
+    if kind not in (None, "classification", "regression"):
+        raise UserError(f"kind={kind}: must be one of classification, regression")
+    if found.is_dir() and not is_saved(root):
+        images = any(Path(n).suffix.lower() in SUFFIXES for _, f in walk(root, findings) for n in f)
+        if images or not table_files(root, findings):
+            _refuse_columns(text=text, second_text=second_text, label=label, kind=kind)
+            return _images(found, data_dir, shorter_side, findings)
+    table = read_tables(root, findings)
+    choice = choose(table, text, second_text, label, findings)
+    labels = read_labels(table, choice.label, kind, findings)
+    digest = digest_of(root, ["*"], data_dir, "task.data.path")
+    return _table(found, table, choice, labels, digest, (data_dir, shorter_side), findings)
+
+
+def _refuse_columns(**given: str | None) -> None:
+    for key, value in given.items():
+        if value not in (None, "classification"):
+            raise UserError(
+                f"{key}={value} is for tables, and a folder of images has none: omit it"
+            )
+
+
+def _table(
+    path: Path,
+    table: Table,
+    choice: Choice,
+    labels: Labels,
+    digest: str,
+    keep: tuple[Path, int],
+    findings: Findings,
+) -> OwnData:
+    """Return the data in a table's columns."""
+    names = table.names
+    inputs: list[Any] = list(zip(*(table.columns[name] for name in choice.inputs), strict=True))
+    blank = [any(is_missing(cell) for cell in row) for row in inputs]
+    bare = [label is None for label in labels.values]
+    thing = "an image" if choice.kind == "images" else "a text"
+    findings.leave_out(
+        "row", f"without {thing}", [n for n, b in zip(names, blank, strict=True) if b]
+    )
+    findings.leave_out(
+        "row",
+        "without a label",
+        [n for n, b, c in zip(names, blank, bare, strict=True) if c and not b],
+    )
+    left = [i for i in range(len(names)) if not (blank[i] or bare[i])]
+    if choice.kind == "images":
+        sources = [partial(bytes, inputs[i][0]) for i in left]
+        identity = [digest, choice.inputs[0], choice.label]
+        shown = [names[i] for i in left]
+        data_dir, shorter = keep
+        images, keys, kept = kept_images(
+            sources, shown, [identity, shorter], shorter, data_dir, findings
+        )
+        left = [left[place] for place in kept]
+        found: Any = images
+    else:
+        found = [tuple(map(_clean, inputs[i])) for i in left]
+        keys = [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in found]
+        if len(choice.inputs) == 1:
+            found = [text for (text,) in found]
+    kind = np.int64 if labels.classes else np.float64
+    rows = Rows(
+        keys,
+        np.array([labels.values[i] for i in left], dtype=kind),
+        [table.parts[i] for i in left],
+        [names[i] for i in left],
+        "row",
+    )
+    data = _data_set(found, rows, labels.classes, findings)
+    scale = None
+    if not labels.classes:
+        data, scale = _standardised(data, choice.label, findings)
+    columns = dict(zip(("text", "second_text"), choice.inputs, strict=False))
+    columns = {} if choice.kind == "images" else columns
+    columns["label"] = choice.label
+    return OwnData(path, choice.kind, labels.problem, data, columns, scale, digest, findings)
+
+
+def _clean(cell: Any) -> str:
+    """Return a cell as a text without white space around it, and without halves of signs."""
+    return str(cell).strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _standardised(
+    data: DataSet, label: str, findings: Findings
+) -> tuple[DataSet, tuple[float, float]]:
+    """Return the data with labels of mean 0 and deviation 1 in training: losses are of order 1."""
+    mean, deviation = float(data.train.labels.mean()), float(data.train.labels.std())
+    if deviation == 0:
+        raise UserError(
+            f"{findings.where}: {label} is {mean:g} everywhere: there is nothing to learn"
+        )
+    findings.guessed.append(
+        f"{label} is learnt as ({label} − {mean:.4g}) / {deviation:.4g}: its mean and standard "
+        "deviation in training"
+    )
+    parts: dict[str, Any] = {
+        part: replace(getattr(data, part), labels=(getattr(data, part).labels - mean) / deviation)
+        for part in PARTS
+    }
+    return replace(data, **parts), (mean, deviation)
 
 
 def _images(path: Path, data_dir: Path, shorter: int, findings: Findings) -> OwnData:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tasks.data.own.inspect import SHORTER_SIDE, Problem, inspect
+from tasks.data.own.columns import Problem
+from tasks.data.own.inspect import SHORTER_SIDE, inspect
 from tasks.data.readers import DataSet
 from tasks.data.specs import DataSpec
 from tasks.errors import UserError
@@ -11,6 +12,16 @@ from tasks.errors import UserError
 def images(data: DataSpec, data_dir: Path) -> DataSet:
     """A folder of folders of images."""
     return _read(data, data_dir, "images", "classification")
+
+
+def texts(data: DataSpec, data_dir: Path) -> DataSet:
+    """A table of texts, or of pairs of texts, and their classes."""
+    return _read(data, data_dir, "texts", "classification")
+
+
+def numbers(data: DataSpec, data_dir: Path) -> DataSet:
+    """A table of texts, or of pairs of texts, and a number for each."""
+    return _read(data, data_dir, "texts", "regression")
 
 
 def _read(data: DataSpec, data_dir: Path, kind: str, problem: Problem) -> DataSet:

@@ -127,7 +127,7 @@ def _trainable(
         )
     alone = [i for i in kept if int(rows.labels[i]) in single]
     names = [_with_class(rows, classes, i) for i in alone]
-    findings.leave_out(rows.thing, "alone in its class", names)
+    findings.leave_out(rows.thing, "with no other of the same class", names)
     gone = {*unseen, *alone}
     return [index for index in kept if index not in gone]
 
