@@ -11,7 +11,7 @@ from tasks.errors import UserError
 def walk(root: Path, findings: Findings) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder below a resolved root, and the names of its files, sorted.
 
-    Names that begin with a dot or an underscore are passed over: programs put them there.
+    Names that begin with a dot are passed over: programs put them there.
 
     Raises:
         UserError: if a folder cannot be read, or a link leads out of the root or to a folder.
@@ -25,8 +25,8 @@ def walk(root: Path, findings: Findings) -> Iterator[tuple[Path, list[str]]]:
 
     for folder, folders, files in os.walk(root, onerror=refuse):
         here = Path(folder)
-        folders[:] = sorted(name for name in folders if name[0] not in "._")
-        visible = sorted(name for name in files if name[0] not in "._")
+        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
+        visible = sorted(name for name in files if name[0] != ".")
         for name in [*folders, *visible]:
             if (here / name).is_symlink():
                 _check_link(root, here / name, findings)
@@ -50,4 +50,5 @@ def _check_link(root: Path, path: Path, findings: Findings) -> None:
 
 def _repository(root: Path) -> Path:
     """Return the folder in which links are at home: of a snapshot of the hub's cache, its whole."""
-    return root.parent.parent if root.parent.name == "snapshots" else root
+    homes = (path for path in root.parents if path.name.startswith("datasets--"))
+    return next(homes, root)

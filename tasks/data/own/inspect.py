@@ -13,6 +13,7 @@ from tasks.data.digest import digest_of
 from tasks.data.own.columns import Choice, Labels, Problem, choose, is_missing, read_labels
 from tasks.data.own.findings import Findings, LeftOut
 from tasks.data.own.folders import walk
+from tasks.data.own.hub import hub_copy, is_name
 from tasks.data.own.images import SUFFIXES, class_folders, decoded, kept_images
 from tasks.data.own.splits import PARTS, Rows, divide
 from tasks.data.own.tables import Table, is_saved, read_tables, table_files
@@ -29,7 +30,7 @@ class OwnData:
     """A user's data, and what is to be said of them before anything is trained.
 
     Attributes:
-        path: the folder or file, or the hub's name of it.
+        path: the folder or file; of a data set of the hub its copy.
         kind: what the examples are.
         problem: what is to be learnt; a regression's labels have mean 0 and deviation 1.
         data: the examples, divided.
@@ -105,7 +106,7 @@ class OwnData:
     def describe(self) -> list[str]:
         """Return all that is to be said, a line each."""
         sizes = ", ".join(f"{len(self.part(name))} {name}" for name in PARTS)
-        lines = [f"{self.path}: {self.kind}, {self.problem}: {sizes}"]
+        lines = [f"{self.findings.where}: {self.kind}, {self.problem}: {sizes}"]
         if self.classes:
             totals = {c: sum(part[c] for part in self.counts.values()) for c in self.classes}
             shown = sorted(totals, key=lambda name: -totals[name])[:10]
@@ -130,7 +131,7 @@ def inspect(
 
     Args:
         path: a folder of folders of images; a CSV, TSV, JSON Lines or Parquet file, or a folder of
-            such files; or what datasets' save_to_disk wrote.
+            such files; what datasets' save_to_disk wrote; or the hub's name of a data set.
         text: the column of a table with the text; None: it is guessed.
         second_text: the column of a second text, for pairs; None: it is guessed.
         label: the column with the label; None: it is guessed.
@@ -145,7 +146,9 @@ def inspect(
     findings = Findings(str(path))
     found = Path(path).expanduser()
     if not found.exists():
-        raise UserError(f"there is no file or folder {path}: correct the path")
+        if not is_name(str(path)):
+            raise UserError(f"there is no file or folder {path}: correct the path")
+        found = hub_copy(str(path), data_dir)
     root = found.resolve()
     if kind not in (None, "classification", "regression"):
         raise UserError(f"kind={kind}: must be one of classification, regression")

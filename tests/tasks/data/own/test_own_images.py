@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,11 +29,7 @@ def photos(tmp_path):
 @pytest.fixture
 def look(tmp_path):
     """Inspect, with what is kept in a folder of the test."""
-
-    def inspected(path, **words):
-        return inspect(path, data_dir=tmp_path / "data", **words)
-
-    return inspected
+    return partial(inspect, data_dir=tmp_path / "data")
 
 
 def names_of(found, part):

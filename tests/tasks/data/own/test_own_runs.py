@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import with_changes
-from test_own_tables import TEXT_LABEL, reviews, write_csv
+from reviews import TEXT_LABEL, reviews, write_csv
 
 from runner import config
 from runner.run import run

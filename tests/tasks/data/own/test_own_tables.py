@@ -1,54 +1,24 @@
 """A user's table: files as people have them, guessed columns, and bad ones refused in a line."""
 
-import csv
 import gzip
 import json
 import pickle
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
+from reviews import TEXT_LABEL, pairs_of, reviews, write_csv
 
 from tasks.data.own import text_files
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
 
-TEXT_LABEL = ("text", "label")
-WORDS = ["dull", "slow", "weak", "great", "warm", "funny"]
-
-
-def reviews(count=60, first=0):
-    """Rows of a text and its label."""
-    return [
-        (f"film {n} was {WORDS[n % 6]}, they say", "bad" if n % 6 < 3 else "good")
-        for n in range(first, first + count)
-    ]
-
-
-def write_csv(path, rows, header=("review", "verdict"), **form):
-    with path.open("w", newline="", encoding=form.pop("encoding", "utf-8")) as file:
-        writer = csv.writer(file, **form)
-        writer.writerows([header, *rows] if header else rows)
-    return path
-
 
 @pytest.fixture
 def look(tmp_path):
     """Inspect, with what is kept in a folder of the test."""
-
-    def inspected(path, **words):
-        return inspect(path, data_dir=tmp_path / "data", **words)
-
-    return inspected
-
-
-def pairs_of(found):
-    """All texts with their labels."""
-    return {
-        (text, found.classes[label] if found.classes else label)
-        for part in ("train", "validation", "test")
-        for text, label in zip(found.part(part).inputs, found.part(part).labels, strict=True)
-    }
+    return partial(inspect, data_dir=tmp_path / "data")
 
 
 def test_columns_are_guessed_said_and_in_the_words_of_a_run(tmp_path, look):
