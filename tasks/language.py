@@ -15,6 +15,7 @@ from tasks.data.blocks import required
 from tasks.data.cache import Values
 from tasks.data.readers import DataSet, Examples
 from tasks.errors import UserError
+from tasks.metrics import OF_NUMBERS
 from tasks.specs import TaskSpec
 from tasks.task import Task, finite, split
 
@@ -117,6 +118,8 @@ class TextClassification(TextTask):
 
 class TextRegression(TextTask):
     """One number each, learnt by squared error; scored by correlation, no answer is right."""
+
+    metrics = OF_NUMBERS
 
     def made_up(self) -> DataSet:
         def examples(count: int) -> Examples:

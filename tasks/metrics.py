@@ -1,7 +1,7 @@
 """The scores of tables, each from predictions and labels, by the libraries that everyone uses."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -72,7 +72,9 @@ def squad(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
     }
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    metric.__name__: metric
-    for metric in (accuracy, balanced_accuracy, macro_f1, matthews, f1, pearson)
+Metrics = Mapping[str, Callable[[np.ndarray, np.ndarray], float]]
+
+OF_CLASSES: Metrics = {
+    metric.__name__: metric for metric in (accuracy, balanced_accuracy, macro_f1, matthews, f1)
 }
+OF_NUMBERS: Metrics = {pearson.__name__: pearson}

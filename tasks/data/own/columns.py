@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tasks.data.own.findings import Findings, listed
+from tasks.data.own.images import is_image
 from tasks.data.own.tables import Table
 from tasks.data.own.text_files import is_number
 from tasks.errors import UserError
@@ -69,6 +70,11 @@ def choose(
     if label in inputs:
         raise UserError(
             f"{findings.where}: {label} cannot be both text and label: say label=COLUMN"
+        )
+    if all(is_image(str(cell)) for cell in table.columns[inputs[0]][:99]):
+        raise UserError(
+            f"{findings.where}: {inputs[0]} holds names of images: put the images into a folder "
+            "for each class, and give the folder above them"
         )
     unread = [name for name in table.columns if name not in (*inputs, label)]
     if unread:
@@ -153,13 +159,14 @@ def _present(values: list[Any]) -> list[Any]:
 
 def is_missing(value: Any) -> bool:
     """Return whether a cell is empty."""
-    blank = isinstance(value, str) and not value.strip()
-    return value is None or blank or (isinstance(value, float) and value != value)
+    if isinstance(value, str):
+        return not value.strip()
+    return not isinstance(value, int | float | bytes) or value != value  # None, lists; no number
 
 
 def _count(values: list[Any]) -> tuple[int, int]:
     """Return how many values there are, and how many different ones."""
-    present = [value for value in _present(values) if isinstance(value, str | int | float)]
+    present = _present(values)
     return len(present), len(set(present))
 
 
@@ -191,9 +198,9 @@ def read_labels(table: Table, label: str, kind: Problem | None, findings: Findin
         names = table.class_names[label]
         inside = [v if isinstance(v, int) and 0 <= v < len(names) else None for v in values]
         return Labels("classification", inside, tuple(names))
-    present = [value for value in _present(values) if isinstance(value, str | int | float)]
+    present = _present(values)
     if not present:
-        raise UserError(f"{where}: the column {label} is empty: say label=COLUMN")
+        raise UserError(f"{where}: {label} holds neither words nor numbers: say label=COLUMN")
     numbers = _numbers(values)
     if kind == "regression" and numbers is None:
         odd = next(value for value in present if not is_number(value) or isinstance(value, bool))

@@ -30,6 +30,8 @@ def walk(root: Path, findings: Findings) -> Iterator[tuple[Path, list[str]]]:
         for name in [*folders, *visible]:
             if (here / name).is_symlink():
                 _check_link(root, here / name, findings)
+            elif not (here / name).is_file() and name in visible:
+                raise UserError(f"{findings.where}: {here / name} is no file: remove it")
         yield here, visible
 
 

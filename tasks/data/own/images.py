@@ -73,6 +73,11 @@ def _are_below(files: list[list[str]], depth: int) -> bool:
     return all(len(file) > depth + 1 for file in files)
 
 
+def is_image(name: str) -> bool:
+    """Return whether a file's name is that of an image that is read."""
+    return Path(name).suffix.lower() in SUFFIXES
+
+
 def _files(root: Path, findings: Findings) -> Iterator[str]:
     """Yield the images below a folder, sorted; say which files are none."""
     others: list[str] = []
@@ -82,9 +87,9 @@ def _files(root: Path, findings: Findings) -> Iterator[str]:
     for folder, names in walk(root, findings):
         inside = folder.relative_to(root)
         for name in names:
-            suffix, path = Path(name).suffix.lower(), (inside / name).as_posix()
-            group = found if suffix in SUFFIXES else foreign if suffix in FOREIGN else others
-            group.append(path)
+            is_foreign = Path(name).suffix.lower() in FOREIGN
+            group = found if is_image(name) else foreign if is_foreign else others
+            group.append((inside / name).as_posix())
         if folder.parent == root and not any(folder.iterdir()):
             empty.append(f"{inside}/")
     findings.leave_out("image", "in a format that is not read (save as JPEG or PNG)", foreign)

@@ -14,7 +14,7 @@ from tasks.data.own.columns import Choice, Labels, Problem, choose, is_missing, 
 from tasks.data.own.findings import Findings, LeftOut
 from tasks.data.own.folders import walk
 from tasks.data.own.hub import hub_copy, is_name
-from tasks.data.own.images import SUFFIXES, class_folders, decoded, kept_images
+from tasks.data.own.images import class_folders, decoded, is_image, kept_images
 from tasks.data.own.splits import PARTS, Rows, divide
 from tasks.data.own.tables import Table, is_saved, read_tables, table_files
 from tasks.data.readers import DataSet, Examples
@@ -152,16 +152,24 @@ def inspect(
     root = found.resolve()
     if kind not in (None, "classification", "regression"):
         raise UserError(f"kind={kind}: must be one of classification, regression")
-    if found.is_dir() and not is_saved(root):
-        images = any(Path(n).suffix.lower() in SUFFIXES for _, f in walk(root, findings) for n in f)
-        if images or not table_files(root, findings):
-            _refuse_columns(text=text, second_text=second_text, label=label, kind=kind)
-            return _images(found, data_dir, shorter_side, findings)
+    if not (found.is_dir() or found.is_file()):
+        raise UserError(f"{path} is neither a file nor a folder: correct the path")
+    if found.is_dir() and not is_saved(root) and _holds_images(root, findings):
+        _refuse_columns(text=text, second_text=second_text, label=label, kind=kind)
+        return _images(found, data_dir, shorter_side, findings)
     table = read_tables(root, findings)
+    if not table.names:
+        raise UserError(f"{findings.where} has no rows: give the file that holds your data")
     choice = choose(table, text, second_text, label, findings)
     labels = read_labels(table, choice.label, kind, findings)
     digest = digest_of(root, ["*"], data_dir, "task.data.path")
     return _table(found, table, choice, labels, digest, (data_dir, shorter_side), findings)
+
+
+def _holds_images(root: Path, findings: Findings) -> bool:
+    """Return whether a folder is one of images: some are in folders, or there is no table."""
+    inside = (name for folder, names in walk(root, findings) if folder != root for name in names)
+    return any(map(is_image, inside)) or not table_files(root, findings)
 
 
 def _refuse_columns(**given: str | None) -> None:

@@ -1,5 +1,7 @@
 """Readers of a user's own data, which the yamls own_*.yaml of configs/task name."""
 
+import logging
+from functools import cache
 from pathlib import Path
 
 from tasks.data.own.columns import Problem
@@ -7,6 +9,8 @@ from tasks.data.own.inspect import SHORTER_SIDE, inspect
 from tasks.data.readers import DataSet
 from tasks.data.specs import DataSpec
 from tasks.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def images(data: DataSpec, data_dir: Path) -> DataSet:
@@ -38,4 +42,12 @@ def _read(data: DataSpec, data_dir: Path, kind: str, problem: Problem) -> DataSe
     )
     if found.kind != kind:
         raise UserError(f"{data.path} holds {found.kind}: say {' '.join(found.overrides[:2])}")
+    _say(tuple(found.describe()))
     return found.data
+
+
+@cache
+def _say(lines: tuple[str, ...]) -> None:
+    """Log what was found, once in a process: a sweep reads the same data for many runs."""
+    for line in lines:
+        logger.info(line)

@@ -211,12 +211,11 @@ def _header(text: str, separator: str, findings: Findings) -> tuple[list[str], b
         set(column) for column in zip(*_even(others, len(first)), strict=True)
     ]
     again = [bool(name) and name in column for name, column in zip(first, values, strict=False)]
-    if (
-        not any(is_number(name) or len(name) > LONGEST_NAME for name in first)
-        and len(set(first)) == len(first)
-        and (not any(again) or all(again))
+    if not any(is_number(name) or len(name) > LONGEST_NAME for name in first) and (
+        not any(again) or all(again)
     ):
-        return [name.strip().strip('"') or f"column{i}" for i, name in enumerate(first, 1)], True
+        names = [name.strip().strip('"') or f"column{i}" for i, name in enumerate(first, 1)]
+        return [f"{n}{i}" if n in names[: i - 1] else n for i, n in enumerate(names, 1)], True
     names = [f"column{i}" for i in range(1, len(first) + 1)]
     findings.guessed.append(f"the first row holds no names: the columns are {', '.join(names)}")
     return names, False
@@ -251,7 +250,7 @@ def is_number(value: Any) -> bool:
     """Return whether a value, or what a text says, is a finite number."""
     if isinstance(value, str):
         return bool(re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", value, re.ASCII))
-    return isinstance(value, int | float) and abs(value) < float("inf")
+    return isinstance(value, int | float) and abs(value) < 1e300
 
 
 def json_rows(text: str, where: str, findings: Findings) -> Columns:

@@ -158,6 +158,9 @@ def bad_folder(folder, what):
         shutil.rmtree(folder / "owl")
     elif what == "6 examples that can be used":
         write_photos(folder, each=2)
+    elif what == "fifo is no file":
+        write_photos(folder)
+        os.mkfifo(folder / "cat/fifo")
     elif "link" in what:
         write_photos(folder)
         target = folder.parent / "elsewhere.png" if "out of" in what else folder / "cat"
@@ -171,6 +174,7 @@ def bad_folder(folder, what):
         *("holds 0 images", "no folder of images for each class", "are of one class, cat"),
         *(
             "6 examples that can be used",
+            "fifo is no file",
             "is a link out of the folder, to",
             "is a link to a folder",
         ),

@@ -7,7 +7,7 @@ from conftest import with_changes
 from reviews import TEXT_LABEL, reviews, write_csv
 
 from runner import config
-from runner.run import run
+from runner.run import build_task, run
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
 
@@ -54,6 +54,14 @@ def test_metric_is_the_users_choice(trained, tmp_path):
     path = write_csv(tmp_path / "films.csv", reviews(), TEXT_LABEL)
     _, record = trained(path, "task.metric=balanced_accuracy")
     assert record.results.test.majority == 0.5
+
+
+def test_text_to_text_network_is_asked_with_both_texts_of_a_pair(tmp_path):
+    rows = [(text, "is it?", label) for text, label in reviews()]
+    path = write_csv(tmp_path / "pairs.csv", rows, ("premise", "hypothesis", "label"))
+    words = ["task=own_texts", f"task.data.path={path}", "model=t5_base", *tiny.RUN]
+    task = build_task(with_changes(config.load(words), tiny.CHANGES))
+    assert task._prompts(task.splits["test"])[0].endswith("they say is it?")
 
 
 def test_label_of_another_kind_than_the_task_is_refused(tmp_path):

@@ -268,6 +268,15 @@ BAD = {
         "no column holds texts beside the label label",
     ),
     "short.csv": (lambda path: write_csv(path, reviews(9)), "has 9 examples that can be used"),
+    "names.csv": (lambda path: write_csv(path, []), "has no rows"),
+    "paths.csv": (
+        lambda path: write_csv(path, [(f"{n}.jpg", n % 2) for n in range(60)], TEXT_LABEL),
+        "text holds names of images: put the images into a folder for each class",
+    ),
+    "lists.jsonl": (
+        lambda path: path.write_text('{"text": "a", "label": ["b", "c"]}\n' * 30),
+        "label holds neither words nor numbers",
+    ),
     "films.dat": (lambda path: path.write_text("hello"), "cannot tell what this file is"),
     "list.json": (lambda path: path.write_text("[1, 2, 3, 4]"), "4 of 4 rows are damaged"),
     "cut.json": (lambda path: path.write_text('[{"a": 1'), "is no JSON"),
@@ -284,6 +293,18 @@ def test_bad_file_is_refused_in_a_line_and_nothing_is_kept(name, tmp_path, look)
     assert what in line and line.startswith(str(tmp_path / name)) and "\n" not in line
     kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert all(path.parent.name == "digests" for path in kept)
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path, look):
+    rows = [(text, label, label) for text, label in reviews()]
+    found = look(write_csv(tmp_path / "films.csv", rows, ("text", "label", "label")))
+    assert found.guessed[-1] == "columns that are not read: label3"
+
+
+def test_tables_beside_a_stray_image_are_tables(tmp_path, look):
+    write_csv(tmp_path / "films.csv", reviews())
+    (tmp_path / "logo.png").write_bytes(b"")
+    assert pairs_of(look(tmp_path)) == set(reviews())
 
 
 def test_path_that_is_not_there_and_wrong_kind(tmp_path, look):
