@@ -42,8 +42,6 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     files = [name.split("/") for name in _files(root, findings)]
     above = 0  # folders above those of the classes
     while len({tuple(file[: above + 1]) for file in files}) == 1 and _are_below(files, above + 1):
-        if files[0][above].lower() in PART_OF:
-            break
         above += 1  # one folder with everything in it, as archives unpack to
     top = {file[above] for file in files if len(file) > above + 1}
     parts = {name: PART_OF.get(name.lower()) for name in top}

@@ -187,6 +187,23 @@ def test_stars_are_classes_unless_the_user_says_otherwise(tmp_path, look):
     assert look(path, kind="regression").problem == "regression"
 
 
+def test_counted_labels_are_classes_by_their_name(tmp_path, look):
+    rows = [(text, n % 25) for n, (text, _) in enumerate(reviews(100))]
+    assert len(look(write_csv(tmp_path / "a.csv", rows, TEXT_LABEL)).classes) == 25
+    assert look(write_csv(tmp_path / "a.csv", rows, ("text", "score"))).problem == "regression"
+
+
+def test_halves_of_signs_and_huge_numbers_in_json(tmp_path, look):
+    path = tmp_path / "films.jsonl"
+    rows = [{"text": f"\ud83d {text}", "label": n % 2} for n, (text, _) in enumerate(reviews())]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"text": "large", "label": 10**400}])))
+    found = look(path)
+    assert found.classes == ("0", "1") and str(found.left_out[0]).endswith(
+        "class: row 61 (1" + "0" * 400 + ")"
+    )
+    assert all("\ufffd" in text for text, _ in pairs_of(found))
+
+
 def test_one_to_99_is_warned_of_and_both_classes_are_in_every_part(tmp_path, look):
     rows = [(f"text {n}", "rare" if n % 100 == 0 else "often") for n in range(400)]
     found = look(write_csv(tmp_path / "few.csv", rows))
