@@ -56,6 +56,8 @@ def _files_of(repository: str) -> list[str]:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if not constants.HF_HUB_OFFLINE:
-        return sorted(HfApi().list_repo_files(repository, repo_type="dataset"))
+        # Of all that asks the hub, this answers at once where there is none.
+        siblings = HfApi().dataset_info(repository).siblings or []
+        return sorted(file.rfilename for file in siblings)
     folder = Path(snapshot_download(repository, repo_type="dataset", local_files_only=True))
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())

@@ -145,7 +145,7 @@ def inspect(
     data_dir = data_dir or default_data_dir()
     findings = Findings(str(path))
     found = Path(path).expanduser()
-    if not found.exists():
+    if not str(path) or not found.exists():
         if not is_name(str(path)):
             raise UserError(f"there is no file or folder {path}: correct the path")
         found = hub_copy(str(path), data_dir)

@@ -74,7 +74,7 @@ def read_tables(path: Path, findings: Findings) -> Table:
     """
     table = Table()
     if path.is_file():
-        _append_file(table, path, findings.where, None, "", findings)
+        table.append(_columns_of(table, path, findings.where, findings), None, "")
         return table
     if is_saved(path):
         _append_saved(table, path, findings)
@@ -87,9 +87,17 @@ def read_tables(path: Path, findings: Findings) -> Table:
         files = [file for file in files if parts[file]]
         named = sorted({str(part) for part in parts.values() if part})
         findings.guessed.append(f"parts by the files' names: {', '.join(named)}")
+    first: dict[str | None, tuple[Path, set[str]]] = {}
     for file in files:
-        inside = file.relative_to(path)
-        _append_file(table, file, f"{findings.where}/{inside}", parts[file], f"{inside} ", findings)
+        inside, part = file.relative_to(path), parts[file]
+        columns = _columns_of(table, file, f"{findings.where}/{inside}", findings)
+        other, names = first.setdefault(part, (inside, set(columns)))
+        if names != set(columns):
+            raise UserError(
+                f"{findings.where} holds tables with different columns, {other} and {inside}: give "
+                "one file, or a folder with the files of one data set alone"
+            )
+        table.append(columns, part, f"{inside} ")
     return table
 
 
@@ -99,31 +107,29 @@ def part_of(name: str) -> str | None:
     return next((PART_OF[word] for word in reversed(words) if word in PART_OF), None)
 
 
-def _append_file(
-    table: Table, path: Path, where: str, part: str | None, name: str, findings: Findings
-) -> None:
+def _columns_of(table: Table, path: Path, where: str, findings: Findings) -> Columns:
+    """Return the columns of a file; note in the table what they are."""
     try:
         text_files.refuse_others(path, where)
         with path.open("rb") as file:
             start = file.read(4)
         if start == b"PAR1":
-            for columns in _parquet(table, path, where):
-                table.append(columns, part, name)
-            if name == "":
-                table.names = [f"row {row}" for row in range(1, len(table.names) + 1)]
-            return
+            columns: Columns = {}
+            for batch in _parquet(table, path, where):
+                for name, values in batch.items():
+                    columns.setdefault(name, []).extend(values)
+            return columns
         suffix = suffix_of(path)
         text = decoded(content_of(path, where), where, findings)
     except OSError as error:
         raise UserError(f"{where} cannot be read ({error.strerror or error})") from error
     if suffix in JSON or (suffix not in SEPARATORS and text.lstrip()[:1] in ("{", "[")):
-        table.append(json_rows(text, where, findings), part, name)
-    elif suffix in SEPARATORS:
-        table.append(separated(text, SEPARATORS[suffix], where, findings), part, name)
-    else:
-        raise UserError(
-            f"{where}: cannot tell what this file is: name it .csv, .tsv, .jsonl or .parquet"
-        )
+        return json_rows(text, where, findings)
+    if suffix in SEPARATORS:
+        return separated(text, SEPARATORS[suffix], where, findings)
+    raise UserError(
+        f"{where}: cannot tell what this file is: name it .csv, .tsv, .jsonl or .parquet"
+    )
 
 
 def _parquet(table: Table, path: Path, where: str) -> Iterator[Columns]:

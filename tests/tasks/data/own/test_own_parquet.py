@@ -164,6 +164,6 @@ def test_hub_out_of_reach(look, monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", unreachable)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     with pytest.raises(UserError, match=r"me/nothing is no file or folder here, and as a data set"):
         look("me/nothing")

@@ -312,6 +312,16 @@ def test_bad_file_is_refused_in_a_line_and_nothing_is_kept(name, tmp_path, look)
     assert all(path.parent.name == "digests" for path in kept)
 
 
+def test_several_tables_are_one_if_their_columns_are_the_same(tmp_path, look):
+    (tmp_path / "films").mkdir()
+    write_csv(tmp_path / "films/a.csv", reviews(40))
+    write_csv(tmp_path / "films/b.csv", reviews(20, first=40))
+    assert pairs_of(look(tmp_path / "films")) == set(reviews())
+    write_csv(tmp_path / "films/c.csv", reviews(), TEXT_LABEL)
+    with pytest.raises(UserError, match=r"with different columns, a\.csv and c\.csv: give one"):
+        look(tmp_path / "films")
+
+
 def test_columns_of_one_name_are_told_apart(tmp_path, look):
     rows = [(text, label, label) for text, label in reviews()]
     found = look(write_csv(tmp_path / "films.csv", rows, ("text", "label", "label")))
@@ -327,6 +337,8 @@ def test_tables_beside_a_stray_image_are_tables(tmp_path, look):
 def test_path_that_is_not_there_and_wrong_kind(tmp_path, look):
     with pytest.raises(UserError, match="there is no file or folder"):
         look(tmp_path / "nothing.csv")
+    with pytest.raises(UserError, match="there is no file or folder : correct"):
+        look("")
     with pytest.raises(UserError, match="kind=classes: must be one of"):
         look(write_csv(tmp_path / "films.csv", reviews()), kind="classes")
     with pytest.raises(UserError, match="verdict has 'bad', which is no number"):
