@@ -114,6 +114,11 @@ class FilesSpec(Spec):
         return False
 
     @property
+    def is_users(self) -> bool:
+        """Whether they are the user's own: nothing else can be read in their place."""
+        return False
+
+    @property
     def published(self) -> dict[str, Any]:
         """What tells files of neither an archive nor a repository from others."""
         return {}
@@ -160,8 +165,7 @@ class DataSpec(FilesSpec):
 
     @property
     def is_users(self) -> bool:
-        """Whether they are the user's own, of which no yaml knows how many there are."""
-        return not self.examples
+        return not self.examples  # of which no yaml knows how many there are
 
     @property
     def title(self) -> str:

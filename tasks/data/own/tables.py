@@ -152,7 +152,7 @@ def _parquet(table: Table, path: Path, where: str) -> Iterator[Columns]:
             if total > text_files.MOST_BYTES:
                 raise text_files.too_large(where)
             yield _columns(pyarrow.Table.from_batches([batch]), table.images)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where} is damaged ({reason(error)}): give a whole copy") from error
 
 

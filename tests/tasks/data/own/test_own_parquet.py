@@ -121,6 +121,10 @@ def test_damaged_parquet(tmp_path, look):
     (tmp_path / "a.parquet").write_bytes(content[:-20])
     with pytest.raises(UserError, match=r"a\.parquet is damaged"):
         look(tmp_path / "a.parquet")
+    texts = pyarrow.array([b"\xff"] * 30).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": texts, "label": ["x"] * 30}), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match=r"b\.parquet is damaged"):
+        look(tmp_path / "b.parquet")
 
 
 @pytest.fixture
