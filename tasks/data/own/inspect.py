@@ -144,7 +144,7 @@ def inspect(
     """
     data_dir = data_dir or default_data_dir()
     findings = Findings(str(path))
-    found = Path(path).expanduser()
+    found = Path(path).expanduser().absolute()  # a worker may run in another folder
     if not str(path) or not found.exists():
         if not is_name(str(path)):
             raise UserError(f"there is no file or folder {path}: correct the path")
@@ -162,6 +162,11 @@ def inspect(
         raise UserError(f"{findings.where} has no rows: give the file that holds your data")
     choice = choose(table, text, second_text, label, findings)
     labels = read_labels(table, choice.label, kind, findings)
+    if choice.kind == "images" and labels.problem == "regression":
+        raise UserError(
+            f"{path}: no task learns a number, {choice.label}, from images: kind=classification "
+            "takes each value for a class"
+        )
     digest = digest_of(root, ["*"], data_dir, "task.data.path")
     return _table(found, table, choice, labels, digest, (data_dir, shorter_side), findings)
 

@@ -99,6 +99,12 @@ def test_images_in_parquet(tmp_path, look):
     ]
     for image, label in zip(found.part("test").inputs, found.part("test").labels, strict=True):
         assert image.mean((0, 1)).argmax() == label
+    with pytest.raises(UserError, match="no task learns a number, label, from images"):
+        parquet.write_table(
+            pyarrow.table({"image": images, "label": [n / 7 for n in range(36)]}),
+            tmp_path / "b.parquet",
+        )
+        look(tmp_path / "b.parquet")
 
 
 @pytest.mark.parametrize("form", ["dictionary", "plain"])

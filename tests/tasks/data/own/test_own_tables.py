@@ -180,6 +180,12 @@ def test_number_of_many_values_is_a_regression_unless_the_user_says_otherwise(tm
     assert len(classes.classes) == 30 and classes.overrides[0] == "task=own_texts"
 
 
+def test_number_that_counts_the_rows_is_not_taken_for_the_label(tmp_path, look):
+    rows = [(n, text, n % 30 + 0.5) for n, (text, _) in enumerate(reviews(90))]
+    found = look(write_csv(tmp_path / "prices.csv", rows, ("no", "text", "price")))
+    assert found.guessed[0] == "label: column price, the only one of numbers"
+
+
 def test_stars_are_classes_unless_the_user_says_otherwise(tmp_path, look):
     rows = [(text, n % 5 + 1) for n, (text, _) in enumerate(reviews())]
     path = write_csv(tmp_path / "films.csv", rows, ("text", "stars"))
@@ -332,6 +338,14 @@ def test_tables_beside_a_stray_image_are_tables(tmp_path, look):
     write_csv(tmp_path / "films.csv", reviews())
     (tmp_path / "logo.png").write_bytes(b"")
     assert pairs_of(look(tmp_path)) == set(reviews())
+
+
+def test_words_of_a_run_hold_wherever_it_starts(tmp_path, look, monkeypatch):
+    path = write_csv(tmp_path / "films.csv", reviews())
+    monkeypatch.chdir(tmp_path)
+    found = look("films.csv")
+    assert found.overrides[1] == f"task.data.path={path}"
+    assert found.describe()[0].startswith("films.csv: texts")
 
 
 def test_path_that_is_not_there_and_wrong_kind(tmp_path, look):
