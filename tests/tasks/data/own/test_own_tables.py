@@ -243,6 +243,18 @@ def test_parts_by_file_names(tmp_path, look):
     ]
 
 
+def test_test_part_without_labels_is_left_out_and_made_from_training(tmp_path, look):
+    (tmp_path / "films").mkdir()
+    write_csv(tmp_path / "films/train.csv", reviews())
+    write_csv(tmp_path / "films/test.csv", [(f"new {n}",) for n in range(9)], ("review",))
+    with pytest.raises(UserError, match=r"test\.csv has one column"):
+        look(tmp_path / "films")
+    write_csv(tmp_path / "films/test.csv", [(n, f"new {n}") for n in range(9)], ("id", "review"))
+    found = look(tmp_path / "films")
+    assert pairs_of(found) == set(reviews()) and len(found.part("test")) > 4
+    assert str(found.left_out[0]).startswith("9 rows without a label: test.csv row 1")
+
+
 def bomb(path):
     with gzip.open(path, "wb", compresslevel=9) as file:
         file.write(b"text,label\n" + b"a" * (text_files.UNSUSPECTED + 2**20))
@@ -266,6 +278,7 @@ BAD = {
     "rows.zip": (zipped, "is an archive: unpack it"),
     "empty.csv": (lambda path: path.write_bytes(b""), "is empty"),
     "noise.csv": (lambda path: path.write_bytes(bytes(range(256)) * 9), "is no text"),
+    "bytes.csv": (lambda path: path.write_bytes(bytes(range(1, 256)) * 9), "is no text"),
     "one.csv": (lambda path: write_csv(path, [("a",)] * 30, ("text",)), "has one column"),
     "open.csv": (lambda path: path.write_text('text,label\n"a,b,c\n'), "close its quotes"),
     "ids.csv": (
