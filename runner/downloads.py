@@ -81,7 +81,7 @@ def everything() -> tuple[list[Archive], list[str]]:
                 block = kind.parse(content, f"{group}.{key}")
                 if block.archive:
                     archives.append(block.archive)
-                elif not block.source:  # else it comes with a package
+                elif not (block.source or block.is_users):  # else a package or the user has it
                     others.append(name)
     published = _yaml(configuration.ROOT / "benchmarks/dog_optimizer.yaml")["source"]
     return list(dict.fromkeys([*archives, Archive.parse(published, "source")])), others

@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from tasks.errors import UserError
 from tasks.own_models import is_own
 
-# The last part of the keys whose values are paths.
+# The last part of the keys whose values are paths, and the keys that name columns of a table.
 PATHS = ("path", "dir", "data_dir", "runs_dir")
+COLUMNS = ("task.data.text", "task.data.second_text", "task.data.label")
 QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
 
 
@@ -29,14 +30,14 @@ def parse(words: Iterable[str]) -> list[Override]:
 
 
 def quoted(word: str, sweep: bool = False) -> str:
-    """Return a word as Hydra wants it: a path in quotes, as it may hold any sign.
+    """Return a word as Hydra wants it: a path or a column in quotes, as it may hold any sign.
 
-    In a sweep (``run.py -m``) a comma is between two paths, and what Hydra can read is left alone.
+    In a sweep (``run.py -m``) a comma is between two of them, and what Hydra reads is left alone.
     """
     key, equal, value = word.partition("=")
-    is_path = equal and key.rpartition(".")[2].lstrip("+") in PATHS
-    is_path = is_path or (key == "model" and is_own(value))
-    if not is_path or value.lower() in ("", "null") or QUOTED.fullmatch(value):
+    is_name = key.rpartition(".")[2].lstrip("+") in PATHS or key in COLUMNS
+    is_name = is_name or (key == "model" and is_own(value))
+    if not (equal and is_name) or value.lower() in ("", "null") or QUOTED.fullmatch(value):
         return word
     if not sweep:
         return f"{key}={_in_quotes(value)}"

@@ -15,6 +15,7 @@ from tasks.data.blocks import required
 from tasks.data.cache import Values
 from tasks.data.readers import DataSet, Examples
 from tasks.errors import UserError
+from tasks.metrics import OF_NUMBERS
 from tasks.specs import TaskSpec
 from tasks.task import Task, finite, split
 
@@ -34,8 +35,9 @@ class TextTask(Task):
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
         data = self.made_up() if self.synthetic else self.read()
         promised, got = self.spec.classes or 0, len(data.classes)
-        if got != promised:
-            key = required(self.spec.data, "task.data").path_key
+        block = self.spec.data
+        if got != promised and not (block and block.is_users):
+            key = required(block, "task.data").path_key
             raise UserError(
                 f"{self.name}: the yaml promises {promised} classes, the data name {got}: give a "
                 f"copy whose labels have names with {key}=FOLDER"
@@ -121,6 +123,8 @@ class TextClassification(TextTask):
 
 class TextRegression(TextTask):
     """One number each, learnt by squared error; scored by correlation, no answer is right."""
+
+    metrics = OF_NUMBERS
 
     def made_up(self) -> DataSet:
         def examples(count: int) -> Examples:

@@ -1,7 +1,7 @@
 """The scores of tables, each from predictions and labels, by the libraries that everyone uses."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +23,22 @@ def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, labels=[1], average="macro", zero_division=0.0))
+
+
+def balanced_accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean over the classes of the part of each that is right, in 0..1.
+
+    Always to answer the same is 1 / classes, however many examples each class has.
+    """
+    return float(np.mean([(predictions[labels == c] == c).mean() for c in np.unique(labels)]))
+
+
+def macro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean of the classes' F1, in 0..1: the classes are those that the labels have."""
+    from sklearn.metrics import f1_score
+
+    classes = np.unique(labels)
+    return float(f1_score(labels, predictions, labels=classes, average="macro", zero_division=0.0))
 
 
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -56,6 +72,9 @@ def squad(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
     }
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    metric.__name__: metric for metric in (accuracy, matthews, f1, pearson)
+Metrics = Mapping[str, Callable[[np.ndarray, np.ndarray], float]]
+
+OF_CLASSES: Metrics = {
+    metric.__name__: metric for metric in (accuracy, balanced_accuracy, macro_f1, matthews, f1)
 }
+OF_NUMBERS: Metrics = {pearson.__name__: pearson}

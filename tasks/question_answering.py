@@ -4,7 +4,7 @@ import json
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from tasks.data.cache import Values
 from tasks.data.readers import DataSet, Examples, Question
 from tasks.errors import UserError
 from tasks.language import TextTask, Tokens, pad_rows
-from tasks.metrics import squad
+from tasks.metrics import Metrics, squad
 from tasks.task import finite
 
 # The longest answer that is considered, in tokens; of SQuAD's own few are longer.
@@ -28,6 +28,7 @@ CHUNK = 1_000
 class QuestionAnswering(TextTask):
     """What all networks have in common here: questions, and answers as texts."""
 
+    metrics: ClassVar[Metrics] = {}
     questions: dict[str, list[Question]]
 
     def made_up(self) -> DataSet:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from tasks.data.hub import copy_of
 from tasks.data.images import Images
 from tasks.data.readers import DataSet, Examples, read
 from tasks.errors import NotFinite, UserError
-from tasks.metrics import METRICS
+from tasks.format import did_you_mean
+from tasks.metrics import OF_CLASSES, Metrics
 from tasks.specs import ModelSpec, TaskSpec, TrainSpec
 
 SPLITS = ("train", "validation", "test")
@@ -46,10 +47,15 @@ class Task(ABC):
     """
 
     origin: str | None = None
+    # What `task.metric` may name; empty where `score` computes one of its own.
+    metrics: ClassVar[Metrics] = OF_CLASSES
 
     def __init__(self, spec: TaskSpec, model: ModelSpec, train: TrainSpec, data_dir: Path) -> None:
         self.spec, self.model, self.train, self.data_dir = spec, model, train, data_dir
         self.name, self.synthetic = spec.name, spec.synthetic
+        if self.metrics and spec.metric not in self.metrics:
+            near = did_you_mean(spec.metric, self.metrics)
+            raise UserError(f"task {self.name} has no task.metric={spec.metric}: {near}")
         self.splits, self.classes = self.load()
 
     @abstractmethod
@@ -106,7 +112,7 @@ class Task(ABC):
 
     def score(self, split: str, predictions: np.ndarray) -> float:
         """Return the task's metric of the predictions for all of a split, [N, ...]."""
-        return METRICS[self.spec.metric](predictions, self.splits[split].labels)
+        return self.metrics[self.spec.metric](predictions, self.splits[split].labels)
 
     def correct(self, split: str, predictions: np.ndarray) -> np.ndarray | None:
         """Return whether each prediction is right, bool [N]; None where right is no yes or no."""

@@ -46,8 +46,12 @@ class TextToText(TextTask):
         return columns(examples)
 
     def _prompts(self, examples: Examples) -> list[str]:
-        prompt = required(self.spec.prompt, "task.prompt")
-        return [prompt.format(*parts) for parts in zip(*self.prompt_texts(examples), strict=True)]
+        texts, data = self.prompt_texts(examples), self.spec.data
+        if data and data.is_users:  # nobody knows how to ask of them, nor whether they are pairs
+            prompt = " ".join("{}" for _ in texts)
+        else:
+            prompt = required(self.spec.prompt, "task.prompt")
+        return [prompt.format(*parts) for parts in zip(*texts, strict=True)]
 
     def network(self) -> nn.Module:
         return self._build(1)

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from tasks.data.blocks import required
 from tasks.data.readers import Examples
 from tasks.errors import UserError
+from tasks.metrics import Metrics
 from tasks.task import SPLIT_SEED, SPLITS, Task, finite
 
 # A minimum that was searched for is at most this far above the true one.
@@ -31,6 +32,8 @@ class KnownOptimum(Task):
         minimum: f*.
         distance: d_0 = ‖x_0 − x*‖.
     """
+
+    metrics: ClassVar[Metrics] = {}
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

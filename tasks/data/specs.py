@@ -127,6 +127,11 @@ class FilesSpec(Spec):
         return False
 
     @property
+    def is_users(self) -> bool:
+        """Whether they are the user's own: nothing else can be read in their place."""
+        return False
+
+    @property
     def published(self) -> dict[str, Any]:
         """What tells files of neither an archive nor a repository from others."""
         return {}
@@ -155,11 +160,25 @@ class DataSpec(FilesSpec):
     set: str | None = Field(None, description="their name in scikit-learn")
     files: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
     columns: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
+    text: str | None = Field(None, description="of own data: the text's column; null: guessed")
+    second_text: str | None = Field(
+        None, description="of own data: the column of a pair's second text; null: guessed"
+    )
+    label: str | None = Field(None, description="of own data: the label's column; null: guessed")
+    shorter_side: Count | None = Field(
+        None, description="of own images: larger ones are shrunk to so many pixels"
+    )
     sha256: Annotated[dict[str, str | list[str]] | None, YAML_ONLY] = Field(
         None, description="of what is read, by part: anything else is refused"
     )
-    examples: Annotated[dict[str, Count], YAML_ONLY] = Field(description="how many there are")
+    examples: Annotated[dict[str, Count], YAML_ONLY] = Field(
+        description="how many there are; {}: as many as are found"
+    )
     citation: str = Field(description="whose they are")
+
+    @property
+    def is_users(self) -> bool:
+        return not self.examples  # of which no yaml knows how many there are
 
     @property
     def title(self) -> str:

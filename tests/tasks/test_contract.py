@@ -151,6 +151,20 @@ def test_what_a_kind_of_task_needs_and_its_yaml_does_not_say_is_named(task, key)
         build_task(lacking)
 
 
+@pytest.mark.parametrize(
+    ("task", "metric", "near"),
+    [
+        ("cifar", "balanced_acuracy", "did you mean balanced_accuracy"),
+        ("stsb", "accuracy", "choose from pearson"),
+        ("movies", "pearson", "choose from accuracy, balanced_accuracy, macro_f1, matthews, f1"),
+    ],
+)
+def test_metric_that_a_task_does_not_have_is_refused_before_it_trains(task, metric, near):
+    words = f"^task {task} has no task.metric={metric}: {near}"
+    with pytest.raises(UserError, match=words):
+        build_task(made_up(task, f"task.metric={metric}"))
+
+
 def sizes(validation, train=None, test=None):
     """What the protocol prescribes for the three splits."""
     return TrainSpec.model_construct(
@@ -240,7 +254,7 @@ def test_every_task_states_what_tables_and_licences_need(task):
     if problem.domain == "theory" and problem.data is None:
         return  # a function that takes no data
     data = (problem.source or problem).data
-    assert data.examples and data.citation
+    assert data.citation and (data.examples or data.manual)  # nobody knows how much a user has
     if data.hub:
         revision = data.hub.revision  # null where no commit is known: the record names the one
         assert data.hub.licence and (revision is None or len(revision) == 40)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.metrics import accuracy, f1, matthews, pearson, squad
+from tasks.metrics import accuracy, balanced_accuracy, f1, macro_f1, matthews, pearson, squad
 
 
 def test_matthews_of_a_confusion_matrix():
@@ -25,6 +25,18 @@ def test_f1_counts_no_class_as_a_wrong_answer(predictions, expected):
 def test_an_answer_that_is_no_class_is_wrong():
     assert accuracy(np.array([1, -1, 0, -1]), np.array([1, 1, 0, 0])) == 0.5
     assert matthews(np.full(4, -1), np.array([1, 1, 0, 0])) == 0
+
+
+def test_classes_count_alike_in_balanced_accuracy_and_macro_f1():
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
+    predictions = np.array([0, 0, 0, 0, 0, 1, 1, 0, 0, -1])
+    # Right: 5 of 6, 1 of 2, none of 2. F1: 10 / (10 + 1 + 2), 2 / (2 + 1 + 1), 0.
+    assert balanced_accuracy(predictions, labels) == pytest.approx((5 / 6 + 1 / 2) / 3)
+    assert macro_f1(predictions, labels) == pytest.approx((10 / 13 + 1 / 2) / 3)
+    assert balanced_accuracy(np.zeros(10, int), labels) == pytest.approx(1 / 3)
+    # A class that the labels do not have counts for neither.
+    assert balanced_accuracy(np.array([0, 3]), np.array([0, 0])) == 0.5
+    assert macro_f1(np.array([0, 3]), np.array([0, 0])) == pytest.approx(2 / 3)
 
 
 def test_pearson_by_hand_and_of_constants():

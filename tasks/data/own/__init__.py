@@ -1,0 +1,1 @@
+"""A user's own data: found, checked, divided and described."""

@@ -1,0 +1,272 @@
+"""Which columns of a table are the text and the label, and what is to be learnt of the label."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from tasks.data.own.findings import Findings, listed
+from tasks.data.own.images import is_image
+from tasks.data.own.tables import Table
+from tasks.data.own.text_files import is_number
+from tasks.errors import UserError
+from tasks.format import did_you_mean
+
+Problem = Literal["classification", "regression"]
+
+# What people call their columns, the likeliest first.
+LABELS = (
+    *("label", "labels", "target", "class", "category", "sentiment", "polarity", "rating"),
+    *("ratings", "stars", "starrating", "score", "overall", "topic", "intent", "emotion", "y"),
+)
+TEXTS = (
+    *("text", "sentence", "review", "reviewtext", "content", "body", "comment", "tweet", "message"),
+    *("document", "description", "abstract", "utterance", "question", "sms", "title"),
+)
+PAIRS = (
+    *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2")),
+    *(("question", "sentence"), ("question", "passage"), ("text1", "text2"), ("texta", "textb")),
+    ("query", "document"),
+)
+IDS = {"id", "idx", "index", "uuid", "guid", "key", "unnamed", "column1", "row", "rownumber"}
+
+FEW = 50  # a label that is not named so has at most so many values
+REPEATED = 3  # and each comes so often, in the mean
+MANY = 20  # a number with more values is a regression's; with fractions, half as many
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The columns that are read."""
+
+    inputs: tuple[str, ...]  # a text, a pair of texts, or an image
+    label: str
+    kind: Literal["images", "texts"]
+
+
+def choose(
+    table: Table, text: str | None, second: str | None, label: str | None, findings: Findings
+) -> Choice:
+    """Return the columns that the user named, or else those that look like it.
+
+    Raises:
+        UserError: if there is no such column, or none looks like it.
+    """
+    for key, name in (("text", text), ("second_text", second), ("label", label)):
+        if name is not None and name not in table.columns:
+            near = did_you_mean(name, table.columns)
+            raise UserError(f"{findings.where} has no column {key}={name}: {near}")
+    if label is None:
+        label = _label(table, [name for name in (text, second) if name], findings)
+    images = [name for name in table.images if name in table.columns]
+    if images and text is None:
+        findings.guessed.append(f"images: column {images[0]}")
+        return Choice((images[0],), label, "images")
+    inputs = [text] if text else _texts(table, label, second, findings)
+    if second and second not in inputs:
+        inputs = [inputs[0], second]
+    if label in inputs:
+        raise UserError(
+            f"{findings.where}: {label} cannot be both text and label: say label=COLUMN"
+        )
+    if all(is_image(str(cell)) for cell in table.columns[inputs[0]][:99]):
+        raise UserError(
+            f"{findings.where}: {inputs[0]} holds names of images: put the images into a folder "
+            "for each class, and give the folder above them"
+        )
+    unread = [name for name in table.columns if name not in (*inputs, label)]
+    if unread:
+        findings.guessed.append(f"columns that are not read: {listed(unread)}")
+    return Choice(tuple(inputs), label, "texts")
+
+
+def _label(table: Table, texts: list[str], findings: Findings) -> str:
+    others = [name for name in table.columns if name not in texts and name not in table.images]
+    named = {_plain(name): name for name in reversed(others)}
+    for name in LABELS:
+        if name in named:
+            findings.guessed.append(f"label: column {named[name]}, by its name")
+            return named[name]
+    if classes := [name for name in others if name in table.class_names]:
+        findings.guessed.append(f"label: column {classes[-1]}, which has names of classes")
+        return classes[-1]
+    counts = {name: _count(table.columns[name]) for name in others}
+    few = [
+        name
+        for name, (values, distinct) in counts.items()
+        if 2 <= distinct <= FEW and values >= REPEATED * distinct and _plain(name) not in IDS
+    ]
+    if few:
+        fewest = min(reversed(few), key=lambda name: counts[name][1])
+        also = [name for name in few if name != fewest]
+        more = f" (or is it {' or '.join(also)}? Say label=COLUMN)" if also else ""
+        findings.guessed.append(f"label: column {fewest}, of {counts[fewest][1]} values{more}")
+        return fewest
+    numbers = [
+        name
+        for name in others
+        if counts[name][1] > 1
+        and (found := _numbers(table.columns[name])) is not None
+        and not _names_rows(name, found)
+    ]
+    if len(numbers) == 1:
+        findings.guessed.append(f"label: column {numbers[0]}, the only one of numbers")
+        return numbers[0]
+    raise UserError(
+        f"{findings.where}: no column looks like a label (a few values that come again): say "
+        f"label=COLUMN, one of {', '.join(table.columns)}"
+    )
+
+
+def _texts(table: Table, label: str, second: str | None, findings: Findings) -> list[str]:
+    words = [
+        name
+        for name, values in table.columns.items()
+        if name not in (label, second, *table.images)
+        and any(isinstance(value, str) and value.strip() for value in values)
+        and _numbers(values) is None
+    ]
+    named = {_plain(name): name for name in reversed(words)}
+    for pair in PAIRS if second is None else ():
+        if all(name in named for name in pair):
+            found = [named[name] for name in pair]
+            findings.guessed.append(f"texts: columns {found[0]} and {found[1]}, by their names")
+            return found
+    for name in TEXTS:
+        if name in named:
+            findings.guessed.append(f"text: column {named[name]}, by its name")
+            return [named[name]]
+    if not words:
+        raise UserError(
+            f"{findings.where}: no column holds texts beside the label {label}: say text=COLUMN, "
+            f"label=COLUMN; there are {', '.join(table.columns)}"
+        )
+    longest = max(words, key=lambda name: sum(len(str(v or "")) for v in table.columns[name]))
+    findings.guessed.append(f"text: column {longest}, the one with the longest texts")
+    return [longest]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.lower())
+
+
+def _present(values: list[Any]) -> list[Any]:
+    """Return the values that are there."""
+    return [value for value in values if not is_missing(value)]
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty."""
+    if isinstance(value, str):
+        return not value.strip()
+    return not isinstance(value, int | float | bytes) or value != value  # None, lists; no number
+
+
+def _count(values: list[Any]) -> tuple[int, int]:
+    """Return how many values there are, and how many different ones."""
+    present = _present(values)
+    return len(present), len(set(present))
+
+
+def _numbers(values: list[Any]) -> np.ndarray | None:
+    """Return the values that are there as numbers; None if one is none, or there is none."""
+    present = _present(values)
+    if not present or not all(is_number(v) and not isinstance(v, bool) for v in present):
+        return None
+    return np.array([float(value) for value in present])
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A column of labels, read."""
+
+    problem: Problem
+    values: list[Any]  # [N]: a class's index or a number; None where there is none
+    classes: tuple[str, ...]
+
+
+def read_labels(table: Table, label: str, kind: Problem | None, findings: Findings) -> Labels:
+    """Return what is to be learnt of a column, and its values.
+
+    Raises:
+        UserError: if nothing can be.
+    """
+    values, where = table.columns[label], findings.where
+    if label in table.class_names and kind != "regression":
+        names = table.class_names[label]
+        inside = [v if isinstance(v, int) and 0 <= v < len(names) else None for v in values]
+        return Labels("classification", inside, tuple(names))
+    present = _present(values)
+    if not present:
+        raise UserError(f"{where}: {label} holds neither words nor numbers: say label=COLUMN")
+    numbers = _numbers(values)
+    if kind == "regression" and numbers is None:
+        odd = next(value for value in present if not is_number(value) or isinstance(value, bool))
+        raise UserError(f"{where}: {label} has {odd!r}, which is no number: leave kind= out")
+    _refuse_id(label, present, numbers, kind, where)
+    if kind is None and numbers is not None:
+        kind = _kind(label, numbers, findings)
+    if kind == "regression":
+        known = [None if is_missing(value) else float(value) for value in values]
+        return Labels("regression", known, ())
+    text_of = _number_text if numbers is not None else _text
+    texts = [None if is_missing(value) else text_of(value) for value in values]
+    order = (lambda t: float(t)) if numbers is not None else (lambda t: t)
+    classes = tuple(sorted({t for t in texts if t is not None}, key=order))
+    alike = Counter(name.lower() for name in classes)
+    if twice := [name for name in classes if alike[name.lower()] > 1]:
+        findings.warnings.append(f"classes that differ in case alone: {', '.join(twice[:10])}")
+    index = {name: i for i, name in enumerate(classes)}
+    return Labels("classification", [None if t is None else index[t] for t in texts], classes)
+
+
+def _kind(label: str, numbers: np.ndarray, findings: Findings) -> Problem:
+    distinct = np.unique(numbers)
+    whole = bool((distinct == distinct.round()).all())
+    counted = whole and distinct[0] in (0, 1) and len(distinct) == np.ptp(distinct) + 1
+    if counted and _plain(label) in ("label", "labels", "class", "category", "intent", "topic"):
+        return "classification"  # 0, 1, 2, ... are how programs write classes
+    if len(distinct) > (MANY if whole else MANY // 2):
+        findings.guessed.append(
+            f"{label} is a number with {len(distinct)} values: a regression (kind=classification "
+            "takes each value for a class)"
+        )
+        return "regression"
+    findings.guessed.append(
+        f"{label} is a number with {len(distinct)} values: each is a class (kind=regression learns "
+        "the number)"
+    )
+    return "classification"
+
+
+def _refuse_id(
+    label: str, present: list[Any], numbers: np.ndarray | None, kind: Problem | None, where: str
+) -> None:
+    """Refuse a label that is another one in nearly every row."""
+    distinct = len(set(present))
+    if numbers is not None and kind != "classification":
+        if not _names_rows(label, numbers):
+            return
+    elif distinct < 10 or 3 * distinct <= 2 * len(present):
+        return
+    shown = ", ".join(str(value)[:20] for value in present[:3])
+    raise UserError(
+        f"{where}: {label} has {distinct} values in {len(present)} rows ({shown}, ...), as an "
+        "id or a text has, and no label: name the label's column, label=COLUMN"
+    )
+
+
+def _names_rows(column: str, numbers: np.ndarray) -> bool:
+    """Return whether numbers count rows, or are called so: whole, each once, close together."""
+    once = len(set(numbers)) == len(numbers) >= 10 and bool((numbers == numbers.round()).all())
+    return once and (_plain(column) in IDS or np.ptp(numbers) < 2 * len(numbers))
+
+
+def _text(value: Any) -> str:
+    return " ".join(str(value).split())
+
+
+def _number_text(value: Any) -> str:
+    return f"{float(value):.12g}"

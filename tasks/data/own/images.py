@@ -1,0 +1,251 @@
+"""A user's folder of images: one folder a class, with or without train, val and test above them."""
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from tasks.data.cache import content_key, made_once, versions
+from tasks.data.digest import digest_of
+from tasks.data.images import Images
+from tasks.data.own.findings import Findings
+from tasks.data.own.folders import walk
+from tasks.errors import UserError, reason
+from tasks.format import plural
+
+VERSION = 1  # of what is decoded: a new number makes the decoded images anew
+# What Pillow is allowed to take a file for: some of its other formats start programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+FOREIGN = {".heic", ".heif", ".avif", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg"}
+ORIENTATION, UPRIGHT, ROTATED = 0x0112, 1, range(2, 9)  # of EXIF
+MOST_PIXELS = 100_000_000  # a larger image takes a gigabyte and more
+NARROWEST = 50  # times as long as wide
+PART_OF = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+PART_OF |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
+
+
+def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None, str]]:
+    """Return (file below root, the user's part or None, class) of each image, sorted by file.
+
+    Raises:
+        UserError: if there are none, or no classes, or a link leads out of the folder.
+    """
+    files = [name.split("/") for name in _files(root, findings)]
+    above = 0  # folders above those of the classes
+    while len({tuple(file[: above + 1]) for file in files}) == 1 and _are_below(files, above + 1):
+        above += 1  # one folder with everything in it, as archives unpack to
+    top = {file[above] for file in files if len(file) > above + 1}
+    parts = {name: PART_OF.get(name.lower()) for name in top}
+    divided = "train" in parts.values() and all(parts.values())
+    above += divided
+    found, loose = [], []
+    for *folders, name in files:
+        path = "/".join([*folders, name])
+        if len(folders) <= above:
+            loose.append(path)
+        else:
+            found.append((path, parts[folders[above - 1]] if divided else None, folders[above]))
+    if not found:
+        raise UserError(
+            f"{findings.where} holds {plural(len(loose), 'image')} and no folder of images for "
+            "each class: put each class into a folder of its own, such as photos/cat and photos/dog"
+        )
+    findings.leave_out("image", "outside the folders of classes", loose)
+    if divided:
+        names = ", ".join(sorted(f"{name}/" for name in top))
+        findings.guessed.append(f"{names} are parts of the data, and the folders in them classes")
+    return found
+
+
+def _are_below(files: list[list[str]], depth: int) -> bool:
+    """Return whether all files are in folders, and these at least so deep in others."""
+    return all(len(file) > depth + 1 for file in files)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file's name is that of an image that is read."""
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _files(root: Path, findings: Findings) -> Iterator[str]:
+    """Yield the images below a folder, sorted; say which files are none."""
+    others: list[str] = []
+    foreign: list[str] = []
+    empty: list[str] = []
+    found: list[str] = []
+    for folder, names in walk(root, findings):
+        inside = folder.relative_to(root)
+        for name in names:
+            is_foreign = Path(name).suffix.lower() in FOREIGN
+            group = found if is_image(name) else foreign if is_foreign else others
+            group.append((inside / name).as_posix())
+        if folder.parent == root and not any(folder.iterdir()):
+            empty.append(f"{inside}/")
+    findings.leave_out("image", "in a format that is not read (save as JPEG or PNG)", foreign)
+    findings.leave_out("other file", "among the images", others)
+    findings.leave_out("folder", "without any file", empty)
+    yield from sorted(found)
+
+
+def decoded(
+    root: Path, names: Sequence[str], shorter: int, data_dir: Path, findings: Findings
+) -> tuple[Images, list[str], list[int]]:
+    """Return the whole images among these files, their sha256, and their indices.
+
+    Each is decoded once, upright, as RGB, at most `shorter` pixels on its shorter side, and kept in
+    `data_dir`.
+
+    Raises:
+        UserError: if more than a hundredth of them are damaged: nothing is kept then.
+    """
+    sources = [partial(Path.read_bytes, root / name) for name in names]
+    digest = digest_of(root, ["*"], data_dir, "task.data.path")
+    return kept_images(sources, names, [digest, shorter], shorter, data_dir, findings)
+
+
+def kept_images(
+    sources: Sequence[Any],
+    names: Sequence[str],
+    identity: list[Any],
+    shorter: int,
+    data_dir: Path,
+    findings: Findings,
+) -> tuple[Images, list[str], list[int]]:
+    """As :func:`decoded`, of functions that return an image's bytes, which `identity` tells."""
+    key = content_key([VERSION, identity, versions("pillow"), list(names)])[:16]
+    folder = data_dir / "decoded" / f"own-{key}"
+    write = partial(_write, sources, names, shorter, findings.where)
+    made_once(folder, write, f"decode {findings.where}")
+    index = json.loads((folder / "index.json").read_text())
+    _say(index, names, findings)
+    images = index["images"]
+    pixels = _Pixels(folder / "pixels.bin", [(start, *shape) for _, _, start, *shape in images])
+    digests = [digest for _, digest, *_ in images]
+    kept = Images(range(len(images)), pixels, _Digests(digests))
+    return kept, digests, [place for place, *_ in images]
+
+
+def _say(index: dict[str, Any], names: Sequence[str], findings: Findings) -> None:
+    findings.leave_out_damaged(
+        "image",
+        [f"{names[place]} ({why})" for place, why in index["damaged"]],
+        len(names),
+        "put whole copies there, or remove them",
+    )
+    for count, what in (
+        (index["turned"], "turned upright, as EXIF data say"),
+        (index["transparent"], "put on white, as transparent"),
+    ):
+        if count:
+            findings.guessed.append(f"{plural(count, 'image')} {what}")
+
+
+def _write(
+    sources: Sequence[Any], names: Sequence[str], shorter: int, where: str, folder: Path
+) -> None:
+    """Write all whole images one after another into pixels.bin, and index.json about them."""
+    index: dict[str, Any] = {"images": [], "damaged": [], "turned": 0, "transparent": 0}
+    places, start = iter(range(len(sources))), 0
+    decode = partial(_decoded, shorter=shorter)
+    with (
+        (folder / "pixels.bin").open("wb") as file,
+        ThreadPoolExecutor() as pool,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of large images, and of odd metadata
+        while chunk := list(islice(places, 64)):  # few, so that not many are in memory
+            found = pool.map(decode, [sources[place] for place in chunk])
+            for place, (pixels, about) in zip(chunk, found, strict=True):
+                if pixels is None:
+                    index["damaged"].append([place, about])
+                    continue
+                file.write(pixels.data)
+                index["images"].append([place, about["sha256"], start, *pixels.shape])
+                start += pixels.size
+                for fact in ("turned", "transparent"):
+                    index[fact] += about[fact]
+    _say(index, names, Findings(where))  # too many damaged ones: nothing is kept
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def _decoded(source: Any, shorter: int) -> tuple[np.ndarray | None, Any]:
+    """Return an image, uint8 [H, W, 3], and what is known of it; or None and what is wrong."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        content = source()
+        pixels, about = upright(io.BytesIO(content), shorter)
+    except Exception as error:  # damaged bytes make the decoders raise almost anything
+        unknown = isinstance(error, UnidentifiedImageError)
+        return None, "no image" if unknown else getattr(error, "strerror", None) or reason(error)
+    return pixels, {**about, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def upright(file: IO[bytes], shorter: int) -> tuple[np.ndarray, dict[str, bool]]:
+    """Return an encoded image as it is looked at: turned as its EXIF data say, RGB, on white.
+
+    One whose shorter side is longer than `shorter` is shrunk to that. Raises what Pillow raises for
+    a damaged image, ValueError for one of impossible size.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS or max(image.size) > NARROWEST * min(image.size):
+            raise ValueError(f"of {width} × {height} pixels")
+        image.draft(None, (shorter, shorter))  # a large JPEG is read at a part of its size
+        image.load()
+        turned = image.getexif().get(ORIENTATION, UPRIGHT) in ROTATED
+        seen: Any = ImageOps.exif_transpose(image)
+    transparent = seen.has_transparency_data
+    if transparent:
+        seen = seen.convert("RGBA")
+        transparent = seen.getextrema()[3][0] < 255
+        white = Image.new("RGBA", seen.size, "white")
+        seen = Image.alpha_composite(white, seen)
+    if seen.mode.startswith("I;16"):
+        seen = Image.fromarray((np.asarray(seen) >> 8).astype(np.uint8))
+    seen = seen.convert("RGB")
+    scale = shorter / min(seen.size)
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in seen.size]
+        seen = seen.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.array(seen), {"turned": turned, "transparent": transparent}
+
+
+# Classes and not closures: processes that prepare batches may have to pickle them.
+
+
+class _Pixels:
+    """Gives the i-th of the images in a file of pixels."""
+
+    def __init__(self, path: Path, places: list[tuple[int, ...]]) -> None:
+        self.path, self.places = path, places
+        self.file: np.ndarray | None = None
+
+    def __call__(self, index: int) -> np.ndarray:
+        if self.file is None:
+            self.file = np.memmap(self.path, np.uint8, "c")  # torch wants what may be written
+        start, height, width, channels = self.places[index]
+        end = start + height * width * channels
+        return self.file[start:end].reshape(height, width, channels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "file": None}
+
+
+class _Digests:
+    def __init__(self, digests: list[str]) -> None:
+        self.digests = digests
+
+    def __call__(self, indices: Sequence[int]) -> list[str]:
+        return [self.digests[index] for index in indices]

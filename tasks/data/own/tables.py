@@ -1,0 +1,243 @@
+"""A user's tables: one file, a folder of files with or without parts, or what datasets saved."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.data.own import text_files
+from tasks.data.own.findings import Findings
+from tasks.data.own.folders import walk
+from tasks.data.own.images import PART_OF
+from tasks.data.own.text_files import Columns, content_of, decoded, json_rows, separated
+from tasks.errors import UserError, reason
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
+JSON = {".jsonl", ".ndjson", ".json"}
+SUFFIXES = {*SEPARATORS, *JSON, ".parquet"} - {".txt"}
+SAVED = ("dataset_dict.json", "state.json")  # what datasets writes into a folder
+IMAGE_NAMES = ("image", "img", "picture", "photo")  # of columns of bytes
+BATCH = 4096  # rows of a Parquet file that are unpacked at once
+
+
+@dataclass
+class Table:
+    """Rows of named columns, N of them."""
+
+    columns: Columns = field(default_factory=dict)  # name → N values
+    parts: list[str | None] = field(default_factory=list)  # [N]: the user's part of each row
+    names: list[str] = field(default_factory=list)  # [N]: what a message calls each row
+    class_names: dict[str, list[str]] = field(default_factory=dict)  # of columns of class numbers
+    images: set[str] = field(default_factory=set)  # columns of encoded images
+
+    def append(self, columns: Columns, part: str | None, file: str) -> None:
+        """Add rows; columns that they do not have are empty for them."""
+        here = len(self.names)
+        count = len(next(iter(columns.values()), ()))
+        for name in dict.fromkeys([*self.columns, *columns]):
+            values = self.columns.setdefault(name, [None] * here)
+            values += columns.get(name, [None] * count)
+        self.parts += [part] * count
+        self.names += [f"{file}row {row}" for row in range(1, count + 1)]
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether a folder was written by datasets' save_to_disk."""
+    return any((folder / name).is_file() for name in SAVED)
+
+
+def table_files(folder: Path, findings: Findings) -> list[Path]:
+    """Return the files of tables below a folder, sorted.
+
+    Raises:
+        UserError: if a folder cannot be read, or a link leads out of it.
+    """
+    return [
+        here / name
+        for here, names in walk(folder, findings)
+        for name in names
+        if suffix_of(Path(name)) in SUFFIXES
+    ]
+
+
+def suffix_of(path: Path) -> str:
+    """Return what a file's name says of its form, without .gz."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def read_tables(path: Path, findings: Findings) -> Table:
+    """Return what is in a file, or in the files of a folder, as one table.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    table = Table()
+    if path.is_file():
+        table.append(_columns_of(table, path, findings.where, findings), None, "")
+        return table
+    if is_saved(path):
+        _append_saved(table, path, findings)
+        return table
+    files = table_files(path, findings)
+    parts = {file: part_of(file.relative_to(path).as_posix()) for file in files}
+    if any(parts.values()):
+        others = [str(file.relative_to(path)) for file in files if not parts[file]]
+        findings.leave_out("file", "whose name says no part (train, validation, test)", others)
+        files = [file for file in files if parts[file]]
+        named = sorted({str(part) for part in parts.values() if part})
+        findings.guessed.append(f"parts by the files' names: {', '.join(named)}")
+    first: dict[str | None, tuple[Path, set[str]]] = {}
+    for file in files:
+        inside, part = file.relative_to(path), parts[file]
+        columns = _columns_of(table, file, f"{findings.where}/{inside}", findings)
+        other, names = first.setdefault(part, (inside, set(columns)))
+        if names != set(columns):
+            raise UserError(
+                f"{findings.where} holds tables with different columns, {other} and {inside}: give "
+                "one file, or a folder with the files of one data set alone"
+            )
+        table.append(columns, part, f"{inside} ")
+    return table
+
+
+def part_of(name: str) -> str | None:
+    """Return the part that a name says: of train-00000-of-00002.parquet it is train."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((PART_OF[word] for word in reversed(words) if word in PART_OF), None)
+
+
+def _columns_of(table: Table, path: Path, where: str, findings: Findings) -> Columns:
+    """Return the columns of a file; note in the table what they are."""
+    try:
+        text_files.refuse_others(path, where)
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start == b"PAR1":
+            columns: Columns = {}
+            for batch in _parquet(table, path, where):
+                for name, values in batch.items():
+                    columns.setdefault(name, []).extend(values)
+            return columns
+        suffix = suffix_of(path)
+        text = decoded(content_of(path, where), where, findings)
+    except OSError as error:
+        raise UserError(f"{where} cannot be read ({error.strerror or error})") from error
+    if suffix in JSON or (suffix not in SEPARATORS and text.lstrip()[:1] in ("{", "[")):
+        return json_rows(text, where, findings)
+    if suffix in SEPARATORS:
+        return separated(text, SEPARATORS[suffix], where, findings)
+    raise UserError(
+        f"{where}: cannot tell what this file is: name it .csv, .tsv, .jsonl or .parquet"
+    )
+
+
+def _parquet(table: Table, path: Path, where: str) -> Iterator[Columns]:
+    """Yield the columns of a Parquet file, some rows at a time."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        schema = parquet.read_schema(path)
+        kinds = _kinds(table, schema)
+        # As a dictionary a text is unpacked once, however often it comes.
+        texts = [name for name in kinds if _is_text(schema.field(name).type)]
+        file = parquet.ParquetFile(path, read_dictionary=texts)
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        total = 0
+        if sum(group.total_byte_size for group in groups) > text_files.MOST_BYTES:
+            raise text_files.too_large(where)
+        for batch in file.iter_batches(BATCH, columns=kinds):
+            total += sum(_size(column) for column in batch.columns)
+            if total > text_files.MOST_BYTES:
+                raise text_files.too_large(where)
+            yield _columns(pyarrow.Table.from_batches([batch]), table.images)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{where} is damaged ({reason(error)}): give a whole copy") from error
+
+
+def _append_saved(table: Table, path: Path, findings: Findings) -> None:
+    """Append what datasets' save_to_disk wrote."""
+    import datasets
+    import pyarrow
+
+    try:
+        found = datasets.load_from_disk(str(path))
+        parts = found if isinstance(found, datasets.DatasetDict) else {"": found}
+        for name, part in parts.items():
+            if name and part_of(name) is None:
+                findings.leave_out("part", "that is not train, validation or test", [name])
+                continue
+            kinds = _kinds(table, part.features.arrow_schema)
+            rows = part.select_columns(kinds).with_format("arrow")[:]
+            if rows.nbytes > text_files.MOST_BYTES:
+                raise text_files.too_large(findings.where)
+            table.append(_columns(rows, table.images), part_of(name), f"{name} " if name else "")
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{findings.where} is no whole copy of what datasets saved ({reason(error)})"
+        ) from error
+
+
+def _kinds(table: Table, schema: Any) -> list[str]:
+    """Return the columns that hold texts, numbers or images; note which are classes or images."""
+    import datasets
+    from pyarrow import types
+
+    try:
+        features = dict(datasets.Features.from_arrow_schema(schema))
+    except Exception:  # whatever other programs write there
+        features = {}
+    names = []
+    for column in schema:
+        kind, feature = column.type, features.get(column.name)
+        binary = types.is_binary(kind) or types.is_large_binary(kind)
+        if isinstance(feature, datasets.ClassLabel) and feature.names:
+            table.class_names[column.name] = list(feature.names)
+        inside = {field.name for field in kind} if types.is_struct(kind) else set()
+        if "bytes" in inside or (binary and column.name.lower() in IMAGE_NAMES):
+            table.images.add(column.name)
+        elif not (_is_text(kind) or types.is_boolean(kind) or _is_number(kind)):
+            continue
+        names.append(column.name)
+    return names
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _size(column: Any) -> int:
+    """Return how many bytes a column takes when each of its values stands for itself."""
+    from pyarrow import compute, types
+
+    if not types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = compute.binary_length(column.dictionary).take(column.indices)
+    return int(compute.sum(lengths).as_py() or 0)
+
+
+def _columns(rows: Any, images: set[str]) -> Columns:
+    """Return the columns of a pyarrow table as values."""
+    found: Columns = {}
+    for name in rows.column_names:
+        values: list[Any] = []
+        for chunk in rows[name].chunks:
+            if hasattr(chunk, "dictionary"):
+                texts = chunk.dictionary.to_pylist()
+                values += [None if i is None else texts[i] for i in chunk.indices.to_pylist()]
+            else:
+                values += chunk.to_pylist()
+        if name in images:
+            values = [value.get("bytes") if isinstance(value, dict) else value for value in values]
+        found[name] = [float(v) if hasattr(v, "as_tuple") else v for v in values]  # decimals
+    return found

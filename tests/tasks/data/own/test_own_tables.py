@@ -1,0 +1,372 @@
+"""A user's table: files as people have them, guessed columns, and bad ones refused in a line."""
+
+import gzip
+import json
+import pickle
+import zipfile
+from functools import partial
+
+import numpy as np
+import pytest
+from reviews import TEXT_LABEL, pairs_of, reviews, write_csv
+
+from tasks.data.own import text_files
+from tasks.data.own.inspect import inspect
+from tasks.errors import UserError
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Inspect, with what is kept in a folder of the test."""
+    return partial(inspect, data_dir=tmp_path / "data")
+
+
+def test_columns_are_guessed_said_and_in_the_words_of_a_run(tmp_path, look):
+    path = write_csv(
+        tmp_path / "films.csv", [(n, *row) for n, row in enumerate(reviews())], ("id", "a", "b")
+    )
+    found = look(path)
+    assert pairs_of(found) == set(reviews()) and found.classes == ("bad", "good")
+    assert found.guessed == [
+        "label: column b, of 2 values",
+        "text: column a, the one with the longest texts",
+        "columns that are not read: id",
+    ]
+    assert found.overrides[2:] == ["task.data.text=a", "task.data.label=b"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["csv", "tsv", "semicolon", "jsonl", "json", "gzip", "crlf", "bare"]
+)
+def test_every_form_of_a_table_gives_the_same_examples(kind, tmp_path, look):
+    path, rows = tmp_path / "films.csv", reviews()
+    dicts = [{"review": text, "verdict": label} for text, label in rows]
+    if kind == "tsv":
+        path = write_csv(tmp_path / "films.tsv", rows, delimiter="\t")
+    elif kind == "semicolon":
+        write_csv(path, rows, delimiter=";")
+    elif kind == "jsonl":
+        path = tmp_path / "films.jsonl"
+        path.write_text("\n".join(map(json.dumps, dicts)))
+    elif kind == "json":
+        path = tmp_path / "films.json"
+        path.write_text(json.dumps(dicts))
+    elif kind == "bare":
+        write_csv(path, rows, header=None)
+    else:
+        write_csv(path, rows, lineterminator="\r\n" if kind == "crlf" else "\n")
+    if kind == "gzip":
+        path.with_suffix(".csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path = path.with_suffix(".csv.gz")
+    found = look(path)
+    assert pairs_of(found) == set(rows)
+    said = {"semicolon": "separated by ';'", "bare": "the first row holds no names"}.get(kind, "")
+    assert said in " ".join(found.guessed)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-8", None),
+        ("utf-8-sig", "utf-8-sig, by its byte order mark"),
+        ("utf-16", "utf-16, by its byte order mark"),
+        ("utf-16-le", "utf-16-le, by its zeros"),
+        ("cp1252", "Windows-1252"),
+    ],
+)
+def test_encodings_are_found_and_said(encoding, said, tmp_path, look):
+    rows = [(f"{text} – à Köln, café “né”", label) for text, label in reviews()]
+    found = look(write_csv(tmp_path / "films.csv", rows, encoding=encoding))
+    assert pairs_of(found) == set(rows)
+    assert (said in found.guessed[0]) if said else not any("encoding" in g for g in found.guessed)
+
+
+def test_quotes_line_breaks_and_separators_in_texts(tmp_path, look):
+    rows = [(f'{text}, "so";\nor\tnot', label) for text, label in reviews()]
+    assert pairs_of(look(write_csv(tmp_path / "films.csv", rows))) == set(rows)
+
+
+def test_quotes_of_a_tsv_that_open_and_never_close_are_signs_of_the_text(tmp_path, look):
+    rows = [(f'"{text}', label) for text, label in reviews()]
+    path = tmp_path / "films.tsv"
+    path.write_text("\n".join("\t".join(row) for row in [("review", "verdict"), *rows]))
+    found = look(path)
+    assert pairs_of(found) == set(rows) and "quotes are parts of the texts" in found.guessed[0]
+
+
+def test_empty_cells_repeated_rows_and_contradictions_are_counted_and_named(tmp_path, look):
+    rows = reviews()
+    rows += [("", "bad"), ("  ", "bad"), ("no verdict", ""), rows[4], (rows[5][0], "bad")]
+    found = look(write_csv(tmp_path / "films.csv", rows))
+    assert pairs_of(found) == set(reviews())
+    assert [str(one) for one in found.left_out] == [
+        "2 rows without a text: row 61, row 62",
+        "1 row without a label: row 63",
+        "1 row that came before with another label: row 65",
+        "1 row that came before: row 64",
+    ]
+
+
+def test_damaged_rows_are_left_out_by_line_and_many_are_refused(tmp_path, look):
+    path = write_csv(tmp_path / "films.csv", reviews(300))
+    whole = path.read_text()
+    path.write_text(whole + "a,b,c,d\n")
+    found = look(path)
+    assert str(found.left_out[0]) == "1 row damaged: line 302"
+    path.write_text(whole + "a,b,c,d\n" * 20)
+    with pytest.raises(UserError, match="20 of 320 rows are damaged: line 302, line 303"):
+        look(path)
+    lines = path.with_name("films.jsonl")
+    rows = [json.dumps({"text": text, "label": label}) for text, label in reviews()]
+    lines.write_text("\n".join([*rows, "{"]))
+    assert str(look(lines).left_out[0]) == "1 row damaged: line 61"
+
+
+def test_added_rows_move_no_other_and_parts_have_all_classes(tmp_path, look):
+    before = look(write_csv(tmp_path / "films.csv", reviews(200)))
+    shuffled = [*reviews(300)][::-1]
+    after = look(write_csv(tmp_path / "films.csv", shuffled))
+    for part in ("train", "validation", "test"):
+        assert set(before.part(part).inputs) < set(after.part(part).inputs)
+        assert len(set(before.part(part).labels)) == 2
+    shares = [sum(after.counts[part].values()) / 300 for part in ("train", "validation", "test")]
+    assert np.allclose(shares, [0.64, 0.16, 0.2], atol=0.07)
+
+
+def test_columns_that_are_named_are_taken_and_unknown_ones_refused(tmp_path, look):
+    rows = [(text, text[::-1], label, label) for text, label in reviews()]
+    path = write_csv(tmp_path / "films.csv", rows, ("text", "my text", "label", "an=other, 'one'"))
+    found = look(path, text="my text", second_text="text", label="an=other, 'one'")
+    assert {text for text, _ in pairs_of(found)} == {(row[1], row[0]) for row in rows}
+    assert found.guessed == ["columns that are not read: label"]
+    with pytest.raises(UserError, match="has no column label=lable: did you mean label"):
+        look(path, label="lable")
+
+
+def test_pairs_are_known_by_their_names(tmp_path, look):
+    rows = [(text, "why?", label) for text, label in reviews()]
+    found = look(write_csv(tmp_path / "nli.csv", rows, ("premise", "hypothesis", "label")))
+    assert found.columns == {"text": "premise", "second_text": "hypothesis", "label": "label"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([True, False], ("False", "True")),
+        ([1, 2], ("1", "2")),
+        ([10.0, 9.0], ("9", "10")),
+        (["b ", "a"], ("a", "b")),
+        ([-1, 1], ("-1", "1")),
+    ],
+)
+def test_labels_are_words_numbers_or_truths(labels, classes, tmp_path, look):
+    path = tmp_path / "films.jsonl"
+    rows = [{"text": text, "label": labels[n % 2]} for n, (text, _) in enumerate(reviews())]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert look(path).classes == classes
+
+
+def test_number_of_many_values_is_a_regression_unless_the_user_says_otherwise(tmp_path, look):
+    rows = [(text, f"{1e5 + 7.5 * (n % 30)}") for n, (text, _) in enumerate(reviews(90))]
+    path = write_csv(tmp_path / "prices.csv", rows, ("text", "price"))
+    found = look(path)
+    mean, deviation = found.scale
+    prices = {f"{label * deviation + mean:.1f}" for _, label in pairs_of(found)}
+    assert prices == {price for _, price in rows} and found.problem == "regression"
+    assert abs(found.part("train").labels.mean()) < 1e-9
+    assert "price is a number with 30 values: a regression" in " ".join(found.guessed)
+    assert found.overrides[0] == "task=own_text_regression"
+    classes = look(path, kind="classification")
+    assert len(classes.classes) == 30 and classes.overrides[0] == "task=own_texts"
+
+
+def test_number_that_counts_the_rows_is_not_taken_for_the_label(tmp_path, look):
+    rows = [(n, text, n * 1.5) for n, (text, _) in enumerate(reviews(90))]
+    found = look(write_csv(tmp_path / "prices.csv", rows, ("no", "text", "price")))
+    assert found.guessed[0] == "label: column price, the only one of numbers"
+
+
+def test_stars_are_classes_unless_the_user_says_otherwise(tmp_path, look):
+    rows = [(text, n % 5 + 1) for n, (text, _) in enumerate(reviews())]
+    path = write_csv(tmp_path / "films.csv", rows, ("text", "stars"))
+    assert look(path).classes == ("1", "2", "3", "4", "5")
+    assert look(path, kind="regression").problem == "regression"
+
+
+def test_counted_labels_are_classes_by_their_name(tmp_path, look):
+    rows = [(text, n % 25) for n, (text, _) in enumerate(reviews(100))]
+    assert len(look(write_csv(tmp_path / "a.csv", rows, TEXT_LABEL)).classes) == 25
+    assert look(write_csv(tmp_path / "a.csv", rows, ("text", "score"))).problem == "regression"
+
+
+def test_halves_of_signs_and_huge_numbers_in_json(tmp_path, look):
+    path = tmp_path / "films.jsonl"
+    rows = [{"text": f"\ud83d {text}", "label": n % 2} for n, (text, _) in enumerate(reviews())]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"text": "large", "label": 10**400}])))
+    found = look(path)
+    assert found.classes == ("0", "1") and str(found.left_out[0]).endswith(
+        "class: row 61 (1" + "0" * 400 + ")"
+    )
+    assert all("\ufffd" in text for text, _ in pairs_of(found))
+
+
+def test_one_to_99_is_warned_of_and_both_classes_are_in_every_part(tmp_path, look):
+    rows = [(f"text {n}", "rare" if n % 100 == 0 else "often") for n in range(400)]
+    found = look(write_csv(tmp_path / "few.csv", rows))
+    assert all(part["rare"] for part in found.counts.values())
+    assert "99.0% of the examples are often" in found.warnings[0]
+    assert "balanced accuracy" in found.warnings[0]
+
+
+def test_two_examples_a_class_are_divided_and_single_ones_left_out(tmp_path, look):
+    rows = [(f"text {n}", f"class {n // 2}") for n in range(80)] + [("alone", "hermit")]
+    found = look(write_csv(tmp_path / "few.csv", rows, TEXT_LABEL))
+    assert all(count == 1 for count in found.counts["train"].values())
+    assert sum(found.counts["test"].values()) + sum(found.counts["validation"].values()) == 40
+    assert str(found.left_out[0]).endswith("no other of the same class: row 81 (hermit)")
+
+
+def test_parts_by_file_names(tmp_path, look):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    write_csv(folder / "train.csv", [*reviews(40), *reviews(2, first=90)])
+    write_csv(folder / "dev.csv", reviews(20, first=60))
+    write_csv(folder / "test.csv", [*reviews(20, first=80), ("new", "unseen")])
+    write_csv(folder / "sample_submission.csv", reviews(3))
+    found = look(folder)
+    counts = {part: sum(classes.values()) for part, classes in found.counts.items()}
+    assert counts == {"train": 40, "validation": 20, "test": 20}
+    assert [str(one) for one in found.left_out] == [
+        "1 file whose name says no part (train, validation, test): sample_submission.csv",
+        "2 rows that another part has, too (test keeps it): train.csv row 41, train.csv row 42",
+        "1 row of test whose class training does not have: test.csv row 21 (unseen)",
+    ]
+
+
+def test_test_part_without_labels_is_left_out_and_made_from_training(tmp_path, look):
+    (tmp_path / "films").mkdir()
+    write_csv(tmp_path / "films/train.csv", reviews())
+    write_csv(tmp_path / "films/test.csv", [(f"new {n}",) for n in range(9)], ("review",))
+    with pytest.raises(UserError, match=r"test\.csv has one column"):
+        look(tmp_path / "films")
+    write_csv(tmp_path / "films/test.csv", [(n, f"new {n}") for n in range(9)], ("id", "review"))
+    found = look(tmp_path / "films")
+    assert pairs_of(found) == set(reviews()) and len(found.part("test")) > 4
+    assert str(found.left_out[0]).startswith("9 rows without a label: test.csv row 1")
+
+
+def bomb(path):
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(b"text,label\n" + b"a" * (text_files.UNSUSPECTED + 2**20))
+
+
+def pickled(path):
+    path.write_bytes(pickle.dumps(["text"]))
+
+
+def zipped(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a", "b")
+
+
+BAD = {
+    "packed.csv.gz": (bomb, "far more than its own size"),
+    "broken.csv.gz": (lambda path: path.write_bytes(b"\x1f\x8b\x08\0cut"), "is damaged"),
+    "rows.pkl": (pickled, "is a pickle, which can run programs"),
+    "rows.csv": (pickled, "is a pickle, which can run programs"),
+    "rows.xlsx": (zipped, "is a spreadsheet: save it as CSV"),
+    "rows.zip": (zipped, "is an archive: unpack it"),
+    "empty.csv": (lambda path: path.write_bytes(b""), "is empty"),
+    "noise.csv": (lambda path: path.write_bytes(bytes(range(256)) * 9), "is no text"),
+    "bytes.csv": (lambda path: path.write_bytes(bytes(range(1, 256)) * 9), "is no text"),
+    "one.csv": (lambda path: write_csv(path, [("a",)] * 30, ("text",)), "has one column"),
+    "open.csv": (lambda path: path.write_text('text,label\n"a,b,c\n'), "close its quotes"),
+    "ids.csv": (
+        lambda path: write_csv(path, [(f"t{n}", n) for n in range(60)], TEXT_LABEL),
+        "label has 60 values in 60 rows (0, 1, 2, ...), as an id",
+    ),
+    "texts.csv": (
+        lambda path: write_csv(path, [(t, t) for t, _ in reviews()], ("text", "other")),
+        "no column looks like a label",
+    ),
+    "many.csv": (
+        lambda path: write_csv(
+            path, [(f"t{n}", f"c{n % 10_000}") for n in range(20_000)], TEXT_LABEL
+        ),
+        "has 10000 classes (c0, c1, c10 and 9997 more), and 1000 are the most",
+    ),
+    "one_class.csv": (
+        lambda path: write_csv(path, [(t, "a") for t, _ in reviews()], TEXT_LABEL),
+        "all 60 examples are of one class, a",
+    ),
+    "numbers.csv": (
+        lambda path: write_csv(path, [(n * 7.5, n % 2) for n in range(60)], ("size", "label")),
+        "no column holds texts beside the label label",
+    ),
+    "short.csv": (lambda path: write_csv(path, reviews(9)), "has 9 examples that can be used"),
+    "names.csv": (lambda path: write_csv(path, []), "has no rows"),
+    "paths.csv": (
+        lambda path: write_csv(path, [(f"{n}.jpg", n % 2) for n in range(60)], TEXT_LABEL),
+        "text holds names of images: put the images into a folder for each class",
+    ),
+    "lists.jsonl": (
+        lambda path: path.write_text('{"text": "a", "label": ["b", "c"]}\n' * 30),
+        "label holds neither words nor numbers",
+    ),
+    "films.dat": (lambda path: path.write_text("hello"), "cannot tell what this file is"),
+    "list.json": (lambda path: path.write_text("[1, 2, 3, 4]"), "4 of 4 rows are damaged"),
+    "cut.json": (lambda path: path.write_text('[{"a": 1'), "is no JSON"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_file_is_refused_in_a_line_and_nothing_is_kept(name, tmp_path, look):
+    write, what = BAD[name]
+    write(tmp_path / name)
+    with pytest.raises(UserError) as said:
+        look(tmp_path / name)
+    line = str(said.value)
+    assert what in line and line.startswith(str(tmp_path / name)) and "\n" not in line
+    kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert all(path.parent.name == "digests" for path in kept)
+
+
+def test_several_tables_are_one_if_their_columns_are_the_same(tmp_path, look):
+    (tmp_path / "films").mkdir()
+    write_csv(tmp_path / "films/a.csv", reviews(40))
+    write_csv(tmp_path / "films/b.csv", reviews(20, first=40))
+    assert pairs_of(look(tmp_path / "films")) == set(reviews())
+    write_csv(tmp_path / "films/c.csv", reviews(), TEXT_LABEL)
+    with pytest.raises(UserError, match=r"with different columns, a\.csv and c\.csv: give one"):
+        look(tmp_path / "films")
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path, look):
+    rows = [(text, label, label) for text, label in reviews()]
+    found = look(write_csv(tmp_path / "films.csv", rows, ("text", "label", "label")))
+    assert found.guessed[-1] == "columns that are not read: label3"
+
+
+def test_tables_beside_a_stray_image_are_tables(tmp_path, look):
+    write_csv(tmp_path / "films.csv", reviews())
+    (tmp_path / "logo.png").write_bytes(b"")
+    assert pairs_of(look(tmp_path)) == set(reviews())
+
+
+def test_words_of_a_run_hold_wherever_it_starts(tmp_path, look, monkeypatch):
+    path = write_csv(tmp_path / "films.csv", reviews())
+    monkeypatch.chdir(tmp_path)
+    found = look("films.csv")
+    assert found.overrides[1] == f"task.data.path={path}"
+    assert found.describe()[0].startswith("films.csv: texts")
+
+
+def test_path_that_is_not_there_and_wrong_kind(tmp_path, look):
+    with pytest.raises(UserError, match="there is no file or folder"):
+        look(tmp_path / "nothing.csv")
+    with pytest.raises(UserError, match="there is no file or folder : correct"):
+        look("")
+    with pytest.raises(UserError, match="kind=classes: must be one of"):
+        look(write_csv(tmp_path / "films.csv", reviews()), kind="classes")
+    with pytest.raises(UserError, match="verdict has 'bad', which is no number"):
+        look(tmp_path / "films.csv", kind="regression", label="verdict")
