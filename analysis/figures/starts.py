@@ -97,7 +97,11 @@ def draw_starts(data: FigureData, lines: list[tuple[Comparison, Moved]]) -> Any:
         for optimizer, label in untuned(runs).items():
             if finds_start_of(optimizer) and start_of(optimizer) is None:
                 level = score(comparison, runs["test"][runs["optimizer"] == optimizer]).mean()
-                style: dict[str, Any] = {"color": "black", "linewidth": 1.0, "linestyle": (0, (1, 1 + len(label)))}
+                style: dict[str, Any] = {
+                    "color": "black",
+                    "linewidth": 1.0,
+                    "linestyle": (0, (1, 1 + len(label))),
+                }
                 axes.axhline(level, **style)
                 labels.append((label, level, style))
         write_labels(axes, labels)
