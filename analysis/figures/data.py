@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.choice import comparable, validation_score
 from analysis.comparison import Comparison, file_stems, scored
 from analysis.statistics import gain
+from analysis.variants import departures
 from runner import TUNING_SEED
 
 # What is drawn of a run; few columns are faster to filter.
@@ -50,6 +51,16 @@ class FigureData:
         ids = [comparison.problem.problem_id for comparison in comparisons]
         of_problems = {problem_id: groups.get(problem_id, runs[:0]) for problem_id in ids}
         return cls(comparisons, of_problems, curves)
+
+    @property
+    def of_protocols_steps(self) -> "FigureData":
+        """Without the problems that were run with other steps than their protocol's."""
+        kept = [
+            comparison
+            for comparison in self.comparisons
+            if not any(text.startswith("train.steps=") for text in departures(comparison.problem))
+        ]
+        return replace(self, comparisons=kept)
 
     def runs_of(self, comparison: Comparison) -> pd.DataFrame:
         """The runs of a comparison's problem."""

@@ -190,7 +190,7 @@ def test_distance_is_that_of_the_default_alone(gather):
 
 
 def test_no_figure_shows_two_protocols_or_two_versions_of_one(gather):
-    smoke, old = {"protocol": ("smoke", 1)}, {"protocol": ("lite", 0)}
+    smoke, old = {"protocol": ("smoke", 1), "steps": 250}, {"protocol": ("lite", 0)}
     data = gather(
         *by_start(batch_norm="frozen"), *by_factor(batch_norm="frozen"),
         *by_start(shift=0.1, batch_norm="train", **smoke), *by_start(shift=0.15, **old),
