@@ -153,3 +153,17 @@ def test_other_words_for_the_start_are_refused(start):
 def test_tdog_has_a_guarantee_that_needs_a_number():
     with pytest.raises(ValueError, match="needs a number for reps_rel"):
         TDoG([torch.nn.Parameter(torch.zeros(1))], steps=10, reps_rel="auto")
+
+
+def test_a_compiled_step_is_the_same():
+    rng = np.random.default_rng(4)
+    gradients = [torch.from_numpy(1 + rng.standard_normal(20)) for _ in range(12)]
+    _, plain = trained(gradients, "auto", np.zeros(20))
+    x = torch.nn.Parameter(torch.zeros(20, dtype=torch.float64))
+    optimizer = DoG([x], reps_rel="auto")
+    step = torch.compile(optimizer.step, backend="eager")
+    for gradient in gradients:
+        x.grad = gradient
+        step()
+    assert torch.equal(x, plain)
+    assert optimizer.telemetry()[0]["fast_steps"] > 0
