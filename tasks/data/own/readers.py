@@ -42,12 +42,12 @@ def _read(data: DataSpec, data_dir: Path, kind: str, problem: Problem) -> DataSe
     )
     if found.kind != kind:
         raise UserError(f"{data.path} holds {found.kind}: say {' '.join(found.overrides[:2])}")
-    _say(tuple(found.describe()))
+    say(tuple(found.describe()))
     return found.data
 
 
 @cache
-def _say(lines: tuple[str, ...]) -> None:
+def say(lines: tuple[str, ...]) -> None:
     """Log what was found, once in a process: a sweep reads the same data for many runs."""
     for line in lines:
         logger.info(line)
