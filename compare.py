@@ -1,4 +1,4 @@
-"""Compare DoG with tuned optimizers on your data: python compare.py data=photos (docs/compare.md)."""
+"""Compare DoG with tuned optimizers on your data: python compare.py data=photos"""
 
 from runner import cli
 from sweeps import compare

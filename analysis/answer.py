@@ -48,8 +48,7 @@ def confidence_of(look: int) -> float:
     """Return the confidence of the intervals of a look at the results, the first being 1.
 
     Who looks, adds seeds and looks again has several chances to be wrong. Each look spends half of
-    what is left of 5 %: 97.5 %, 98.75 %, … So however many there are, all of them together are right
-    with 95 %.
+    what is left of 5 %: 97.5 %, 98.75 %, … However many there are, all are right with 95 %.
 
     >>> confidence_of(1), confidence_of(2)
     (0.975, 0.9875)
@@ -85,9 +84,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         (c for c in comparison.cells if (c.optimizer, c.row) == (rival, INSTANCE_TUNED)), None
     )
     if dog is None or tuned is None or min(dog.seeds, tuned.seeds) < 2:
-        line = (
-            "Cannot tell: there are fewer than 2 runs with a result of DoG or of tuned optimizers."
-        )
+        line = "Cannot tell: fewer than 2 runs of DoG, or of a tuned optimizer, have a result."
         return Answer([line], "inconclusive", [cell for cell in (dog, tuned) if cell])
     problem = comparison.problem
     percent = bool(problem.higher_is_better)
@@ -106,6 +103,13 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         sentences.append(
             f"Cannot tell: DoG makes {errors}, too few to compare. Either will do; a larger or "
             "harder test part would tell them apart."
+        )
+        return Answer(sentences, "inconclusive", [dog, tuned])
+    best = max(gain([dog.test, tuned.test], percent))
+    if best <= gain(problem.test_majority, percent):  # never so where there is no majority: nan
+        sentences.append(
+            "Cannot tell: neither is better than the answer that is most frequent in training. Give "
+            "more steps (hours=), another model, or more data."
         )
         return Answer(sentences, "inconclusive", [dog, tuned])
     red = red_of_means(*_aligned(dog.errors, tuned.errors))
@@ -132,9 +136,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     else:
         sentences.append(f"{cost}, and catches up with DoG after {plural(tries.runs, 'run')}.")
     if found == "worse":
-        sentences.append(
-            f"Do not leave the learning rate untuned: use {tuned.label}, {tuned.setting}."
-        )
+        sentences.append(f"Do not use DoG here: use {tuned.label}, {tuned.setting}.")
         return Answer(sentences, found, [tuned])
     sentences.append("Use DoG, and tune no learning rate.")
     return Answer(sentences, found, [dog])
@@ -190,4 +192,4 @@ def _aligned(
 ) -> tuple[list[float], list[float]]:
     """Errors in the order of the seeds of either side, nan where a side has none."""
     seeds = sorted({*one, *other})
-    return tuple([side.get(seed, np.nan) for seed in seeds] for side in (one, other))  # type: ignore
+    return [one.get(seed, np.nan) for seed in seeds], [other.get(seed, np.nan) for seed in seeds]

@@ -130,10 +130,10 @@ def choose_design(
 
     best = Design(steps or LEAST_STEPS, seeds or FEWEST_SEEDS, whole_grids=False)
     if not fits(best):
-        takes = best.seconds(methods, times, slots)
+        takes, each = best.seconds(methods, times, slots), times.of_run(best.steps)
         raise UserError(
             f"hours={hours:g} is too short: {best.describe(methods)}, {duration(takes)} here at "
-            f"{duration(times.of_run(best.steps))} a run: give hours={best.hours(methods, times, slots):g}"
+            f"{duration(each)} a run: give hours={best.hours(methods, times, slots):g}"
         )
     larger = [Design(best.steps, best.seeds, whole_grids=True)]
     fewest = seeds or FEWEST_SEEDS
