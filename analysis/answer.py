@@ -108,8 +108,8 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     best = max(gain([dog.test, tuned.test], percent))
     if best <= gain(problem.test_majority, percent):  # never so where there is no majority: nan
         sentences.append(
-            "Cannot tell: neither is better than the answer that is most frequent in training. Give "
-            "more steps (hours=), another model, or more data."
+            "Cannot tell: neither is better than the most frequent answer, always given. Give more "
+            "steps (hours=), another model, or more data."
         )
         return Answer(sentences, "inconclusive", [dog, tuned])
     red = red_of_means(*_aligned(dog.errors, tuned.errors))

@@ -24,7 +24,7 @@ def code_of(spec: RunSpec, averaged: bool) -> str:
     backward = ["optimizer.zero_grad()", "loss_function(model(inputs), targets).backward()"]
     after = ["optimizer.step()"]
     if opt.schedule != "constant" or opt.warmup:
-        imports = ["import math", "", *imports, "from torch.optim.lr_scheduler import LambdaLR"]
+        imports.append("from torch.optim.lr_scheduler import LambdaLR")
         before += _schedule(opt, train.steps)
         after.append("scheduler.step()")
     if opt.clip_norm is not None:
@@ -36,7 +36,10 @@ def code_of(spec: RunSpec, averaged: bool) -> str:
     loop = [f"    {line}" for line in (*backward, *after)]
     batches = f"for inputs, targets in batches:  # {train.steps} of {train.batch_size} examples"
     model = "averager.averaged_model" if averaged else "model"
-    return "\n".join([*imports, "", *before, batches, *loop, f"evaluate({model})"])
+    standard = ["import math", ""] if "math." in "".join(before) else []
+    return "\n".join(
+        [*standard, *sorted(imports), "", *before, batches, *loop, f"evaluate({model})"]
+    )
 
 
 def _arguments(opt: OptimizerSpec) -> list[str]:

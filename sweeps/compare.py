@@ -21,16 +21,15 @@ import json
 import math
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from runner import TUNING_SEED, snippet
 from runner import config as configuration
 from runner.config import Config
-from runner.cores import asked_threads, usable_cores
 from runner.downloads import fetch_all
 from runner.record import write_json
 from sweeps import driver, executors, plan
@@ -101,13 +100,13 @@ def main() -> int:
     methods = _methods(driver.boolean("rivals", request.options))
 
     data = _inspect(request)
-    readers.say(tuple(data.describe()))
+    readers.say(data)
     words = _words(request, data)
     (first,) = _sweep(data, [DOG], {}, 1, words).cells
     notebook = Notebook.of(first.config)
     fetch_all([first.config])
     slots = executors.slots(chosen)
-    times = notebook.times(first.config, slots)
+    times = notebook.times(first.config, chosen)
     batch_size = first.config.spec.train.batch_size
     design = choose_design(hours, times, batch_size, slots, methods, steps, seeds)
     _print_design(design, methods, times, slots, first.config)
@@ -241,16 +240,17 @@ class Notebook:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, content)
 
-    def times(self, config: Config, slots: int) -> Times:
+    def times(self, config: Config, chosen: ExecutorSpec) -> Times:
         """Return what runs cost on this processor, which is measured once."""
         from runner import environment
 
         noted = self.read()
-        threads = config.execution.threads or asked_threads() or max(1, usable_cores() // slots)
-        where = f"{environment.processor(config.execution.device)}, {threads} threads"
+        where = (
+            f"{environment.processor(config.execution.device)}, {executors.slots(chosen)} at once"
+        )
         if where not in noted["times"]:
             print(f"timing {TIMED} steps on {where}", file=sys.stderr, flush=True)
-            noted["times"][where] = asdict(time_run(config, threads))
+            noted["times"][where] = asdict(time_runs(config, chosen))
             self._write(noted)
         return Times(**noted["times"][where])
 
@@ -264,29 +264,43 @@ class Notebook:
         return looks.index(seeds) + 1
 
 
-def time_run(config: Config, threads: int) -> Times:
-    """Train a few steps with so many CPU threads, in a folder that is not kept; return the times.
+def time_runs(config: Config, chosen: ExecutorSpec) -> Times:
+    """Train a few steps of some runs as the comparison will train them; return what they took.
+
+    As many at once, as they wait for each other. Two for each worker, and the faster half counts:
+    in its first, a worker imports what it needs. Nothing is kept.
 
     Raises:
-        UserError: if the run cannot be trained.
+        UserError: if one cannot be trained.
     """
-    from runner.run import build_task, run
-
-    with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
-        spec = config.spec
-        spec = spec.replaced(train=spec.train.replaced(steps=TIMED, eval_every=TIMED))
-        execution = config.execution.replaced(runs_dir=f"{scratch}/runs", threads=threads)
-        build_task(config).network()  # what is imported here is imported once in a worker, too
-        began = time.monotonic()
-        record = run(Config(spec, execution))
-        took = time.monotonic() - began
-    measured = record.measured
-    training = measured.train_seconds or 0.0
+    slots, runs_dir = executors.slots(chosen), config.execution.runs
+    runs_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".timing-", dir=runs_dir.parent) as scratch:
+        folder = Path(scratch) / "runs"
+        train = config.spec.train.replaced(steps=TIMED, eval_every=TIMED)
+        short = Config(
+            config.spec.replaced(train=train), config.execution.replaced(runs_dir=str(folder))
+        )
+        cell = plan.Cell(short, {}, {}, [])
+        with (
+            executors.start(chosen, folder) as executor,
+            executors.cancelled_by_signals(executor),
+        ):
+            for seed in range(2 * slots):
+                executor.submit((cell.run({}, seed),))
+            outcomes = sorted(executor.results(), key=lambda outcome: outcome.seconds)[:slots]
+        records = []
+        for outcome in outcomes:
+            if (record := outcome.run.folder.read_record()) is None:
+                raise UserError(f"{outcome.status}: {plain(outcome.detail)}")
+            records.append(record)
+    seconds = fmean(record.measured.seconds for record in records)
+    training = fmean(record.measured.train_seconds or 0.0 for record in records)
     return Times(
-        start=max(0.0, took - measured.seconds),
+        start=max(0.0, fmean(outcome.seconds for outcome in outcomes) - seconds),
         step=training / TIMED,
-        scoring=max(0.0, measured.seconds - training),
-        train_examples=record.results.train_examples,
+        scoring=max(0.0, seconds - training),
+        train_examples=records[0].results.train_examples,
     )
 
 
