@@ -33,7 +33,7 @@ from runner.config import Config
 from runner.downloads import fetch_all
 from runner.record import write_json
 from sweeps import driver, executors, plan
-from sweeps.design import Design, Methods, Times, choose_design
+from sweeps.design import Design, Methods, Times, check_fixed, choose_design
 from sweeps.executors.specs import ExecutorSpec
 from sweeps.plan import PartSpec, PlannedRun, Sweep, SweepSpec
 from sweeps.progress import plain
@@ -95,9 +95,10 @@ def main() -> int:
     request = _request(sys.argv[1:])
     hours = request.number("hours", float) or 1.0
     steps, seeds = (request.number(key, int) for key in ("steps", "seeds"))
+    check_fixed(steps, seeds)
     chosen = driver.executor_of(request.options)
     dry = driver.boolean("dry_run", request.options)
-    methods = _methods(driver.boolean("rivals", request.options))
+    compared = methods(driver.boolean("rivals", request.options))
 
     data = _inspect(request)
     readers.say(data)
@@ -108,18 +109,20 @@ def main() -> int:
     slots = executors.slots(chosen)
     times = notebook.times(first.config, chosen)
     batch_size = first.config.spec.train.batch_size
-    design = choose_design(hours, times, batch_size, slots, methods, steps, seeds)
-    _print_design(design, methods, times, slots, first.config)
+    design = choose_design(hours, times, batch_size, slots, compared, steps, seeds)
+    _print_design(design, compared, times, slots, first.config)
     sized = [*words, f"train.steps={design.steps}", f"train.eval_every={design.steps}"]
-    sweep = _sweep(data, methods.names, design.grids(methods), design.seeds, sized)
+    sweep = _sweep(data, compared.names, design.grids(compared), design.seeds, sized)
     if dry:
         return 0
     found = _trained(sweep, chosen)
 
     def more(seeds: int) -> str:
         larger = replace(design, seeds=seeds)
-        seconds = times.of_run(design.steps) * (larger.runs(methods) - design.runs(methods)) / slots
-        needed = larger.hours(methods, times, slots)
+        seconds = (
+            times.of_run(design.steps) * (larger.runs(compared) - design.runs(compared)) / slots
+        )
+        needed = larger.hours(compared, times, slots)
         words = f"steps={design.steps} seeds={seeds} hours={max(hours, needed):g}"
         return f"{duration(seconds)} more: give the same command with {words}"
 
@@ -150,16 +153,14 @@ def _request(words: list[str]) -> Request:
     return Request(options, others)
 
 
-def _methods(rivals: bool) -> Methods:
+def methods(rivals: bool) -> Methods:
     """Return what is compared."""
-    optimizers = {name: _optimizer(name) for name in configuration.options("opt")} if rivals else {}
-    free = [name for name, opt in optimizers.items() if opt.role == "tuning_free"]
-    grids = {name: _optimizer(name).grid for name in TUNED}
-    return Methods([*FREE, *(name for name in free if name not in FREE)], grids)
+    from analysis.roles import TUNING_FREE, in_yaml
 
-
-def _optimizer(name: str) -> Any:
-    return configuration.load([f"opt={name}"]).spec.opt
+    names = configuration.options("opt") if rivals else []
+    others = [name for name in names if in_yaml(name, "role") == TUNING_FREE and name not in FREE]
+    grids = {name: configuration.load([f"opt={name}"]).spec.opt.grid for name in TUNED}
+    return Methods([*FREE, *others], grids)
 
 
 def _inspect(request: Request) -> "OwnData":

@@ -102,6 +102,18 @@ class Design:
         )
 
 
+def check_fixed(steps: int | None, seeds: int | None) -> None:
+    """Refuse a number of steps or of seeds that allows no comparison.
+
+    Raises:
+        UserError: if one was given and is too small or too large.
+    """
+    if steps is not None and steps < LEAST_STEPS:
+        raise UserError(f"steps={steps}: DoG needs at least {LEAST_STEPS} to be compared")
+    if seeds is not None and not FEWEST_SEEDS <= seeds <= 50:
+        raise UserError(f"seeds={seeds}: must be a number from {FEWEST_SEEDS} to 50")
+
+
 def choose_design(
     hours: float,
     times: Times,
@@ -120,10 +132,6 @@ def choose_design(
     Raises:
         UserError: if the smallest does not fit, with the hours that it takes.
     """
-    if steps is not None and steps < LEAST_STEPS:
-        raise UserError(f"steps={steps}: DoG needs at least {LEAST_STEPS} to be compared")
-    if seeds is not None and not FEWEST_SEEDS <= seeds <= 50:
-        raise UserError(f"seeds={seeds}: must be a number from {FEWEST_SEEDS} to 50")
 
     def fits(design: Design) -> bool:
         return design.seconds(methods, times, slots) <= FILLED * 3600 * hours
