@@ -337,8 +337,11 @@ def _trained(sweep: Sweep, chosen: ExecutorSpec) -> Found:
     """Train what is missing of a sweep."""
     from sweeps import cost
 
-    estimate = driver.show_cost(sweep, executors.slots(chosen), False)
     runs_dir = sweep.cells[0].config.execution.runs
+    frame = cost.known(runs_dir)
+    choices, processor = cost.chosen(sweep, frame), cost.this_processor(sweep)
+    slots = executors.slots(chosen)
+    estimate = cost.estimate_cost(sweep, choices, frame, processor, slots)
     planned = sweep.tuning()
     unfinished: list[Outcome] = []
     if estimate.to_do:
@@ -348,7 +351,7 @@ def _trained(sweep: Sweep, chosen: ExecutorSpec) -> Found:
         ):
             unfinished = driver.train(sweep, executor, plan.LARGEST, estimate, planned)
     else:
-        planned += sweep.reporting(driver.choices_of(sweep))
+        planned += sweep.reporting(choices)
     frame = cost.known(runs_dir)
     mine = frame[frame["run_id"].isin({run.run_id for run in planned})]
     return Found(sweep, runs_dir, estimate, mine, unfinished)

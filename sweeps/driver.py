@@ -42,7 +42,7 @@ def main() -> int:
     sweep = plan.load(name, ["progress=false", *settings])
     chosen, largest = executor_of(options), whole_number("replicas", options, plan.LARGEST)
     dry = boolean("dry_run", options)
-    cost = show_cost(sweep, executors.slots(chosen), dry)
+    cost = _show_cost(sweep, executors.slots(chosen), dry)
     if dry:
         return 0
     began = time.monotonic()
@@ -90,7 +90,7 @@ def train(
     if any(outcome.status == "stopped" for outcome in unfinished):
         line = "runs of the tuning were stopped by others: give the same command again"
         raise UserError(line)
-    reporting = sweep.reporting(choices_of(sweep))
+    reporting = sweep.reporting(_choices(sweep))
     planned += reporting
     return unfinished + run_stage("reporting", reporting, executor, largest, estimator)
 
@@ -129,7 +129,7 @@ def run_stage(
     return unfinished
 
 
-def show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
+def _show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
     """Print and return what the sweep will cost if so many groups of runs train at once."""
     from sweeps import cost, cost_text
 
@@ -143,7 +143,7 @@ def show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
     return estimate
 
 
-def choices_of(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     """Return the settings to report for each problem and optimizer, from the runs so far."""
     from sweeps import cost
 
