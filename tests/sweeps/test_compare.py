@@ -16,7 +16,7 @@ from runner import config
 from runner.optimizer import build_optimizer
 from runner.schedule import factor
 from runner.snippet import code_of
-from sweeps import compare, design, executors
+from sweeps import compare, design, executors, notebook
 from sweeps.worker import work
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
 def compared(tmp_path, monkeypatch, capsys, folder):
     """A function that gives the command; its status, what it says, and the executor."""
     monkeypatch.setattr(design, "LEAST_STEPS", 4)
-    monkeypatch.setattr(compare, "TIMED", 2)
+    monkeypatch.setattr(notebook, "TIMED", 2)
     few = design.Methods(["dog", "dog_auto"], {"adamw": {"lr": [0.001, 0.01, 0.1]}})
     monkeypatch.setattr(compare, "methods", lambda _: few)
     monkeypatch.setattr(executors, "cancelled_by_signals", contextlib.nullcontext)
@@ -154,9 +154,9 @@ def test_bad_input_is_one_line_and_trains_nothing(compared, tmp_path, words, sai
 
 
 def test_each_number_of_seeds_is_one_look_however_often_it_is_looked_at(tmp_path):
-    notebook = compare.Notebook(tmp_path / "new" / "notes.json")
-    assert [notebook.look("a", seeds) for seeds in (3, 3, 5, 3)] == [1, 1, 2, 1]
-    assert compare.Notebook(notebook.path).look("b", 5) == 1
+    notes = notebook.Notebook(tmp_path / "new" / "notes.json")
+    assert [notes.look("a", seeds) for seeds in (3, 3, 5, 3)] == [1, 1, 2, 1]
+    assert notebook.Notebook(notes.path).look("b", 5) == 1
 
 
 @pytest.mark.parametrize("opt", ["dog", "ldog_auto", "adamw", "sgd_momentum"])
