@@ -4,12 +4,13 @@ PYTHON ?= python3
 SWEEP ?= demo
 ARGS ?=
 N ?= 5
+DATA ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test lint plan sweep status tables verify merge paper-tables bench
+.PHONY: help setup prepare demo test lint plan sweep compare status tables verify merge paper-tables bench
 .PHONY: gpu-check clean
 
 help:  ## show this list
@@ -45,6 +46,9 @@ plan: $(READY)  ## show what a sweep would run, and what it would cost: make pla
 
 sweep: $(READY)  ## run a sweep: make sweep SWEEP=demo ARGS="executor=ray"; goes on where it was stopped
 	$(RUN) scripts/sweep.py '$(SWEEP)' $(ARGS)
+
+compare: $(READY)  ## say whether tuning pays on your data: make compare DATA=photos ARGS="hours=2"
+	$(RUN) compare.py data='$(DATA)' $(ARGS)
 
 status: $(READY)  ## show which runs are done, running or failed; of a plan: make status SWEEP=lite
 	$(RUN) scripts/status.py $(if $(filter-out file,$(origin SWEEP)),'$(SWEEP)') $(ARGS)

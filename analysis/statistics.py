@@ -117,6 +117,13 @@ class RedOfMeans(NamedTuple):
     standard_error: float
     freedom: float
 
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Student's t interval of RED; nan where there is no standard error."""
+        from scipy.special import stdtrit
+
+        half_width = float(stdtrit(self.freedom, (1 + confidence) / 2) * self.standard_error)
+        return self.estimate - half_width, self.estimate + half_width
+
 
 def red_of_means(dog_errors: ArrayLike, errors: ArrayLike) -> RedOfMeans:
     """RED of seed means on one task, and how sure it is, by the delta method.
@@ -184,16 +191,13 @@ def intervals_over_tasks(
         return Intervals(np.nan, UNKNOWN, UNKNOWN)
     estimate = float(np.median(reds))
     these = UNKNOWN
-    if not np.isnan(standard_errors).any():
-        if len(tasks) == 1:
-            from scipy.special import stdtrit
-
-            half_width = float(stdtrit(freedoms[0], 0.975) * standard_errors[0])
-        else:
-            generator = np.random.default_rng(0)
-            noise = generator.standard_t(freedoms, size=(resamples, len(tasks))) * standard_errors
-            distances = np.abs(np.median(reds + noise, axis=1) - estimate)
-            half_width = float(np.quantile(distances, 0.95))
+    if len(tasks) == 1:
+        these = tasks[0].interval()
+    elif not np.isnan(standard_errors).any():
+        generator = np.random.default_rng(0)
+        noise = generator.standard_t(freedoms, size=(resamples, len(tasks))) * standard_errors
+        distances = np.abs(np.median(reds + noise, axis=1) - estimate)
+        half_width = float(np.quantile(distances, 0.95))
         these = (estimate - half_width, estimate + half_width)
     return Intervals(estimate, these, _sign_test_interval(np.sort(reds)))
 

@@ -40,8 +40,8 @@ def main() -> int:
         return 0
     name, options, settings = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *settings])
-    chosen, largest = _executor(options), _whole_number("replicas", options, plan.LARGEST)
-    dry = _boolean("dry_run", options)
+    chosen, largest = executor_of(options), whole_number("replicas", options, plan.LARGEST)
+    dry = boolean("dry_run", options)
     cost = _show_cost(sweep, executors.slots(chosen), dry)
     if dry:
         return 0
@@ -55,14 +55,7 @@ def main() -> int:
             executors.start(chosen, runs_dir) as executor,
             executors.cancelled_by_signals(executor),
         ):
-            estimator, later = cost.estimator, cost.stages[1].to_do
-            unfinished = _run_stage("tuning", planned, executor, largest, estimator, later)
-            if any(outcome.status == "stopped" for outcome in unfinished):
-                line = "runs of the tuning were stopped by others: give the same command again"
-                raise UserError(line)
-            reporting = sweep.reporting(_choices(sweep))
-            planned = [*planned, *reporting]
-            unfinished += _run_stage("reporting", reporting, executor, largest, estimator)
+            unfinished = train(sweep, executor, largest, cost, planned)
     finally:  # what was stopped can go on elsewhere, from the repository alone
         folders = (run.folder.path for run in planned)
         for line in pack(Path(name).stem, folders, archive_beside(runs_dir)):
@@ -77,7 +70,32 @@ def main() -> int:
     return 1 if unfinished else 0
 
 
-def _run_stage(
+def train(
+    sweep: Sweep,
+    executor: Executor,
+    largest: int,
+    cost: "CostEstimate",
+    planned: list[PlannedRun],
+) -> list[Outcome]:
+    """Run both stages of a sweep; return what has no record.
+
+    `planned` are the runs of the first stage; those of the second are added when they are known. At
+    most `largest` replicas train together.
+
+    Raises:
+        UserError: where the disk is full, or others stop what tuning needs.
+    """
+    estimator, later = cost.estimator, cost.stages[1].to_do
+    unfinished = run_stage("tuning", planned, executor, largest, estimator, later)
+    if any(outcome.status == "stopped" for outcome in unfinished):
+        line = "runs of the tuning were stopped by others: give the same command again"
+        raise UserError(line)
+    reporting = sweep.reporting(_choices(sweep))
+    planned += reporting
+    return unfinished + run_stage("reporting", reporting, executor, largest, estimator)
+
+
+def run_stage(
     stage: str,
     runs: list[PlannedRun],
     executor: Executor,
@@ -147,7 +165,7 @@ def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     return names[0], options, [word for word in settings if not word.startswith(ours)]
 
 
-def _executor(options: dict[str, str]) -> ExecutorSpec:
+def executor_of(options: dict[str, str]) -> ExecutorSpec:
     """Return the settings of the executor that our options choose."""
     words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
     if "jobs" in options:
@@ -157,18 +175,18 @@ def _executor(options: dict[str, str]) -> ExecutorSpec:
             raise UserError(
                 f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
             )
-        words.append(f"executor.workers={_whole_number('jobs', options, 1)}")
+        words.append(f"executor.workers={whole_number('jobs', options, 1)}")
     return executors.settings(words)
 
 
-def _boolean(key: str, options: Mapping[str, str]) -> bool:
+def boolean(key: str, options: Mapping[str, str]) -> bool:
     value = options.get(key, "false").lower()
     if value not in ("true", "false"):
         raise UserError(f"{key}={value}: must be true or false")
     return value == "true"
 
 
-def _whole_number(key: str, options: Mapping[str, str], default: int) -> int:
+def whole_number(key: str, options: Mapping[str, str], default: int) -> int:
     value = options.get(key, str(default))
     if not value.isdecimal() or int(value) < 1:
         raise UserError(f"{key}={value}: must be a whole number above 0")

@@ -196,6 +196,15 @@ def load(name: str, overrides: Iterable[str] = ()) -> Sweep:
         spec = SweepSpec.parse(sweep)
     except UserError as error:
         raise UserError(f"sweep={name}: {error} (see configs/sweep/demo.yaml)") from error
+    return sweep_of(spec, overrides)
+
+
+def sweep_of(spec: SweepSpec, overrides: Iterable[str] = ()) -> Sweep:
+    """Compose the cells of a sweep for the given overrides.
+
+    Raises:
+        UserError: for any bad setting.
+    """
     cells = []
     for part in spec.parts:
         for task, opt in product(part.tasks, part.optimizers):

@@ -1,16 +1,18 @@
 """Readers of a user's own data, which the yamls own_*.yaml of configs/task name."""
 
 import logging
-from functools import cache
 from pathlib import Path
 
 from tasks.data.own.columns import Problem
-from tasks.data.own.inspect import SHORTER_SIDE, inspect
+from tasks.data.own.inspect import SHORTER_SIDE, OwnData, inspect
 from tasks.data.readers import DataSet
 from tasks.data.specs import DataSpec
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+# Data that were described in this process.
+_said: set[tuple[Path, str]] = set()
 
 
 def images(data: DataSpec, data_dir: Path) -> DataSet:
@@ -42,12 +44,13 @@ def _read(data: DataSpec, data_dir: Path, kind: str, problem: Problem) -> DataSe
     )
     if found.kind != kind:
         raise UserError(f"{data.path} holds {found.kind}: say {' '.join(found.overrides[:2])}")
-    _say(tuple(found.describe()))
+    say(found)
     return found.data
 
 
-@cache
-def _say(lines: tuple[str, ...]) -> None:
+def say(found: OwnData) -> None:
     """Log what was found, once in a process: a sweep reads the same data for many runs."""
-    for line in lines:
-        logger.info(line)
+    if (key := (found.path, found.digest)) not in _said:
+        _said.add(key)
+        for line in found.describe():
+            logger.info(line)

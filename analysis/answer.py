@@ -1,0 +1,195 @@
+"""The answer of a comparison in words: can the learning rate be left untuned here?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.choice import INSTANCE_TUNED, is_grid_run, validation_score
+from analysis.comparison import Cell, Comparison
+from analysis.roles import TUNED
+from analysis.statistics import (
+    LEAST_ERRORS,
+    MARGIN,
+    RATES,
+    RedOfMeans,
+    Verdict,
+    gain,
+    red_of_means,
+    verdict,
+)
+from runner import TUNING_SEED
+from tasks.format import duration, plural
+
+# More seeds than this are no advice.
+MOST_SEEDS = 50
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said, and for which cells.
+
+    Attributes:
+        sentences: the answer, a sentence or two a line.
+        verdict: what the interval says of DoG.
+        sides: DoG's cell or the tuned one, whichever is to be used; both if it cannot be told.
+        more_seeds: how many seeds in all would tell, by what is known; None: none are needed, or
+            no number would do.
+    """
+
+    sentences: list[str]
+    verdict: Verdict
+    sides: list[Cell]
+    more_seeds: int | None = None
+
+
+def confidence_of(look: int) -> float:
+    """Return the confidence of the intervals of a look at the results, the first being 1.
+
+    Who looks, adds seeds and looks again has several chances to be wrong. Each look spends half of
+    what is left of 5 %: 97.5 %, 98.75 %, … However many there are, all are right with 95 %.
+
+    >>> confidence_of(1), confidence_of(2)
+    (0.975, 0.9875)
+    """
+    return 1 - 0.05 / 2**look
+
+
+def best_tuned(runs: pd.DataFrame) -> str | None:
+    """The tuned optimizer with the best validation score on the tuning seed; None if none has one.
+
+    `runs` are of one problem, as `choice.comparable` returns them.
+    """
+    tried = runs[(runs["seed"] == TUNING_SEED) & (runs["status"] != "failed")]
+    tried = tried[(tried["role"] == TUNED) & is_grid_run(tried)]
+    if tried.empty:
+        return None
+    score = gain(validation_score(tried), tried["higher_is_better"])
+    ranked = tried.assign(score=score).sort_values(["score", "optimizer"], ascending=[False, True])
+    return str(ranked["optimizer"].iloc[0])
+
+
+def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) -> Answer:
+    """Say whether DoG is as good as a tuned optimizer.
+
+    Args:
+        comparison: of the problem, with `choice.INSTANCE_TUNED` cells.
+        rival: the tuned optimizer, as `best_tuned` chooses it: no test score decides.
+        name: of the data, for readers.
+        look: how often the results have been looked at, this time included.
+    """
+    dog = comparison.reference
+    tuned = next(
+        (c for c in comparison.cells if (c.optimizer, c.row) == (rival, INSTANCE_TUNED)), None
+    )
+    if dog is None or tuned is None or min(dog.seeds, tuned.seeds) < 2:
+        line = "Cannot tell: fewer than 2 runs of DoG, or of a tuned optimizer, have a result."
+        return Answer([line], "inconclusive", [cell for cell in (dog, tuned) if cell])
+    problem = comparison.problem
+    percent = bool(problem.higher_is_better)
+    tries = comparison.break_even.get(tuned.optimizer)
+    sentences = [
+        f"On {name} with {problem.model} ({plural(dog.seeds, 'seed')}, {problem.steps} steps), "
+        f"test {problem.metric}: DoG {_score(dog, percent)}, {tuned.label} tuned over "
+        f"{plural(tuned.runs, 'rate')} {_score(tuned, percent)}."
+    ]
+    if np.isnan(tuned.red):
+        errors = (
+            f"fewer than {LEAST_ERRORS} errors on {problem.test_examples} test examples"
+            if problem.metric in RATES
+            else "no errors"
+        )
+        sentences.append(
+            f"Cannot tell: DoG makes {errors}, too few to compare. Either will do; a larger or "
+            "harder test part would tell them apart."
+        )
+        return Answer(sentences, "inconclusive", [dog, tuned])
+    best = max(gain([dog.test, tuned.test], percent))
+    if best <= gain(problem.test_majority, percent):  # never so where there is no majority: nan
+        sentences.append(
+            "Cannot tell: neither is better than the most frequent answer, always given. Give more "
+            "steps (hours=), another model, or more data."
+        )
+        return Answer(sentences, "inconclusive", [dog, tuned])
+    red = red_of_means(*_aligned(dog.errors, tuned.errors))
+    low, high = red.interval(confidence_of(look))
+    found = verdict(low, high)
+    sure = f"{100 * confidence_of(look):g} % interval"
+    sentences.append(_said(found, tuned.label, low, high, sure))
+    more = None
+    if found == "inconclusive":
+        more = seeds_needed(red, dog.seeds, confidence_of(look + 1))
+        if more is None:
+            sentences.append(
+                f"Not even {MOST_SEEDS} seeds would tell, if they are like these: the difference "
+                "is too near to the margin for its spread."
+            )
+        else:
+            sentences.append(f"About {plural(more, 'seed')} in all would tell.")
+        return Answer(sentences, found, [dog, tuned], more)
+    cost = f"Tuning {tuned.label} costs {plural(tuned.runs, 'run')}, {duration(3600 * tuned.hours)}"
+    if tries is None:
+        sentences.append(f"{cost}; DoG costs {plural(dog.runs, 'run')}.")
+    elif tries.runs is None:
+        sentences.append(f"{cost}, and does not catch up with DoG.")
+    else:
+        sentences.append(f"{cost}, and catches up with DoG after {plural(tries.runs, 'run')}.")
+    if found == "worse":
+        sentences.append(f"Do not use DoG here: use {tuned.label}, {tuned.setting}.")
+        return Answer(sentences, found, [tuned])
+    sentences.append("Use DoG, and tune no learning rate.")
+    return Answer(sentences, found, [dog])
+
+
+def seeds_needed(red: RedOfMeans, seeds: int, confidence: float) -> int | None:
+    """How many seeds in all would give a verdict if they are like those so far; None: no number.
+
+    RED must be as far from its next bound as half an interval is wide: from the margin, or where it
+    is beyond that from 0.
+    """
+    bound = abs(MARGIN - red.estimate) if red.estimate < MARGIN else red.estimate
+    if np.isnan(red.standard_error):
+        return None
+    for more in range(seeds + 1, MOST_SEEDS + 1):
+        freedom = red.freedom * (more - 1) / (seeds - 1)
+        error = red.standard_error * (seeds / more) ** 0.5
+        low, _ = RedOfMeans(0.0, error, freedom).interval(confidence)
+        if -low < bound:
+            return more
+    return None
+
+
+def _said(found: Verdict, label: str, low: float, high: float, sure: str) -> str:
+    """What the interval of the tuned optimizer's RED says."""
+    margin = f"margin {100 * MARGIN:g} %, {sure}"
+    error = f"the error of tuned {label} is"
+    if found == "better":
+        return f"DoG is better: {error} at least {_percent(-high)} larger than DoG's ({sure})."
+    if found == "non-inferior":
+        smaller = "not smaller" if high <= 0 else f"at most {_percent(high)} smaller"
+        return f"DoG is non-inferior: {error} {smaller} than DoG's ({margin})."
+    if found == "worse":
+        between = f"{_percent(low)} to {_percent(high)} smaller"
+        return f"DoG is worse: {error} {between} than DoG's ({margin})."
+    other = f"{_percent(-low)} larger" if low < 0 else f"{_percent(low)} smaller"
+    between = f"between {other} and {_percent(high)} smaller"
+    return f"Cannot tell: {error} {between} than DoG's ({margin})."
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def _score(cell: Cell, percent: bool) -> str:
+    if percent:
+        return f"{100 * cell.test:.1f} ± {100 * cell.test_half_width:.1f} %"
+    return f"{cell.test:.4g} ± {cell.test_half_width:.2g}"
+
+
+def _aligned(
+    one: Mapping[int, float], other: Mapping[int, float]
+) -> tuple[list[float], list[float]]:
+    """Errors in the order of the seeds of either side, nan where a side has none."""
+    seeds = sorted({*one, *other})
+    return [one.get(seed, np.nan) for seed in seeds], [other.get(seed, np.nan) for seed in seeds]

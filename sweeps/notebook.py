@@ -1,0 +1,112 @@
+"""The notes of a comparison: what its runs cost here, and how often its results were looked at."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from runner.config import Config
+from runner.record import write_json
+from sweeps import executors, plan
+from sweeps.design import Times
+from sweeps.executors.specs import ExecutorSpec
+from sweeps.progress import plain
+from tasks.errors import UserError
+
+# Steps of the run that is timed.
+TIMED = 10
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What must be the same when the command is given again: times, and looks at results.
+
+    It is a file beside the folder of runs, one for each data set and network.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, config: Config) -> "Notebook":
+        """Return the notebook of these data and this network."""
+        folder = config.execution.runs.parent / "comparisons"
+        return cls(folder / f"{config.spec.problem_id}.json")
+
+    def read(self) -> dict[str, Any]:
+        """Return what was noted."""
+        try:
+            found: dict[str, Any] = json.loads(self.path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {"times": {}, "looks": {}}
+        return found
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, content)
+
+    def times(self, config: Config, chosen: ExecutorSpec) -> Times:
+        """Return what runs cost on this processor, which is measured once."""
+        from runner import environment
+
+        noted = self.read()
+        where = (
+            f"{environment.processor(config.execution.device)}, {executors.slots(chosen)} at once"
+        )
+        if where not in noted["times"]:
+            print(f"timing {TIMED} steps on {where}", file=sys.stderr, flush=True)
+            noted["times"][where] = asdict(time_runs(config, chosen))
+            self._write(noted)
+        return Times(**noted["times"][where])
+
+    def look(self, problem_id: str, seeds: int) -> int:
+        """Note a look at the results of so many seeds; return which look it is, the first 1."""
+        noted = self.read()
+        looks: list[int] = noted["looks"].setdefault(problem_id, [])
+        if seeds not in looks:
+            looks.append(seeds)
+            self._write(noted)
+        return looks.index(seeds) + 1
+
+
+def time_runs(config: Config, chosen: ExecutorSpec) -> Times:
+    """Train a few steps of some runs as the comparison will train them; return what they took.
+
+    As many at once, as they wait for each other. Two for each worker, and the faster half counts:
+    in its first, a worker imports what it needs. Nothing is kept.
+
+    Raises:
+        UserError: if one cannot be trained.
+    """
+    slots, runs_dir = executors.slots(chosen), config.execution.runs
+    runs_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".timing-", dir=runs_dir.parent) as scratch:
+        folder = Path(scratch) / "runs"
+        train = config.spec.train.replaced(steps=TIMED, eval_every=TIMED)
+        short = Config(
+            config.spec.replaced(train=train), config.execution.replaced(runs_dir=str(folder))
+        )
+        cell = plan.Cell(short, {}, {}, [])
+        with (
+            executors.start(chosen, folder) as executor,
+            executors.cancelled_by_signals(executor),
+        ):
+            for seed in range(2 * slots):
+                executor.submit((cell.run({}, seed),))
+            outcomes = sorted(executor.results(), key=lambda outcome: outcome.seconds)[:slots]
+        records = []
+        for outcome in outcomes:
+            if (record := outcome.run.folder.read_record()) is None:
+                raise UserError(f"{outcome.status}: {plain(outcome.detail)}")
+            records.append(record)
+    seconds = fmean(record.measured.seconds for record in records)
+    training = fmean(record.measured.train_seconds or 0.0 for record in records)
+    return Times(
+        start=max(0.0, fmean(outcome.seconds for outcome in outcomes) - seconds),
+        step=training / TIMED,
+        scoring=max(0.0, seconds - training),
+        train_examples=records[0].results.train_examples,
+    )

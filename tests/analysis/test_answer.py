@@ -1,0 +1,114 @@
+"""The answer of a comparison in words."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.answer import answer, confidence_of, seeds_needed
+from analysis.comparison import Cell
+from analysis.statistics import BreakEven, RedOfMeans
+
+NAMES = {"dog": ("DoG", "reference", "default"), "adamw": ("AdamW", "tuned", "instance-tuned")}
+
+
+def cell(optimizer, errors, red=0.0, **changes):
+    label, role, row = NAMES[optimizer]
+    values = {
+        "optimizer": optimizer, "label": label, "role": role, "row": row, "edge": False,
+        "setting": "lr=0.001" if role == "tuned" else "", "test": 1 - np.mean(errors),
+        "test_half_width": 0.008, "last": 0.8, "averaged": 0.8, "red": red, "red_of_pairs": red,
+        "seeds": len(errors), "tried": len(errors), "diverged": 0, "runs_elsewhere": 0,
+        "runs": 9 if role == "tuned" else 1, "hours": 41 / 60, "errors": dict(enumerate(errors)),
+    }  # fmt: skip
+    return Cell(**{**values, **changes})
+
+
+def said(dog, tuned, look=1, tries=5, **changes):
+    """The answer for errors by seed of both sides."""
+    curve = BreakEven(np.zeros(9), np.zeros(9), tries)
+    reference = cell("dog", dog)
+    comparison = SimpleNamespace(
+        cells=[reference, cell("adamw", tuned, **changes)],
+        reference=reference,
+        break_even={"adamw": curve},
+        problem=pd.Series(
+            {"model": "minilm", "steps": 400, "metric": "accuracy", "higher_is_better": True,
+             "test_examples": 1000, "test_majority": 0.5}
+        ),
+    )  # fmt: skip
+    return answer(comparison, "adamw", "reviews.csv", look)
+
+
+def optimizers(found):
+    return [cell.optimizer for cell in found.sides]
+
+
+def test_non_inferior_says_what_tuning_costs_and_what_to_use():
+    found = said([0.20, 0.21, 0.22], [0.198, 0.208, 0.218])
+    first, verdict, cost, use = found.sentences
+    assert first == (
+        "On reviews.csv with minilm (3 seeds, 400 steps), test accuracy: DoG 79.0 ± 0.8 %, "
+        "AdamW tuned over 9 rates 79.2 ± 0.8 %."
+    )
+    assert verdict == (
+        "DoG is non-inferior: the error of tuned AdamW is at most 1.1 % smaller than DoG's "
+        "(margin 5 %, 97.5 % interval)."
+    )
+    assert cost == "Tuning AdamW costs 9 runs, 41 min, and catches up with DoG after 5 runs."
+    assert use == "Use DoG, and tune no learning rate." and optimizers(found) == ["dog"]
+
+
+def test_better_and_never_caught_up():
+    found = said([0.20, 0.21, 0.22], [0.25, 0.26, 0.27], tries=None)
+    assert (
+        "DoG is better: the error of tuned AdamW is at least 19.7 % larger than DoG's"
+        in found.sentences[1]
+    )
+    assert found.sentences[2].endswith("9 runs, 41 min, and does not catch up with DoG.")
+    assert optimizers(found) == ["dog"]
+
+
+def test_worse_says_do_not_and_which_rate():
+    found = said([0.20, 0.21, 0.22], [0.15, 0.16, 0.17])
+    assert (
+        "DoG is worse: the error of tuned AdamW is 19.7 % to 27.9 % smaller" in found.sentences[1]
+    )
+    assert found.sentences[-1] == "Do not use DoG here: use AdamW, lr=0.001."
+    assert optimizers(found) == ["adamw"]
+
+
+def test_open_verdict_says_how_many_seeds_would_tell():
+    found = said([0.20, 0.21, 0.22], [0.205, 0.205, 0.222])
+    assert "Cannot tell: the error of tuned AdamW is between" in found.sentences[1]
+    assert found.sentences[2] == f"About {found.more_seeds} seeds in all would tell."
+    assert 3 < found.more_seeds <= 50 and optimizers(found) == ["dog", "adamw"]
+
+
+@pytest.mark.parametrize(
+    ("dog", "tuned", "changes", "words"),
+    [
+        ([0.002, 0.003], [0.002, 0.003], {"red": np.nan}, "fewer than 10 errors on 1000 test"),
+        ([0.5, 0.5], [0.52, 0.5], {}, "neither is better than the most frequent answer"),
+        ([0.2], [0.2], {}, "fewer than 2 runs"),
+    ],
+)
+def test_what_no_interval_can_tell_is_said(dog, tuned, changes, words):
+    found = said(dog, tuned, **changes)
+    assert found.sentences[-1].startswith("Cannot tell: ") and words in found.sentences[-1]
+    assert found.more_seeds is None and optimizers(found) == ["dog", "adamw"]
+
+
+def test_later_looks_are_more_careful():
+    assert sum(1 - confidence_of(look) for look in range(1, 60)) == pytest.approx(0.05)
+    errors = [0.20, 0.21, 0.22], [0.196, 0.205, 0.217]
+    assert [said(*errors, look).verdict for look in (1, 4)] == ["non-inferior", "inconclusive"]
+
+
+def test_seeds_needed_by_hand():
+    # At RED 0 with a standard error of 0.03 of 4 seeds, n seeds have 0.06 / √n. Student's t at 95 %
+    # is 2.447 for 7 seeds and 2.365 for 8: 0.0555 and 0.0502; for 9 it is 2.306: 0.0461 < 0.05.
+    assert seeds_needed(RedOfMeans(0.0, 0.03, 3.0), 4, 0.95) == 9
+    assert seeds_needed(RedOfMeans(0.049, 0.02, 3.0), 4, 0.95) is None  # at the margin itself
+    assert seeds_needed(RedOfMeans(0.3, 0.02, 3.0), 4, 0.95) == 5

@@ -1,0 +1,183 @@
+"""python compare.py data=...: one command from a user's data to an answer in words."""
+
+import contextlib
+import csv
+import re
+import sys
+
+import numpy as np
+import own_models as copies
+import pytest
+import torch
+from conftest import ROOT, stop_at
+from torch import nn
+
+from runner import config
+from runner.optimizer import build_optimizer
+from runner.schedule import factor
+from runner.snippet import code_of
+from sweeps import compare, design, executors, notebook
+from sweeps.worker import work
+from tasks.data.own.inspect import inspect
+from tasks.errors import UserError
+
+
+class InThisProcess:
+    """An executor that starts no process."""
+
+    slots = 1
+
+    def __init__(self):
+        self.groups, self.trained = [], []
+
+    def submit(self, group):
+        self.groups.append(group)
+
+    def results(self):
+        while self.groups:
+            self.trained += (outcomes := work(self.groups.pop(0), 1))
+            yield from outcomes
+
+    def cancel(self):
+        self.groups.clear()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with small networks, and a table of 80 texts whose classes a word tells."""
+    made = tmp_path_factory.mktemp("own")
+    copies.write_all(made)
+    generator = np.random.RandomState(0)
+    with (made / "reviews.csv").open("w", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["review", "label"])
+        for place in range(80):
+            word = "good" if generator.rand() < 0.5 else "bad"
+            table.writerow([f"{place} it is {word}", word if place % 5 else "bad"])
+    return made
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch, capsys, folder):
+    """A function that gives the command; its status, what it says, and the executor."""
+    monkeypatch.setattr(design, "LEAST_STEPS", 4)
+    monkeypatch.setattr(notebook, "TIMED", 2)
+    few = design.Methods(["dog", "dog_auto"], {"adamw": {"lr": [0.001, 0.01, 0.1]}})
+    monkeypatch.setattr(compare, "methods", lambda _: few)
+    monkeypatch.setattr(executors, "cancelled_by_signals", contextlib.nullcontext)
+
+    def give(*words, model="hf:FOLDER/bert"):
+        executor = InThisProcess()
+        start = contextlib.nullcontext(executor)
+        monkeypatch.setattr(executors, "start", lambda *_: start)
+        paths = [f"runs_dir={tmp_path}/mine/runs", f"data_dir={tmp_path}/data"]
+        table = [f"data={folder}/reviews.csv", f"model={model.replace('FOLDER', str(folder))}"]
+        words = [*table, *paths, "device=cpu", "jobs=1", "hours=9", *words]
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["compare.py", *words])
+        status = compare.main()
+        return status, capsys.readouterr().out, executor
+
+    return give
+
+
+def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
+    compared, tmp_path, folder, monkeypatch
+):
+    words = ["steps=4", "seeds=3"]
+    status, planned, executor = compared(*words, "--dry-run")
+    assert (status, len(executor.trained)) == (0, 2)  # those that are timed
+    assert "comparison: 4 steps, 3 seeds, adamw at 3 rates, 2 methods without a learning" in planned
+    assert not (tmp_path / "mine/runs").exists()
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="the same command again"):
+        stop_at(patch, 3)
+        compared(*words)
+
+    status, said, executor = compared(*words)
+    assert status == 0 and said.startswith(planned)
+    # 2 + 3 to tune; 4 settings on 3 seeds, or 3 if the default rate is best; the one that is kept
+    assert len(executor.trained) in (5 + 12 + 1, 5 + 9 + 1)
+    assert re.search(r"On reviews\.csv with hf:bert \(3 seeds, 4 steps\), test accuracy: DoG", said)
+    assert "| DoG auto  | default" in said and "| AdamW     | instance-tuned" in said
+    ((exported, accuracy),) = re.findall(r"trained model: (\S+) \(.* test accuracy (\S+);", said)
+    assert accuracy_of(exported, folder, tmp_path) == pytest.approx(float(accuracy), abs=1e-4)
+
+    status, again, executor = compared(*words)
+    assert (status, again, executor.trained) == (0, said, [])
+
+
+def test_rivals_are_all_that_have_no_learning_rate():
+    alone, all_of_them = compare.methods(rivals=False), compare.methods(rivals=True)
+    assert alone.names == ["dog", "ldog", "dog_auto", "ldog_auto", "adamw", "sgd_momentum"]
+    assert {"prodigy", "dowg", "sps"} < set(all_of_them.free) and "adam" not in all_of_them.names
+    assert all_of_them.free[:4] == alone.free and all_of_them.grids == alone.grids
+
+
+def accuracy_of(exported, folder, tmp_path):
+    """The accuracy on the test examples of a model that transformers alone has loaded."""
+    data = inspect(folder / "reviews.csv", data_dir=tmp_path / "data")
+    page = (ROOT / "docs/models.md").read_text()
+    (code,) = (c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "AutoModel" in c)
+    names = {"texts": list(data.data.test.inputs)}
+    exec(code.replace("FOLDER", exported), names)
+    right = [data.classes.index(name) for name in names["answers"]] == data.data.test.labels
+    return right.mean()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data="], "name your data: python compare.py data=PATH"),
+        (["photos"], "photos cannot be read: say data=photos"),
+        (["hour=2"], "there is no key hour: did you mean hours"),
+        (["opt=adam"], "there is no key opt"),
+        (["train.steps=9"], "say steps=9"),
+        (["hours=0"], "hours=0: must be a number above 0"),
+        (["hours=long"], "hours=long: must be a number above 0"),
+        (["seeds=2"], "seeds=2: must be a number from 3 to 50"),
+        (["steps=3"], "steps=3: DoG needs at least 4 to be compared"),
+        (["rivals=maybe"], "rivals=maybe: must be true or false"),
+        (["data=nowhere.csv"], "there is no file or folder nowhere.csv"),
+        (["label=stars"], "stars"),
+        (["model=squeezenet"], "model=squeezenet is for vision tasks"),
+        (["metric=speed"], "no task.metric=speed"),
+        (["hours=1e-6"], "hours=1e-06 is too short: 4 steps, 3 seeds, adamw at 2 rates"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line_and_trains_nothing(compared, tmp_path, words, said):
+    with pytest.raises(UserError) as refusal:
+        compared(*words)
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+    assert not (tmp_path / "mine/runs").exists()
+
+
+def test_each_number_of_seeds_is_one_look_however_often_it_is_looked_at(tmp_path):
+    notes = notebook.Notebook(tmp_path / "new" / "notes.json")
+    assert [notes.look("a", seeds) for seeds in (3, 3, 5, 3)] == [1, 1, 2, 1]
+    assert notebook.Notebook(notes.path).look("b", 5) == 1
+
+
+@pytest.mark.parametrize("opt", ["dog", "ldog_auto", "adamw", "sgd_momentum"])
+@pytest.mark.parametrize("task", ["cifar", "movies"])
+def test_code_to_paste_trains_as_the_run_did(opt, task):
+    spec = config.load([f"task={task}", f"opt={opt}", "train.steps=20"]).spec
+    model, rates = nn.Linear(2, 1), []
+
+    def batches():
+        for _ in range(20):
+            yield torch.ones(4, 2), torch.ones(4, 1)
+            rates.append(names["optimizer"].param_groups[0]["lr"])
+
+    names = {"model": model, "loss_function": nn.functional.mse_loss, "batches": batches()}
+    seen = []
+    names["evaluate"] = seen.append
+    exec(code_of(spec, averaged=True), names)
+    assert isinstance(seen[0], nn.Linear) and seen[0] is not model
+    made = build_optimizer(spec.opt, model).param_groups[0]
+    pasted = names["optimizer"].param_groups[0]
+    others = made.keys() - {"params", "lr", "initial_lr"}
+    assert {key: made[key] for key in others} == {key: pasted[key] for key in others}
+    factors = [factor(step, 20, spec.opt.schedule, spec.opt.warmup) for step in range(1, 21)]
+    assert rates == pytest.approx([spec.opt.lr * by for by in factors])
