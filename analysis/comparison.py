@@ -167,7 +167,7 @@ def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
     has the columns problem_id and rank. Of problems of one name the first by `variants.rank` keeps
     it.
     """
-    names = [re.sub(r"[^\w.=+-]+", "-", name) for name in names]
+    names = [re.sub(r"[/:\\]+", "-", name) for name in names]
     ranked = problems[["problem_id", "rank"]].assign(name=names).sort_values("rank")
     first = set(ranked.drop_duplicates("name", keep="last")["problem_id"])
     return [
