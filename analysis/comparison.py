@@ -163,7 +163,7 @@ def compare_problems(frame: pd.DataFrame) -> list[Comparison]:
 def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
     """The names of the problems' files: those given, and an id where several would be the same.
 
-    Signs that no file's name should have, as in the model timm:resnet50, become dashes. `problems`
+    Signs of paths, as in the model timm:resnet50, become dashes. `problems`
     has the columns problem_id and rank. Of problems of one name the first by `variants.rank` keeps
     it.
     """

@@ -18,7 +18,16 @@ from tasks.format import NONE
 # Fewer fixed starts show no best one.
 LEAST_STARTS = 3
 KEY = "reps_rel"
-COLUMNS = ["protocol", "protocol_version", "problem_id", "problem", "steps", "optimizer", "rule"]
+COLUMNS = [
+    "protocol",
+    "protocol_version",
+    "problem_id",
+    "problem",
+    "steps",
+    "starts_of",
+    "optimizer",
+    "rule",
+]
 COLUMNS += ["seeds", "score", "best_start", "best_score", "default", "default_score"]
 COLUMNS += ["regret", "half_width", "over_default", "over_default_half_width", "is_edge"]
 LEFT = ["problem", "optimizer"]
@@ -69,11 +78,13 @@ def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFr
                 continue
             fixed = varied(of_problem[of_problem["optimizer"] == fixed_name], KEY)
             if fixed["value"].nunique() >= LEAST_STARTS and set(json.loads(setting)) <= {"rule"}:
-                lines.append(_line(comparison, rule, fixed))
+                lines.append(_line(comparison, fixed_name, rule, fixed))
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _line(comparison: Comparison, rule: pd.DataFrame, fixed: pd.DataFrame) -> list[object]:
+def _line(
+    comparison: Comparison, starts_of: str, rule: pd.DataFrame, fixed: pd.DataFrame
+) -> list[object]:
     problem = comparison.problem
     table = fixed.pivot_table(index="seed", columns="value", values="test")
     own = rule.set_index("seed")["test"]
@@ -90,7 +101,7 @@ def _line(comparison: Comparison, rule: pd.DataFrame, fixed: pd.DataFrame) -> li
     at_default = sign * table[default].mean() if default in table else np.nan
     return [
         *(problem.protocol, problem.protocol_version, problem.problem_id, name, problem.steps),
-        *(first["label"], json.loads(first["overrides"]).get("rule", ""), len(seeds)),
+        *(starts_of, first["label"], json.loads(first["overrides"]).get("rule", ""), len(seeds)),
         *(sign * own.mean(), best, sign * table[best].mean(), default, at_default),
         *(*student_t(behind), *student_t(over), best in (table.columns[0], table.columns[-1])),
     ]
@@ -122,9 +133,9 @@ def _shown(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _shown_rules(lines: pd.DataFrame) -> pd.DataFrame:
     """A row for each rule, a column for each problem that has all rules: the regrets."""
-    many = _with_rules(lines)
-    problems = set(lines["problem_id"][lines["optimizer"].isin(many)])
-    lines = lines[lines["problem_id"].isin(problems)]
+    with_rules = lines[lines["optimizer"].isin(_with_rules(lines))]
+    lines = lines[lines["problem_id"].isin(with_rules["problem_id"])]
+    lines = lines[lines["starts_of"].isin(with_rules["starts_of"])]
     names = lines["rule"].where(lines["rule"] != "", lines["optimizer"])
     lines = lines.assign(name=names, column=lines["problem"])
     table = lines.pivot_table(index="name", columns="column", values="regret", sort=False)
