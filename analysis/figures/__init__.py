@@ -22,26 +22,26 @@ from analysis.figures.step_size import step_size_figures
 from analysis.figures.style import svg
 from analysis.files import write_files
 
-# Those of a problem's own steps, and those that compare numbers of steps, too.
 KINDS = (
     rates_figures,
-    step_size_figures,
-    sensitivity_figures,
     batch_norm_figures,
-    distance_figures,
     red_figures,
     break_even_figures,
     leaderboard_figures,
+    starts_figures,
+    growth_figures,
+    budget_figures,
 )
-OF_ANY_STEPS = (starts_figures, growth_figures, budget_figures)
+# Of the protocols' numbers of steps alone: starts are tried with many others.
+BY_START = (step_size_figures, sensitivity_figures, distance_figures)
 
 
 def all_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """Every figure for which there are runs, with the stem of its file."""
     for figures_of_a_kind in KINDS:
-        yield from figures_of_a_kind(data.of_protocols_steps)
-    for figures_of_a_kind in OF_ANY_STEPS:
         yield from figures_of_a_kind(data)
+    for figures_of_a_kind in BY_START:
+        yield from figures_of_a_kind(data.of_protocols_steps)
 
 
 def write_figures(
