@@ -121,7 +121,7 @@ def advance(
         "first_eta": torch.where(old["first_eta"] > 0, old["first_eta"], telling),
         "early_eta": torch.where(early, telling.maximum(old["early_eta"]), old["early_eta"]),
         "highest_eta": telling.maximum(old["highest_eta"]),
-        "walk2": old["walk2"] + eta**2 * used2,
+        "walk2": torch.addcmul(old["walk2"], eta * eta, used2),
         "fast_steps": fast_steps,
     }
     taken = torch.stack([*(old | new).values()])  # in the order of SCALARS

@@ -93,6 +93,7 @@ class Spans(QuestionAnswering):
         return {name: self._windows(name) for name in parts}
 
     def _windows(self, name: str) -> Examples:
+        required(self.train.max_tokens, "train.max_tokens")
         longest = self.max_tokens
         # The paper's 384 gives the usual overlap of 128. A question gets no more than that.
         overlap = longest // 3

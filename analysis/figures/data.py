@@ -58,7 +58,7 @@ class FigureData:
         kept = [
             comparison
             for comparison in self.comparisons
-            if not any(text.startswith("train.steps=") for text in departures(comparison.problem))
+            if not (comparison.problem["departures"] and _has_other_steps(comparison))
         ]
         return replace(self, comparisons=kept)
 
@@ -72,6 +72,10 @@ class FigureData:
         for comparison in self.comparisons:
             groups.setdefault(comparison.problem.protocol, []).append(comparison)
         return groups
+
+
+def _has_other_steps(comparison: Comparison) -> bool:
+    return any(text.startswith("train.steps=") for text in departures(comparison.problem))
 
 
 def varied(runs: pd.DataFrame, key: str) -> pd.DataFrame:

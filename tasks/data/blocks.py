@@ -138,10 +138,14 @@ _TYPES = {
 }
 
 
+# Parts of an error's place that are pydantic's own: of validators, and of a type's alternatives.
+NO_KEYS = ("function", "tuple", "constrained-", "literal[")
+
+
 def explain(error: ValidationError, where: str, spec: type[Spec]) -> str:
     """Return the first thing that is wrong, in a line: the key, its value, and what to do."""
     first = error.errors()[0]
-    path = [part for part in map(str, first["loc"]) if not part.startswith(("function", "tuple"))]
+    path = [part for part in map(str, first["loc"]) if not part.startswith(NO_KEYS)]
     key = ".".join([*([where] if where else []), *path])
     if first["type"] == "extra_forbidden":
         return f"there is no key {key}: {did_you_mean(key, _all_keys(spec, where))}"

@@ -188,7 +188,7 @@ def test_what_is_left_to_set_is_read_from_the_yaml_and_a_steps_cost_from_the_ben
     build, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(roles, "_YAMLS", tmp_path)
-    roles._in_yaml.cache_clear()
+    roles.in_yaml.cache_clear()
     for name, left in (("dog", "[]"), ("ldog", "[reps_rel, weight_decay]")):
         (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nleft_to_set: {left}\n")
     tuned = [record | {"opt_role": "tuned"} if record["settings"]["opt"]["name"] == "sgd" else
@@ -197,7 +197,7 @@ def test_what_is_left_to_set_is_read_from_the_yaml_and_a_steps_cost_from_the_ben
              for record in example()]  # fmt: skip
     built = build(*tuned)
     (page,) = leaderboard.pages_of_leaderboards(built, {"ldog": StepCost(8.0, 1.5)})
-    roles._in_yaml.cache_clear()
+    roles.in_yaml.cache_clear()
     shown = page.shown.set_index(["optimizer", "row"])[["left to set", "memory", "step"]]
     assert shown.loc[("DoG", "default")].tolist() == ["nothing", "–", "–"]
     assert shown.loc[("L-DoG", "default")].tolist() == ["reps_rel, weight_decay", "8", "1.50"]
