@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.data.blocks import required
 from tasks.data.cache import Values
 from tasks.data.readers import DataSet, Examples, Question
 from tasks.errors import UserError
