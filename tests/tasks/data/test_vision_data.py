@@ -558,7 +558,7 @@ class Orange(Pictures):
 def augmented(augment, training=True, size=32, seed=0, kind=LazyPictures):
     """The batch in 0..255, [8, 3, size, size]."""
     spec = TaskSpec.model_construct(name="x", synthetic=False, metric="accuracy")
-    model = ModelSpec.model_construct(channels="rgb", mean=[0.0] * 3, std=[1.0] * 3)
+    model = ModelSpec.model_construct(name="x", channels="rgb", mean=[0.0] * 3, std=[1.0] * 3)
     train = TrainSpec.model_construct(image_size=size, augment=augment)
     problem = kind(spec, model, train, Path())
     generator = torch.Generator().manual_seed(seed) if training else None
