@@ -77,7 +77,9 @@ def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFr
             if fixed_name is None:
                 continue
             fixed = varied(of_problem[of_problem["optimizer"] == fixed_name], KEY)
-            if fixed["value"].nunique() >= LEAST_STARTS and set(json.loads(setting)) <= {"rule"}:
+            is_alone = set(json.loads(setting)) <= {"rule"}
+            has_seeds = rule["seed"].isin(fixed["seed"]).any()
+            if fixed["value"].nunique() >= LEAST_STARTS and is_alone and has_seeds:
                 lines.append(_line(comparison, fixed_name, rule, fixed))
     return pd.DataFrame(lines, columns=COLUMNS)
 

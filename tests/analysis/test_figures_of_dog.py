@@ -204,6 +204,13 @@ def test_no_figure_shows_two_protocols_or_two_versions_of_one(gather):
     assert not any(stem.startswith("batch_norm") for stem in made)
 
 
+def test_starts_at_other_numbers_of_steps_are_no_lines_beside_the_protocols(gather):
+    made = dict(all_figures(gather(*by_start(), *by_start(shift=0.1, steps=100))))
+    (points,) = lines(made["sensitivity-lite"].axes[0])
+    assert points[1, 1] == pytest.approx(80)
+    assert len([stem for stem in made if stem.startswith("step_size-")]) == 1
+
+
 def test_without_their_data_nothing_is_drawn(gather):
     default = made_up.record(0.5, 0.8, opt="dog", seed=0)
     few = [run for run, _ in by_start() if run["opt_changed"] != {"reps_rel": 1e-2}]

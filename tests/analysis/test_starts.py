@@ -61,6 +61,12 @@ def test_seeds_that_only_one_side_has_are_left_out(tmp_path):
     assert line["regret"] == pytest.approx(0.79 - 0.78)
 
 
+def test_a_rule_without_a_seed_of_the_fixed_starts_has_no_line(tmp_path):
+    alone = made_up.record(0.5, 0.8, opt="dog_auto", seed=7, changed={})
+    frame = collected(tmp_path, [*fixed(), alone])
+    assert regrets(compare_problems(frame), frame).empty
+
+
 def test_a_problem_with_too_few_fixed_starts_has_no_line(tmp_path):
     few = {start: FIXED[start] for start in (1e-6, 1e-4)}
     frame = collected(tmp_path, [*fixed(few), *runs("dog_auto", (0.78, 0.81))])
