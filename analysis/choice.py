@@ -177,11 +177,15 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[~copy.reindex(frame.index)]
 
 
+# What has versions, and of what there is one each: a protocol's sections have their own.
+_VERSIONED = {"task": ["task"], "protocol": ["protocol", "budget"]}
+
+
 def of_newest_versions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the newest version of every task and protocol."""
-    for name in ("task", "protocol"):
-        version = frame[f"{name}_version"]
-        frame = frame[version == version.groupby(frame[name]).transform("max")]
+    """The rows of the newest version of every task and of every section of a protocol."""
+    for kind, key in _VERSIONED.items():
+        version = f"{kind}_version"
+        frame = frame[frame[version] == frame.groupby(key)[version].transform("max")]
     return frame
 
 
@@ -219,11 +223,11 @@ class OldVersion:
 def old_versions(frame: pd.DataFrame) -> list[OldVersion]:
     """The runs that `comparable` leaves out because of their version."""
     found = []
-    for kind in ("task", "protocol"):
+    for kind, key in _VERSIONED.items():
         version = frame[f"{kind}_version"]
         if (version == version.iloc[0]).all():
             continue
-        old = frame[version < version.groupby(frame[kind]).transform("max")]
+        old = frame[version < frame.groupby(key)[f"{kind}_version"].transform("max")]
         for (name, number), runs in old.groupby([kind, f"{kind}_version"]):
             found.append(OldVersion(kind, str(name), int(number), len(runs)))
     return found

@@ -46,9 +46,9 @@ def _default(task: str, model: str, protocol: str, version: int) -> dict[str, st
         spec = configuration.load([f"task={task}", f"model={model}", f"protocol={protocol}"]).spec
     except UserError:
         return {}
-    if spec.protocol.version != version:
-        return {}
     found = spec.settings
+    if found["protocol"]["version"] != version:
+        return {}
     columns = {key: found["train"].get(key) for key in ("steps", "batch_size")}
     return settings(columns | {"problem_settings": problem_text(found)})
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import comparable
-from analysis.comparison import Comparison, scored
+from analysis.comparison import Comparison, scored, title_of_protocol
 from analysis.figures.data import varied
 from analysis.roles import finds_start_of
 from analysis.statistics import student_t
@@ -36,14 +36,15 @@ LEFT = ["problem", "optimizer"]
 def pages_of_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Page]:
     """Two tables of each protocol: the start that an optimizer finds, and all rules for it."""
     found = regrets(comparisons, frame)
-    for (protocol, version), lines in found.groupby(["protocol", "protocol_version"]):
+    for protocol, lines in found.groupby("protocol"):
+        title = title_of_protocol(str(protocol), lines["protocol_version"])
         has_rules = lines["optimizer"].isin(_with_rules(lines))
         own = lines[~has_rules]
         if not own.empty:
             yield Page(
                 stem=f"starts-{protocol}",
                 exact=own,
-                title=f"Starts: {protocol} v{version}",
+                title=f"Starts: {title}",
                 shown=_shown(own),
                 left=LEFT,
                 notes=NOTES,
@@ -52,7 +53,7 @@ def pages_of_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> I
             yield Page(
                 stem=f"start-rules-{protocol}",
                 exact=lines,
-                title=f"Rules that find DoG's start: {protocol} v{version}",
+                title=f"Rules that find DoG's start: {title}",
                 shown=_shown_rules(lines),
                 left=["rule"],
                 notes=RULE_NOTES,
