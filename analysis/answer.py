@@ -22,8 +22,9 @@ from analysis.statistics import (
 from runner import TUNING_SEED
 from tasks.format import duration, plural
 
-# More seeds than this are no advice.
-MOST_SEEDS = 50
+# Who adds seeds goes on to the next of these numbers. They are fixed before any run: a number that
+# the results chose would make an interval cover less than it says.
+SEEDS_OF_LOOKS = (3, 5, 8, 12, 18, 27, 40)
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Answer:
         sentences: the answer, a sentence or two a line.
         verdict: what the interval says of DoG.
         sides: DoG's cell or the tuned one, whichever is to be used; both if it cannot be told.
-        more_seeds: how many seeds in all would tell, by what is known; None: none are needed, or
-            no number would do.
+        more_seeds: how many seeds in all would tell, by what is known, of `SEEDS_OF_LOOKS`; None:
+            none are needed, or no number would do.
     """
 
     sentences: list[str]
@@ -54,6 +55,15 @@ def confidence_of(look: int) -> float:
     (0.975, 0.9875)
     """
     return 1 - 0.05 / 2**look
+
+
+def next_seeds(seeds: int) -> int | None:
+    """Return how many seeds the look after one at so many has; None: there is none.
+
+    >>> next_seeds(3), next_seeds(4), next_seeds(40)
+    (5, 5, None)
+    """
+    return next((more for more in SEEDS_OF_LOOKS if more > seeds), None)
 
 
 def best_tuned(runs: pd.DataFrame) -> str | None:
@@ -119,11 +129,11 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     sentences.append(_said(found, tuned.label, low, high, sure))
     more = None
     if found == "inconclusive":
-        more = seeds_needed(red, dog.seeds, confidence_of(look + 1))
+        more = seeds_needed(red, dog.seeds, look)
         if more is None:
             sentences.append(
-                f"Not even {MOST_SEEDS} seeds would tell, if they are like these: the difference "
-                "is too near to the margin for its spread."
+                f"Not even {SEEDS_OF_LOOKS[-1]} seeds would tell, if they are like these: the "
+                "difference is too near to the margin for its spread."
             )
         else:
             sentences.append(f"About {plural(more, 'seed')} in all would tell.")
@@ -142,20 +152,19 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     return Answer(sentences, found, [dog])
 
 
-def seeds_needed(red: RedOfMeans, seeds: int, confidence: float) -> int | None:
+def seeds_needed(red: RedOfMeans, seeds: int, look: int) -> int | None:
     """How many seeds in all would give a verdict if they are like those so far; None: no number.
 
-    RED must be as far from its next bound as half an interval is wide: from the margin, or where it
-    is beyond that from 0.
+    RED must be as far from its next bound as half an interval of the later look is wide: from the
+    margin, or where it is beyond that from 0.
     """
     bound = abs(MARGIN - red.estimate) if red.estimate < MARGIN else red.estimate
-    if np.isnan(red.standard_error):
-        return None
-    for more in range(seeds + 1, MOST_SEEDS + 1):
+    later = [more for more in SEEDS_OF_LOOKS if more > seeds]
+    for further, more in enumerate(later, start=1):
         freedom = red.freedom * (more - 1) / (seeds - 1)
         error = red.standard_error * (seeds / more) ** 0.5
-        low, _ = RedOfMeans(0.0, error, freedom).interval(confidence)
-        if -low < bound:
+        low, _ = RedOfMeans(0.0, error, freedom).interval(confidence_of(look + further))
+        if -low < bound:  # never so where there is no standard error: nan
             return more
     return None
 

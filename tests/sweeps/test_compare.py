@@ -4,6 +4,8 @@ import contextlib
 import csv
 import re
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import own_models as copies
@@ -12,11 +14,13 @@ import torch
 from conftest import ROOT, stop_at
 from torch import nn
 
+from analysis.answer import answer
 from runner import config
 from runner.optimizer import build_optimizer
 from runner.schedule import factor
 from runner.snippet import code_of
-from sweeps import compare, design, executors, notebook
+from sweeps import compare, conclusion, design, executors, notebook
+from sweeps.request import read_request
 from sweeps.worker import work
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
@@ -105,6 +109,57 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
 
     status, again, executor = compared(*words)
     assert (status, again, executor.trained) == (0, said, [])
+
+    # Without seeds=, and while the answer is open, it looks at more seeds of what it compares.
+    looks = answer_is_open_below(5, monkeypatch)
+    monkeypatch.setattr(design, "SEEDS", 3)
+    status, said, executor = compared("steps=4")
+    assert looks == [(3, 1), (5, 2)] and "3 seeds cannot tell, and there is time for 5" in said
+    added = [outcome.run.config.spec for outcome in executor.trained]
+    added = {(spec.opt.name, spec.seed) for spec in added if spec.seed in (3, 4)}
+    assert added == {("dog", 3), ("dog", 4), ("adamw", 3), ("adamw", 4)}
+    status, again, executor = compared("steps=4")
+    assert (status, again, executor.trained) == (0, said, [])
+    assert looks == 2 * [(3, 1), (5, 2)]
+
+    # Where the number of seeds is the user's, it says what to do.
+    _, said, executor = compared(*words)
+    assert not executor.trained and looks[4:] == [(3, 1)]
+    line = r"^5 seeds: .* more: give the same command without seeds=, and with steps=4 hours=9$"
+    assert re.search(line, said, re.MULTILINE)
+
+
+def answer_is_open_below(seeds, monkeypatch):
+    """Let no answer be known with fewer seeds; return a list of the looks: (seeds, which look)."""
+    looks = []
+
+    def opened(comparison, rival, name, look):
+        looks.append((comparison.reference.seeds, look))
+        found = answer(comparison, rival, name, look)
+        more = seeds if comparison.reference.seeds < seeds else None
+        return replace(found, verdict="inconclusive", more_seeds=more)
+
+    monkeypatch.setattr(conclusion, "answer", opened)
+    return looks
+
+
+@pytest.mark.parametrize(
+    ("more_seeds", "fixed", "hours", "goes_on"),
+    [
+        (12, None, 2.0, 8),  # 79 min so far, and 2 · 3 + 1 runs of 10 min by two: 95 % of 2 h
+        (12, None, 1.9, None),
+        (None, None, 9.0, None),
+        (12, 5, 9.0, None),
+    ],
+)
+def test_seeds_are_added_while_the_answer_is_open_and_there_is_time(
+    more_seeds, fixed, hours, goes_on
+):
+    request = replace(read_request(["data=a.csv", f"hours={hours}"]), seeds=fixed)
+    found = SimpleNamespace(answer=SimpleNamespace(more_seeds=more_seeds), settings=["dog", "sgd"])
+    spent = design.Spent(seconds=2 * 79 * 60 - 1, each=600.0, slots=2)
+    trained = SimpleNamespace(seeds=5)
+    assert compare._more_seeds(request, found, trained, spent) == goes_on
 
 
 def test_rivals_are_all_that_have_no_learning_rate():
