@@ -8,7 +8,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import own_models as copies
 import pytest
 import torch
 from conftest import ROOT, stop_at
@@ -46,23 +45,21 @@ class InThisProcess:
         self.groups.clear()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with small networks, and a table of 80 texts whose classes a word tells."""
-    made = tmp_path_factory.mktemp("own")
-    copies.write_all(made)
+@pytest.fixture
+def table(tmp_path):
+    """A table of 80 texts whose classes a word tells."""
     generator = np.random.RandomState(0)
-    with (made / "reviews.csv").open("w", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["review", "label"])
+    with (tmp_path / "reviews.csv").open("w", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["review", "label"])
         for place in range(80):
             word = "good" if generator.rand() < 0.5 else "bad"
-            table.writerow([f"{place} it is {word}", word if place % 5 else "bad"])
-    return made
+            rows.writerow([f"{place} it is {word}", word if place % 5 else "bad"])
+    return tmp_path / "reviews.csv"
 
 
 @pytest.fixture
-def compared(tmp_path, monkeypatch, capsys, folder):
+def compared(tmp_path, monkeypatch, capsys, networks, table):
     """A function that gives the command; its status, what it says, and the executor."""
     monkeypatch.setattr(design, "LEAST_STEPS", 4)
     monkeypatch.setattr(notebook, "TIMED", 2)
@@ -70,13 +67,20 @@ def compared(tmp_path, monkeypatch, capsys, folder):
     monkeypatch.setattr(compare, "methods", lambda _: few)
     monkeypatch.setattr(executors, "cancelled_by_signals", contextlib.nullcontext)
 
-    def give(*words, model="hf:FOLDER/bert"):
+    def give(*words):
         executor = InThisProcess()
         start = contextlib.nullcontext(executor)
         monkeypatch.setattr(executors, "start", lambda *_: start)
         paths = [f"runs_dir={tmp_path}/mine/runs", f"data_dir={tmp_path}/data"]
-        table = [f"data={folder}/reviews.csv", f"model={model.replace('FOLDER', str(folder))}"]
-        words = [*table, *paths, "device=cpu", "jobs=1", "hours=9", *words]
+        words = [
+            f"data={table}",
+            f"model=hf:{networks}/bert",
+            *paths,
+            "device=cpu",
+            "jobs=1",
+            "hours=9",
+            *words,
+        ]
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["compare.py", *words])
         status = compare.main()
@@ -86,7 +90,7 @@ def compared(tmp_path, monkeypatch, capsys, folder):
 
 
 def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
-    compared, tmp_path, folder, monkeypatch
+    compared, tmp_path, table, monkeypatch
 ):
     words = ["steps=4", "seeds=3"]
     status, planned, executor = compared(*words, "--dry-run")
@@ -105,7 +109,7 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     assert re.search(r"On reviews\.csv with hf:bert \(3 seeds, 4 steps\), test accuracy: DoG", said)
     assert "| DoG auto  | default" in said and "| AdamW     | instance-tuned" in said
     ((exported, accuracy),) = re.findall(r"trained model: (\S+) \(.* test accuracy (\S+);", said)
-    assert accuracy_of(exported, folder, tmp_path) == pytest.approx(float(accuracy), abs=1e-4)
+    assert accuracy_of(exported, table, tmp_path) == pytest.approx(float(accuracy), abs=1e-4)
 
     status, again, executor = compared(*words)
     assert (status, again, executor.trained) == (0, said, [])
@@ -169,9 +173,9 @@ def test_rivals_are_all_that_have_no_learning_rate():
     assert all_of_them.free[:4] == alone.free and all_of_them.grids == alone.grids
 
 
-def accuracy_of(exported, folder, tmp_path):
+def accuracy_of(exported, table, tmp_path):
     """The accuracy on the test examples of a model that transformers alone has loaded."""
-    data = inspect(folder / "reviews.csv", data_dir=tmp_path / "data")
+    data = inspect(table, data_dir=tmp_path / "data")
     page = (ROOT / "docs/models.md").read_text()
     (code,) = (c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "AutoModel" in c)
     names = {"texts": list(data.data.test.inputs)}
