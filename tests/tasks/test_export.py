@@ -12,6 +12,7 @@ from PIL import Image
 
 from runner import config
 from runner.run import Job, build_task, run
+from tasks.data.own.images import upright
 from tasks.errors import UserError
 from tasks.export import export
 
@@ -37,7 +38,7 @@ def script(library):
     """The script of docs/models.md that loads an exported network."""
     text = (ROOT / "docs/models.md").read_text()
     (code,) = (c for c in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if library in c)
-    assert code.count("\n") <= 10
+    assert sum(map(bool, code.splitlines())) <= 11
     return code
 
 
@@ -57,6 +58,22 @@ def answers(library, exported, inputs, tmp_path):
             Image.fromarray(pixels).save(names["files"][-1])
     exec(code, names)
     return names["answers"]
+
+
+def test_script_sees_a_users_images_as_the_runs_see_them(tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 256, (20, 30, 4), np.uint8)
+    image = Image.fromarray(pixels)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image.save(tmp_path / "transparent.png")
+    image.convert("RGB").save(tmp_path / "turned.jpg", exif=turned)
+    image.convert("L").save(tmp_path / "grey.webp")
+    image.convert("P").save(tmp_path / "palette.gif", transparency=3)
+    names = {}
+    exec(script("timm").partition("model =")[0], names)
+    for file in tmp_path.iterdir():
+        seen, _ = upright(file.open("rb"), 256)
+        assert np.array_equal(names["read"](file), seen), file.name
 
 
 @pytest.mark.parametrize("model", ["timm:FOLDER/resnet", "timm:FOLDER/vit", "efficientnet_lite0"])
