@@ -105,15 +105,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         f"{plural(tuned.runs, 'rate')} {_score(tuned, percent)}."
     ]
     if np.isnan(tuned.red):
-        errors = (
-            f"fewer than {LEAST_ERRORS} errors on {problem.test_examples} test examples"
-            if problem.metric in RATES
-            else "no errors"
-        )
-        sentences.append(
-            f"Cannot tell: DoG makes {errors}, too few to compare. Either will do; a larger or "
-            "harder test part would tell them apart."
-        )
+        sentences.append(_too_few(dog, problem))
         return Answer(sentences, "inconclusive", [dog, tuned])
     best = max(gain([dog.test, tuned.test], percent))
     if best <= gain(problem.test_majority, percent):  # never so where there is no majority: nan
@@ -123,6 +115,8 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         )
         return Answer(sentences, "inconclusive", [dog, tuned])
     red = red_of_means(*_aligned(dog.errors, tuned.errors))
+    if problem.metric in RATES:
+        red = _with_rounding(red, dog, problem.test_examples)
     low, high = red.interval(confidence_of(look))
     found = verdict(low, high)
     sure = f"{100 * confidence_of(look):g} % interval"
@@ -167,6 +161,30 @@ def seeds_needed(red: RedOfMeans, seeds: int, look: int) -> int | None:
         if -low < bound:  # never so where there is no standard error: nan
             return more
     return None
+
+
+def _with_rounding(red: RedOfMeans, dog: Cell, examples: int) -> RedOfMeans:
+    """RED as sure as numbers of errors allow, which are whole: equal ones by seed prove little.
+
+    That rounding has the variance of one twelfth of an error, on each side and seed.
+    """
+    mean = float(np.mean(list(dog.errors.values())))
+    rounding = np.sqrt((1 + (1 - red.estimate) ** 2) / 12 / dog.seeds) / (mean * examples)
+    return red._replace(standard_error=max(red.standard_error, float(rounding)))
+
+
+def _too_few(dog: Cell, problem: pd.Series) -> str:
+    """What to say where DoG makes too few errors."""
+    if problem.metric not in RATES:
+        return "Cannot tell: DoG makes no errors. Either will do; a harder test part would tell."
+    line = (
+        f"Cannot tell: DoG makes fewer than {LEAST_ERRORS} errors on {problem.test_examples} test "
+        "examples, too few to compare. Either will do"
+    )
+    if not (error := np.mean(list(dog.errors.values()))):
+        return f"{line}; a harder test part would tell them apart."
+    needed = int(np.ceil(LEAST_ERRORS / error))
+    return f"{line}; to tell them apart takes {needed} test examples or more."
 
 
 def _said(found: Verdict, label: str, low: float, high: float, sure: str) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 
 from analysis.answer import next_seeds
 from analysis.roles import TUNING_FREE, in_yaml
+from analysis.statistics import LEAST_ERRORS, RATES
 from runner import TUNING_SEED
 from runner import config as configuration
 from runner.config import Config
@@ -36,13 +37,16 @@ from sweeps.request import Request, read_request
 from sweeps.trained import Trained, train, train_more_seeds
 from tasks.data.own import readers
 from tasks.data.own.inspect import OwnData, inspect
-from tasks.format import duration
+from tasks.errors import UserError
+from tasks.format import duration, plural
 
 DOG = "dog"
 FREE = [DOG, "ldog", "dog_auto", "ldog_auto"]
 TUNED = ["adamw", "sgd_momentum"]
 # At most so many examples are scored: more take time and tell little more.
 SIZES = ["train.train_examples=null", "train.validation_examples=2000", "train.test_examples=5000"]
+# Who answers more than so many rightly may make too few errors to be compared.
+SURE = 0.95
 # Tokens a word, and bounds of a text's length.
 TOKENS, SHORTEST, LONGEST = 1.3, 16, 128
 
@@ -59,19 +63,16 @@ def main() -> int:
     readers.say(data)
     words = _words(request, data)
     config = _sweep(data, [DOG], {}, 1, words).cells[0].config
-    notebook = Notebook.of(config)
     fetch_all([config])
-    times = notebook.times(config, request.executor)
-    batch_size = config.spec.train.batch_size
-    design = choose_design(
-        request.hours, times, batch_size, slots, compared, request.steps, request.seeds
-    )
+    design, times = _design(request, config, compared, slots)
     _print_design(design, compared, times, slots, config)
+    _print_warning(data, config.spec.task.metric)
     words += [f"train.steps={design.steps}", f"train.eval_every={design.steps}"]
     sweep = _sweep(data, compared.names, design.grids(compared), design.seeds, words)
     if request.dry_run:
         return 0
 
+    notebook = Notebook.of(config)
     trained = train(sweep, request.executor)
     while True:
         look = notebook.look(trained.problem_id, trained.seeds)
@@ -115,6 +116,25 @@ def _length(data: OwnData) -> int:
     return min(LONGEST, max(SHORTEST, 16 * math.ceil(tokens / 16)))
 
 
+def _design(request: Request, config: Config, methods: Methods, slots: int) -> tuple[Design, Times]:
+    """Return what fits the hours, and what runs cost here.
+
+    That is measured once, so that the same command means the same comparison; and again where the
+    hours are too short, as other work may have slowed it then.
+    """
+    notebook, batch_size = Notebook.of(config), config.spec.train.batch_size
+    noted = notebook.times(config, request.executor)
+    times = noted or notebook.measure_times(config, request.executor)
+    sizes = batch_size, slots, methods, request.steps, request.seeds
+    try:
+        return choose_design(request.hours, times, *sizes), times
+    except UserError:
+        if noted is None:
+            raise
+    times = notebook.measure_times(config, request.executor)
+    return choose_design(request.hours, times, *sizes), times
+
+
 def _sweep(
     data: OwnData,
     names: list[str],
@@ -148,6 +168,18 @@ def _print_design(
         f"on seed {TUNING_SEED}, which is not reported",
         flush=True,
     )
+
+
+def _print_warning(data: OwnData, metric: str) -> None:
+    """Say before anything is trained that the test part may be too small for an answer."""
+    examples = len(data.part("test"))
+    bound = 1 - LEAST_ERRORS / examples
+    if metric in RATES and bound < SURE:
+        print(
+            f"warning: {plural(examples, 'test example')}: if DoG answers more than "
+            f"{max(0, 100 * bound):.0f} % of them rightly, its errors are too few to compare",
+            flush=True,
+        )
 
 
 def _more_seeds(

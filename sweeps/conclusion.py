@@ -10,6 +10,7 @@ from analysis.answer import Answer, answer, best_tuned
 from analysis.choice import DEFAULT, INSTANCE_TUNED, comparable, iterate, validation_score
 from analysis.comparison import Comparison, compare_problems, reported, scored
 from analysis.statistics import gain
+from analysis.tables.notes import EDGE, caveats_of
 from analysis.tables.page import markdown
 from analysis.tables.problems import LEFT, heading, shown_cells
 from runner import snippet
@@ -76,7 +77,9 @@ def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: Execut
 def _table(comparison: Comparison) -> str:
     cells = [cell for cell in comparison.cells if cell.row in (DEFAULT, INSTANCE_TUNED)]
     shown = shown_cells(comparison.problem, cells).drop(columns=["last", "averaged"])
-    return f"{heading(comparison.problem)}\n\n{markdown(shown, LEFT)}"
+    notes = [EDGE] if any(cell.edge for cell in cells) else []
+    table = [heading(comparison.problem), markdown(shown, LEFT), *notes, *caveats_of(comparison)]
+    return "\n\n".join(table)
 
 
 @dataclass(frozen=True)

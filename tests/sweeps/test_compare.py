@@ -96,6 +96,7 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     status, planned, executor = compared(*words, "--dry-run")
     assert (status, len(executor.trained)) == (0, 2)  # those that are timed
     assert "comparison: 4 steps, 3 seeds, adamw at 3 rates, 2 methods without a learning" in planned
+    assert "if DoG answers more than 38 % of them rightly" in planned  # 6 of 16
     assert not (tmp_path / "mine/runs").exists()
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="the same command again"):
@@ -212,6 +213,26 @@ def test_bad_input_is_one_line_and_trains_nothing(compared, tmp_path, words, sai
     assert not (tmp_path / "mine/runs").exists()
 
 
+def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_path, monkeypatch):
+    measured = [design.Times(0, step, 0, 640) for step in (0.4, 0.2, 0.3)]
+    monkeypatch.setattr(notebook, "time_runs", lambda *_: measured.pop(0))
+    cell = config.load(["task=movies", f"runs_dir={tmp_path}/runs", "device=cpu"])
+    methods = design.Methods(["dog"], {"adamw": {"lr": [1, 2]}})  # 11 runs of 200 steps, and more
+
+    def step(hours):
+        request = read_request(["data=a.csv", f"hours={hours}", "jobs=1"])
+        _, times = compare._design(request, cell, methods, 1)
+        return times.step
+
+    with pytest.raises(UserError, match=r"give hours=0\.4"):
+        step(0.3)
+    assert len(measured) == 2 and step(0.4) == 0.4  # as noted: the same comparison follows
+    assert step(0.3) == 0.2  # whatever took its time is over
+    with pytest.raises(UserError, match=r"give hours=0\.2"):
+        step(0.1)
+    assert not measured and step(0.2) == 0.2  # the faster of both
+
+
 def test_each_number_of_seeds_is_one_look_however_often_it_is_looked_at(tmp_path):
     notes = notebook.Notebook(tmp_path / "new" / "notes.json")
     assert [notes.look("a", seeds) for seeds in (3, 3, 5, 3)] == [1, 1, 2, 1]
@@ -232,7 +253,9 @@ def test_code_to_paste_trains_as_the_run_did(opt, task):
     names = {"model": model, "loss_function": nn.functional.mse_loss, "batches": batches()}
     seen = []
     names["evaluate"] = seen.append
-    exec(code_of(spec, averaged=True), names)
+    code = code_of(spec, averaged=True)
+    assert "- 0" not in code
+    exec(code, names)
     assert isinstance(seen[0], nn.Linear) and seen[0] is not model
     made = build_optimizer(spec.opt, model).param_groups[0]
     pasted = names["optimizer"].param_groups[0]
