@@ -159,7 +159,8 @@ def choose_design(
         takes, each = best.seconds(methods, times, slots), times.of_run(best.steps)
         raise UserError(
             f"hours={hours:g} is too short: {best.describe(methods)}, {duration(takes)} here at "
-            f"{duration(each)} a run: give hours={best.hours(methods, times, slots):g}"
+            f"{duration(each)} a run: give hours={best.hours(methods, times, slots):g}; a smaller "
+            "network (model=) or batch (train.batch_size=) takes less"
         )
     larger = [Design(best.steps, best.seeds, whole_grids=True)]
     fewest = seeds or FEWEST_SEEDS
