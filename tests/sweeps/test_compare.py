@@ -18,7 +18,7 @@ from runner import config
 from runner.optimizer import build_optimizer
 from runner.schedule import factor
 from runner.snippet import code_of
-from sweeps import compare, conclusion, design, executors, notebook
+from sweeps import compare, conclusion, cost, design, executors, notebook
 from sweeps.request import read_request
 from sweeps.worker import work
 from tasks.data.own.inspect import inspect
@@ -66,6 +66,7 @@ def compared(tmp_path, monkeypatch, capsys, networks, table):
     few = design.Methods(["dog", "dog_auto"], {"adamw": {"lr": [0.001, 0.01, 0.1]}})
     monkeypatch.setattr(compare, "methods", lambda _: few)
     monkeypatch.setattr(executors, "cancelled_by_signals", contextlib.nullcontext)
+    monkeypatch.setattr(cost, "COMMITTED", tmp_path)  # whose reading takes a second
 
     def give(*words):
         executor = InThisProcess()
