@@ -43,6 +43,8 @@ from tasks.format import duration
 ALL = "all of them: interquartile mean"
 # A RED in percent below this is drawn here: it would hide the rest.
 FLOOR = -50
+# The room for names beside an axis: less on a phone.
+NARROW: Spec = {"expr": "containerSize()[0] < 480 ? 120 : 240"}
 
 
 def pareto(board: Leaderboard) -> Chart:
@@ -122,7 +124,7 @@ def forest(board: Leaderboard) -> Chart:
     lines["cut_low"], lines["cut_high"] = (lines[end].clip(lower=FLOOR) for end in ("low", "high"))
     lines["text"] = [signed(red / 100) for red in lines["red"]]
     y = {"field": "line", "type": "nominal", "sort": {"field": "cut", "order": "descending"}}
-    y |= {"title": None, "axis": {"labelLimit": 220, "grid": True}}
+    y |= {"title": None, "axis": {"labelLimit": NARROW, "grid": True}}
     x = axis("cut", "RED, % (right of 0: better than DoG)")
     chosen = {"filter": "datum.problem === shown"}
     layers = [
@@ -151,8 +153,7 @@ def forest(board: Leaderboard) -> Chart:
             "encoding": {"x": {"field": "zero", "type": "quantitative"}},
         },
     ]
-    spec = chart_spec(layers, lines)
-    spec["height"] = {"step": 16}
+    spec = chart_spec(layers, lines, 16 * len(names))
     spec["params"][1]["value"] = ALL
     return Chart(
         name="forest",

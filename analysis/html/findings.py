@@ -85,7 +85,7 @@ def statement(duel: Duel) -> Statement:
     if np.isnan(low):
         text = f"{where}: {rival} has no interval to tell, as a side has one seed."
         return Statement(text, f"RED {red} %, {problems}", link, duel.verdict)
-    words = verdict_in_words(duel.verdict, subject, rival, low, high, "95 % interval")
+    words = verdict_in_words(duel.verdict, subject, rival, low, high)
     numbers = f"RED {red} % ({interval_text(low, high)}), {problems}"
     return Statement(f"{where}: {words}", numbers, link, duel.verdict)
 
@@ -149,12 +149,12 @@ def best_starts(
             yield Statement(text, numbers, f"figure-{chart.name}")
     for name, lines in regrets[regrets["rule"] == ""].groupby("optimizer", sort=False):
         worst = lines.loc[lines["regret"].idxmax()]
-        text = f"{name} finds its start by itself."
-        numbers = (
-            f"behind the best fixed start, chosen in hindsight, by {_points(lines['regret'].median())} "
-            f"points in the median of {len(lines)} problems, by {_points(worst['regret'])} at worst "
-            f"({worst['problem']})"
-        )  # fmt: skip
+        text = (
+            f"{name} finds its start by itself. It is behind the best fixed start, chosen in "
+            f"hindsight, by {_points(lines['regret'].median())} points in the median of "
+            f"{plural(len(lines), 'problem')}."
+        )
+        numbers = f"at worst by {_points(worst['regret'])}: {worst['problem']}"
         yield Statement(text, numbers, f"table-starts-{worst['protocol']}")
 
 

@@ -1,5 +1,6 @@
 "use strict";
 /* Shows what the page's data hold: tables, charts, and the way from a number to its runs. */
+(() => {
 const page = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 
@@ -121,10 +122,14 @@ function sortButton(text, column) {
 /* A table in a box of its own; a cell is a text or an element. */
 function drawn(caption, columns, rows, left = []) {
   const isLeft = columns.map((name) => left.includes(name));
+  const rowAt = columns.indexOf("row"); // on a phone it stands below the name
+  const classOf = (i, length) => [isLeft[i] && "left", length > 44 && "wrap", i === rowAt && "row"].filter(Boolean).join(" ") || null;
   const head = columns.map((name, i) =>
-    el("th", { scope: "col", "aria-sort": "none", class: isLeft[i] ? "left" : null }, sortButton(name, i)));
-  const body = rows.map((row) => el("tr", {}, row.map((cell, i) =>
-    el(i === 0 ? "th" : "td", { scope: i === 0 ? "row" : null, class: isLeft[i] ? (String(cell).length > 44 ? "left wrap" : "left") : null }, cell))));
+    el("th", { scope: "col", "aria-sort": "none", class: classOf(i, 0) }, sortButton(name, i)));
+  const body = rows.map((row) => el("tr", {}, row.map((cell, i) => {
+    if (i > 0) return el("td", { class: classOf(i, typeof cell === "string" ? cell.length : 0) }, cell);
+    return el("th", { scope: "row", "data-row": rowAt > 0 ? row[rowAt] : null }, cell);
+  })));
   const table = el("table", {}, el("caption", { class: "hidden" }, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table);
 }
@@ -194,7 +199,8 @@ function loaded() {
     requestAnimationFrame(() => setTimeout(async () => {
       const bytes = Uint8Array.from(atob(byId("library").textContent), (sign) => sign.charCodeAt(0));
       const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-      document.head.append(el("script", {}, await new Response(stream).text()));
+      // In a function of its own: its many names would replace ours.
+      document.head.append(el("script", {}, `(() => {${await new Response(stream).text()}})();`));
       resolve();
     }));
   });
@@ -426,7 +432,7 @@ function setUpProblems() {
 function setUpRest() {
   if (page.budgets.length) {
     byId("budget-filter").hidden = false;
-    fill(byId("budget"), page.budgets.map((chart, i) => [String(i), chart.title]));
+    fill(byId("budget"), page.budgets.map((chart, i) => [String(i), chart.title.split(": ")[1]]));
     const show = () => showCharts(byId("budget-chart"), [page.budgets[Number(byId("budget").value)]]);
     byId("budget").addEventListener("change", show);
     show();
@@ -456,7 +462,7 @@ function drawRuns() {
     if (rows.length < MOST) rows.push(row);
   }
   byId("run-count").textContent = `${count.toLocaleString("en")} of ${runCount.toLocaleString("en")} runs` + (count > MOST ? `; the first ${MOST} are shown` : "");
-  byId("run-table").replaceChildren(runTable("Runs", rows));
+  byId("run-table").replaceChildren(runTable("Runs", rows, "run"));
 }
 
 const texts = [];
@@ -465,14 +471,18 @@ function searchText(row) {
   return texts[row];
 }
 
-function runTable(caption, rows) {
-  const columns = ["run", "optimizer", "setting", "seed", "validation last", "averaged", "test last", "averaged ", "time", "status"];
-  const cells = rows.map((row) => [
-    link(fact(row, "run_id"), "run", fact(row, "run_id")), fact(row, "label"), fact(row, "setting") || "–", String(fact(row, "seed")),
-    ...["validation_last", "validation_averaged", "test_last", "test_averaged"].map((name) => score(fact(row, name))),
-    duration(fact(row, "seconds")), fact(row, "status"),
-  ]);
-  return drawn(caption, columns, cells, ["run", "optimizer", "setting", "status"]);
+const OF_RUN = {
+  run: (row) => fact(row, "run_id"), seed: (row) => String(fact(row, "seed")), setting: (row) => fact(row, "setting") || "default",
+  optimizer: (row) => fact(row, "label"), "test, last": (row) => score(fact(row, "test_last")), "test, averaged": (row) => score(fact(row, "test_averaged")),
+  "validation, last": (row) => score(fact(row, "validation_last")), "validation, averaged": (row) => score(fact(row, "validation_averaged")),
+  time: (row) => duration(fact(row, "seconds")), status: (row) => fact(row, "status"),
+};
+
+/* Runs, a line each, which lead to the run; `first` is the column that tells them apart. */
+function runTable(caption, rows, first) {
+  const columns = [first, ...Object.keys(OF_RUN).filter((name) => name !== first && name !== "run"), ...(first === "run" ? [] : ["run"])];
+  const cells = rows.map((row) => columns.map((name, i) => (i === 0 ? link(OF_RUN[name](row), "run", fact(row, "run_id")) : OF_RUN[name](row))));
+  return drawn(caption, columns, cells, [first, "run", "optimizer", "setting", "status"]);
 }
 
 /* ---- the panel: from a number to its runs, from a run to its origin --------------------------- */
@@ -481,6 +491,11 @@ const panel = byId("panel");
 
 function facts(pairs) {
   return el("dl", {}, pairs.filter(([, value]) => value !== "" && value !== null && value !== undefined).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+}
+
+/* The numbers of a table's line, side by side. */
+function lineOf(columns, values) {
+  return el("dl", { class: "cell" }, columns.map((name, i) => el("div", {}, el("dt", {}, name), el("dd", {}, values[i]))));
 }
 
 function cellOf(stem, optimizer, row) {
@@ -493,11 +508,11 @@ function cellBlock(stem, optimizer, row) {
   if (!cell) return el("p", {}, "There is no such cell.");
   const blocks = [
     el("h3", {}, link(problem.title, "table-" + stem)),
-    facts(problem.table.columns.map((name, i) => [name, cell.texts[i]])),
-    cell.runs.length ? runTable(`Reported runs on ${problem.title}`, cell.runs) : el("p", {}, "No reported run."),
+    lineOf(problem.table.columns, cell.texts),
+    cell.runs.length ? runTable(`Reported runs on ${problem.title}`, cell.runs, "seed") : el("p", {}, "No reported run."),
   ];
   if (cell.tuning.length) {
-    blocks.push(el("details", {}, el("summary", {}, `What the choice rests on: ${cell.tuning.length} runs at the tuning seed, not reported`), runTable("Tuning runs", cell.tuning)));
+    blocks.push(el("details", {}, el("summary", {}, `What the choice rests on: ${cell.tuning.length} runs at the tuning seed, not reported`), runTable("Tuning runs", cell.tuning, "setting")));
   }
   return el("div", {}, blocks);
 }
@@ -513,7 +528,7 @@ const VIEWS = {
     if (place === undefined || place < 0) return undefined;
     const texts = found.table.rows[place];
     return [`${texts[0]}, ${row}: ${found.table.caption}`, [
-      facts(found.table.columns.map((name, i) => [name, texts[i]])),
+      lineOf(found.table.columns, texts),
       ...found.problems.map((stem) => cellBlock(stem, optimizer, row)),
     ]];
   },
@@ -657,3 +672,4 @@ byId("run-search").addEventListener("input", drawRuns);
 window.addEventListener("hashchange", followFragment);
 if (location.hash) followFragment();
 loaded().then(() => (window.requestIdleCallback || setTimeout)(drawAll));
+})();

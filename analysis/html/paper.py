@@ -17,7 +17,7 @@ from analysis.html.charts import (
     opacity,
     tips,
 )
-from analysis.html.figures import FLOOR
+from analysis.html.figures import FLOOR, NARROW
 from analysis.html.table import Table, table_of_page
 from analysis.paper.names import DOG, LDOG, TUNED
 from analysis.paper.published import PAPER, pages_of_published
@@ -59,7 +59,7 @@ def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> C
     frame["place"] = frame["whose"] + " · " + frame["model"]
     looks = looks_of(frame["line"].sort_values().unique())
     y = {"field": "place", "type": "nominal", "title": None, "sort": None}
-    y |= {"axis": {"labelLimit": 260, "grid": True}}
+    y |= {"axis": {"labelLimit": NARROW, "grid": True}}
     offset = {"field": "line", "type": "nominal"}
     common = {"y": y, "yOffset": offset, "color": colours(looks, "line"), "opacity": opacity("line")}  # fmt: skip
     shown = tips(
@@ -82,8 +82,8 @@ def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> C
         {"data": {"values": [{"zero": 0}]}, "mark": {"type": "rule", "strokeDash": [3, 3]},
          "encoding": {"x": {"field": "zero", "type": "quantitative"}}},
     ]  # fmt: skip
-    spec = chart_spec(layers, frame[["place", "line", "median", "q1", "q3", "tasks"]])
-    spec["height"] = {"step": 46, "for": "position"}
+    shown_columns = ["place", "line", "median", "q1", "q3", "tasks"]
+    spec = chart_spec(layers, frame[shown_columns], 46 * frame["place"].nunique())
     return Chart(
         name="paper-ways",
         title="RED by network and way of tuning, the paper's and ours",
