@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test lint plan sweep compare status tables verify merge paper-tables bench
+.PHONY: help setup prepare demo test lint plan sweep compare status tables report verify merge paper-tables bench
 .PHONY: gpu-check clean
 
 help:  ## show this list
@@ -55,6 +55,9 @@ status: $(READY)  ## show which runs are done, running or failed; of a plan: mak
 
 tables: $(READY)  ## make results/records.csv, tables and figures from all runs and the archive
 	$(RUN) scripts/tables.py
+
+report: $(READY)  ## make results/report.html from all runs and the archive: one page, works offline
+	$(RUN) scripts/report.py $(ARGS)
 
 bench: $(READY)  ## measure what an optimizer step costs, ours and others: results/benchmarks (minutes)
 	$(RUN) -m benchmarks.optimizer_step

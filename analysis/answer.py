@@ -120,7 +120,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     low, high = red.interval(confidence_of(look))
     found = verdict(low, high)
     sure = f"{100 * confidence_of(look):g} % interval"
-    sentences.append(_said(found, tuned.label, low, high, sure))
+    sentences.append(verdict_in_words(found, dog.label, f"tuned {tuned.label}", low, high, sure))
     more = None
     if found == "inconclusive":
         more = seeds_needed(red, dog.seeds, look)
@@ -187,21 +187,26 @@ def _too_few(dog: Cell, problem: pd.Series) -> str:
     return f"{line}; to tell them apart takes {needed} test examples or more."
 
 
-def _said(found: Verdict, label: str, low: float, high: float, sure: str) -> str:
-    """What the interval of the tuned optimizer's RED says."""
-    margin = f"margin {100 * MARGIN:g} %, {sure}"
-    error = f"the error of tuned {label} is"
+def verdict_in_words(
+    found: Verdict, subject: str, rival: str, low: float, high: float, sure: str = ""
+) -> str:
+    """What the interval of the rival's RED against the subject says.
+
+    `sure` names its confidence, with the margin; "": what is around the sentence does.
+    """
+    margin = f" (margin {100 * MARGIN:g} %, {sure})" if sure else ""
+    error, than = f"the error of {rival} is", f"than {subject}'s"
     if found == "better":
-        return f"DoG is better: {error} at least {_percent(-high)} larger than DoG's ({sure})."
+        return f"{subject} is better: {error} at least {_percent(-high)} larger {than}{sure and f' ({sure})'}."
     if found == "non-inferior":
         smaller = "not smaller" if high <= 0 else f"at most {_percent(high)} smaller"
-        return f"DoG is non-inferior: {error} {smaller} than DoG's ({margin})."
+        return f"{subject} is non-inferior: {error} {smaller} {than}{margin}."
     if found == "worse":
         between = f"{_percent(low)} to {_percent(high)} smaller"
-        return f"DoG is worse: {error} {between} than DoG's ({margin})."
+        return f"{subject} is worse: {error} {between} {than}{margin}."
     other = f"{_percent(-low)} larger" if low < 0 else f"{_percent(low)} smaller"
     between = f"between {other} and {_percent(high)} smaller"
-    return f"Cannot tell: {error} {between} than DoG's ({margin})."
+    return f"Cannot tell: {error} {between} {than}{margin}."
 
 
 def _percent(fraction: float) -> str:

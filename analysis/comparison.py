@@ -39,7 +39,7 @@ NAMES = ["task", "model", "protocol"]
 
 # What a cell is made from, and what else a comparison; few columns are faster to filter.
 _OF_CELL = ["optimizer", "role", "label", "setting", "opt_default", "status", "test", "error"]
-_OF_CELL += ["seed", "test_last", "test_averaged", "test_examples", "seconds", "metric"]
+_OF_CELL += ["run_id", "seed", "test_last", "test_averaged", "test_examples", "seconds", "metric"]
 _OF_RUN = [*_OF_CELL, "problem_id", "overrides", "grid", "learning_rate", "higher_is_better"]
 _OF_RUN += ["validation_last", "validation_averaged", "replicas", "numerics"]
 
@@ -67,6 +67,7 @@ class Cell:
     runs_elsewhere: int  # on other tasks, which the choice rests on
     hours: float  # of these
     errors: Mapping[int, float]  # on test, by seed
+    run_ids: Sequence[str] = ()  # the reported runs, crashed ones included
 
     @property
     def is_reference(self) -> bool:
@@ -74,7 +75,7 @@ class Cell:
         return self.role == REFERENCE and self.row == DEFAULT
 
 
-_OF_FRAME = [field.name for field in fields(Cell) if field.name != "errors"]
+_OF_FRAME = [field.name for field in fields(Cell) if field.name not in ("errors", "run_ids")]
 
 
 @dataclass(frozen=True)
@@ -281,6 +282,7 @@ def _cell(runs: Runs, choice: Choice, label: str, role: str, reference: Runs) ->
         runs_elsewhere=choice.tuning_runs_elsewhere,
         hours=(choice.tuning_seconds + final_seconds) / 3600,
         errors=dict(zip(done["seed"].tolist(), done["error"].tolist(), strict=True)),
+        run_ids=tried["run_id"].tolist(),
     )
 
 

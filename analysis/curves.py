@@ -5,7 +5,7 @@ import math
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.records import read_files, write_if_changed
 from runner.archive import open_archive
-from runner.run_record import parse_json
+from runner.run_record import RunRecord, parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ ORDER = ["run_id", "step"]
 # A run's points: the first logged step from each of these on, and the last step.
 MARKS = [digit * 10**decade for decade in range(7) for digit in (1, 2, 3, 5, 7)]
 DIGITS = 6
+# Of an archived curve, besides these points: so many other lines, and so many validations.
+LINES, VALIDATIONS = 40, 25
 
 _STEP = re.compile(rb'"step": *([0-9]+)')
 
@@ -58,24 +60,66 @@ def collect(runs_dir: Path, csv_path: Path, frame: pd.DataFrame) -> pd.DataFrame
     for run_id in set(done["run_id"]) - points.keys():
         if (record := archive.get(run_id)) is not None:
             points[run_id] = list(_of_archive(record.curve or ()))
-    rows = [{"run_id": run_id, **point} for run_id in points for point in points[run_id]]
-    curves = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    curves = curves.sort_values(ORDER, ignore_index=True)
-    if rows or csv_path.exists():
+    curves = _frame(points)
+    if len(curves) or csv_path.exists():
         text = curves.to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g")
         write_if_changed(csv_path, text)
     return curves
 
 
+def of_records(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """The curves of records that have theirs, as `collect` returns them."""
+    return _frame({record.run_id: list(_of_archive(record.curve or ())) for record in records})
+
+
 def empty() -> pd.DataFrame:
     """The curves of no runs."""
-    return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+    return _frame({})
+
+
+def _frame(points: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
+    rows = [{"run_id": run_id, **point} for run_id in points for point in points[run_id]]
+    curves = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return curves.sort_values(ORDER, ignore_index=True)
 
 
 def marked(steps: Sequence[int]) -> list[int]:
     """The places, among these steps, of the first from each mark on, and of the last."""
     found = {bisect_left(steps, mark) for mark in MARKS}
     return sorted({place for place in found if place < len(steps)} | {len(steps) - 1})
+
+
+def thinned(metrics: bytes) -> list[dict[str, Any]]:
+    """Return about a hundred lines of a metrics.jsonl at most, with six digits.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    lines = [parse_json(line) for line in metrics.splitlines()]
+    if not all(isinstance(line, Mapping) and isinstance(line.get("step"), int) for line in lines):
+        raise ValueError("a line has no step")
+    training = [line for line in lines if "loss" in line]
+    drawn = [line for line in training if "eta" in line]
+    kept = [drawn[place] for place in marked([line["step"] for line in drawn])] if drawn else []
+    kept += _spread(training, LINES)
+    kept += _spread([line for line in lines if "loss" not in line], VALIDATIONS)
+    chosen = set(map(id, kept))
+    return [
+        {name: _short(value) for name, value in line.items()}
+        for line in lines
+        if id(line) in chosen
+    ]
+
+
+def _spread(lines: Sequence[Any], count: int) -> list[Any]:
+    """Return so many of the lines at most, evenly spread from the first to the last."""
+    if len(lines) <= count:
+        return list(lines)
+    return [lines[place * (len(lines) - 1) // (count - 1)] for place in range(count)]
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def _of_metrics(content: bytes) -> Iterator[dict[str, float]]:

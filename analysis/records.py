@@ -6,10 +6,10 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -20,6 +20,10 @@ from runner.run_record import RunFailure, RunRecord
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+# A run that has ended: with a result, or with an error.
+Run = RunRecord | RunFailure
+T = TypeVar("T")
 
 # Threads that read files, folders that one reads at a time, and such parts that are read ahead.
 READERS, PART, AHEAD = 16, 16, 64
@@ -120,18 +124,32 @@ def gather(runs_dir: Path, archive: Path) -> pd.DataFrame:
     Returns one row a run, sorted, with `COLUMNS`, and writes nothing. A local run replaces its
     archived record, except that a local crash never hides a result.
     """
-    rows = {record.run_id: _result(record) for record in open_archive(archive)}
-    for row in read_runs(runs_dir):
-        if row["status"] != "failed" or row["run_id"] not in rows:
-            rows[row["run_id"]] = row
-    return _frame(list(rows.values())).sort_values(ORDER, ignore_index=True) if rows else empty()
+    return _sorted(_known(runs_dir, archive, _row))
 
 
-def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
-    """A row for each <runs_dir>/<task>/<run_id> with a record or a failure; others are running."""
-    rows: dict[str, dict[str, Any]] = {}
+def known_runs(runs_dir: Path, archive: Path) -> list[Run]:
+    """The whole records that `gather` makes rows of, in no order."""
+    return list(_known(runs_dir, archive, lambda run: run).values())
+
+
+def frame_of(runs: Iterable[Run]) -> pd.DataFrame:
+    """The runs as `gather` has them: one row a run, sorted, with `COLUMNS`."""
+    return _sorted({run.run_id: _row(run) for run in runs})
+
+
+def _known(runs_dir: Path, archive: Path, made: Callable[[Run], T]) -> dict[str, T]:
+    """What is made of each run that is known here, by run id."""
+    found = {record.run_id: made(record) for record in open_archive(archive)}
+    for run in read_runs(runs_dir):
+        if isinstance(run, RunRecord) or run.run_id not in found:
+            found[run.run_id] = made(run)
+    return found
+
+
+def read_runs(runs_dir: Path) -> Iterator[Run]:
+    """What each <runs_dir>/<task>/<run_id> has, a record or a failure; others are running."""
     for path, content in read_files(run_folders(runs_dir), ("record.json", "failure.json")):
-        run: RunFailure | RunRecord
+        run: Run
         try:
             if isinstance(content, OSError):
                 raise content
@@ -143,8 +161,7 @@ def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
             logger.warning("skipped %s (%s)", path, error)
             continue
         if _is_real(run):
-            rows[run.run_id] = _result(run) if isinstance(run, RunRecord) else _description(run)
-    return list(rows.values())
+            yield run
 
 
 def of_archive(folder: Path) -> pd.DataFrame:
@@ -152,7 +169,7 @@ def of_archive(folder: Path) -> pd.DataFrame:
     return _frame([_result(record) for record in open_archive(folder)])
 
 
-def _is_real(run: RunFailure | RunRecord) -> bool:
+def _is_real(run: Run) -> bool:
     """Whether a run is a result: made-up problems are for tests."""
     return not run.settings["task"].get("synthetic")
 
@@ -209,7 +226,11 @@ def _subfolders(folder: str) -> list[str]:
         return sorted(one.path for one in entries if one.name[0] != "." and one.is_dir())
 
 
-def _description(run: RunFailure | RunRecord) -> dict[str, Any]:
+def _row(run: Run) -> dict[str, Any]:
+    return _result(run) if isinstance(run, RunRecord) else _description(run)
+
+
+def _description(run: Run) -> dict[str, Any]:
     """What there is to know of any run as a flat dictionary with keys of `COLUMNS`."""
     settings, train, optimizer = run.settings, run.settings["train"], run.settings["opt"]
     task, protocol = settings["task"], settings["protocol"]
@@ -324,6 +345,12 @@ def _hash(value: Any) -> str:
 def empty() -> pd.DataFrame:
     """The frame of no runs."""
     return _frame([])
+
+
+def _sorted(rows: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    if not rows:
+        return empty()
+    return _frame(list(rows.values())).sort_values(ORDER, ignore_index=True)
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -66,3 +66,19 @@ def write_results(
 def _short(path: Path) -> str:
     """Relative to here where that is shorter."""
     return min(str(path), os.path.relpath(path), key=len)
+
+
+def write_report(runs_dir: Path, results: Path, output: Path) -> str:
+    """Write the page of all runs; return what to tell the user."""
+    from analysis.html.page import write_page
+    from analysis.html.runs import Runs
+    from analysis.tables.leaderboard import step_costs
+
+    archive = results / "archive"
+    runs = Runs.gather(runs_dir, archive)
+    if not runs.records:
+        raise UserError(f"no runs in {runs_dir} and none in {archive}: run `make demo` first")
+    costs = step_costs(results / "benchmarks" / "optimizer_step.csv")
+    write_page(output, runs, "dog-bench: can tuning be spared?", costs=costs)
+    size = output.stat().st_size / 1e6
+    return f"{len(runs.records)} runs: {_short(output)}, {size:.1f} MB, works offline"

@@ -4,12 +4,11 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from analysis.curves import DIGITS, marked
+from analysis.curves import thinned
 from analysis.records import run_folders
 from runner.archive import (
     BEGINNING,
@@ -21,11 +20,8 @@ from runner.archive import (
     read_archive,
 )
 from runner.record import finite_or_null, write_atomically
-from runner.run_record import RunRecord, parse_json
+from runner.run_record import RunRecord
 from tasks.errors import UserError
-
-# Of a curve, besides the lines that figures draw: so many others, and so many validations.
-LINES, VALIDATIONS = 40, 25
 
 
 def to_line(record: RunRecord) -> bytes:
@@ -114,36 +110,3 @@ def _archivable(folders: Iterable[Path]) -> Iterator[RunRecord]:
             curve = thinned((folder / "metrics.jsonl").read_bytes())
             record = record.model_copy(update={"curve": curve})
         yield record
-
-
-def thinned(metrics: bytes) -> list[dict[str, Any]]:
-    """Return about a hundred lines of a metrics.jsonl at most, with six digits.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    lines = [parse_json(line) for line in metrics.splitlines()]
-    if not all(isinstance(line, Mapping) and isinstance(line.get("step"), int) for line in lines):
-        raise ValueError("a line has no step")
-    training = [line for line in lines if "loss" in line]
-    drawn = [line for line in training if "eta" in line]
-    kept = [drawn[place] for place in marked([line["step"] for line in drawn])] if drawn else []
-    kept += _spread(training, LINES)
-    kept += _spread([line for line in lines if "loss" not in line], VALIDATIONS)
-    chosen = set(map(id, kept))
-    return [
-        {name: _short(value) for name, value in line.items()}
-        for line in lines
-        if id(line) in chosen
-    ]
-
-
-def _spread(lines: Sequence[Any], count: int) -> list[Any]:
-    """Return so many of the lines at most, evenly spread from the first to the last."""
-    if len(lines) <= count:
-        return list(lines)
-    return [lines[place * (len(lines) - 1) // (count - 1)] for place in range(count)]
-
-
-def _short(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

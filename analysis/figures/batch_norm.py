@@ -28,6 +28,12 @@ Line = tuple[str, Comparison, pd.DataFrame]
 
 def batch_norm_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each network that was run with batch normalization frozen and trained."""
+    for stem, lines in batch_norm_lines(data):
+        yield stem, draw_batch_norm(lines)
+
+
+def batch_norm_lines(data: FigureData) -> Iterator[tuple[str, list[Line]]]:
+    """The lines of each such figure, with the stem of its file."""
     found: list[tuple[str, Comparison, list[Line]]] = []
     for protocol, comparisons in data.by_protocol().items():
         for comparison in comparisons:
@@ -40,7 +46,7 @@ def batch_norm_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
                 )
     names = stems([(name, comparison) for name, comparison, _ in found])
     for stem, (_, _, lines) in zip(names, found, strict=True):
-        yield stem, draw_batch_norm(lines)
+        yield stem, lines
 
 
 def _lines(data: FigureData, frozen: Comparison, comparisons: list[Comparison]) -> list[Line]:

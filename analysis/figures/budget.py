@@ -27,6 +27,12 @@ from analysis.variants import settings
 
 def budget_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each problem of which a line was run with several numbers of steps."""
+    for stem, comparisons in budgets(data):
+        yield stem, draw_budget(comparisons)
+
+
+def budgets(data: FigureData) -> Iterator[tuple[str, list[Comparison]]]:
+    """The problems that differ in steps alone and share a line, with the stem of their figure."""
     groups: dict[tuple, list[Comparison]] = {}
     for comparison in data.comparisons:
         others = {**settings(comparison.problem), "train.steps": ""}
@@ -38,16 +44,15 @@ def budget_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
         (f"budget-{'-'.join(key[:3])}", max(comparisons, key=lambda each: each.problem["rank"]))
         for key, comparisons in groups.items()
     ]
-    for stem, comparisons in zip(stems(drawn), groups.values(), strict=True):
-        yield stem, draw_budget(comparisons)
+    yield from zip(stems(drawn), groups.values(), strict=True)
 
 
 def _has_a_line(comparisons: list[Comparison]) -> bool:
-    points = pd.concat(_points(comparison) for comparison in comparisons)
+    points = pd.concat(main_cells(comparison) for comparison in comparisons)
     return points.groupby(["optimizer", "row"]).size().max() > 1
 
 
-def _points(comparison: Comparison) -> pd.DataFrame:
+def main_cells(comparison: Comparison) -> pd.DataFrame:
     """The cells of a comparison that are drawn, at most one of each line."""
     cells = comparison.frame.assign(steps=comparison.problem.steps)
     return cells[(cells["row"] == cells["role"].map(MAIN_ROW)) & cells["test"].notna()]
@@ -66,7 +71,7 @@ def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, Any, str]]:
 @styled
 def draw_budget(comparisons: list[Comparison]) -> Any:
     """The figure of problems that differ in steps alone: a line an optimizer, a point a budget."""
-    cells = pd.concat(_points(comparison) for comparison in comparisons).sort_values("steps")
+    cells = pd.concat(main_cells(comparison) for comparison in comparisons).sort_values("steps")
     looks = _looks(cells)
     rows = cells.drop_duplicates("label").set_index("label")["row"]
     names = {label: f"{label}, {rows[label]}" for label in looks}

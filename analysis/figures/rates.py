@@ -62,8 +62,8 @@ def rates_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 def draw_rates(comparison: Comparison, runs: pd.DataFrame) -> Any:
     """The figure of a problem's runs; None where no rate was tried or no error is above 0."""
     _, scale = error_unit(comparison)
-    runs = runs.assign(error=_drawable(runs) * scale)
-    curves, lines = _curves(runs), _lines(runs)
+    runs = runs.assign(error=drawable_errors(runs) * scale)
+    curves, lines = tuned_curves(runs), untuned_lines(runs)
     if not curves or not (runs["error"] > 0).all():
         return None
     # Fixed margins, the right one for the labels: an automatic layout draws everything twice.
@@ -81,7 +81,7 @@ def draw_rates(comparison: Comparison, runs: pd.DataFrame) -> Any:
     return figure
 
 
-def _drawable(runs: pd.DataFrame) -> pd.Series:
+def drawable_errors(runs: pd.DataFrame) -> pd.Series:
     """The errors, those with no place on a log axis as half the smallest that could be there.
 
     That is half an error of one example or, where none is counted, half the smallest above 0.
@@ -93,7 +93,8 @@ def _drawable(runs: pd.DataFrame) -> pd.Series:
     return errors.clip(lower=0.5 * least)
 
 
-def _curves(runs: pd.DataFrame) -> list[Curve]:
+def tuned_curves(runs: pd.DataFrame) -> list[Curve]:
+    """The curve of each tuned optimizer whose rates were tried."""
     curves = []
     runs = runs[is_grid_run(runs) & (runs["learning_rate"] > 0)]
     for _, group in runs.groupby("optimizer"):
@@ -114,7 +115,8 @@ def _curves(runs: pd.DataFrame) -> list[Curve]:
     return curves
 
 
-def _lines(runs: pd.DataFrame) -> list[Across]:
+def untuned_lines(runs: pd.DataFrame) -> list[Across]:
+    """The line of each optimizer that needs no tuning, the reference first."""
     lines = []
     looks = tuning_free_looks(runs["label"][runs["role"] == TUNING_FREE])
     for optimizer, label in untuned(runs).items():

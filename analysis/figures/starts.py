@@ -36,14 +36,14 @@ Moved = dict[str, pd.DataFrame]
 def starts_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure of each protocol with problems on which the starts of several methods were moved."""
     for protocol, comparisons in data.by_protocol().items():
-        lines = [(comparison, _moved(data.runs_of(comparison))) for comparison in comparisons]
+        lines = [(comparison, moved_starts(data.runs_of(comparison))) for comparison in comparisons]
         lines = [line for line in lines if len(line[1]) >= LEAST_METHODS]
         lines.sort(key=lambda line: -len(line[1]))
         if lines:
             yield f"starts-{protocol}", draw_starts(data, lines[:MOST_PANELS])
 
 
-def _moved(runs: pd.DataFrame) -> Moved:
+def moved_starts(runs: pd.DataFrame) -> Moved:
     """The reported runs in which nothing but the start was moved."""
     reported = runs[runs["seed"] < TUNING_SEED]
     found = {}
@@ -65,6 +65,16 @@ def _start(run: dict[Any, Any], key: str | None) -> float:
     return changed.get(
         key, run["reps_rel"] if key == "reps_rel" else in_yaml(run["optimizer"], key)
     )
+
+
+def starts_found(runs: pd.DataFrame) -> dict[str, pd.Series]:
+    """The reported test scores of each method that finds its start by itself, by its label."""
+    runs = runs[(runs["seed"] < TUNING_SEED) & runs["opt_default"]]
+    return {
+        label: runs["test"][runs["optimizer"] == optimizer]
+        for optimizer, label in untuned(runs).items()
+        if finds_start_of(optimizer) and start_of(optimizer) is None
+    }
 
 
 @styled
@@ -92,18 +102,15 @@ def draw_starts(data: FigureData, lines: list[tuple[Comparison, Moved]]) -> Any:
             last = draw_means(axes, runs["value"], scores, styles[label])
             ring_default(axes, comparison, runs, styles[label])
             labels.append((label, last, styles[label]))
-        runs = data.runs_of(comparison)
-        runs = runs[(runs["seed"] < TUNING_SEED) & runs["opt_default"]]
-        for optimizer, label in untuned(runs).items():
-            if finds_start_of(optimizer) and start_of(optimizer) is None:
-                level = score(comparison, runs["test"][runs["optimizer"] == optimizer]).mean()
-                style: dict[str, Any] = {
-                    "color": "black",
-                    "linewidth": 1.0,
-                    "linestyle": (0, (1, 1 + len(label))),
-                }
-                axes.axhline(level, **style)
-                labels.append((label, level, style))
+        for label, test in starts_found(data.runs_of(comparison)).items():
+            level = score(comparison, test).mean()
+            style: dict[str, Any] = {
+                "color": "black",
+                "linewidth": 1.0,
+                "linestyle": (0, (1, 1 + len(label))),
+            }
+            axes.axhline(level, **style)
+            labels.append((label, level, style))
         write_labels(axes, labels)
     title = f"The start of learning-rate-free methods: {steps_of(comparisons)}"
     figure.text(0.05, 1 - 0.2 / height, title, fontsize=10)

@@ -81,7 +81,7 @@ def write_reproduction(source: Path, tables: Path, figures: Path) -> list[Path]:
         "paper_figure_7": cells[["model", "task", "optimizer", "peak_lr", "red"]],
     }
     pages = [Page(stem, _rounded(frame)) for stem, frame in numbers.items()]
-    paths = write_pages([*pages, *_pages(source, cells)], tables, MADE_BY)
+    paths = write_pages([*pages, *tables_of_paper(source)], tables, MADE_BY)
     drawn = {
         "paper_figure_2.svg": svg(draw_by_rate(rates, (-50, 22), columns=4), MADE_BY),
         "paper_figure_3.svg": svg(_draw_bars(cells), MADE_BY),
@@ -91,8 +91,9 @@ def write_reproduction(source: Path, tables: Path, figures: Path) -> list[Path]:
     return [*paths, *(figures / name for name in drawn)]
 
 
-def _pages(source: Path, cells: pd.DataFrame) -> Iterator[Page]:
-    for number, title, table in _tables(source, cells):
+def tables_of_paper(source: Path) -> Iterator[Page]:
+    """Tables 1, 2, 4 and 5."""
+    for number, title, table in _tables(source, read_cells(source / "tables_4_5.csv")):
         yield Page(
             stem=f"paper_table_{number}",
             exact=_rounded(table),

@@ -244,9 +244,9 @@ def pages_of_leaderboards(comparisons: Sequence[Comparison], costs: StepCosts) -
             exact=board.frame.drop(columns="role").round(8),
             title=f"Leaderboard · {board.title}",
             head=_head(board),
-            shown=_shown(board.frame),
+            shown=shown_board(board.frame),
             left=LEFT,
-            notes=_notes(board),
+            notes=notes_of_board(board),
             latex=True,
         )
 
@@ -256,7 +256,7 @@ def _head(board: Leaderboard) -> str:
     return f"Over {plural(len(board.problems), 'problem')}: {names}."
 
 
-def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+def shown_board(frame: pd.DataFrame) -> pd.DataFrame:
     """The lines as a reader sees them: text, in named columns."""
     is_reference = (frame["role"] == REFERENCE) & (frame["row"] == DEFAULT)
     interval = [
@@ -302,7 +302,7 @@ def _numbers(values: pd.Series, style: str) -> list[str]:
     return [NONE if np.isnan(value) else f"{value:{style}}" for value in values]
 
 
-def _notes(board: Leaderboard) -> list[str]:
+def notes_of_board(board: Leaderboard) -> list[str]:
     """What is not in the table, and what the columns mean."""
     frame = board.frame
     notes = []

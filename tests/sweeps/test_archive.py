@@ -21,7 +21,7 @@ from runner.run_record import RunRecord
 from scripts import merge as merge_script
 from scripts import verify as verify_script
 from sweeps import cost, cost_text, packing, plan, status
-from sweeps.packing import merge, pack, thinned, write_archive
+from sweeps.packing import merge, pack, write_archive
 from sweeps.verify import Verdict, compared, composed, spread, verify
 from sweeps.worker import work
 from tasks.errors import UserError
@@ -150,7 +150,7 @@ def test_a_record_comes_back_whole(tmp_path):
     (record,) = Archive(tmp_path / "archive")
     curve = record.plain().pop("curve")
     assert {k: v for k, v in record.plain().items() if k != "curve"} == made
-    assert curve == thinned((folder / "metrics.jsonl").read_bytes())
+    assert curve == curves.thinned((folder / "metrics.jsonl").read_bytes())
     assert [line["step"] for line in curve] == [1, 1, 2] and curve[2]["eta"] == 0.2
 
 
@@ -173,7 +173,7 @@ def test_a_curve_is_about_a_hundred_lines_that_give_the_same_figures():
     lines += [{"step": step, "validation_last": 0.5} for step in range(100, 20_001, 100)]
     lines.sort(key=lambda line: line["step"])
     metrics = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    thin = thinned(metrics)
+    thin = curves.thinned(metrics)
     assert 80 < len(thin) <= 100 and {thin[0]["step"], thin[-1]["step"]} == {1, 20_000}
     assert list(curves._of_archive(thin)) == list(curves._of_metrics(metrics))
 

@@ -1,0 +1,142 @@
+"""Vega-Lite specifications as plain dictionaries: what all charts of the page share."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Spec = dict[str, Any]
+
+# Colours by name: the page puts those of its theme in their place.
+REFERENCE, FRONT, MUTED = "$reference", "$accent", "$muted"
+PALETTE = 10
+DASHES = [[], [6, 2], [2, 2], [8, 2, 2, 2]]
+SIGNIFICANT = 5
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure of the page.
+
+    Attributes:
+        name: it is unique on the page.
+        description: what it shows, for those who do not see it.
+        legend: label, colour and dashes of each line; the page makes them buttons that point out
+            theirs.
+        choose, choices: what a `<select>` above it offers, where the chart shows one of several:
+            it sets the parameter `shown`.
+        tall: it takes the height of two.
+    """
+
+    name: str
+    title: str
+    note: str
+    description: str
+    spec: Spec
+    legend: Sequence[tuple[str, str, Sequence[int]]] = ()
+    choose: str = ""
+    choices: Sequence[str] = ()
+    tall: bool = False
+
+
+Looks = dict[str, tuple[str, list[int]]]
+
+
+def looks_of(labels: Iterable[str], reference: str = "") -> Looks:
+    """Colour and dashes of each label, in this order: the reference stands out."""
+    others = [label for label in dict.fromkeys(labels) if label != reference]
+    looks: Looks = {reference: (REFERENCE, [])} if reference else {}
+    for place, label in enumerate(others):
+        looks[label] = f"$c{place % PALETTE}", DASHES[place // PALETTE % len(DASHES)]
+    return looks
+
+
+def legend_of(looks: Looks) -> list[tuple[str, str, Sequence[int]]]:
+    """What a chart's legend says of these looks."""
+    return [(label, colour, dashes) for label, (colour, dashes) in looks.items()]
+
+
+def data(frame: pd.DataFrame) -> dict[str, Any]:
+    """Columns of numbers and text; the page makes rows of them."""
+    return {"columns": {str(name): [_plain(value) for value in frame[name]] for name in frame}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, str) or value is None:
+        return value
+    if not np.isfinite(value):
+        return None
+    number = float(f"{float(value):.{SIGNIFICANT}g}")
+    return int(number) if number.is_integer() else number
+
+
+def chart_spec(layers: Sequence[Spec], frame: pd.DataFrame, height: int = 320) -> Spec:
+    """A chart of layers over one frame, as wide as its place; `focus` points out one optimizer."""
+    return {
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "data": data(frame),
+        "params": [{"name": "focus", "value": ""}, {"name": "shown", "value": ""}],
+        "layer": list(layers),
+    }
+
+
+def colours(looks: Looks, field: str = "optimizer") -> Spec:
+    """The channel colour by label."""
+    scale = {"domain": [*looks], "range": [colour for colour, _ in looks.values()]}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": None}
+
+
+def dashes(looks: Looks, field: str = "optimizer") -> Spec:
+    """The channel of dashes by label."""
+    scale = {"domain": [*looks], "range": [dash for _, dash in looks.values()]}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": None}
+
+
+FADED = 0.1
+
+
+def opacity(field: str = "optimizer", full: float = 1.0) -> Spec:
+    """The channel opacity: whatever is not in `focus` fades."""
+    test = f"focus === '' || focus === datum['{field}']"
+    return {"condition": {"test": test, "value": full}, "value": FADED}
+
+
+def axis(field: str, title: str, log: bool = False, **more: Any) -> Spec:
+    """A channel of a number along an axis."""
+    scale: Spec = {"type": "log"} if log else {"zero": False}
+    scale |= {"nice": False, "padding": 8} | more.pop("scale", {})
+    ticks: Spec = {"tickCount": 6}
+    if log:  # a line and a number at the values that are labelled
+        shown = {"condition": {"test": "datum.label === ''", "value": 0}, "value": 0.7}
+        label = "datum.value < 0.001 ? format(datum.value, '.0e') : datum.label"
+        label = f"datum.label === '' ? '' : {label}"
+        ticks = {"format": "~g", "labelExpr": label, "gridOpacity": shown, "tickOpacity": shown}
+    own = {"title": title, "grid": True, **ticks, **more.pop("axis", {})}
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": own, **more}
+
+
+def shared(field: str) -> Spec:
+    """A further field on an axis that `axis` describes."""
+    return {"field": field, "type": "quantitative"}
+
+
+def tips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[Spec]:
+    """What a pointer shows: field and title, and the format of a number."""
+    found = []
+    for name, title, *style in fields:
+        numeric = {"type": "quantitative", "format": style[0]} if style else {"type": "nominal"}
+        found.append({"field": name, "title": title, **numeric})
+    return found
+
+
+def zoom() -> Spec:
+    """Shift and the wheel zoom, shift and a drag move, two clicks go back."""
+    translate = "[pointerdown[event.shiftKey], window:pointerup] > window:pointermove!"
+    select = {"type": "interval", "zoom": "wheel![event.shiftKey]", "translate": translate}
+    return {"name": "zoom", "select": select, "bind": "scales"}

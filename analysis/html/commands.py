@@ -1,0 +1,49 @@
+"""The words of the command that trains a run again."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.variants import default_leaves
+from runner.identity import leaves
+from runner.run_record import RunRecord, Settings
+
+PARTS = ("task", "model", "train")
+
+
+def command(run: RunRecord) -> list[str]:
+    """The words of the command that trains a run again, in a folder of its own."""
+    words = [*problem_words(run.settings), *setting_words(run.opt_changed)]
+    words.append(f"seed={run.settings['seed']}")
+    if run.measured.threads:
+        words.append(f"threads={run.measured.threads}")
+    return ["python", "run.py", *words, "runs_dir=mine/runs"]
+
+
+def problem_words(settings: Settings) -> list[str]:
+    """What chooses a run's task, network, optimizer and protocol, and changes their defaults."""
+    task, model, protocol = settings["task"], settings["model"], settings["protocol"]
+    names = {"task": task["name"], "model": model["name"], "protocol": protocol["name"]}
+    default = default_leaves(*names.values(), protocol["version"]) or {}
+    chosen = {name: settings[name] for name in PARTS}  # type: ignore[literal-required]
+    changed = {
+        key: value for key, value in leaves(chosen) if key in default and value != default[key]
+    }
+    names["opt"] = settings["opt"]["name"]
+    return [*(f"{key}={name}" for key, name in names.items()), *_words(changed)]
+
+
+def setting_words(changed: Mapping[str, Any]) -> list[str]:
+    """What changes an optimizer's defaults."""
+    return _words({f"opt.{key}": value for key, value in leaves(changed)})
+
+
+def _words(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_typed(value)}" for key, value in values.items()]
+
+
+def _typed(value: Any) -> str:
+    """A value as Hydra reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,183 @@
+"""The answers that a page begins with: sentences, each with its numbers and what it rests on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.answer import verdict_in_words
+from analysis.comparison import Comparison
+from analysis.figures.batch_norm import KEY
+from analysis.html.charts import Chart
+from analysis.html.duels import Duel, Key, Scope, duels, key_of, name_of
+from analysis.html.table import fragment
+from analysis.roles import TUNED
+from analysis.tables.leaderboard import Leaderboard, StepCosts
+from analysis.tables.notes import unit
+from analysis.tables.page import score_text, signed
+from analysis.variants import settings
+from tasks.format import plural
+
+# The answers name so many rivals and subjects; the table of verdicts has them all.
+RIVALS, SUBJECTS = 2, 2
+# The reference of `make bench`.
+BENCHMARK = "a step of SGD with momentum, fused"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One sentence of an answer.
+
+    Attributes:
+        text: for readers.
+        numbers: what it rests on: estimate, interval, how many problems.
+        link: a fragment of the page: where these numbers are.
+        verdict: one of `statistics.Verdict`, or "".
+    """
+
+    text: str
+    numbers: str = ""
+    link: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question and its answer."""
+
+    question: str
+    statements: Sequence[Statement]
+
+
+def verdicts(
+    scopes: Sequence[Scope], subjects: Sequence[Key], rivals: Sequence[Key]
+) -> Iterator[Finding]:
+    """Whether tuning can be spared: over all problems, and in each domain."""
+    tuned = [key for key in rivals if _is_tuned(scopes[0], key)][:RIVALS]
+    for subject in subjects[:SUBJECTS]:
+        found = [duel for scope in scopes for duel in duels(scope, subject, tuned)]
+        wide = [duel for duel in found if duel.scope in _WIDE or duel.scope in _domains(scopes)]
+        if wide:
+            name = name_of(wide[0].subject)
+            yield Finding(f"Is {name} as good as a tuned optimizer?", [*map(statement, wide)])
+
+
+_WIDE = ("all problems",)
+
+
+def _domains(scopes: Sequence[Scope]) -> set[str]:
+    return {each.problem.domain for scope in scopes for each in scope.problems}
+
+
+def _is_tuned(scope: Scope, key: Key) -> bool:
+    cells = (cell for each in scope.problems for cell in each.cells)
+    return any((cell.optimizer, cell.row) == key and cell.role == TUNED for cell in cells)
+
+
+def statement(duel: Duel) -> Statement:
+    """A verdict in words."""
+    subject, rival = name_of(duel.subject), name_of(duel.rival)
+    low, high = duel.intervals.on_these_tasks
+    where = "Over all problems" if duel.scope in _WIDE else duel.scope.capitalize()
+    link = fragment("duel", duel.scope, *key_of(duel.subject), *key_of(duel.rival))
+    red, problems = signed(duel.intervals.estimate), plural(len(duel.problems), "problem")
+    if np.isnan(low):
+        text = f"{where}: {rival} has no interval to tell, as a side has one seed."
+        return Statement(text, f"RED {red} %, {problems}", link, duel.verdict)
+    words = verdict_in_words(duel.verdict, subject, rival, low, high)
+    numbers = f"RED {red} % ({interval_text(low, high)}), {problems}"
+    return Statement(f"{where}: {words}", numbers, link, duel.verdict)
+
+
+def interval_text(low: float, high: float) -> str:
+    """An interval of RED in percent."""
+    return f"{signed(low)} to {signed(high)}"
+
+
+def best_lines(board: Leaderboard, link: str) -> Finding:
+    """Which optimizers lead, with tuning and without, and where the reference stands."""
+    frame = board.frame
+    untuned = frame[(frame["runs"] == frame["tasks"]) & (frame["runs_elsewhere"] == 0)]
+    statements = [
+        _leader("Best of all", frame.iloc[0], link),
+        _leader("Best with one run a problem", untuned.iloc[0], link),
+    ]
+    place = int(np.flatnonzero(frame["role"] == "reference")[0])
+    reference = frame["label"].iloc[place]
+    said = f"{reference} is number {place + 1} of {len(frame)} lines"
+    front = ", ".join(
+        f"{label} ({row})" for label, row in frame.loc[frame["pareto"], ["label", "row"]].to_numpy()
+    )
+    statements.append(Statement(f"{said}. On the Pareto front of score and runs: {front}.", link=link))  # fmt: skip
+    over = plural(len(board.problems), "problem")
+    return Finding(f"Which optimizer is best, over {over}?", statements)
+
+
+def _leader(which: str, line: pd.Series, link: str) -> Statement:
+    known = not np.isnan(line["red_iqm_low"])
+    interval = f" ({interval_text(line['red_iqm_low'], line['red_iqm_high'])})" if known else ""
+    numbers = f"IQM of RED {signed(line['red_iqm'])} %{interval}, {plural(line['runs'], 'run')}"
+    return Statement(f"{which}: {line['label']}, {line['row']}.", numbers, link)
+
+
+def best_starts(
+    charts: Sequence[tuple[Chart, Sequence[tuple[str, Comparison, pd.DataFrame]]]],
+    regrets: pd.DataFrame,
+) -> Iterator[Statement]:
+    """Which start each way to normalize needs, and what a start that is found costs."""
+    for chart, lines in charts:
+        for _, comparison, runs in lines:
+            means = runs.groupby("value")["test"].mean()
+            percent = bool(comparison.problem.higher_is_better)
+            best = means.idxmax() if percent else means.idxmin()
+            shown = {value: score_text(mean, percent) for value, mean in means.items()}
+            default = [*runs["value"][runs["opt_default"]].head(1)]
+            others = dict.fromkeys([*default, means.index[0], means.index[-1]])
+            rest = ", ".join(
+                f"{'the default ' if value in default else ''}{value:g}: {shown[value]}"
+                for value in others
+                if value != best
+            )
+            problem = comparison.problem
+            how = _NORMALIZED[settings(problem).get(KEY)]
+            text = (
+                f"{how} ({problem.task} · {problem.model}), the best of "
+                f"{plural(len(means), 'start')} is reps_rel={best:g}."
+            )
+            numbers = f"test {unit(problem)} {shown[best]}; {rest}"
+            yield Statement(text, numbers, f"figure-{chart.name}")
+    for name, lines in regrets[regrets["rule"] == ""].groupby("optimizer", sort=False):
+        worst = lines.loc[lines["regret"].idxmax()]
+        text = (
+            f"{name} finds its start by itself. It is behind the best fixed start, chosen in "
+            f"hindsight, by {_points(lines['regret'].median())} points in the median of "
+            f"{plural(len(lines), 'problem')}."
+        )
+        numbers = f"at worst by {_points(worst['regret'])}: {worst['problem']}"
+        yield Statement(text, numbers, f"table-starts-{worst['protocol']}")
+
+
+_NORMALIZED = {
+    "train": "With batch normalization trained",
+    "frozen": "With batch normalization frozen",
+    None: "Without batch normalization",
+}
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.2f}".replace("-", "−")
+
+
+def step_cost(board: Leaderboard, costs: StepCosts, rivals: Sequence[Key]) -> Iterator[Statement]:
+    """What a step of the reference costs, and of some others."""
+    labels: Mapping[str, str] = dict(
+        zip(board.frame["optimizer"], board.frame["label"], strict=True)
+    )
+    reference = board.frame["optimizer"][board.frame["role"] == "reference"].iloc[0]
+    named = [reference, *dict.fromkeys(name for name, _ in rivals if name != reference)]
+    for name in [name for name in named if name in costs][: RIVALS + 1]:
+        cost = costs[name]
+        text = f"{labels.get(name, name)}: {cost.ratio:.2f} × the time of {BENCHMARK}."
+        memory = f"{cost.memory:.0f} bytes of extra memory a parameter"
+        yield Statement(text, memory, "table-step-costs")

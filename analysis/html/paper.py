@@ -1,0 +1,150 @@
+"""The paper's published cells in the forms of ours, and beside them."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from analysis.comparison import Comparison
+from analysis.figures.red import HOWS, summary, tuned_cells
+from analysis.html.charts import (
+    Chart,
+    axis,
+    chart_spec,
+    colours,
+    dashes,
+    legend_of,
+    looks_of,
+    opacity,
+    tips,
+)
+from analysis.html.figures import FLOOR, NARROW
+from analysis.html.table import Table, table_of_page
+from analysis.paper.names import DOG, LDOG, TUNED
+from analysis.paper.published import PAPER, pages_of_published
+from analysis.paper.reproduction import read_cells, tables_of_paper, tuned
+from analysis.tables.models import groups_of
+
+OURS, THEIRS = "ours", "the paper"
+
+
+def paper_charts(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
+    """RED by network and way of tuning, of both; and the paper's error by learning rate."""
+    cells = read_cells(PAPER / "tables_4_5.csv")
+    yield _ways_of_tuning(cells, comparisons)
+    yield _by_rate(cells)
+
+
+def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> Chart:
+    """The paper's Figure 3 beside the same of our runs: of the optimizers that both have."""
+    theirs = tuned(cells)
+    hows = theirs["row"].map(lambda row: row.partition("_")[2].replace("_", "-"))
+    parts = [summary(theirs.assign(how=hows), ["model", "optimizer", "how"]).assign(whose=THEIRS)]
+    protocols: dict[str, list[Comparison]] = {}
+    for _, group in groups_of(comparisons):
+        for each in group:
+            protocols.setdefault(each.problem.protocol, []).append(each)
+    for protocol, of_protocol in protocols.items():
+        for probe in (False, True):
+            alike = [each for each in of_protocol if (each.problem.budget == "probe") == probe]
+            mine = tuned_cells(alike)
+            mine = mine[mine["optimizer"].isin((*TUNED, LDOG)) & mine["how"].isin(("", *HOWS))]
+            if not mine.empty:
+                names = mine["model"].str.partition("\n")[0] + (" probe" if probe else "")
+                named = mine.assign(model=f"{protocol}: " + names)
+                parts.append(summary(named, ["model", "optimizer", "how"]).assign(whose=OURS))
+    frame = pd.concat(parts)
+    frame["line"] = (frame["optimizer"] + " " + frame["how"]).str.strip()
+    for name in ("median", "q1", "q3"):
+        frame[name] = frame[name].clip(lower=FLOOR)
+    frame["place"] = frame["whose"] + " · " + frame["model"]
+    looks = looks_of(frame["line"].sort_values().unique())
+    y = {"field": "place", "type": "nominal", "title": None, "sort": None}
+    y |= {"axis": {"labelLimit": NARROW, "grid": True}}
+    offset = {"field": "line", "type": "nominal"}
+    common = {"y": y, "yOffset": offset, "color": colours(looks, "line"), "opacity": opacity("line")}  # fmt: skip
+    shown = tips(
+        ("place", "network"),
+        ("line", "optimizer"),
+        ("median", "median RED %", "+.1f"),
+        ("q1", "quartile", "+.1f"),
+        ("q3", "quartile", "+.1f"),
+        ("tasks", "tasks"),
+    )
+    layers = [
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.4},
+            "encoding": {**common, "x": axis("q1", "median RED over tasks, % (right of 0: better than DoG)"), "x2": {"field": "q3"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 40},
+            "encoding": {**common, "x": axis("median", ""), "tooltip": shown},
+        },
+        {"data": {"values": [{"zero": 0}]}, "mark": {"type": "rule", "strokeDash": [3, 3]},
+         "encoding": {"x": {"field": "zero", "type": "quantitative"}}},
+    ]  # fmt: skip
+    shown_columns = ["place", "line", "median", "q1", "q3", "tasks"]
+    spec = chart_spec(layers, frame[shown_columns], 46 * frame["place"].nunique())
+    return Chart(
+        name="paper-ways",
+        title="RED by network and way of tuning, the paper's and ours",
+        note="Median over a network's tasks, bars: quartiles. The paper's are its Figure 3, of its "
+        "Tables 4 and 5; ours are of other networks, tasks and budgets, so compare signs and "
+        f"sizes, not digits. Values below −{-FLOOR} % are drawn there.",
+        description="Median relative error difference to DoG of tuned SGD, tuned Adam and L-DoG.",
+        spec=spec,
+        legend=legend_of(looks),
+        tall=True,
+    )
+
+
+def _by_rate(cells: pd.DataFrame) -> Chart:
+    """The paper's test error by learning rate, of one network and task at a time."""
+    frame = pd.DataFrame(
+        {
+            "pair": cells["model"] + " · " + cells["task"],
+            "optimizer": cells["optimizer"],
+            "rate": cells["peak_lr"],
+            "error": 100 - cells["mean"],
+        }
+    )
+    pairs = list(dict.fromkeys(frame["pair"]))
+    looks = looks_of([*TUNED, LDOG], DOG)
+    y = axis("error", "test error (%, log scale)", log=True)
+    shown = tips(
+        ("optimizer", "optimizer"),
+        ("rate", "learning rate", ".3~g"),
+        ("error", "test error", ".4~g"),
+    )
+    common = {"y": y, "color": colours(looks), "opacity": opacity(), "tooltip": shown}
+    chosen = {"filter": "datum.pair === shown"}
+    layers = [
+        {
+            "transform": [chosen, {"filter": "datum.rate == null"}],
+            "mark": {"type": "rule", "strokeWidth": 1.6},
+            "encoding": {**common, "strokeDash": dashes(looks)},
+        },
+        {
+            "transform": [chosen, {"filter": "datum.rate != null"}],
+            "mark": {"type": "line", "point": {"size": 35}},
+            "encoding": {**common, "x": axis("rate", "peak learning rate (log scale)", log=True), "strokeDash": dashes(looks)},
+        },
+    ]  # fmt: skip
+    spec = chart_spec(layers, frame)
+    spec["params"][1]["value"] = pairs[0]
+    return Chart(
+        name="paper-rates",
+        title="The paper's error by learning rate",
+        note="From its Tables 4 and 5: means over seeds of the iterate that validation chose. "
+        "Lines across: DoG and L-DoG.",
+        description="Published test error of SGD and Adam by learning rate, and of DoG and L-DoG.",
+        spec=spec,
+        legend=legend_of(looks),
+        choose="network and task",
+        choices=pairs,
+    )
+
+
+def paper_tables(frame: pd.DataFrame) -> Iterator[Table]:
+    """The cells that both have, and the paper's own tables."""
+    for page in (*pages_of_published(frame), *tables_of_paper(PAPER)):
+        yield table_of_page(page)

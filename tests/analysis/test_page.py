@@ -1,0 +1,227 @@
+"""The page holds the numbers of the tables, leads to every run, and nothing in it is markup."""
+
+import json
+import os
+import re
+import sys
+import time
+
+import made_up_records as made_up
+import pandas as pd
+import pytest
+from conftest import LONG_ONLY, ROOT
+from runs_of_page import COSTS, EVIL, page_runs
+
+from analysis.comparison import compare_problems
+from analysis.html import page
+from analysis.html.commands import command
+from analysis.html.runs import Runs
+from analysis.tables.all_tables import all_pages
+from analysis.tables.leaderboard import step_costs
+from analysis.tables.models import compare_over_tasks
+from analysis.tables.page import signed
+from runner import cli, config
+from runner.archive import open_archive
+from scripts import report as script
+from tasks.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return page_runs()
+
+
+@pytest.fixture(scope="module")
+def report(runs):
+    return page.report_of(runs, f"All {EVIL}", costs=COSTS)
+
+
+@pytest.fixture(scope="module")
+def html(report):
+    pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
+    return page.render(report)
+
+
+def data_in(html):
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def markdown_rows(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:-1].split(" | ")] for line in lines]
+
+
+def rows_of(table, columns):
+    places = [table["columns"].index(column) for column in columns]
+    return [[row[place].strip() for place in places] for row in table["rows"]]
+
+
+def test_the_numbers_are_those_of_the_markdown_tables(runs, html):
+    shown = data_in(html)
+    pages = {
+        made.stem: markdown_rows(made.files()[f"{made.stem}.md"])
+        for made in all_pages(compare_problems(runs.frame), runs.frame, COSTS)
+        if made.shown is not None
+    }
+    tables = {problem["stem"]: problem["table"] for problem in shown["problems"]}
+    tables |= {
+        f"sensitivity-{problem['stem']}": problem["sensitivity"]
+        for problem in shown["problems"]
+        if problem["sensitivity"]
+    }
+    tables |= {table["name"]: table for table in shown["tables"] + shown["paper_tables"]}
+    for *choice, place in shown["selections"]:
+        if choice[1:] == ["", "", ""] and place is not None:
+            tables[f"leaderboard-{choice[0]}"] = shown["boards"][place]["table"]
+    compared = pages.keys() - {"summary"}  # the tables of the problems below each other
+    assert compared <= tables.keys() and len(compared) > 6
+    for stem in compared:
+        head, _, *rows = pages[stem]
+        assert rows_of(tables[stem], head) == rows, stem
+
+
+def test_verdicts_of_dog_are_those_of_the_tables_of_models(runs, report):
+    lines = compare_over_tasks(compare_problems(runs.frame))
+    lines = lines[lines["verdict_these"].ne("") & lines["these_low"].notna()]
+    duels = report.duels["lite"]
+    found = {
+        (duels["scopes"][scope], *duels["rivals"][rival][:2]): (red, interval, verdict)
+        for scope, subject, rival, red, interval, verdict, *_ in duels["cells"]
+        if duels["subjects"][subject][0] == "dog"
+    }
+    seen = 0
+    for line in lines.to_dict("records"):
+        key = (line["model"], line["optimizer"], line["row"])
+        if key in found:
+            low, high = signed(line["these_low"]), signed(line["these_high"])
+            expected = (signed(line["red_median"]), f"{low} to {high}", line["verdict_these"])
+            assert found[key] == expected
+            seen += 1
+    assert seen >= 2
+
+
+def test_four_questions_are_answered_first(html):
+    """Those that a newcomer asked: of a rival in a domain, of all tasks, of starts, of a step."""
+    text = re.sub(r"<[^>]+>", " ", html[html.index("<main>") : html.index('id="verdicts"')])
+    text = " ".join(text.split())
+    for words in (
+        r"Language: L-DoG is [a-z-]+: the error of tuned SGD is",
+        r"Over all problems: [^.]*\btuned SGD",
+        r"With batch normalization trained \(fashion_mnist · [^)]*\), the best of 3 starts is "
+        r"reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00",
+        r"DoG: 1\.50 × the time of a step",
+    ):
+        assert re.search(words, text), words
+
+
+def test_every_answer_links_to_what_it_rests_on(report):
+    links = [each.link for finding in report.findings for each in finding.statements]
+    charts = {f"figure-{chart.name}" for chart in report.normalization}
+    tables = {f"table-{table.name}" for table in report.tables}
+    duels = report.duels["lite"]
+    rows = {
+        (*subject[:2], *rival[:2]) for subject in duels["subjects"] for rival in duels["rivals"]
+    }
+    assert links
+    for link in links:
+        kind, *parts = link.split("/")
+        known = kind in {"leaderboard", *charts, *tables}
+        assert known or (kind == "duel" and tuple(parts[1:]) in rows), link
+
+
+def test_names_that_are_markup_come_out_as_text(html):
+    """Of a task, a network, an optimizer, a warning and a title."""
+    assert EVIL not in html
+    elements = re.findall(r"<script[^>]*>", html)
+    assert len(elements) == 3 and html.count("</script>") == 3
+    shown = data_in(html)
+    assert EVIL in shown["runs"]["trouble"]["values"] and shown["title"] == f"All {EVIL}"
+    notes = [note for problem in shown["problems"] for note in problem["table"]["notes"]]
+    assert notes and not any("<script" in note for note in notes)
+
+
+def test_the_page_asks_for_nothing(html):
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", html)
+    assert "default-src 'none'" in html and "@import" not in html and "url(" not in html
+
+
+def test_each_cell_leads_to_its_runs_and_a_crash_is_among_them(runs, report):
+    ids = runs.frame["run_id"].tolist()
+    problem = next(each for each in report.problems if each.stem.startswith("cifar-efficient"))
+    tuned = problem.cells["sgd/instance-tuned"]
+    status = [runs.frame["status"][row] for row in tuned["runs"]]
+    assert status.count("failed") == 1 and len(status) == 3
+    assert {runs.frame["seed"][row] for row in tuned["tuning"]} == {100}
+    assert len({ids[row] for row in tuned["runs"]}) == 3
+
+
+def test_a_page_of_some_runs_holds_no_others(runs):
+    mine = runs.frame["run_id"][runs.frame["task"] == "movies_long"]
+    some = page.report_of(runs.only(set(mine)), "mine")
+    assert len(some.problems) == 1 and len(some.runs["seed"]["index"]) == len(mine)
+
+
+def test_a_comparison_has_its_own_words_on_top(runs, tmp_path):
+    pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
+    answer = page.Answer(["Use DoG, and <b>tune</b> nothing."], "optimizer = DoG(params)")
+    mine = runs.only({*runs.frame["run_id"][runs.frame["task"] == "movies_long"]})
+    page.write_page(tmp_path / "mine" / "report.html", mine, "photos", answer)
+    text = (tmp_path / "mine" / "report.html").read_text()
+    assert text.index("Use DoG, and &lt;b&gt;tune") < text.index('id="verdicts"')
+    assert "optimizer = DoG(params)" in text and "Is DoG as good" not in text
+
+
+def test_the_same_runs_give_the_same_bytes(report, html):
+    assert page.render(report) == html
+
+
+@pytest.mark.parametrize("kind", ["seed", "start", "rate", "steps", "network"])
+def test_the_command_of_a_run_gives_its_id(kind):
+    """Of archived runs that differ from the defaults in one thing or another."""
+    chosen = {
+        "seed": lambda run: run.opt_default and run.settings["seed"] == 1,
+        "start": lambda run: "reps_rel" in run.opt_changed,
+        "rate": lambda run: "lr" in run.opt_changed,
+        "steps": lambda run: run.settings["train"]["steps"] == 125,
+        "network": lambda run: run.settings["model"].get("batch_norm") == "train",
+    }[kind]
+    run = next(filter(chosen, open_archive(ROOT / "results" / "archive")))
+    words = command(run)
+    assert words[:2] == ["python", "run.py"]
+    assert config.load(words[2:]).spec.run_id == run.run_id
+
+
+def test_an_empty_archive_is_one_clear_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["report.py", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        cli.main(script.main)
+    said = capsys.readouterr()
+    assert (end.value.code, said.out) == (2, "")
+    assert said.err.startswith("error: no runs in ") and said.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_package_that_holds_the_charts_it_says_what_to_install(report, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(UserError, match=r"vl_convert.*make setup"):
+        page.render(report)
+
+
+def test_runs_of_a_folder_bring_their_curves(tmp_path):
+    record = made_up.record(0.8, opt="dog")
+    made_up.write_with_curve(tmp_path / "runs", record, {1: 0.1, 2: 0.2})
+    (run,) = Runs.gather(tmp_path / "runs", tmp_path / "archive").records
+    assert [line["step"] for line in run.curve] == [1, 1, 2]
+
+
+@LONG_ONLY
+def test_the_archive_is_a_page_below_3_megabytes_in_a_minute(tmp_path):
+    pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
+    before = time.process_time()
+    archive = ROOT / "results" / "archive"
+    costs = step_costs(ROOT / "results" / "benchmarks" / "optimizer_step.csv")
+    path = tmp_path / "report.html"
+    made = page.write_page(path, Runs.gather(tmp_path / "runs", archive), costs=costs)
+    assert time.process_time() - before < 60
+    assert os.path.getsize(path) < 3e6  # noqa: PTH202
+    assert len(pd.unique(pd.Series(made.runs["run_id"]))) > 2000

@@ -1,0 +1,153 @@
+"""The page in a real browser: Debian's Chromium, without a window and without a network."""
+
+import shutil
+
+import pytest
+from runs_of_page import COSTS, EVIL, page_runs
+
+from analysis.html import page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("there is no Chromium (apt-get install chromium)", allow_module_level=True)
+
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    page.write_page(path, page_runs(), f"All {EVIL}", costs=COSTS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        # Whoever runs the tests in a container is root there, which Chromium's sandbox refuses.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, path):
+    """Open the page; return it, and whatever it complained of or asked for."""
+    contexts = []
+
+    def open_page(fragment="", viewport=DESK, **options):
+        context = browser.new_context(viewport=viewport, offline=True, **options)
+        contexts.append(context)
+        made, told = context.new_page(), []
+        made.on("console", lambda message: told.append(message.text))
+        made.on("pageerror", lambda error: told.append(str(error)))
+        made.on("dialog", lambda dialog: (told.append("a dialog"), dialog.dismiss()))
+        made.on("request", lambda request: asked(request.url))
+
+        def asked(url):
+            if not url.startswith((path.as_uri(), "data:", "blob:")):
+                told.append(url)
+
+        made.goto(path.as_uri() + fragment)
+        return made, told
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def column(table, number):
+    return table.locator(f"tbody tr > :nth-child({number})").all_inner_texts()
+
+
+@pytest.mark.parametrize(
+    ("viewport", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"]
+)
+def test_it_opens_without_an_error_or_a_request_and_draws_every_chart(opened, viewport, scheme):
+    made, told = opened(viewport=viewport, color_scheme=scheme)
+    made.wait_for_function(
+        "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg'))"
+    )
+    assert made.locator(".chart svg").count() > 5
+    assert told == []
+    # Tables scroll in boxes of their own.
+    assert made.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+    assert EVIL in made.locator("h1").inner_text()
+
+
+def test_a_table_is_sorted_by_click_and_by_keyboard(opened):
+    made, told = opened()
+    table = made.locator("#board-table table")
+    runs = table.get_by_role("button", name="runs", exact=True)
+    number = 1 + table.locator("thead th").all_inner_texts().index("runs")
+    head = table.locator(f"thead th:nth-child({number})")
+    runs.click()
+    assert head.get_attribute("aria-sort") == "descending"
+    numbers = [int(text) for text in column(table, number)]
+    assert numbers == sorted(numbers, reverse=True) and len(set(numbers)) > 1
+    runs.focus()
+    made.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert [int(text) for text in column(table, number)] == sorted(numbers)
+    assert made.locator('#board-table th[aria-sort]:not([aria-sort="none"])').count() == 1
+    assert told == []
+
+
+def test_filters_choose_the_problems_of_the_leaderboard(opened):
+    made, told = opened()
+    before = made.locator("#board-head").inner_text()
+    made.get_by_label("Domain").select_option("language")
+    after = made.locator("#board-head").inner_text()
+    assert "cifar" in before and "cifar" not in after and "movies" in after
+    made.get_by_label("Domain").select_option("")
+    assert made.locator("#board-head").inner_text() == before
+    assert told == []
+
+
+def test_from_a_cell_to_a_run_in_two_clicks_and_the_link_can_be_sent(opened):
+    made, told = opened(permissions=["clipboard-read", "clipboard-write"])
+    made.locator("#problem").select_option("cifar-efficientnet_lite0-lite")
+    made.locator("#problem-table tbody tr", has_text="SGD").first.locator("a").first.click()
+    panel = made.get_by_role("dialog")
+    panel.locator("tbody a").first.click()
+    run = panel.get_by_role("heading", level=2).inner_text()
+    assert run.startswith("cifar-sgd-") and made.url.endswith(f"#run/{run}")
+    command = panel.locator("#command").inner_text()
+    assert command.startswith("python run.py task=cifar ") and " opt=sgd" in command
+    panel.get_by_role("button", name="Copy").click()
+    panel.get_by_role("button", name="Copied").wait_for()
+    assert made.evaluate("navigator.clipboard.readText()") == command
+    made.go_back()
+    assert panel.get_by_role("heading", level=2).inner_text().startswith("SGD")
+    made.keyboard.press("Escape")
+    panel.wait_for(state="hidden")
+    assert "#" not in made.url and told == []
+    again, _ = opened(f"#run/{run}")
+    assert again.get_by_role("dialog").locator("#command").inner_text() == command
+
+
+def test_an_answer_leads_to_the_runs_of_both_sides(opened):
+    made, told = opened()
+    made.locator(".finding a", has_text="RED").first.click()
+    tables = made.get_by_role("dialog").locator("table")
+    assert tables.count() >= 2 and tables.first.locator("tbody tr").count() >= 2
+    assert told == []
+
+
+def test_runs_are_found_by_words(opened):
+    made, told = opened()
+    made.get_by_role("searchbox").fill("movies sgd lr=0.1")
+    found = column(made.locator("#run-table table"), 1)
+    assert found and all(name.startswith("movies") and "sgd" in name for name in found)
+    assert told == []
+
+
+def test_it_prints_its_tables_whole(opened):
+    made, told = opened()
+    made.emulate_media(media="print")
+    box = made.locator("#board-table .scroll")
+    assert box.evaluate("(box) => box.scrollHeight <= box.clientHeight + 1")
+    assert not made.locator("nav").is_visible()
+    assert made.pdf()[:4] == b"%PDF" and told == []

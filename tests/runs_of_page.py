@@ -1,0 +1,51 @@
+"""Runs for a page: with all that it can show, and with names that are markup."""
+
+import made_up_records as made_up
+
+from analysis.html.runs import Runs
+from analysis.tables.leaderboard import StepCost
+from runner.run_record import RunFailure, RunRecord
+
+EVIL = "<script>alert(1)</script>"
+COSTS = {"dog": StepCost(4, 1.5), "sgd": StepCost(0, 0.66), "adam": StepCost(8, 6.62)}
+
+
+def with_curve(content):
+    points = [{"step": step, "loss": 1 / step, "eta": 0.01 * step} for step in (1, 2, 5, 100)]
+    return content | {"curve": [*points, {"step": 100, "validation_last": 0.5}]}
+
+
+def in_language():
+    """A language task with L-DoG, and with batch normalization's two modes of a vision task."""
+    for seed, change in ((100, 0.0), (0, 0.01), (1, -0.01)):
+        where = {"task": "movies_long", "seed": seed}
+        yield made_up.record(0.80 + change, opt="dog", **where)
+        yield made_up.record(0.81 + change, opt="ldog", **where)
+        for rate, score in ((0.01, 0.7), (0.1, 0.83), (1.0, 0.6)):
+            changed = made_up.with_rate(rate)
+            yield made_up.record(score + change, changed=changed, **where)
+    for mode, shift in (("frozen", 0.0), ("train", -0.3)):
+        for start, score in ((1e-6, 0.6), (1e-4, 0.8), (1e-2, 0.7)):
+            changed = {} if start == 1e-4 else {"reps_rel": start}
+            where = {"task": "fashion_mnist", "batch_norm": mode, "seed": 0}
+            yield made_up.record(0.5, score + shift, opt="dog", changed=changed, **where)
+
+
+def evil():
+    """A run of which every name is an element of HTML, as a class or a path may be."""
+    content = made_up.record(0.8, opt="dog", task=EVIL, model=EVIL)
+    content["opt_label"] = EVIL
+    content["numerics"] = {"kernel": EVIL}
+    content["results"]["trouble"] = [EVIL]
+    return content
+
+
+def page_runs():
+    """All of them, and those of `made_up_records.example`."""
+    made = []
+    for content in (*made_up.example(), *in_language(), evil()):
+        if content["settings"]["task"]["name"].startswith("movies"):
+            content["settings"]["task"]["domain"] = "language"
+        kind = RunFailure if "error" in content else RunRecord
+        made.append(kind.of(content if "error" in content else with_curve(content)))
+    return Runs(made)
