@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -90,8 +91,20 @@ def compared(tmp_path, monkeypatch, capsys, networks, table):
     return give
 
 
+@pytest.fixture
+def pages(monkeypatch):
+    """The pages that would be written, by path; the package that makes pages is not needed."""
+    written = {}
+
+    def write(path, runs, title, answer):
+        written[str(path)] = ({run.run_id for run in runs.records}, title, answer)
+
+    monkeypatch.setattr(conclusion, "write_page", write)
+    return written
+
+
 def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
-    compared, tmp_path, table, monkeypatch
+    compared, tmp_path, table, monkeypatch, pages
 ):
     words = ["steps=4", "seeds=3"]
     status, planned, executor = compared(*words, "--dry-run")
@@ -113,6 +126,12 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     ((exported, accuracy),) = re.findall(r"trained model: (\S+) \(.* test accuracy (\S+);", said)
     assert accuracy_of(exported, table, tmp_path) == pytest.approx(float(accuracy), abs=1e-4)
 
+    ((path, (runs, title, answered)),) = pages.items()
+    assert said.endswith(f"\nreport: {path}\n") and title == "reviews.csv with hf:bert"
+    assert runs >= {outcome.run.run_id for outcome in executor.trained[:-1]}  # but that exported
+    assert "\n".join(answered.sentences) in said and answered.code in said
+    assert "optimizer.step()" in answered.code
+
     status, again, executor = compared(*words)
     assert (status, again, executor.trained) == (0, said, [])
 
@@ -133,6 +152,11 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     assert not executor.trained and looks[4:] == [(3, 1)]
     line = r"^5 seeds: .* more: give the same command without seeds=, and with steps=4 hours=9$"
     assert re.search(line, said, re.MULTILINE)
+
+    # What makes pages may not be installed.
+    monkeypatch.setattr(conclusion, "write_page", refused := Mock(side_effect=UserError("no page")))
+    status, said, _ = compared(*words)
+    assert refused.called and status == 0 and said.endswith("\nreport: none: no page\n")
 
 
 def answer_is_open_below(seeds, monkeypatch):
