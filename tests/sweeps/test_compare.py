@@ -246,7 +246,7 @@ def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_pat
 
     def step(hours):
         request = read_request(["data=a.csv", f"hours={hours}", "jobs=1"])
-        _, times = compare._design(request, cell, methods, 1)
+        _, times = compare._design(request, cell, methods, 1, scored=32)
         return times.step
 
     with pytest.raises(UserError, match=r"give hours=0\.4"):
@@ -256,6 +256,17 @@ def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_pat
     with pytest.raises(UserError, match=r"give hours=0\.2"):
         step(0.1)
     assert not measured and step(0.2) == 0.2  # the faster of both
+
+
+def test_timing_scores_a_part_of_many_examples_and_counts_all(compared, monkeypatch):
+    scored = []
+    monkeypatch.setattr(notebook, "SCORED", 5)
+    time_runs = notebook.time_runs
+    monkeypatch.setattr(notebook, "time_runs", lambda *a: scored.append(a[-1]) or time_runs(*a))
+    _, _, executor = compared("--dry-run", "steps=4", "train.test_examples=12")
+    (record,) = {outcome.run.config.spec.train for outcome in executor.trained}
+    assert (record.validation_examples, record.test_examples) == (5, 5)
+    assert scored == [13 + 12]  # there are 13 to validate, and 16 to test on
 
 
 def test_each_number_of_seeds_is_one_look_however_often_it_is_looked_at(tmp_path):
