@@ -66,6 +66,8 @@ def main() -> int:
     fetch_all([config])
     design, times = _design(request, config, compared, slots, _scored(data, config))
     _print_design(design, compared, times, slots, config)
+    if request.seeds is None:
+        print("more seeds follow while these cannot tell, and while there is time")
     _print_warning(data, config.spec.task.metric)
     words += [f"train.steps={design.steps}", f"train.eval_every={design.steps}"]
     sweep = _sweep(data, compared.names, design.grids(compared), design.seeds, words)

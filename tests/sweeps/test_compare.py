@@ -140,6 +140,7 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     monkeypatch.setattr(design, "SEEDS", 3)
     status, said, executor = compared("steps=4")
     assert looks == [(3, 1), (5, 2)] and "3 seeds cannot tell, and there is time for 5" in said
+    assert "more seeds follow while these cannot tell" in said and "more seeds" not in planned
     added = [outcome.run.config.spec for outcome in executor.trained]
     added = {(spec.opt.name, spec.seed) for spec in added if spec.seed in (3, 4)}
     assert added == {("dog", 3), ("dog", 4), ("adamw", 3), ("adamw", 4)}
