@@ -197,7 +197,8 @@ def verdict_in_words(
     margin = f" (margin {100 * MARGIN:g} %, {sure})" if sure else ""
     error, than = f"the error of {rival} is", f"than {subject}'s"
     if found == "better":
-        return f"{subject} is better: {error} at least {_percent(-high)} larger {than}{sure and f' ({sure})'}."
+        alone = f" ({sure})" if sure else ""  # the margin does not matter
+        return f"{subject} is better: {error} at least {_percent(-high)} larger {than}{alone}."
     if found == "non-inferior":
         smaller = "not smaller" if high <= 0 else f"at most {_percent(high)} smaller"
         return f"{subject} is non-inferior: {error} {smaller} {than}{margin}."

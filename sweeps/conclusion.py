@@ -9,8 +9,8 @@ from typing import Any
 from analysis.answer import Answer, answer, best_tuned
 from analysis.choice import DEFAULT, INSTANCE_TUNED, comparable, iterate, validation_score
 from analysis.comparison import Comparison, compare_problems, reported, scored
-from analysis.html.page import Answer as PageAnswer
 from analysis.html.page import write_page
+from analysis.html.report import Answer as PageAnswer
 from analysis.html.runs import Runs
 from analysis.statistics import gain
 from analysis.tables.notes import EDGE, caveats_of

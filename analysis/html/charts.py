@@ -92,12 +92,6 @@ def colours(looks: Looks, field: str = "optimizer") -> Spec:
     return {"field": field, "type": "nominal", "scale": scale, "legend": None}
 
 
-def dashes(looks: Looks, field: str = "optimizer") -> Spec:
-    """The channel of dashes by label."""
-    scale = {"domain": [*looks], "range": [dash for _, dash in looks.values()]}
-    return {"field": field, "type": "nominal", "scale": scale, "legend": None}
-
-
 FADED = 0.1
 
 
@@ -121,11 +115,6 @@ def axis(field: str, title: str, log: bool = False, **more: Any) -> Spec:
     return {"field": field, "type": "quantitative", "scale": scale, "axis": own, **more}
 
 
-def shared(field: str) -> Spec:
-    """A further field on an axis that `axis` describes."""
-    return {"field": field, "type": "quantitative"}
-
-
 def tips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[Spec]:
     """What a pointer shows: field and title, and the format of a number."""
     found = []
@@ -133,6 +122,35 @@ def tips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[Spec]:
         numeric = {"type": "quantitative", "format": style[0]} if style else {"type": "nominal"}
         found.append({"field": name, "title": title, **numeric})
     return found
+
+
+def layer(mark: str, encoding: Spec, where: str = "", zoomable: bool = False, **look: Any) -> Spec:
+    """A layer of marks of what meets `where`; of one layer of a chart the axes can be zoomed."""
+    made: Spec = {"mark": {"type": mark, **look}, "encoding": encoding}
+    if where:
+        made["transform"] = [{"filter": where}]
+    if zoomable:
+        made["params"] = [zoom()]
+    return made
+
+
+def lines_look(looks: Looks, field: str = "optimizer") -> Spec:
+    """Colour, dashes and opacity of lines by label."""
+    scale = {"domain": [*looks], "range": [dash for _, dash in looks.values()]}
+    dashes = {"field": field, "type": "nominal", "scale": scale, "legend": None}
+    return {**points_look(looks, field), "strokeDash": dashes}
+
+
+def points_look(looks: Looks, field: str = "optimizer") -> Spec:
+    """Colour and opacity of points by label: whatever is not in `focus` fades."""
+    return {"color": colours(looks, field), "opacity": opacity(field)}
+
+
+def reference_line(channel: str, *values: float) -> Spec:
+    """Dashed lines across at some values of the channel x or y."""
+    encoding = {channel: {"field": "at", "type": "quantitative"}}
+    lines = {"values": [{"at": value} for value in values]}
+    return {"data": lines, **layer("rule", encoding, strokeDash=[3, 3])}
 
 
 def zoom() -> Spec:

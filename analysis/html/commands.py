@@ -24,7 +24,8 @@ def problem_words(settings: Settings) -> list[str]:
     """What chooses a run's task, network, optimizer and protocol, and changes their defaults."""
     task, model, protocol = settings["task"], settings["model"], settings["protocol"]
     names = {"task": task["name"], "model": model["name"], "protocol": protocol["name"]}
-    default = default_leaves(*names.values(), protocol["version"]) or {}
+    found = default_leaves(task["name"], model["name"], protocol["name"], protocol["version"])
+    default = found or {}
     chosen = {name: settings[name] for name in PARTS}  # type: ignore[literal-required]
     changed = {
         key: value for key, value in leaves(chosen) if key in default and value != default[key]

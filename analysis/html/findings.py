@@ -105,11 +105,12 @@ def best_lines(board: Leaderboard, link: str) -> Finding:
     ]
     place = int(np.flatnonzero(frame["role"] == "reference")[0])
     reference = frame["label"].iloc[place]
-    said = f"{reference} is number {place + 1} of {len(frame)} lines"
     front = ", ".join(
         f"{label} ({row})" for label, row in frame.loc[frame["pareto"], ["label", "row"]].to_numpy()
     )
-    statements.append(Statement(f"{said}. On the Pareto front of score and runs: {front}.", link=link))  # fmt: skip
+    said = f"{reference} is number {place + 1} of {len(frame)} lines"
+    text = f"{said}. On the Pareto front of score and runs: {front}."
+    statements.append(Statement(text, link=link))
     over = plural(len(board.problems), "problem")
     return Finding(f"Which optimizer is best, over {over}?", statements)
 

@@ -6,18 +6,20 @@ import pandas as pd
 
 from analysis.comparison import Comparison
 from analysis.figures.red import HOWS, summary, tuned_cells
+from analysis.html.board_charts import CUT, FLOOR, NARROW
 from analysis.html.charts import (
     Chart,
+    Spec,
     axis,
     chart_spec,
-    colours,
-    dashes,
+    layer,
     legend_of,
+    lines_look,
     looks_of,
-    opacity,
+    points_look,
+    reference_line,
     tips,
 )
-from analysis.html.figures import FLOOR, NARROW
 from analysis.html.table import Table, table_of_page
 from analysis.paper.names import DOG, LDOG, TUNED
 from analysis.paper.published import PAPER, pages_of_published
@@ -54,14 +56,14 @@ def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> C
                 parts.append(summary(named, ["model", "optimizer", "how"]).assign(whose=OURS))
     frame = pd.concat(parts)
     frame["line"] = (frame["optimizer"] + " " + frame["how"]).str.strip()
-    for name in ("median", "q1", "q3"):
-        frame[name] = frame[name].clip(lower=FLOOR)
     frame["place"] = frame["whose"] + " · " + frame["model"]
-    looks = looks_of(frame["line"].sort_values().unique())
-    y = {"field": "place", "type": "nominal", "title": None, "sort": None}
+    ends = ["median", "q1", "q3"]
+    frame = frame[["place", "line", *ends, "tasks"]]
+    frame[ends] = frame[ends].clip(lower=FLOOR)
+    looks = looks_of(sorted(set(frame["line"])))
+    y: Spec = {"field": "place", "type": "nominal", "title": None, "sort": None}
     y |= {"axis": {"labelLimit": NARROW, "grid": True}}
-    offset = {"field": "line", "type": "nominal"}
-    common = {"y": y, "yOffset": offset, "color": colours(looks, "line"), "opacity": opacity("line")}  # fmt: skip
+    common = {"y": y, "yOffset": {"field": "line", "type": "nominal"}, **points_look(looks, "line")}
     shown = tips(
         ("place", "network"),
         ("line", "optimizer"),
@@ -70,28 +72,22 @@ def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> C
         ("q3", "quartile", "+.1f"),
         ("tasks", "tasks"),
     )
+    title = "median RED over tasks, % (right of 0: better than DoG)"
+    quartiles = {**common, "x": axis("q1", title), "x2": {"field": "q3"}}
+    medians = {**common, "x": axis("median", ""), "tooltip": shown}
     layers = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 1.4},
-            "encoding": {**common, "x": axis("q1", "median RED over tasks, % (right of 0: better than DoG)"), "x2": {"field": "q3"}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 40},
-            "encoding": {**common, "x": axis("median", ""), "tooltip": shown},
-        },
-        {"data": {"values": [{"zero": 0}]}, "mark": {"type": "rule", "strokeDash": [3, 3]},
-         "encoding": {"x": {"field": "zero", "type": "quantitative"}}},
-    ]  # fmt: skip
-    shown_columns = ["place", "line", "median", "q1", "q3", "tasks"]
-    spec = chart_spec(layers, frame[shown_columns], 46 * frame["place"].nunique())
+        layer("rule", quartiles, strokeWidth=1.4),
+        layer("point", medians, filled=True, size=40),
+        reference_line("x", 0),
+    ]
     return Chart(
         name="paper-ways",
         title="RED by network and way of tuning, the paper's and ours",
         note="Median over a network's tasks, bars: quartiles. The paper's are its Figure 3, of its "
         "Tables 4 and 5; ours are of other networks, tasks and budgets, so compare signs and "
-        f"sizes, not digits. Values below −{-FLOOR} % are drawn there.",
+        f"sizes, not digits. {CUT}",
         description="Median relative error difference to DoG of tuned SGD, tuned Adam and L-DoG.",
-        spec=spec,
+        spec=chart_spec(layers, frame, 46 * frame["place"].nunique()),
         legend=legend_of(looks),
         tall=True,
     )
@@ -109,26 +105,19 @@ def _by_rate(cells: pd.DataFrame) -> Chart:
     )
     pairs = list(dict.fromkeys(frame["pair"]))
     looks = looks_of([*TUNED, LDOG], DOG)
-    y = axis("error", "test error (%, log scale)", log=True)
     shown = tips(
         ("optimizer", "optimizer"),
         ("rate", "learning rate", ".3~g"),
         ("error", "test error", ".4~g"),
     )
-    common = {"y": y, "color": colours(looks), "opacity": opacity(), "tooltip": shown}
-    chosen = {"filter": "datum.pair === shown"}
+    y = axis("error", "test error (%, log scale)", log=True)
+    line = {"y": y, **lines_look(looks), "tooltip": shown}
+    x = axis("rate", "peak learning rate (log scale)", log=True)
+    chosen = "datum.pair === shown && datum.rate"
     layers = [
-        {
-            "transform": [chosen, {"filter": "datum.rate == null"}],
-            "mark": {"type": "rule", "strokeWidth": 1.6},
-            "encoding": {**common, "strokeDash": dashes(looks)},
-        },
-        {
-            "transform": [chosen, {"filter": "datum.rate != null"}],
-            "mark": {"type": "line", "point": {"size": 35}},
-            "encoding": {**common, "x": axis("rate", "peak learning rate (log scale)", log=True), "strokeDash": dashes(looks)},
-        },
-    ]  # fmt: skip
+        layer("rule", line, f"{chosen} == null", strokeWidth=1.6),
+        layer("line", {**line, "x": x}, f"{chosen} != null", point={"size": 35}),
+    ]
     spec = chart_spec(layers, frame)
     spec["params"][1]["value"] = pairs[0]
     return Chart(

@@ -35,7 +35,11 @@ LEFT = ["problem", "optimizer"]
 
 def pages_of_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Page]:
     """Two tables of each protocol: the start that an optimizer finds, and all rules for it."""
-    found = regrets(comparisons, frame)
+    yield from pages_of_regrets(regrets(comparisons, frame))
+
+
+def pages_of_regrets(found: pd.DataFrame) -> Iterator[Page]:
+    """The tables of what `regrets` has found."""
     for protocol, lines in found.groupby("protocol"):
         title = title_of_protocol(str(protocol), lines["protocol_version"])
         has_rules = lines["optimizer"].isin(_with_rules(lines))

@@ -15,6 +15,7 @@ from runs_of_page import COSTS, EVIL, page_runs
 from analysis.comparison import compare_problems
 from analysis.html import page
 from analysis.html.commands import command
+from analysis.html.report import Answer, report_of
 from analysis.html.runs import Runs
 from analysis.tables.all_tables import all_pages
 from analysis.tables.leaderboard import step_costs
@@ -33,7 +34,7 @@ def runs():
 
 @pytest.fixture(scope="module")
 def report(runs):
-    return page.report_of(runs, f"All {EVIL}", costs=COSTS)
+    return report_of(runs, f"All {EVIL}", costs=COSTS)
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +158,13 @@ def test_each_cell_leads_to_its_runs_and_a_crash_is_among_them(runs, report):
 
 def test_a_page_of_some_runs_holds_no_others(runs):
     mine = runs.frame["run_id"][runs.frame["task"] == "movies_long"]
-    some = page.report_of(runs.only(set(mine)), "mine")
+    some = report_of(runs.only(set(mine)), "mine")
     assert len(some.problems) == 1 and len(some.runs["seed"]["index"]) == len(mine)
 
 
 def test_a_comparison_has_its_own_words_on_top(runs, tmp_path):
     pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
-    answer = page.Answer(["Use DoG, and <b>tune</b> nothing."], "optimizer = DoG(params)")
+    answer = Answer(["Use DoG, and <b>tune</b> nothing."], "optimizer = DoG(params)")
     mine = runs.only({*runs.frame["run_id"][runs.frame["task"] == "movies_long"]})
     page.write_page(tmp_path / "mine" / "report.html", mine, "photos", answer)
     text = (tmp_path / "mine" / "report.html").read_text()

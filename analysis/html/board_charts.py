@@ -1,0 +1,206 @@
+"""The charts of a leaderboard: its score by cost, its intervals, its performance profile."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.choice import MAIN_ROW, PORTFOLIO
+from analysis.comparison import Comparison
+from analysis.figures.leaderboard import FARTHEST
+from analysis.html.charts import (
+    FRONT,
+    MUTED,
+    Chart,
+    Spec,
+    axis,
+    chart_spec,
+    layer,
+    legend_of,
+    lines_look,
+    looks_of,
+    opacity,
+    reference_line,
+    tips,
+)
+from analysis.roles import in_order
+from analysis.statistics import MARGIN, performance_profile, red_of_means
+from analysis.tables.leaderboard import Leaderboard
+from analysis.tables.models import Line, errors_by_seed
+from analysis.tables.page import signed
+
+ALL = "all of them: interquartile mean"
+# A RED in percent below this is drawn here: it would hide the rest.
+FLOOR = -50
+CUT = f"Values below −{-FLOOR} % are drawn there."
+# The room for names beside an axis: less on a phone.
+NARROW: Spec = {"expr": "containerSize()[0] < 480 ? 120 : 240"}
+
+
+def pareto(board: Leaderboard) -> Chart:
+    """Score against the cost of tuning."""
+    frame = board.frame
+    lines = pd.DataFrame(
+        {
+            "optimizer": frame["label"],
+            "row": frame["row"],
+            "runs": frame["runs"] / frame["tasks"],
+            "red": (100 * frame["red_iqm"]).clip(lower=FLOOR),
+            "exact": frame["red_iqm"].map(signed),
+            "front": frame["pareto"],
+        }
+    ).sort_values("front")  # which is drawn upon the others
+    places = {
+        "x": axis(
+            "runs",
+            "runs a problem, tuning included (log scale)",
+            log=True,
+            scale={"padding": 30},
+        ),
+        "y": axis("red", "IQM of RED, % (above 0: better than DoG)", scale={"padding": 24}),
+    }
+    colour = {"condition": {"test": "datum.front", "value": FRONT}, "value": MUTED}
+    rows = {"field": "row", "type": "nominal", "legend": {"title": None, "orient": "bottom"}}
+    shown = tips(
+        ("optimizer", "optimizer"),
+        ("row", "row"),
+        ("exact", "IQM of RED %"),
+        ("runs", "runs a problem", ".3~g"),
+    )
+    points = {**places, "color": colour, "opacity": opacity(), "shape": rows, "tooltip": shown}
+    order = {"field": "runs", "type": "quantitative"}
+    names = {**places, "text": {"field": "optimizer"}, "color": colour}
+    layers = [
+        reference_line("y", 0),
+        layer(
+            "line",
+            {**places, "order": order},
+            "datum.front",
+            interpolate="step-after",
+            color=FRONT,
+        ),
+        layer("point", points, zoomable=True, filled=True, size=55),
+        layer("text", names, "datum.front", align="left", dx=7, dy=-7),
+    ]
+    front = ", ".join(in_order(frame["label"][frame["pareto"]]))
+    return Chart(
+        name="pareto",
+        title="Score against the cost of tuning",
+        note=f"The line joins the Pareto front: no other line has at least its score for at most "
+        f"as many runs. {CUT}",
+        description=f"A point for each line of the leaderboard. On the front: {front}.",
+        spec=chart_spec(layers, lines, 340),
+    )
+
+
+def forest(board: Leaderboard) -> Chart:
+    """RED of every line with its interval, over all problems or on one."""
+    frame = board.frame
+    keys = [*zip(frame["optimizer"], frame["row"], strict=True)]
+    names = [f"{label}, {row}" for label, row in zip(frame["label"], frame["row"], strict=True)]
+    name_of = dict(zip(keys, names, strict=True))
+    columns = ["red", "low", "high"]
+    over_all = frame[["red_iqm", "red_iqm_low", "red_iqm_high"]].set_axis(columns, axis=1)
+    parts = [over_all.assign(line=names, problem=ALL)]
+    for comparison in board.problems:
+        rows: list[list[object]] = []
+        for cell in comparison.cells:
+            if (cell.optimizer, cell.row) in name_of:
+                red = red_of_means(*errors_by_seed(Line(comparison, cell)))
+                interval = (np.nan, np.nan) if cell.is_reference else red.interval()
+                rows.append([cell.red, *interval, name_of[cell.optimizer, cell.row]])
+        found = pd.DataFrame(rows, columns=[*columns, "line"])
+        parts.append(found.assign(problem=comparison.stem))
+    lines = pd.concat(parts)
+    lines["text"] = lines["red"].map(signed)
+    lines[columns] = (100 * lines[columns]).clip(lower=FLOOR)
+    y: Spec = {"field": "line", "type": "nominal", "title": None}
+    y |= {"sort": {"field": "red", "order": "descending"}}
+    y |= {"axis": {"labelLimit": NARROW, "grid": True}}
+    shown = tips(
+        ("line", "optimizer"), ("text", "RED %"), ("low", "95 % from", ".1f"), ("high", "to", ".1f")
+    )
+    interval_of = {"y": y, "x": axis("low", ""), "x2": {"field": "high"}}
+    x = axis("red", "RED, % (right of 0: better than DoG)")
+    layers = [
+        layer(
+            "rule",
+            interval_of,
+            "datum.problem === shown && datum.low != null",
+            strokeWidth=2,
+            color=MUTED,
+        ),
+        layer(
+            "point",
+            {"x": x, "y": y, "tooltip": shown},
+            "datum.problem === shown",
+            filled=True,
+            size=45,
+            color=FRONT,
+            opacity=1,
+        ),
+        reference_line("x", 0, 100 * MARGIN),
+    ]
+    spec = chart_spec(layers, lines, 16 * len(names))
+    spec["params"][1]["value"] = ALL
+    return Chart(
+        name="forest",
+        title="RED of every line, with its 95 % interval",
+        note=f"Dashed: DoG, and the margin of {100 * MARGIN:g} %. Over all problems for other "
+        f"seeds; of one problem Student's t over seeds. {CUT}",
+        description="Relative error difference to DoG for each line, best first; the leaderboard "
+        "and the tables of the problems hold the same numbers.",
+        spec=spec,
+        tall=True,
+        choose="problems",
+        choices=[ALL, *(each.stem for each in board.problems)],
+    )
+
+
+def profile(board: Leaderboard) -> Chart:
+    """The performance profile: on what part of the problems each is so near the best."""
+    frame = board.frame
+    main = [
+        row in (MAIN_ROW[role], PORTFOLIO)
+        for row, role in zip(frame["row"], frame["role"], strict=True)
+    ]
+    errors = board.errors.to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = errors / np.fmin.reduce(errors, axis=0)
+    steps = np.unique([1.0, *ratios[(ratios > 1) & (ratios < FARTHEST)], FARTHEST])
+    shares = performance_profile(errors, steps)[main]
+    labels = frame["label"][main].tolist()
+    lines = pd.concat(
+        pd.DataFrame({"optimizer": label, "factor": steps, "share": 100 * share})
+        for label, share in zip(labels, shares, strict=True)
+    )
+    # Where a line stays level, its ends say all.
+    of_line = lines.groupby("optimizer")["share"]
+    level = lines["share"].eq(of_line.shift()) & lines["share"].eq(of_line.shift(-1))
+    looks = looks_of(labels, reference_label(board.problems))
+    encoding = {
+        "x": axis("factor", "error, as a multiple of the smallest (log scale)", log=True),
+        "y": axis("share", "part of the problems, %"),
+        **lines_look(looks),
+        "tooltip": tips(
+            ("optimizer", "optimizer"),
+            ("factor", "within", ".3~g"),
+            ("share", "of problems, %", ".0f"),
+        ),
+    }
+    layers = [layer("line", encoding, interpolate="step-after", strokeWidth=1.6)]
+    return Chart(
+        name="profile",
+        title="Performance profile",
+        note="How often an optimizer's mean error is within this factor of the smallest of any "
+        "line. Higher and further left is better.",
+        description="A rising line for each optimizer; the column near best of the leaderboard "
+        f"holds its height at {1 + MARGIN:g}.",
+        spec=chart_spec(layers, lines[~level], 300),
+        legend=legend_of(looks),
+    )
+
+
+def reference_label(comparisons: Sequence[Comparison]) -> str:
+    """The name of the optimizer that all others are compared with; "" if it was not run."""
+    return next((each.reference.label for each in comparisons if each.reference is not None), "")

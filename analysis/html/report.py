@@ -1,0 +1,262 @@
+"""All that the page shows: typed objects, made from those that the tables are made from."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.choice import PORTFOLIO, is_grid_run
+from analysis.comparison import Comparison, compare_problems
+from analysis.figures.data import FigureData
+from analysis.html.board_charts import forest, pareto, profile
+from analysis.html.boards import ANY, Boards, boards_of, table_of_board
+from analysis.html.charts import Chart
+from analysis.html.duels import duels, key_of, name_of, rivals, scopes_of, subjects
+from analysis.html.findings import (
+    Finding,
+    Statement,
+    best_lines,
+    best_starts,
+    interval_text,
+    step_cost,
+    verdicts,
+)
+from analysis.html.other_charts import batch_norm_charts, budget_charts, run_charts
+from analysis.html.paper import paper_charts, paper_tables
+from analysis.html.problem_charts import problem_charts
+from analysis.html.runs import Runs, run_columns
+from analysis.html.table import Table, fragment, table_of, table_of_page
+from analysis.tables.leaderboard import StepCosts
+from analysis.tables.models import lines_of, pages_of_models
+from analysis.tables.notes import notes_of, unit
+from analysis.tables.page import signed
+from analysis.tables.problems import LEFT, heading, shown_cells
+from analysis.tables.sensitivity import pages_of_sensitivity
+from analysis.tables.starts import pages_of_regrets, regrets
+from runner import TUNING_SEED
+from tasks.errors import UserError
+from tasks.format import NONE, plural
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a comparison of one's own has found: words, and code to paste."""
+
+    sentences: Sequence[str]
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the page shows of a problem."""
+
+    stem: str
+    title: str
+    table: Table
+    cells: dict[str, dict[str, Any]]  # by "optimizer/row": its numbers and runs
+    charts: Sequence[Chart]
+    sensitivity: Table | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page shows."""
+
+    title: str
+    subtitle: str
+    answer: Answer | None
+    findings: Sequence[Finding]
+    boards: Sequence[dict[str, Any]]
+    filters: dict[str, list[str]]
+    selections: Sequence[tuple[Any, ...]]  # a choice of each filter, and the place of its board
+    duels: dict[str, Any]  # by protocol
+    problems: Sequence[Problem]
+    budgets: Sequence[Chart]
+    normalization: Sequence[Chart]
+    tables: Sequence[Table]
+    paper_charts: Sequence[Chart]
+    paper_tables: Sequence[Table]
+    run_charts: Mapping[str, Chart]
+    runs: dict[str, Any] = field(repr=False)
+
+
+def report_of(
+    runs: Runs, title: str, answer: Answer | None = None, costs: StepCosts | None = None
+) -> Report:
+    """All that the page of some runs shows."""
+    if runs.frame.empty:
+        raise UserError("no runs to report: run `make demo` first")
+    costs = costs or {}
+    frame = runs.frame
+    comparisons = compare_problems(frame)
+    data = FigureData.from_records(comparisons, frame, runs.curves)
+    boards = boards_of(comparisons, costs)
+    normalization = list(batch_norm_charts(data))
+    sensitivity = {
+        page.stem.removeprefix("sensitivity-"): table_of_page(page)
+        for page in pages_of_sensitivity(comparisons, frame)
+    }
+    places = {each.problem.problem_id: place for place, each in enumerate(comparisons)}
+    row_of = {run_id: row for row, run_id in enumerate(frame["run_id"])}
+    found = regrets(comparisons, frame)
+    starts = list(best_starts(normalization, found))
+    return Report(
+        title=title,
+        subtitle=_subtitle(frame, comparisons),
+        answer=answer,
+        findings=[] if answer else list(_findings(comparisons, boards, starts, costs)),
+        boards=[_board(boards, place) for place in range(len(boards.boards))],
+        filters=boards.options(),
+        selections=[(*choice, place) for choice, place in boards.places.items()],
+        duels=_duels(comparisons),
+        problems=[
+            _problem(data, comparison, frame, row_of, sensitivity.get(comparison.stem))
+            for comparison in comparisons
+        ],
+        budgets=list(budget_charts(data)),
+        normalization=[chart for chart, _ in normalization],
+        tables=_tables(comparisons, found, costs),
+        paper_charts=list(paper_charts(comparisons)),
+        paper_tables=list(paper_tables(frame)),
+        run_charts=run_charts(),
+        runs=run_columns(runs, places),
+    )  # fmt: skip
+
+
+def _subtitle(frame: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
+    started = frame["started"][frame["started"] != ""].str[:10]
+    days = f", trained {started.min()} to {started.max()}" if len(started) else ""
+    optimizers = plural(frame["optimizer"].nunique(), "optimizer")
+    problems = plural(len(comparisons), "problem")
+    return f"{len(frame):,} runs of {optimizers} on {problems}{days}"
+
+
+def _findings(
+    comparisons: Sequence[Comparison],
+    boards: Boards,
+    starts: Sequence[Statement],
+    costs: StepCosts,
+) -> Iterator[Finding]:
+    """The answers: those of verdicts and places are of the protocol with the most problems."""
+    protocol = boards.options()["protocol"][0]
+    of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
+    against = rivals(of_protocol)
+    yield from verdicts(scopes_of(of_protocol), subjects(of_protocol), against)
+    place = boards.places[protocol, ANY, ANY, ANY]
+    if place is not None:
+        yield best_lines(boards.boards[place], "leaderboard")
+    if starts:
+        yield Finding("Which start, with batch normalization and without?", starts)
+    if place is not None and costs:
+        yield Finding("What does a step cost?", [*step_cost(boards.boards[place], costs, against)])
+
+
+def _board(boards: Boards, place: int) -> dict[str, Any]:
+    board = boards.boards[place]
+    return {
+        "title": board.title,
+        "table": table_of_board(board, f"board{place}"),
+        "problems": [each.stem for each in board.problems],
+        "charts": [pareto(board), forest(board), profile(board)],
+    }
+
+
+def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """The verdicts of each protocol: those of every subject, rival and scope."""
+    protocols: dict[str, list[Comparison]] = {}
+    for each in comparisons:
+        protocols.setdefault(each.problem.protocol, []).append(each)
+    stems = {each.stem: place for place, each in enumerate(comparisons)}
+    found = {}
+    for protocol, of_protocol in protocols.items():
+        scopes, mine, others = scopes_of(of_protocol), subjects(of_protocol), rivals(of_protocol)
+        names = {key: name_of(same[0]) for key, same in lines_of(of_protocol).items()}
+        cells = []
+        for place, scope in enumerate(scopes):
+            for subject in mine:
+                for duel in duels(scope, subject, others):
+                    low, high = duel.intervals.on_these_tasks
+                    interval = NONE if np.isnan(low) else interval_text(low, high)
+                    red = signed(duel.intervals.estimate)
+                    over = [stems[stem] for stem in duel.problems]
+                    left = [stems[stem] for stem in duel.without_interval]
+                    pair = mine.index(subject), others.index(key_of(duel.rival))
+                    line = [place, *pair, red, interval, duel.verdict, over, left]
+                    cells.append(line)
+        found[protocol] = {
+            "scopes": [scope.name for scope in scopes],
+            "subjects": [[*key, names[key]] for key in mine],
+            "rivals": [[*key, names[key]] for key in others],
+            "cells": cells,
+        }
+    return found
+
+
+def _problem(
+    data: FigureData,
+    comparison: Comparison,
+    frame: pd.DataFrame,
+    row_of: Mapping[str, int],
+    sensitivity: Table | None,
+) -> Problem:
+    problem, cells = comparison.problem, comparison.cells
+    shown = shown_cells(problem, cells)
+    table = table_of(
+        comparison.stem,
+        comparison.title,
+        shown,
+        LEFT,
+        links=[fragment("cell", comparison.stem, cell.optimizer, cell.row) for cell in cells],
+        linked=["optimizer", unit(problem), "RED %"],
+        notes=notes_of(comparison),
+        head=heading(problem),
+    )
+    tuning = frame[(frame["problem_id"] == problem.problem_id) & (frame["seed"] == TUNING_SEED)]
+    grid = tuning[is_grid_run(tuning)]
+    members = {each.row: each.members for each in comparison.choices if each.row == PORTFOLIO}
+    of_cells = {}
+    for cell, texts in zip(cells, table.rows, strict=True):
+        if cell.row == PORTFOLIO:
+            mine = tuning[tuning["optimizer"].isin(members[PORTFOLIO]) & tuning["opt_default"]]
+        else:
+            mine = grid[grid["optimizer"] == cell.optimizer]
+        charged = mine if cell.runs + cell.runs_elsewhere > 1 else mine[:0]
+        of_cells[f"{cell.optimizer}/{cell.row}"] = {
+            "texts": texts,
+            "runs": [row_of[run_id] for run_id in cell.run_ids],
+            "tuning": [row_of[run_id] for run_id in charged["run_id"]],
+        }
+    return Problem(
+        stem=comparison.stem,
+        title=comparison.title,
+        table=table,
+        cells=of_cells,
+        charts=list(problem_charts(data, comparison)),
+        sensitivity=sensitivity,
+    )
+
+
+def _tables(
+    comparisons: Sequence[Comparison], found: pd.DataFrame, costs: StepCosts
+) -> list[Table]:
+    """The tables of all problems: those of `make tables`, and what a step costs."""
+    pages = [*pages_of_models(comparisons), *pages_of_regrets(found)]
+    found = [table_of_page(page) for page in pages]
+    if costs:
+        labels = {cell.optimizer: cell.label for each in comparisons for cell in each.cells}
+        ordered = sorted(costs.items(), key=lambda item: item[1].ratio)
+        shown = pd.DataFrame(
+            {
+                "optimizer": [labels.get(name, name) for name, _ in ordered],
+                "time of a step": [f"{cost.ratio:.2f}" for _, cost in ordered],
+                "memory": [f"{cost.memory:.0f}" for _, cost in ordered],
+            }
+        )
+        notes = [
+            "time of a step: as a multiple of the reference's of `make bench`, the median over "
+            "networks. memory: bytes a parameter of optimizer state and averaged copies.",
+        ]
+        found.append(table_of("step-costs", "What a step costs", shown, ["optimizer"], notes=notes))
+    return found
