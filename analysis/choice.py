@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import starmap
 from statistics import fmean, median
@@ -31,6 +31,8 @@ INSTANCE_TUNED = "instance-tuned"
 ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, CALIBRATED, INSTANCE_TUNED]
 # Those that are chosen without the task.
 UNSEEN = (LEAVE_ONE_TASK_OUT, CALIBRATED)
+# Those that rest on runs of the task alone.
+OF_TASK = (DEFAULT, INSTANCE_TUNED)
 # The row that speaks for an optimizer of each role.
 MAIN_ROW = {REFERENCE: DEFAULT, TUNING_FREE: DEFAULT, TUNED: INSTANCE_TUNED}
 # A line of its own, of several optimizers: the best of their defaults.
@@ -138,19 +140,18 @@ def choose(frame: pd.DataFrame) -> list[Choice]:
 
 
 def settings_to_report(
-    frame: pd.DataFrame, tuning: Iterable[str]
+    frame: pd.DataFrame, tuning: Iterable[str], rows: Collection[str] = ROWS
 ) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """What `choose` has chosen, by problem and optimizer: what to change in the defaults.
+    """What `choose` has chosen for these rows, by problem and optimizer: changes of the defaults.
 
     `tuning` are the run ids of a sweep's own tuning runs: a sweep does not choose from what others
-    have tried.
+    have tried. A portfolio is a default of one of its methods, which is reported anyway.
     """
     settings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for choice in choose(frame[frame["run_id"].isin(set(tuning))]):
-        if choice.row == PORTFOLIO:  # a default of one of its methods, which is reported anyway
-            continue
-        key = (choice.problem_id, choice.optimizer)
-        settings.setdefault(key, []).append(choice.overrides)
+        if choice.row in rows:
+            key = (choice.problem_id, choice.optimizer)
+            settings.setdefault(key, []).append(choice.overrides)
     return settings
 
 
