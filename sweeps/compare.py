@@ -64,8 +64,10 @@ def main() -> int:
     words = _words(request, data)
     config = _sweep(data, [DOG], {}, 1, words).cells[0].config
     fetch_all([config])
-    design, times = _design(request, config, compared, slots)
+    design, times = _design(request, config, compared, slots, _scored(data, config))
     _print_design(design, compared, times, slots, config)
+    if request.seeds is None:
+        print("more seeds follow while these cannot tell, and while there is time")
     _print_warning(data, config.spec.task.metric)
     words += [f"train.steps={design.steps}", f"train.eval_every={design.steps}"]
     sweep = _sweep(data, compared.names, design.grids(compared), design.seeds, words)
@@ -116,23 +118,32 @@ def _length(data: OwnData) -> int:
     return min(LONGEST, max(SHORTEST, 16 * math.ceil(tokens / 16)))
 
 
-def _design(request: Request, config: Config, methods: Methods, slots: int) -> tuple[Design, Times]:
-    """Return what fits the hours, and what runs cost here.
+def _design(
+    request: Request, config: Config, methods: Methods, slots: int, scored: int
+) -> tuple[Design, Times]:
+    """Return what fits the hours, and what runs cost here that score so many examples.
 
     That is measured once, so that the same command means the same comparison; and again where the
     hours are too short, as other work may have slowed it then.
     """
     notebook, batch_size = Notebook.of(config), config.spec.train.batch_size
     noted = notebook.times(config, request.executor)
-    times = noted or notebook.measure_times(config, request.executor)
+    times = noted or notebook.measure_times(config, request.executor, scored)
     sizes = batch_size, slots, methods, request.steps, request.seeds
     try:
         return choose_design(request.hours, times, *sizes), times
     except UserError:
         if noted is None:
             raise
-    times = notebook.measure_times(config, request.executor)
+    times = notebook.measure_times(config, request.executor, scored)
     return choose_design(request.hours, times, *sizes), times
+
+
+def _scored(data: OwnData, config: Config) -> int:
+    """Return how many examples a run validates and tests on."""
+    train = config.spec.train
+    limits = {"validation": train.validation_examples, "test": train.test_examples}
+    return sum(min(len(data.part(name)), limit or sys.maxsize) for name, limit in limits.items())
 
 
 def _sweep(

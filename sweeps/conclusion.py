@@ -9,11 +9,15 @@ from typing import Any
 from analysis.answer import Answer, answer, best_tuned
 from analysis.choice import DEFAULT, INSTANCE_TUNED, comparable, iterate, validation_score
 from analysis.comparison import Comparison, compare_problems, reported, scored
+from analysis.html.page import write_page
+from analysis.html.report import Answer as PageAnswer
+from analysis.html.runs import Runs
 from analysis.statistics import gain
 from analysis.tables.notes import EDGE, caveats_of
 from analysis.tables.page import markdown
 from analysis.tables.problems import LEFT, heading, shown_cells
 from runner import snippet
+from runner.archive import archive_beside
 from runner.run import Job
 from sweeps.executors.specs import ExecutorSpec
 from sweeps.plan import PlannedRun
@@ -26,6 +30,7 @@ from tasks.errors import UserError
 class Conclusion:
     """The answer, and what it rests on."""
 
+    name: str  # of the data, for readers
     comparison: Comparison
     answer: Answer
 
@@ -50,28 +55,42 @@ def conclude(trained: Trained, name: str, look: int) -> Conclusion:
     if not comparisons:
         raise UserError(f"no run has a result: {plain(trained.unfinished[0].detail)}")
     (comparison,) = comparisons
-    return Conclusion(
-        comparison, answer(comparison, best_tuned(comparable(trained.frame)), name, look)
-    )
+    rival = best_tuned(comparable(trained.frame))
+    return Conclusion(name, comparison, answer(comparison, rival, name, look))
 
 
 def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: ExecutorSpec) -> int:
-    """Print the answer, the table, the code, and where the trained model is.
+    """Print the answer, the table, the code, and where the trained model and the page are.
 
     `advice` is what to do where more seeds would tell. Returns 1 if any run has no record.
     """
-    best = _best(conclusion, trained)
-    where = _export(best, trained, chosen) if best else "none: no run has finished"
-    print("", *conclusion.answer.sentences, *([advice] if advice else []), sep="\n")
-    print("", _table(conclusion.comparison), sep="\n")
+    sentences = [*conclusion.answer.sentences, *([advice] if advice else [])]
+    print("", *sentences, "", _table(conclusion.comparison), "", sep="\n", flush=True)
+    best, code = _best(conclusion, trained), ""
     if best:
         code = snippet.code_of(best.run.config.spec, best.weights == "averaged")
-        print("", f"{best.run.label}, as code:", "", code, sep="\n")
-    print("", f"trained model: {where}", sep="\n")
+        print(f"{best.run.label}, as code:", "", code, "", sep="\n", flush=True)
+    where = _export(best, trained, chosen) if best else "none: no run has finished"
+    print(f"trained model: {where}")
+    print(f"report: {_page(conclusion, trained, sentences, code)}")
     for outcome in trained.unfinished:
         line = f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}"
         print(line, file=sys.stderr)
     return 1 if trained.unfinished else 0
+
+
+def _page(conclusion: Conclusion, trained: Trained, sentences: list[str], code: str) -> str:
+    """Write the comparison as a page; say where it is, or why there is none."""
+    runs_dir, problem = trained.sweep.cells[0].runs_dir, conclusion.comparison.problem
+    runs = Runs.gather(runs_dir, archive_beside(runs_dir)).only({r.run_id for r in trained.runs})
+    path = runs_dir.parent / "comparisons" / problem.problem_id / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    title = f"{conclusion.name} with {problem.model}"
+    try:
+        write_page(path, runs, title, PageAnswer(sentences, code))
+    except UserError as error:
+        return f"none: {error}"
+    return str(path)
 
 
 def _table(comparison: Comparison) -> str:

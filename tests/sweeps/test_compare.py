@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -90,8 +91,20 @@ def compared(tmp_path, monkeypatch, capsys, networks, table):
     return give
 
 
+@pytest.fixture
+def pages(monkeypatch):
+    """The pages that would be written, by path; the package that makes pages is not needed."""
+    written = {}
+
+    def write(path, runs, title, answer):
+        written[str(path)] = ({run.run_id for run in runs.records}, title, answer)
+
+    monkeypatch.setattr(conclusion, "write_page", write)
+    return written
+
+
 def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
-    compared, tmp_path, table, monkeypatch
+    compared, tmp_path, table, monkeypatch, pages
 ):
     words = ["steps=4", "seeds=3"]
     status, planned, executor = compared(*words, "--dry-run")
@@ -113,6 +126,12 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     ((exported, accuracy),) = re.findall(r"trained model: (\S+) \(.* test accuracy (\S+);", said)
     assert accuracy_of(exported, table, tmp_path) == pytest.approx(float(accuracy), abs=1e-4)
 
+    ((path, (runs, title, answered)),) = pages.items()
+    assert said.endswith(f"\nreport: {path}\n") and title == "reviews.csv with hf:bert"
+    assert runs >= {outcome.run.run_id for outcome in executor.trained[:-1]}  # but that exported
+    assert "\n".join(answered.sentences) in said and answered.code in said
+    assert "optimizer.step()" in answered.code
+
     status, again, executor = compared(*words)
     assert (status, again, executor.trained) == (0, said, [])
 
@@ -121,6 +140,7 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     monkeypatch.setattr(design, "SEEDS", 3)
     status, said, executor = compared("steps=4")
     assert looks == [(3, 1), (5, 2)] and "3 seeds cannot tell, and there is time for 5" in said
+    assert "more seeds follow while these cannot tell" in said and "more seeds" not in planned
     added = [outcome.run.config.spec for outcome in executor.trained]
     added = {(spec.opt.name, spec.seed) for spec in added if spec.seed in (3, 4)}
     assert added == {("dog", 3), ("dog", 4), ("adamw", 3), ("adamw", 4)}
@@ -133,6 +153,11 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     assert not executor.trained and looks[4:] == [(3, 1)]
     line = r"^5 seeds: .* more: give the same command without seeds=, and with steps=4 hours=9$"
     assert re.search(line, said, re.MULTILINE)
+
+    # What makes pages may not be installed.
+    monkeypatch.setattr(conclusion, "write_page", refused := Mock(side_effect=UserError("no page")))
+    status, said, _ = compared(*words)
+    assert refused.called and status == 0 and said.endswith("\nreport: none: no page\n")
 
 
 def answer_is_open_below(seeds, monkeypatch):
@@ -222,7 +247,7 @@ def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_pat
 
     def step(hours):
         request = read_request(["data=a.csv", f"hours={hours}", "jobs=1"])
-        _, times = compare._design(request, cell, methods, 1)
+        _, times = compare._design(request, cell, methods, 1, scored=32)
         return times.step
 
     with pytest.raises(UserError, match=r"give hours=0\.4"):
@@ -232,6 +257,17 @@ def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_pat
     with pytest.raises(UserError, match=r"give hours=0\.2"):
         step(0.1)
     assert not measured and step(0.2) == 0.2  # the faster of both
+
+
+def test_timing_scores_a_part_of_many_examples_and_counts_all(compared, monkeypatch):
+    scored = []
+    monkeypatch.setattr(notebook, "SCORED", 5)
+    time_runs = notebook.time_runs
+    monkeypatch.setattr(notebook, "time_runs", lambda *a: scored.append(a[-1]) or time_runs(*a))
+    _, _, executor = compared("--dry-run", "steps=4", "train.test_examples=12")
+    (record,) = {outcome.run.config.spec.train for outcome in executor.trained}
+    assert (record.validation_examples, record.test_examples) == (5, 5)
+    assert scored == [13 + 12]  # there are 13 to validate, and 16 to test on
 
 
 def test_each_number_of_seeds_is_one_look_however_often_it_is_looked_at(tmp_path):
