@@ -3,6 +3,7 @@
 import gzip
 import json
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from analysis.tables.leaderboard import StepCosts
 from tasks.errors import UserError
 
 HERE = Path(__file__).parent
+WORTH_SHARING = 40
 INSTALL = "pip install jinja2 vl-convert-python, or `make setup`"
 
 
@@ -75,12 +77,13 @@ def render(report: Report) -> str:
 def _shown(report: Report) -> dict[str, Any]:
     """The part of the report that the page's script shows."""
     shown = _plain(report)
+    runs = shown.pop("runs")
     anchors = {table.name for table in (*report.tables, *report.paper_tables)}
     anchors |= {each.stem for each in report.problems}
     for table in _tables_in(shown):
         table["notes"] = [str(rich(note, anchors)) for note in table["notes"]]
         table["head"] = str(rich(table["head"], anchors))
-    return shown
+    return {**with_shared(shown), "runs": runs}
 
 
 def _tables_in(value: Any) -> Iterator[dict[str, Any]]:
@@ -105,6 +108,50 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def with_shared(value: dict[str, Any]) -> dict[str, Any]:
+    """Plain values, with what is in them more than once as {"$": its place in `shared`}.
+
+    Charts of one kind have much in common, and so have the notes of tables.
+
+    >>> with_shared({"a": ["x" * 50], "b": "x" * 50})["b"]
+    {'$': 0}
+    """
+    counts: Counter[str] = Counter()
+    shared: list[Any] = []
+    places: dict[str, int] = {}
+
+    def text_of(part: Any) -> str:
+        """What identifies a part that is worth sharing; "" of another."""
+        text = json.dumps(part) if isinstance(part, dict | list | str) else ""
+        return text if len(text) > WORTH_SHARING else ""
+
+    def count(part: Any) -> None:
+        counts[text_of(part)] += 1
+        for each in part.values() if isinstance(part, dict) else part:
+            if isinstance(each, dict | list):
+                count(each)
+            else:
+                counts[text_of(each)] += 1
+
+    def replaced(part: Any) -> Any:
+        text = text_of(part)
+        if text and counts[text] > 1:
+            if text not in places:
+                places[text] = len(shared)
+                shared.append(None)  # its place, before those of its parts
+                shared[places[text]] = inside(part)
+            return {"$": places[text]}
+        return inside(part)
+
+    def inside(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: replaced(each) for name, each in part.items()}
+        return [replaced(each) for each in part] if isinstance(part, list) else part
+
+    count(value)
+    return {**inside(value), "shared": shared}
 
 
 def packed(text: str) -> str:
