@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def render(report: Report) -> str:
         UserError: if a package that makes pages is not installed.
     """
     try:
-        import vl_convert
+        import vl_convert  # noqa: F401
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise UserError(f"a page needs the package {error.name}: {INSTALL}") from error
@@ -69,7 +70,7 @@ def render(report: Report) -> str:
         filters=FILTERS,
         css=(HERE / "page.css").read_text("utf-8"),
         script=(HERE / "page.js").read_text("utf-8"),
-        library=packed(vl_convert.javascript_bundle()),
+        library=library(),
         data=embedded(_shown(report)),
     )
 
@@ -154,9 +155,12 @@ def with_shared(value: dict[str, Any]) -> dict[str, Any]:
     return {**inside(value), "shared": shared}
 
 
-def packed(text: str) -> str:
-    """Text for the page's script to unpack: a third of its size, and it cannot end an element."""
-    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+@cache
+def library() -> str:
+    """The charts' JavaScript, packed: a third of its size, and it cannot end an element."""
+    import vl_convert
+
+    return b64encode(gzip.compress(vl_convert.javascript_bundle(None).encode(), mtime=0)).decode()
 
 
 def embedded(value: Any) -> str:
