@@ -24,7 +24,7 @@ def settings(problem: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def departures(problem: Mapping[Any, Any]) -> list[str]:
-    """The settings that are not the protocol's: "model.batch_norm=train".
+    """The settings that are not the protocol's: "model.batch_norm=train", "model.lora=8".
 
     None of a problem that cannot be composed any more: its task or its version is not here.
     """
@@ -32,8 +32,13 @@ def departures(problem: Mapping[Any, Any]) -> list[str]:
     return [
         f"{key}={value}"
         for key, value in sorted(settings(problem).items())
-        if default.get(key, value) != value
+        if default and default.get(key) != value  # a key that is not set by default has no text
     ]
+
+
+def has_other_steps(problem: Mapping[Any, Any]) -> bool:
+    """Whether a problem has other steps than its protocol's own."""
+    return any(text.startswith("train.steps=") for text in departures(problem))
 
 
 @cache

@@ -98,6 +98,7 @@ def test_every_script_starts_from_the_projects_folder(script, tmp_path):
     """An unknown task, sweep or folder: the script has come as far as to read its words."""
     words = {
         "tables.py": ["--results", str(tmp_path)],
+        "report.py": ["--results", str(tmp_path)],
         "paper_tables.py": ["--results", str(ROOT / "README.md")],  # no folder to write to
     }.get(script, ["nothing-of-this-name"])
     done = subprocess.run(

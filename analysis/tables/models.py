@@ -174,8 +174,12 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
 
 
 def errors_by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """The reference's and the line's errors, of shape (seeds,): of all seeds that either has."""
-    sides = (line.reference_errors, line.cell.errors)
+    """The reference's and the line's errors, as `by_seed`."""
+    return by_seed(line.reference_errors, line.cell.errors)
+
+
+def by_seed(*sides: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Two sides' errors, of shape (seeds,): of all seeds that either has, nan where one has not."""
     seeds = sorted({seed for errors in sides for seed in errors})
     reference, other = (np.array([errors.get(seed, np.nan) for seed in seeds]) for errors in sides)
     return reference, other
