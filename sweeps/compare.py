@@ -43,8 +43,8 @@ from tasks.format import duration, plural
 DOG = "dog"
 FREE = [DOG, "ldog", "dog_auto", "ldog_auto"]
 TUNED = ["adamw", "sgd_momentum"]
-# At most so many examples are scored: more take time and tell little more.
-SIZES = ["train.train_examples=null", "train.validation_examples=2000", "train.test_examples=5000"]
+# At most so many examples are scored: more would take longer than to train.
+SIZES = ["train.train_examples=null", "train.validation_examples=1000", "train.test_examples=2000"]
 # Who answers more than so many rightly may make too few errors to be compared.
 SURE = 0.95
 # Tokens a word, and bounds of a text's length.

@@ -69,7 +69,8 @@ def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: Execut
     best, code = _best(conclusion, trained), ""
     if best:
         code = snippet.code_of(best.run.config.spec, best.weights == "averaged")
-        print(f"{best.run.label}, as code:", "", code, "", sep="\n", flush=True)
+        code = f"# how {best.run.label} was trained\n{code}"
+        print(code, "", sep="\n", flush=True)
     where = _export(best, trained, chosen) if best else "none: no run has finished"
     print(f"trained model: {where}")
     print(f"report: {_page(conclusion, trained, sentences, code)}")
