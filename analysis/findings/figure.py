@@ -44,9 +44,10 @@ def draw(archived: Archived) -> Any:
             axes.plot([low, high], [row, row], color=MEDIAN, linewidth=2)
             axes.plot([100 * over.estimate], [row], "D", color=MEDIAN, markersize=5)
         axes.set_ylim(len(lines) - 0.5, -0.5)
-        names = [archived.label(line) for line in lines] if not place else []
+        names = [headline.name_of(archived, line) for line in lines] if not place else []
         axes.set_yticks(range(len(lines)), names or [""] * len(lines))
         axes.tick_params(axis="y", length=0)
-        note = "a point a problem · orange: median, 95 % interval" if not place else ""
+        note = "blue: problems · orange: their median, 95 % interval · above 0: better than DoG"
+        note = "dashed: the margin of the verdicts" if place else note
         head(axes, f"{kind}, {plural(most, 'problem')}", note)
     return figure

@@ -7,8 +7,9 @@ from analysis.choice import INSTANCE_TUNED
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
 from analysis.findings.pairs import Line
 from analysis.findings.problems import KINDS, PROBES
+from analysis.findings.problems import name_of as problem_name
 from analysis.findings.texts import NO_RUNS, bounds, of_these, span
-from analysis.tables.page import markdown, signed
+from analysis.tables.page import bullets, markdown, signed
 from tasks.format import plural
 
 # So many rivals are in the table.
@@ -34,14 +35,13 @@ def best_rivals(archived: Archived) -> list[Line]:
 
 def table(archived: Archived) -> str:
     """Return each method against DoG, in short."""
-    columns = ["optimizer", "learning rate"]
+    columns = ["optimizer"]
     columns += [f"{kind}: {what}" for kind in KINDS for what in ("RED %", "DoG is")]
     reference = dict.fromkeys((f"{kind}: RED %" for kind in KINDS), "reference")
-    rows = [{"optimizer": archived.label(DOG), "learning rate": "none", "runs": "1", **reference}]
+    rows = [{"optimizer": name_of(archived, DOG), "runs": "1", **reference}]
     for line in lines(archived):
         row = {
-            "optimizer": archived.labels.get(line[0], line[0]),
-            "learning rate": "tuned" if line[1] == INSTANCE_TUNED else "none",
+            "optimizer": name_of(archived, line),
             "runs": _runs_of(archived, line),
         }
         for kind in KINDS:
@@ -50,10 +50,35 @@ def table(archived: Archived) -> str:
             if found.pairs:
                 over = found.over_problems
                 red = f"{signed(over.estimate)} ({bounds(*over.on_these_tasks)})"
-                row |= {f"{kind}: RED %": red, f"{kind}: DoG is": of_these(found)}
+                row[f"{kind}: RED %"] = f"{red}, n = {len(found.pairs)}"
+                row[f"{kind}: DoG is"] = of_these(found)
         rows.append(row)
     shown = pd.DataFrame(rows, columns=[*columns, "runs"]).fillna("")
     return markdown(shown, [name for name in columns if "RED" not in name])
+
+
+def name_of(archived: Archived, line: Line) -> str:
+    """Return a method's name, with what its user has to tune."""
+    name = archived.labels.get(line[0], line[0])
+    return f"{name}, tuned" if line[1] == INSTANCE_TUNED else name
+
+
+def edges(archived: Archived) -> str:
+    """Return on which problems a tuned rate is the lowest or the highest of those tried."""
+    found = []
+    for line in (SGD, ADAMW):
+        for kind, comparisons in archived.by_kind.items():
+            pairs = [
+                (each, cell)
+                for each in comparisons
+                for cell in each.cells
+                if (cell.optimizer, cell.row) == line
+            ]
+            names = [problem_name(each) for each, cell in pairs if cell.edge]
+            where = f": {'; '.join(names)}" if names else ""
+            number = f"{len(names)} of {plural(len(pairs), 'problem')}"
+            found.append(f"{archived.label(line)}, {kind}: {number}{where}")
+    return bullets(found)
 
 
 def _runs_of(archived: Archived, line: Line) -> str:
