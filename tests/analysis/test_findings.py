@@ -13,6 +13,7 @@ from analysis.findings.runs import spread
 from analysis.findings.texts import NO_RUNS
 from analysis.findings.values import values
 from analysis.tables.models import compare_over_tasks
+from runner import config
 from tasks.errors import UserError
 
 
@@ -110,6 +111,11 @@ def test_kinds_of_problems_are_told_apart_and_other_steps_left_out(archived):
     assert tasks == {
         FINE_TUNING: ["cifar"], PROBES: ["probe_cifar"], problems.SCRATCH: ["mnist_scratch"]
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["cifar", "mnist_scratch", "probe_tweets"])
+def test_a_tasks_own_network_is_that_which_it_is_composed_with(task):
+    assert problems.own_network(task) == config.load([f"task={task}"]).spec.model.name
 
 
 def test_spread_is_of_means_over_the_seeds_that_all_starts_have():
