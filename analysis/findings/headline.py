@@ -5,10 +5,11 @@ import pandas as pd
 
 from analysis.choice import INSTANCE_TUNED
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
-from analysis.findings.pairs import Line
+from analysis.findings.pairs import Evidence, Line, judged
 from analysis.findings.problems import KINDS, PROBES
 from analysis.findings.problems import name_of as problem_name
-from analysis.findings.texts import NO_RUNS, bounds, of_these, span
+from analysis.findings.texts import NO_RUNS, bounds, span
+from analysis.statistics import LEAST_TASKS
 from analysis.tables.page import bullets, markdown, signed
 from tasks.format import plural
 
@@ -45,16 +46,26 @@ def table(archived: Archived) -> str:
             "runs": _runs_of(archived, line),
         }
         for kind in KINDS:
-            found = archived.evidence(kind, (DOG, line))
-            row[f"{kind}: RED %"] = "no runs yet"
-            if found.pairs:
-                over = found.over_problems
-                red = f"{signed(over.estimate)} ({bounds(*over.on_these_tasks)})"
-                row[f"{kind}: RED %"] = f"{red}, n = {len(found.pairs)}"
-                row[f"{kind}: DoG is"] = of_these(found)
+            cells = _cells(archived.evidence(kind, (DOG, line)))
+            row[f"{kind}: RED %"], row[f"{kind}: DoG is"] = cells
         rows.append(row)
     shown = pd.DataFrame(rows, columns=[*columns, "runs"]).fillna("")
     return markdown(shown, [name for name in columns if "RED" not in name])
+
+
+def _cells(found: Evidence) -> tuple[str, str]:
+    """The median with its interval, and the verdict: for other tasks, of too few for other seeds.
+
+    ¹ marks the latter.
+    """
+    if not found.pairs:
+        return "no runs yet", ""
+    over, interval, mark = found.over_tasks, found.for_other_tasks, ""
+    if len(found.of_tasks) < LEAST_TASKS:
+        over, interval, mark = found.over_problems, found.over_problems.on_these_tasks, " ¹"
+    number = len(found.pairs if mark else found.of_tasks)
+    red = f"{signed(over.estimate)} ({bounds(*interval)}), n = {number}{mark}"
+    return red, f"**{judged(interval)}**{mark}"
 
 
 def name_of(archived: Archived, line: Line) -> str:

@@ -172,9 +172,22 @@ def test_readmes_table_has_a_row_for_each_method_and_says_over_how_many_problems
     rows = headline.table(found).splitlines()[2:]
     cells = {row.split("|")[1].strip(): row.split("|")[2:] for row in rows}
     assert list(cells) == ["DoG", "L-DoG", "dog_auto", "ldog_auto", "SGD, tuned", "adamw, tuned"]
-    assert cells["SGD, tuned"][0].strip() == "+16.7 (+16.7 to +16.7), n = 2"
-    assert cells["SGD, tuned"][1].strip() == "**worse**" and cells["SGD, tuned"][4].strip() == "3"
+    assert cells["SGD, tuned"][0].strip() == "+16.7 (+16.7 to +16.7), n = 2 ¹"
+    assert cells["SGD, tuned"][1].strip() == "**worse** ¹" and cells["SGD, tuned"][4].strip() == "3"
     assert cells["L-DoG"][2].strip() == "no runs yet"
+
+
+def test_readmes_verdict_is_for_other_tasks_where_there_are_enough(archived):
+    made = [
+        record
+        for place, task in enumerate(
+            ["cifar", "fashion_mnist", "mnist", "movies", "tweets", "amazon"]
+        )
+        for record in sgd_and_dogs(task, sgd=0.27 if place else 0.6)
+    ]
+    row = headline.table(archived(*made)).splitlines()[-2]
+    # RED 0.1 on all but one task, where it is −1; for other seeds the interval has no width.
+    assert "| +10.0 (−100.0 to +10.0), n = 6 | **inconclusive** " in row
 
 
 def test_every_value_can_be_made_of_any_archive(archived):
