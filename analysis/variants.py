@@ -32,7 +32,8 @@ def departures(problem: Mapping[Any, Any]) -> list[str]:
     return [
         f"{key}={value}"
         for key, value in sorted(settings(problem).items())
-        if default and default.get(key) != value  # a key that is not set by default has no text
+        # A network's setting that is not set by default, as lora, is not among the defaults.
+        if default.get(key, "" if default and key.startswith("model.") else value) != value
     ]
 
 

@@ -1,6 +1,7 @@
 """The archived runs as what is said of them needs them: by kind of problem, and by method."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
@@ -24,6 +25,7 @@ class Archived:
     """Some runs, and what is made of them when it is asked for."""
 
     frame: pd.DataFrame  # as `records.gather` returns it
+    _evidence: dict[Hashable, Evidence] = field(default_factory=dict)  # several tables ask for it
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -56,11 +58,18 @@ class Archived:
 
     def evidence(self, kind: str, pair: tuple[Line, Line]) -> Evidence:
         """Return what the problems of a kind say of a method against its rival."""
-        return Evidence(pairs_of(self.by_kind[kind], *pair))
+        return self._once((kind, pair), lambda: Evidence(pairs_of(self.by_kind[kind], *pair)))
 
     def averaged(self, kind: str, line: Line) -> Evidence:
         """Return what they say of a method's averaged weights against its last ones."""
-        return Evidence(self.runs.iterates(self.by_kind[kind], line))
+        return self._once(
+            (kind, line), lambda: Evidence(self.runs.iterates(self.by_kind[kind], line))
+        )
+
+    def _once(self, key: Hashable, make: Callable[[], Evidence]) -> Evidence:
+        if key not in self._evidence:
+            self._evidence[key] = make()
+        return self._evidence[key]
 
     @cached_property
     def rivals(self) -> list[Line]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from analysis.figures.red import FLOOR
 from analysis.figures.style import head, panel, styled
 from analysis.findings import headline
@@ -13,6 +15,12 @@ from tasks.format import plural
 POINT, MEDIAN = "#56B4E9", "#D55E00"
 # Half a row, in which a line's points are spread.
 SPREAD = 0.28
+# A panel's part of the figure.
+WIDTH = 0.4
+NOTES = (
+    "blue: problems · orange: median, for other seeds (thick) and tasks (thin)",
+    "right of 0: better than DoG · dashed: the margin of the verdicts",
+)
 
 
 @styled
@@ -23,10 +31,9 @@ def draw(archived: Archived) -> Any:
     lines = headline.lines(archived)
     height = 0.3 * len(lines) + 1.1
     figure = Figure(figsize=(8.4, height))
-    width = 0.4
     for place, kind in enumerate(KINDS):
-        left = 0.13 + place * (width + 0.05)
-        axes = figure.add_axes((left, 0.55 / height, width, 1 - 1.05 / height))
+        left = 0.13 + place * (WIDTH + 0.05)
+        axes = figure.add_axes((left, 0.55 / height, WIDTH, 1 - 1.05 / height))
         panel(axes, "RED against DoG, %", "", log_x=False)
         axes.axvline(0, color="#000000", linewidth=0.8)
         axes.axvline(100 * MARGIN, color="#000000", linewidth=0.6, linestyle="--")
@@ -40,13 +47,13 @@ def draw(archived: Archived) -> Any:
             rows = [row + SPREAD * (2 * i / max(1, len(reds) - 1) - 1) for i in range(len(reds))]
             axes.plot(sorted(reds), rows, "o", color=POINT, markersize=3.5)
             over = found.over_problems
-            low, high = (100 * end for end in over.on_these_tasks)
-            axes.plot([low, high], [row, row], color=MEDIAN, linewidth=2)
+            for interval, width in ((over.on_these_tasks, 3), (found.for_other_tasks, 1)):
+                ends = np.clip([100 * end for end in interval], FLOOR, None)
+                axes.plot(ends, [row, row], color=MEDIAN, linewidth=width)
             axes.plot([100 * over.estimate], [row], "D", color=MEDIAN, markersize=5)
         axes.set_ylim(len(lines) - 0.5, -0.5)
-        names = [archived.label(line) for line in lines] if not place else []
+        names = [headline.name_of(archived, line) for line in lines] if not place else []
         axes.set_yticks(range(len(lines)), names or [""] * len(lines))
         axes.tick_params(axis="y", length=0)
-        note = "a point a problem · orange: median, 95 % interval" if not place else ""
-        head(axes, f"{kind}, {plural(most, 'problem')}", note)
+        head(axes, f"{kind}, {plural(most, 'problem')}", NOTES[place])
     return figure

@@ -5,10 +5,12 @@ import pandas as pd
 
 from analysis.choice import INSTANCE_TUNED
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
-from analysis.findings.pairs import Line
+from analysis.findings.pairs import Evidence, Line, judged
 from analysis.findings.problems import KINDS, PROBES
-from analysis.findings.texts import NO_RUNS, bounds, of_these, span
-from analysis.tables.page import markdown, signed
+from analysis.findings.problems import name_of as problem_name
+from analysis.findings.texts import NO_RUNS, bounds, span
+from analysis.statistics import LEAST_TASKS
+from analysis.tables.page import bullets, markdown, signed
 from tasks.format import plural
 
 # So many rivals are in the table.
@@ -34,26 +36,60 @@ def best_rivals(archived: Archived) -> list[Line]:
 
 def table(archived: Archived) -> str:
     """Return each method against DoG, in short."""
-    columns = ["optimizer", "learning rate"]
+    columns = ["optimizer"]
     columns += [f"{kind}: {what}" for kind in KINDS for what in ("RED %", "DoG is")]
     reference = dict.fromkeys((f"{kind}: RED %" for kind in KINDS), "reference")
-    rows = [{"optimizer": archived.label(DOG), "learning rate": "none", "runs": "1", **reference}]
+    rows = [{"optimizer": name_of(archived, DOG), "runs": "1", **reference}]
     for line in lines(archived):
         row = {
-            "optimizer": archived.labels.get(line[0], line[0]),
-            "learning rate": "tuned" if line[1] == INSTANCE_TUNED else "none",
+            "optimizer": name_of(archived, line),
             "runs": _runs_of(archived, line),
         }
         for kind in KINDS:
-            found = archived.evidence(kind, (DOG, line))
-            row[f"{kind}: RED %"] = "no runs yet"
-            if found.pairs:
-                over = found.over_problems
-                red = f"{signed(over.estimate)} ({bounds(*over.on_these_tasks)})"
-                row |= {f"{kind}: RED %": red, f"{kind}: DoG is": of_these(found)}
+            cells = _cells(archived.evidence(kind, (DOG, line)))
+            row[f"{kind}: RED %"], row[f"{kind}: DoG is"] = cells
         rows.append(row)
     shown = pd.DataFrame(rows, columns=[*columns, "runs"]).fillna("")
     return markdown(shown, [name for name in columns if "RED" not in name])
+
+
+def _cells(found: Evidence) -> tuple[str, str]:
+    """The median with its interval, and the verdict: for other tasks, of too few for other seeds.
+
+    ¹ marks the latter.
+    """
+    if not found.pairs:
+        return "no runs yet", ""
+    over, interval, mark = found.over_tasks, found.for_other_tasks, ""
+    if len(found.of_tasks) < LEAST_TASKS:
+        over, interval, mark = found.over_problems, found.over_problems.on_these_tasks, " ¹"
+    number = len(found.pairs if mark else found.of_tasks)
+    red = f"{signed(over.estimate)} ({bounds(*interval)}), n = {number}{mark}"
+    return red, f"**{judged(interval)}**{mark}"
+
+
+def name_of(archived: Archived, line: Line) -> str:
+    """Return a method's name, with what its user has to tune."""
+    name = archived.labels.get(line[0], line[0])
+    return f"{name}, tuned" if line[1] == INSTANCE_TUNED else name
+
+
+def edges(archived: Archived) -> str:
+    """Return on which problems a tuned rate is the lowest or the highest of those tried."""
+    found = []
+    for line in (SGD, ADAMW):
+        for kind, comparisons in archived.by_kind.items():
+            pairs = [
+                (each, cell)
+                for each in comparisons
+                for cell in each.cells
+                if (cell.optimizer, cell.row) == line
+            ]
+            names = [problem_name(each) for each, cell in pairs if cell.edge]
+            where = f": {'; '.join(names)}" if names else ""
+            number = f"{len(names)} of {plural(len(pairs), 'problem')}"
+            found.append(f"{archived.label(line)}, {kind}: {number}{where}")
+    return bullets(found)
 
 
 def _runs_of(archived: Archived, line: Line) -> str:

@@ -92,9 +92,14 @@ class Evidence:
         return [pair for pair in self.pairs if pair.comparison.problem.problem_id in ids]
 
     @cached_property
+    def over_tasks(self) -> Intervals:
+        """The rival's median RED over one problem of each task."""
+        return _over(self.of_tasks)
+
+    @property
     def for_other_tasks(self) -> tuple[float, float]:
-        """The interval of the median over tasks like these, from one problem of each task."""
-        return _over(self.of_tasks).on_tasks_like_these
+        """The interval of this median for other tasks like these."""
+        return self.over_tasks.on_tasks_like_these
 
 
 def _over(pairs: list[Pair]) -> Intervals:

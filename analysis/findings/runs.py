@@ -51,24 +51,24 @@ class Runs:
 
     def starts(self, comparisons: Iterable[Comparison], optimizer: str) -> list["Starts"]:
         """Return the starts tried on each problem on which more than the default was."""
-        key = start_of(optimizer)
-        found = []
-        for comparison in comparisons:
-            runs = self.of(comparison, optimizer)
-            changed = [json.loads(text) for text in runs["overrides"]]
-            alone = [key is not None and set(one) <= {key} for one in changed]
-            values = pd.Series([one.get(key) for one in changed], index=runs.index, dtype=object)
-            errors = {
-                value: dict(zip(group["seed"], group["error"], strict=True))
-                for value, group in runs[alone].groupby(values[alone])
-            }
-            default = runs[runs["opt_default"]]
-            if errors and len(default):
-                own = default["reps_rel"].iloc[0] if key == "reps_rel" else in_yaml(optimizer, key)
-                errors[float(own)] = dict(zip(default["seed"], default["error"], strict=True))
-                starts = Starts(comparison, float(own), errors)
-                found += [starts] if starts.seeds else []
-        return found
+        found = (self._starts_on(comparison, optimizer) for comparison in comparisons)
+        return [starts for starts in found if starts and starts.seeds]
+
+    def _starts_on(self, comparison: Comparison, optimizer: str) -> "Starts | None":
+        key, runs = start_of(optimizer), self.of(comparison, optimizer)
+        default = runs[runs["opt_default"]]
+        if key is None or default.empty or len(default) == len(runs):
+            return None
+        errors: dict[float, dict[int, float]] = {}
+        for run in runs[["overrides", "seed", "error"]].itertuples(index=False):
+            changed = json.loads(run.overrides)
+            if set(changed) == {key}:
+                errors.setdefault(changed[key], {})[run.seed] = run.error
+        if not errors:
+            return None
+        own = default["reps_rel"].iloc[0] if key == "reps_rel" else in_yaml(optimizer, key)
+        errors[float(own)] = dict(zip(default["seed"], default["error"], strict=True))
+        return Starts(comparison, float(own), errors)
 
 
 @dataclass(frozen=True)

@@ -69,12 +69,6 @@ def weighed(lines: Sequence[tuple[str, str, Evidence]]) -> str:
     return markdown(pd.DataFrame(rows).fillna(""), left)
 
 
-def of_these(found: Evidence) -> str:
-    """Return the verdict for other seeds on these problems, in bold, without its bounds."""
-    verdict = judged(found.over_problems.on_these_tasks)
-    return verdict if verdict == NO_VERDICT else f"**{verdict}**"
-
-
 def listed(pairs: Iterable[tuple[str, Pair]]) -> str:
     """Return the problems with the verdict "worse": a line for each method, or what it is."""
     lines: dict[str, list[str]] = {}

@@ -35,6 +35,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "starts.found": starts.found,
         "rivals.starts": lambda found: starts.table(found, _names_of_rivals(found)),
         "rivals.starts.against": lambda found: starts.contradicting(found, _names_of_rivals(found)),
+        "edges": headline.edges,
         "break_even": headline.break_even,
         "margin": lambda _: f"{100 * MARGIN:g} %",
     }

@@ -31,6 +31,9 @@ COLUMNS = [
 COLUMNS += ["seeds", "score", "best_start", "best_score", "default", "default_score"]
 COLUMNS += ["regret", "half_width", "over_default", "over_default_half_width", "is_edge"]
 LEFT = ["problem", "optimizer"]
+# What is looked at of a run; few columns are faster to filter.
+_OF_RUN = ["problem_id", "optimizer", "overrides", "seed", "test", "label", "opt_default"]
+_OF_RUN += ["reps_rel", "c"]
 
 
 def pages_of_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Page]:
@@ -73,10 +76,11 @@ def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFr
     half widths are of 95 % intervals of the paired differences, NaN for one seed.
     """
     runs = comparable(frame)
-    runs = scored(runs[(runs["status"] != "failed") & (runs["seed"] < TUNING_SEED)])
+    runs = scored(runs[(runs["status"] != "failed") & (runs["seed"] < TUNING_SEED)])[_OF_RUN]
+    by_problem = dict(list(runs.groupby("problem_id")))
     lines = []
     for comparison in comparisons:
-        of_problem = runs[runs["problem_id"] == comparison.problem.problem_id]
+        of_problem = by_problem.get(comparison.problem.problem_id, runs[:0])
         for (optimizer, setting), rule in of_problem.groupby(["optimizer", "overrides"]):
             fixed_name = finds_start_of(optimizer)
             if fixed_name is None:

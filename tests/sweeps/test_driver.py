@@ -130,7 +130,7 @@ def test_each_part_is_tuned_reported_shown_and_packed_before_the_next(sweep, tmp
 
 
 def test_sweep_that_is_stopped_has_whole_parts_in_the_archive(sweep, tmp_path):
-    status, ran, said = sweep(WINE, CANCER, instead={label("breast_cancer", "dog", 100): "stopped"})
+    status, ran, _ = sweep(WINE, CANCER, instead={label("breast_cancer", "dog", 100): "stopped"})
     assert "give the same command again" in status
     packed = [record.run_id for record in open_archive(tmp_path / "archive")]
     assert len(packed) == len(ran) - 1 and sum("wine" in name for name in packed) == 6
