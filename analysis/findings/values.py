@@ -10,8 +10,10 @@ from analysis.findings import claims, coverage, figure, headline, starts
 from analysis.findings.archived import FAMILY, Archived
 from analysis.findings.fill import fill
 from analysis.statistics import MARGIN
+from runner.archive import SUFFIX, archive_files
 
 PAGES = ("README.md", "docs/findings.md")
+ARCHIVE = "results/archive"
 FIGURE = "results/figures/findings.svg"
 # Not that of tables and figures made of all runs: it stays when these are made anew.
 MADE_BY = "made by scripts/tables.py from results/archive of dog-bench, do not edit"
@@ -51,7 +53,7 @@ def _names_of_rivals(archived: Archived) -> list[str]:
 
 def write_pages(root: Path) -> list[Path]:
     """Fill the pages of a project, and draw their figure, from its archive; return their paths."""
-    archived = Archived(records.of_archive(root / "results" / "archive"))
+    archived = Archived(records.of_archive(root / ARCHIVE))
     files = {root / page: text for page, text in filled(root, archived).items()}
     files[root / FIGURE] = svg(figure.draw(archived), MADE_BY)
     for path, text in files.items():
@@ -60,6 +62,9 @@ def write_pages(root: Path) -> list[Path]:
 
 
 def filled(root: Path, archived: Archived) -> dict[str, str]:
-    """Return the text of each page with what these runs say."""
-    by_name = values(archived)
+    """Return the text of each page with what these runs, of the archive's files, say."""
+    names = (path.name.removesuffix(SUFFIX) for path in archive_files(root / ARCHIVE))
+    sweeps = ", ".join(f"`{name}`" for name in names)
+    stored = f"{len(archived.frame):,} finished runs, of the sweeps {sweeps}"
+    by_name = {**values(archived), "stored": lambda: stored}
     return {page: fill((root / page).read_text("utf-8"), by_name) for page in PAGES}

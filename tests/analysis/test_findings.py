@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 from made_up_records import with_rate
 
+from analysis.files import write_files
 from analysis.findings import claims, coverage, headline, problems, starts
 from analysis.findings.archived import DOG, LDOG, SGD, Archived
 from analysis.findings.fill import fill
 from analysis.findings.problems import FINE_TUNING, PROBES, first_of_each_task, of_kind, planned
 from analysis.findings.runs import spread
 from analysis.findings.texts import NO_RUNS
-from analysis.findings.values import values
+from analysis.findings.values import values, write_pages
 from analysis.tables.models import compare_over_tasks
 from runner import config
+from runner.run_record import RunRecord
+from sweeps.packing import write_archive
 from tasks.errors import UserError
 
 
@@ -188,6 +191,28 @@ def test_readmes_verdict_is_for_other_tasks_where_there_are_enough(archived):
     row = headline.table(archived(*made)).splitlines()[-2]
     # RED 0.1 on all but one task, where it is −1; for other seeds the interval has no width.
     assert "| +10.0 (−100.0 to +10.0), n = 6 | **inconclusive** " in row
+
+
+def test_pages_and_figure_are_made_of_the_archive_and_grow_with_it(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("It holds <!-- stored -->?<!-- /stored -->.")
+    (tmp_path / "docs" / "findings.md").write_text("<!-- sgd.against -->\n<!-- /sgd.against -->")
+
+    def written(name, *records):
+        write_archive(tmp_path / "results/archive" / name, map(RunRecord.of, records))
+        page, findings, drawn = write_pages(tmp_path)
+        assert drawn.read_text().count("<svg") == 1
+        return page.read_text(), findings.read_text()
+
+    page, findings = written("one.jsonl.gz", *sgd_and_dogs("movies", sgd=0.5))
+    assert page == "It holds <!-- stored -->13 finished runs, of the sweeps `one`<!-- /stored -->."
+    assert findings == "<!-- sgd.against -->\n- none\n<!-- /sgd.against -->"
+    page, findings = written("two.jsonl.gz", *sgd_and_dogs("cifar"))
+    assert "26 finished runs, of the sweeps `one`, `two`" in page
+    assert "- DoG against SGD, instance-tuned: cifar · efficientnet_lite0" in findings
+    # What is drawn of all runs, and what is not, each removes its own figures alone.
+    write_files({}, tmp_path / "results" / "figures", ".svg")
+    assert (tmp_path / "results" / "figures" / "findings.svg").exists()
 
 
 def test_every_value_can_be_made_of_any_archive(archived):
