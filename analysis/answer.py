@@ -22,8 +22,9 @@ from analysis.statistics import (
 from runner import TUNING_SEED
 from tasks.format import duration, plural
 
-# More seeds than this are no advice.
-MOST_SEEDS = 50
+# Who adds seeds goes on to the next of these numbers. They are fixed before any run: a number that
+# the results chose would make an interval cover less than it says.
+SEEDS_OF_LOOKS = (3, 5, 8, 12, 18, 27, 40)
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Answer:
         sentences: the answer, a sentence or two a line.
         verdict: what the interval says of DoG.
         sides: DoG's cell or the tuned one, whichever is to be used; both if it cannot be told.
-        more_seeds: how many seeds in all would tell, by what is known; None: none are needed, or
-            no number would do.
+        more_seeds: how many seeds in all would tell, by what is known, of `SEEDS_OF_LOOKS`; None:
+            none are needed, or no number would do.
     """
 
     sentences: list[str]
@@ -54,6 +55,15 @@ def confidence_of(look: int) -> float:
     (0.975, 0.9875)
     """
     return 1 - 0.05 / 2**look
+
+
+def next_seeds(seeds: int) -> int | None:
+    """Return how many seeds the look after one at so many has; None: there is none.
+
+    >>> next_seeds(3), next_seeds(4), next_seeds(40)
+    (5, 5, None)
+    """
+    return next((more for more in SEEDS_OF_LOOKS if more > seeds), None)
 
 
 def best_tuned(runs: pd.DataFrame) -> str | None:
@@ -95,15 +105,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         f"{plural(tuned.runs, 'rate')} {_score(tuned, percent)}."
     ]
     if np.isnan(tuned.red):
-        errors = (
-            f"fewer than {LEAST_ERRORS} errors on {problem.test_examples} test examples"
-            if problem.metric in RATES
-            else "no errors"
-        )
-        sentences.append(
-            f"Cannot tell: DoG makes {errors}, too few to compare. Either will do; a larger or "
-            "harder test part would tell them apart."
-        )
+        sentences.append(_too_few(dog, problem))
         return Answer(sentences, "inconclusive", [dog, tuned])
     best = max(gain([dog.test, tuned.test], percent))
     if best <= gain(problem.test_majority, percent):  # never so where there is no majority: nan
@@ -113,17 +115,19 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         )
         return Answer(sentences, "inconclusive", [dog, tuned])
     red = red_of_means(*_aligned(dog.errors, tuned.errors))
+    if problem.metric in RATES:
+        red = _with_rounding(red, dog, problem.test_examples)
     low, high = red.interval(confidence_of(look))
     found = verdict(low, high)
     sure = f"{100 * confidence_of(look):g} % interval"
     sentences.append(verdict_in_words(found, dog.label, f"tuned {tuned.label}", low, high, sure))
     more = None
     if found == "inconclusive":
-        more = seeds_needed(red, dog.seeds, confidence_of(look + 1))
+        more = seeds_needed(red, dog.seeds, look)
         if more is None:
             sentences.append(
-                f"Not even {MOST_SEEDS} seeds would tell, if they are like these: the difference "
-                "is too near to the margin for its spread."
+                f"Not even {SEEDS_OF_LOOKS[-1]} seeds would tell, if they are like these: the "
+                "difference is too near to the margin for its spread."
             )
         else:
             sentences.append(f"About {plural(more, 'seed')} in all would tell.")
@@ -142,22 +146,45 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     return Answer(sentences, found, [dog])
 
 
-def seeds_needed(red: RedOfMeans, seeds: int, confidence: float) -> int | None:
+def seeds_needed(red: RedOfMeans, seeds: int, look: int) -> int | None:
     """How many seeds in all would give a verdict if they are like those so far; None: no number.
 
-    RED must be as far from its next bound as half an interval is wide: from the margin, or where it
-    is beyond that from 0.
+    RED must be as far from its next bound as half an interval of the later look is wide: from the
+    margin, or where it is beyond that from 0.
     """
     bound = abs(MARGIN - red.estimate) if red.estimate < MARGIN else red.estimate
-    if np.isnan(red.standard_error):
-        return None
-    for more in range(seeds + 1, MOST_SEEDS + 1):
+    later = [more for more in SEEDS_OF_LOOKS if more > seeds]
+    for further, more in enumerate(later, start=1):
         freedom = red.freedom * (more - 1) / (seeds - 1)
         error = red.standard_error * (seeds / more) ** 0.5
-        low, _ = RedOfMeans(0.0, error, freedom).interval(confidence)
-        if -low < bound:
+        low, _ = RedOfMeans(0.0, error, freedom).interval(confidence_of(look + further))
+        if -low < bound:  # never so where there is no standard error: nan
             return more
     return None
+
+
+def _with_rounding(red: RedOfMeans, dog: Cell, examples: int) -> RedOfMeans:
+    """RED as sure as numbers of errors allow, which are whole: equal ones by seed prove little.
+
+    That rounding has the variance of one twelfth of an error, on each side and seed.
+    """
+    mean = float(np.mean(list(dog.errors.values())))
+    rounding = np.sqrt((1 + (1 - red.estimate) ** 2) / 12 / dog.seeds) / (mean * examples)
+    return red._replace(standard_error=max(red.standard_error, float(rounding)))
+
+
+def _too_few(dog: Cell, problem: pd.Series) -> str:
+    """What to say where DoG makes too few errors."""
+    if problem.metric not in RATES:
+        return "Cannot tell: DoG makes no errors. Either will do; a harder test part would tell."
+    line = (
+        f"Cannot tell: DoG makes fewer than {LEAST_ERRORS} errors on {problem.test_examples} test "
+        "examples, too few to compare. Either will do"
+    )
+    if not (error := np.mean(list(dog.errors.values()))):
+        return f"{line}; a harder test part would tell them apart."
+    needed = int(np.ceil(LEAST_ERRORS / error))
+    return f"{line}; to tell them apart takes {needed} test examples or more."
 
 
 def verdict_in_words(

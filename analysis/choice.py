@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import starmap
 from statistics import fmean, median
@@ -31,6 +31,8 @@ INSTANCE_TUNED = "instance-tuned"
 ROWS = [DEFAULT, MODEL_TUNED, MODEL_TUNED_MEAN, LEAVE_ONE_TASK_OUT, CALIBRATED, INSTANCE_TUNED]
 # Those that are chosen without the task.
 UNSEEN = (LEAVE_ONE_TASK_OUT, CALIBRATED)
+# Those that rest on runs of the task alone.
+OF_TASK = (DEFAULT, INSTANCE_TUNED)
 # The row that speaks for an optimizer of each role.
 MAIN_ROW = {REFERENCE: DEFAULT, TUNING_FREE: DEFAULT, TUNED: INSTANCE_TUNED}
 # A line of its own, of several optimizers: the best of their defaults.
@@ -138,19 +140,18 @@ def choose(frame: pd.DataFrame) -> list[Choice]:
 
 
 def settings_to_report(
-    frame: pd.DataFrame, tuning: Iterable[str]
+    frame: pd.DataFrame, tuning: Iterable[str], rows: Collection[str] = ROWS
 ) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """What `choose` has chosen, by problem and optimizer: what to change in the defaults.
+    """What `choose` has chosen for these rows, by problem and optimizer: changes of the defaults.
 
     `tuning` are the run ids of a sweep's own tuning runs: a sweep does not choose from what others
-    have tried.
+    have tried. A portfolio is a default of one of its methods, which is reported anyway.
     """
     settings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for choice in choose(frame[frame["run_id"].isin(set(tuning))]):
-        if choice.row == PORTFOLIO:  # a default of one of its methods, which is reported anyway
-            continue
-        key = (choice.problem_id, choice.optimizer)
-        settings.setdefault(key, []).append(choice.overrides)
+        if choice.row in rows:
+            key = (choice.problem_id, choice.optimizer)
+            settings.setdefault(key, []).append(choice.overrides)
     return settings
 
 
@@ -177,11 +178,15 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[~copy.reindex(frame.index)]
 
 
+# What has versions, and of what there is one each: a protocol's sections have their own.
+_VERSIONED = {"task": ["task"], "protocol": ["protocol", "budget"]}
+
+
 def of_newest_versions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the newest version of every task and protocol."""
-    for name in ("task", "protocol"):
-        version = frame[f"{name}_version"]
-        frame = frame[version == version.groupby(frame[name]).transform("max")]
+    """The rows of the newest version of every task and of every section of a protocol."""
+    for kind, key in _VERSIONED.items():
+        version = f"{kind}_version"
+        frame = frame[frame[version] == frame.groupby(key)[version].transform("max")]
     return frame
 
 
@@ -219,11 +224,11 @@ class OldVersion:
 def old_versions(frame: pd.DataFrame) -> list[OldVersion]:
     """The runs that `comparable` leaves out because of their version."""
     found = []
-    for kind in ("task", "protocol"):
+    for kind, key in _VERSIONED.items():
         version = frame[f"{kind}_version"]
         if (version == version.iloc[0]).all():
             continue
-        old = frame[version < version.groupby(frame[kind]).transform("max")]
+        old = frame[version < frame.groupby(key)[f"{kind}_version"].transform("max")]
         for (name, number), runs in old.groupby([kind, f"{kind}_version"]):
             found.append(OldVersion(kind, str(name), int(number), len(runs)))
     return found

@@ -98,8 +98,7 @@ class Comparison:
     @property
     def title(self) -> str:
         """The problem's name for readers."""
-        problem = self.problem
-        name = f"{problem.task} · {problem.model} · {problem.protocol} v{problem.protocol_version}"
+        name = f"{self.problem.task} · {self.problem.model} · {protocol_title([self])}"
         return f"{name} · {self.variant}" if self.variant else name
 
     @property
@@ -111,6 +110,20 @@ class Comparison:
     def frame(self) -> pd.DataFrame:
         """The cells as a frame, a line each, without their errors by seed."""
         return frame_of(self.cells)
+
+
+def protocol_title(comparisons: Iterable[Comparison]) -> str:
+    """The protocol of some problems that share it, for readers: "lite v1", or "lite v1, v2".
+
+    Its sections have versions of their own, and a table may show problems of several.
+    """
+    problems = [comparison.problem for comparison in comparisons]
+    return title_of_protocol(problems[0].protocol, (each.protocol_version for each in problems))
+
+
+def title_of_protocol(name: str, versions: Iterable[int]) -> str:
+    """The same, of its name and the versions of the problems."""
+    return f"{name} {', '.join(f'v{version}' for version in sorted(set(versions)))}"
 
 
 def frame_of(cells: Iterable[Cell]) -> pd.DataFrame:

@@ -63,6 +63,18 @@ def write_results(
     return "\n".join(lines)
 
 
+def short(runs_dir: Path, run_ids: Collection[str]) -> str:
+    """Return a short table of each problem of these runs; nothing is written."""
+    from analysis import records
+    from analysis.comparison import compare_problems
+    from analysis.tables.problems import short_table
+    from runner.archive import archive_beside
+
+    frame = records.gather(runs_dir, archive_beside(runs_dir))
+    mine = frame[frame["run_id"].isin(run_ids)]
+    return "\n\n".join(map(short_table, compare_problems(mine))) if len(mine) else "no results"
+
+
 def _short(path: Path) -> str:
     """Relative to here where that is shorter."""
     return min(str(path), os.path.relpath(path), key=len)

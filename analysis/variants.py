@@ -24,7 +24,7 @@ def settings(problem: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def departures(problem: Mapping[Any, Any]) -> list[str]:
-    """The settings that are not the protocol's: "model.batch_norm=train".
+    """The settings that are not the protocol's: "model.batch_norm=train", "model.lora=8".
 
     None of a problem that cannot be composed any more: its task or its version is not here.
     """
@@ -32,8 +32,14 @@ def departures(problem: Mapping[Any, Any]) -> list[str]:
     return [
         f"{key}={value}"
         for key, value in sorted(settings(problem).items())
-        if default.get(key, value) != value
+        # A network's setting that is not set by default, as lora, is not among the defaults.
+        if default.get(key, "" if default and key.startswith("model.") else value) != value
     ]
+
+
+def has_other_steps(problem: Mapping[Any, Any]) -> bool:
+    """Whether a problem has other steps than its protocol's own."""
+    return any(text.startswith("train.steps=") for text in departures(problem))
 
 
 @cache
@@ -65,7 +71,8 @@ def _composed(task: str, model: str, protocol: str, version: int) -> dict[str, A
         spec = configuration.load([f"task={task}", f"model={model}", f"protocol={protocol}"]).spec
     except UserError:
         return None
-    return spec.settings if spec.protocol.version == version else None
+    found: dict[str, Any] = spec.settings
+    return found if found["protocol"]["version"] == version else None
 
 
 def rank(frame: pd.DataFrame) -> pd.DataFrame:

@@ -61,7 +61,8 @@ def _schedule(opt: OptimizerSpec, steps: int) -> list[str]:
     rising = round(opt.warmup * steps)
     factor = "1.0"
     if opt.schedule == "cosine":
-        factor = f"(1 + math.cos(math.pi * (step - {rising}) / {steps - rising})) / 2"
+        later = f"(step - {rising})" if rising else "step"
+        factor = f"(1 + math.cos(math.pi * {later} / {steps - rising})) / 2"
     if rising:
         factor = f"(step + 1) / {rising + 1} if step < {rising} else {factor}"
     return [f"scheduler = LambdaLR(optimizer, lambda step: {factor})"]

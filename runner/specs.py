@@ -124,7 +124,8 @@ class ProtocolSpec(Spec):
 
     name: Annotated[str, YAML_ONLY] = Field(description="its name in records and tables")
     version: Annotated[int, YAML_ONLY] = Field(
-        description="raised when any number changes: tables never mix versions"
+        description="raised when any number changes: tables never mix versions. Of the sections "
+        "that have none of their own"
     )
     batch_norm: Literal["frozen", "train"] = Field(description="statistics while training")
     freeze_embeddings: bool = Field(description="leave a language model's embeddings as they are")
@@ -133,6 +134,11 @@ class ProtocolSpec(Spec):
     probe: BudgetSpec = Field(description="how long probes train")
     theory: BudgetSpec = Field(description="how long problems with a known minimum train")
     tasks: dict[str, BudgetSpec] = Field({}, description="what single tasks have otherwise")
+
+    def version_for(self, budget: str) -> int:
+        """Return the version that a run of this section is of."""
+        section: BudgetSpec = getattr(self, budget)
+        return section.version or self.version
 
 
 class RunSpec(Spec):
@@ -154,7 +160,10 @@ class RunSpec(Spec):
             "model": self.model.scientific,
             "opt": self.opt.scientific,
             "train": self.train.scientific,
-            "protocol": {"name": self.protocol.name, "version": self.protocol.version},
+            "protocol": {
+                "name": self.protocol.name,
+                "version": self.protocol.version_for(self.task.budget),
+            },
             "seed": self.seed,
         }
         return settings | ({"local_copies": self.local_copies} if self.local_copies else {})

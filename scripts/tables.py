@@ -1,4 +1,7 @@
-"""Makes results/records.csv, the tables and the figures from the records of all runs."""
+"""Makes results/records.csv, the tables and the figures from the records of all runs.
+
+Of the project's own results also docs/findings.md and the README's tables, from the archive alone.
+"""
 
 import argparse
 import logging
@@ -22,9 +25,13 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(format="warning: %(message)s", force=True)
     problem_ids = [one for one in (options.problems or "").split(",") if one]
-    print(
-        report.write_results(options.runs or options.results / "runs", options.results, problem_ids)
-    )
+    runs = options.runs or options.results / "runs"
+    print(report.write_results(runs, options.results, problem_ids))
+    if options.results == RESULTS:
+        from analysis.findings.values import write_pages  # here, as `--help` needs none of it
+
+        paths = (str(path.relative_to(RESULTS.parent)) for path in write_pages(RESULTS.parent))
+        print(f"from the archive: {', '.join(paths)}")
 
 
 if __name__ == "__main__":

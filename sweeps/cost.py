@@ -1,7 +1,7 @@
 """What a sweep will cost, from what earlier runs have cost: runs, time, downloads and disk."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import choice, records
-from analysis.choice import ROWS
+from analysis.choice import OF_TASK, ROWS
 from runner import config as configuration
 from runner.archive import archive_beside
 from runner.downloads import from_elsewhere, sources
@@ -118,8 +118,10 @@ def estimate_cost(
     configs = [cell.config for cell in sweep.cells]
     estimator = runtime_estimator(frame, processor)
     tuning, reporting = sweep.tuning(), sweep.reporting(choices)
-    tuned = all(run.done for run in tuning)
-    least, most = (reporting, reporting) if tuned else _bounds(sweep)
+    tried = {run.run_id for run in tuning if run.done}
+    least, most = reporting, reporting
+    if len(tried) < len(tuning):
+        least, most = _bounds(sweep, chosen_for_good(sweep, frame, tried))
     stages = [
         _stage("tuning", tuning, estimator, len(tuning), len(tuning)),
         _stage("reporting", reporting, estimator, len(least), max(len(most), len(reporting))),
@@ -172,8 +174,23 @@ def chosen(sweep: Sweep, frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapp
     return choice.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
 
 
-def _bounds(sweep: Sweep) -> tuple[list[PlannedRun], list[PlannedRun]]:
-    """The runs reported if nothing but the defaults is chosen, and if all rows differ."""
+def chosen_for_good(
+    sweep: Sweep, frame: pd.DataFrame, tried: Collection[str]
+) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Those of `chosen` that no further run can change: all points of their grid were `tried`.
+
+    `tried` has run ids. What rests on several tasks is not among them.
+    """
+    tuning = sweep.tuning()
+    open_yet = {(run.problem_id, run.optimizer) for run in tuning if run.run_id not in tried}
+    settings = choice.settings_to_report(frame, (run.run_id for run in tuning), OF_TASK)
+    return {name: found for name, found in settings.items() if name not in open_yet}
+
+
+def _bounds(
+    sweep: Sweep, settled: Mapping[tuple[str, str], list[Mapping[str, Any]]]
+) -> tuple[list[PlannedRun], list[PlannedRun]]:
+    """The runs reported if nothing but the defaults is chosen besides, and if all rows differ."""
     widest: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for cell in sweep.cells:
         settings = widest.setdefault(cell.name, {})  # which two parts may share
@@ -181,7 +198,7 @@ def _bounds(sweep: Sweep) -> tuple[list[PlannedRun], list[PlannedRun]]:
             if len(settings) < len(ROWS):
                 settings.setdefault(cell.run(point, 0).run_id, point)
     choices = {name: list(settings.values()) for name, settings in widest.items()}
-    return sweep.reporting({}), sweep.reporting(choices)
+    return sweep.reporting(settled), sweep.reporting(choices)
 
 
 def _gpu_hours(

@@ -15,8 +15,8 @@ LEAST_STEPS = 200
 MOST_EPOCHS = 20
 # With two seeds an interval says nothing; with more than five others things are worth the time.
 FEWEST_SEEDS, SEEDS = 3, 5
-# The part of the hours that an estimate may fill.
-FILLED = 0.8
+# The part of the hours that an estimate may fill, and that what runs have taken may.
+FILLED, MEASURED_FILLED = 0.8, 0.95
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,24 @@ class Design:
         )
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What the runs of a comparison have taken."""
+
+    seconds: float  # of all of them, one after another
+    each: float  # of one that did not diverge
+    slots: int  # how many train at once
+
+    def seconds_of(self, more: int) -> float:
+        """Return the expected time of so many runs more."""
+        return more * self.each / self.slots
+
+    def hours(self, more: int) -> float:
+        """Return the hours that hold also so many runs more, and that whose model is kept."""
+        seconds = self.seconds / self.slots + self.seconds_of(more + 1)
+        return seconds / (MEASURED_FILLED * 3600)
+
+
 def check_fixed(steps: int | None, seeds: int | None) -> None:
     """Refuse a number of steps or of seeds that allows no comparison.
 
@@ -141,7 +159,8 @@ def choose_design(
         takes, each = best.seconds(methods, times, slots), times.of_run(best.steps)
         raise UserError(
             f"hours={hours:g} is too short: {best.describe(methods)}, {duration(takes)} here at "
-            f"{duration(each)} a run: give hours={best.hours(methods, times, slots):g}"
+            f"{duration(each)} a run: give hours={best.hours(methods, times, slots):g}; a smaller "
+            "network (model=) or batch (train.batch_size=) takes less"
         )
     larger = [Design(best.steps, best.seeds, whole_grids=True)]
     fewest = seeds or FEWEST_SEEDS

@@ -1,8 +1,9 @@
 """Runs a sweep: python scripts/sweep.py demo [executor=ray] [--dry-run] [key=value ...]
 
-A sweep is a yaml of configs/sweep, or of the path that is given. Every optimizer's grid is tuned
-on the tuning seed, settings are chosen by validation, and what was chosen is run on the reported
-seeds. What is done is not done again: a sweep that was stopped goes on with the same command.
+A sweep is a yaml of configs/sweep, or of the path that is given. Part by part, every optimizer's
+grid is tuned on the tuning seed, settings are chosen by validation, and what was chosen is run on
+the reported seeds. What is done is not done again: a sweep that was stopped goes on with the same
+command.
 --dry-run (or dry_run=true) only shows what would be run, and what it is estimated to cost.
 executor=local, ray or slurm says what trains, executor.key= how (configs/executor); jobs= is short
 for executor.workers=. replicas= is how many runs of a small task may train together in a process;
@@ -11,7 +12,7 @@ for executor.workers=. replicas= is how many runs of a small task may train toge
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Run both stages; return 1 if any run has no record."""
+    """Run the sweep; return 1 if any run has no record."""
     if {"-h", "--help"} & set(sys.argv):
         print(__doc__)
         return 0
@@ -50,16 +51,27 @@ def main() -> int:
         fetch_all(cell.config for cell in sweep.cells)
     runs_dir = _runs_dir(sweep)
     planned = sweep.tuning()
+
+    def keep(runs: Iterable[PlannedRun]) -> bool:
+        """Pack what is done; return whether any of it is new."""
+        folders = (run.folder.path for run in runs)
+        told = pack(Path(name).stem, folders, archive_beside(runs_dir))
+        print("".join(f"{line}\n" for line in told), end="", file=sys.stderr)
+        return bool(told)
+
+    def part_done(title: str, runs: Collection[PlannedRun]) -> None:
+        if keep(runs):
+            table = report.short(runs_dir, {run.run_id for run in runs})
+            print(f"\n{title} is done\n\n{table}\n", file=sys.stderr, flush=True)
+
     try:
         with (
             executors.start(chosen, runs_dir) as executor,
             executors.cancelled_by_signals(executor),
         ):
-            unfinished = train(sweep, executor, largest, cost, planned)
+            unfinished = train(sweep, executor, largest, cost, planned, part_done)
     finally:  # what was stopped can go on elsewhere, from the repository alone
-        folders = (run.folder.path for run in planned)
-        for line in pack(Path(name).stem, folders, archive_beside(runs_dir)):
-            print(line, file=sys.stderr)
+        keep(planned)
     problems = sorted({cell.name[0] for cell in sweep.cells})
     run_ids = {run.run_id for run in planned}
     print(report.write_results(runs_dir, runs_dir.parent, problems, run_ids))
@@ -76,23 +88,51 @@ def train(
     largest: int,
     cost: "CostEstimate",
     planned: list[PlannedRun],
+    part_done: Callable[[str, Collection[PlannedRun]], None] = lambda *_: None,
 ) -> list[Outcome]:
-    """Run both stages of a sweep; return what has no record.
+    """Run a sweep part by part, each tuned and then reported; return what has no record.
 
-    `planned` are the runs of the first stage; those of the second are added when they are known. At
-    most `largest` replicas train together.
+    A part reports what its own tuning says, so that it is whole if the sweep is stopped later; the
+    last part all that is left, such as settings chosen over several tasks. `planned` are the runs
+    that tune; those that report are added when they are known. `part_done` is called after each
+    part but the last with its name and runs. At most `largest` replicas train together.
 
     Raises:
-        UserError: where the disk is full, or others stop what tuning needs.
+        UserError: where the disk is full, others stop what tuning needs, or all was cancelled.
     """
-    estimator, later = cost.estimator, cost.stages[1].to_do
-    unfinished = run_stage("tuning", planned, executor, largest, estimator, later)
-    if any(outcome.status == "stopped" for outcome in unfinished):
-        line = "runs of the tuning were stopped by others: give the same command again"
-        raise UserError(line)
-    reporting = sweep.reporting(_choices(sweep))
-    planned += reporting
-    return unfinished + run_stage("reporting", reporting, executor, largest, estimator)
+    count = len(sweep.by_part)
+    later = {run.run_id: run for stage in cost.stages for run in stage.to_do}
+    seen: dict[str, PlannedRun] = {}
+
+    def stage(name: str, runs: Iterable[PlannedRun]) -> list[Outcome]:
+        new = [run for run in runs if run.run_id not in seen]
+        for run in new:
+            seen[run.run_id] = run
+            later.pop(run.run_id, None)
+        rest = list(later.values())
+        return run_stage(name, new, executor, largest, cost.estimator, rest)
+
+    unfinished = []
+    for number, part in enumerate(sweep.parts, 1):
+        title = f"part {number} of {count}"
+        prefix = f"{title}, " if count > 1 else ""
+        tuning = part.tuning()
+        failed = stage(f"{prefix}tuning", tuning)
+        if any(outcome.status == "stopped" for outcome in failed):
+            line = "runs of the tuning were stopped by others: give the same command again"
+            raise UserError(line)
+        is_last = number == count
+        choices = _choices(sweep, None if is_last else seen)
+        reporting = part.reporting(choices)
+        if is_last:
+            mine = {run.run_id for run in reporting}
+            reporting += [run for run in sweep.reporting(choices) if run.run_id not in mine]
+        planned += [run for run in reporting if run.run_id not in seen]
+        failed += stage(f"{prefix}reporting", reporting)
+        unfinished += failed
+        if not is_last and not any(outcome.status == "stopped" for outcome in failed):
+            part_done(title, [*tuning, *reporting])
+    return unfinished
 
 
 def run_stage(
@@ -105,18 +145,20 @@ def run_stage(
 ) -> list[Outcome]:
     """Run what is not done of a stage and show how it goes; return what has no record.
 
-    `later` are the runs to do of the stage after it.
+    `later` are the runs to do of the stages after it.
 
     Raises:
-        UserError: where the disk is full, once all that trained has ended.
+        UserError: where the disk is full, or all was cancelled, once all that trained has ended.
     """
     missing = [run for run in runs if run.folder.result() is None]
     for group in plan.grouped(missing, executor.slots, largest):
         executor.submit(group)
     unfinished = []
+    ended = 0
     full = ""
     with Progress(stage, runs, estimator, executor.slots, later) as progress:
         for outcome in executor.results():
+            ended += 1
             if outcome.status == "full":  # for all others, too
                 full = outcome.detail
                 executor.cancel()
@@ -126,6 +168,8 @@ def run_stage(
                 unfinished.append(outcome)
     if full:
         raise UserError(full)
+    if ended < len(missing):  # what waited was given up
+        raise UserError("cancelled: give the same command again")
     return unfinished
 
 
@@ -143,11 +187,17 @@ def _show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
     return estimate
 
 
-def _choices(sweep: Sweep) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """Return the settings to report for each problem and optimizer, from the runs so far."""
+def _choices(
+    sweep: Sweep, tried: Collection[str] | None
+) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Return the settings to report for each problem and optimizer, from the runs so far.
+
+    Of all that was tried; given the ids of the runs so far, what no later one changes.
+    """
     from sweeps import cost
 
-    return cost.chosen(sweep, cost.known(_runs_dir(sweep)))
+    frame = cost.known(_runs_dir(sweep))
+    return cost.chosen(sweep, frame) if tried is None else cost.chosen_for_good(sweep, frame, tried)
 
 
 def _runs_dir(sweep: Sweep) -> Path:

@@ -17,8 +17,8 @@ from sweeps.executors.specs import ExecutorSpec
 from sweeps.progress import plain
 from tasks.errors import UserError
 
-# Steps of the run that is timed.
-TIMED = 10
+# Steps of a run that is timed, and how many examples at most it validates on, and tests on.
+TIMED, SCORED = 10, 500
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,25 @@ class Notebook:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, content)
 
-    def times(self, config: Config, chosen: ExecutorSpec) -> Times:
-        """Return what runs cost on this processor, which is measured once."""
-        from runner import environment
+    def times(self, config: Config, chosen: ExecutorSpec) -> Times | None:
+        """Return what runs cost on this processor, if that is noted."""
+        noted = self.read()["times"].get(_place(config, chosen))
+        return Times(**noted) if noted else None
 
-        noted = self.read()
-        where = (
-            f"{environment.processor(config.execution.device)}, {executors.slots(chosen)} at once"
-        )
-        if where not in noted["times"]:
-            print(f"timing {TIMED} steps on {where}", file=sys.stderr, flush=True)
-            noted["times"][where] = asdict(time_runs(config, chosen))
-            self._write(noted)
-        return Times(**noted["times"][where])
+    def measure_times(self, config: Config, chosen: ExecutorSpec, scored: int) -> Times:
+        """Time runs, and note it; what is noted stays if it is faster: no other work slowed it.
+
+        `scored` is how many examples a run of the comparison validates and tests on.
+        """
+        place = _place(config, chosen)
+        print(f"timing {TIMED} steps on {place}", file=sys.stderr, flush=True)
+        times, noted = time_runs(config, chosen, scored), self.times(config, chosen)
+        if noted and noted.step <= times.step:
+            return noted
+        content = self.read()
+        content["times"][place] = asdict(times)
+        self._write(content)
+        return times
 
     def look(self, problem_id: str, seeds: int) -> int:
         """Note a look at the results of so many seeds; return which look it is, the first 1."""
@@ -72,11 +78,20 @@ class Notebook:
         return looks.index(seeds) + 1
 
 
-def time_runs(config: Config, chosen: ExecutorSpec) -> Times:
+def _place(config: Config, chosen: ExecutorSpec) -> str:
+    """Return where runs are trained, and how many at once."""
+    from runner import environment
+
+    processor = environment.processor(config.execution.device)
+    return f"{processor}, {executors.slots(chosen)} at once"
+
+
+def time_runs(config: Config, chosen: ExecutorSpec, scored: int) -> Times:
     """Train a few steps of some runs as the comparison will train them; return what they took.
 
     As many at once, as they wait for each other. Two for each worker, and the faster half counts:
-    in its first, a worker imports what it needs. Nothing is kept.
+    in its first, a worker imports what it needs. Of many examples to score, a part is. Nothing is
+    kept.
 
     Raises:
         UserError: if one cannot be trained.
@@ -85,7 +100,13 @@ def time_runs(config: Config, chosen: ExecutorSpec) -> Times:
     runs_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".timing-", dir=runs_dir.parent) as scratch:
         folder = Path(scratch) / "runs"
-        train = config.spec.train.replaced(steps=TIMED, eval_every=TIMED)
+        train = config.spec.train
+        train = train.replaced(
+            steps=TIMED,
+            eval_every=TIMED,
+            validation_examples=min(train.validation_examples or SCORED, SCORED),
+            test_examples=min(train.test_examples or SCORED, SCORED),
+        )
         short = Config(
             config.spec.replaced(train=train), config.execution.replaced(runs_dir=str(folder))
         )
@@ -104,9 +125,11 @@ def time_runs(config: Config, chosen: ExecutorSpec) -> Times:
             records.append(record)
     seconds = fmean(record.measured.seconds for record in records)
     training = fmean(record.measured.train_seconds or 0.0 for record in records)
+    results = records[0].results
+    part = results.validation.examples + results.test.examples
     return Times(
         start=max(0.0, fmean(outcome.seconds for outcome in outcomes) - seconds),
         step=training / TIMED,
-        scoring=max(0.0, seconds - training),
-        train_examples=records[0].results.train_examples,
+        scoring=max(0.0, seconds - training) * max(1.0, scored / part),
+        train_examples=results.train_examples,
     )

@@ -156,7 +156,17 @@ class Cell:
 class Sweep:
     """What a yaml of configs/sweep describes."""
 
-    cells: list[Cell]
+    by_part: list[list[Cell]]
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells of all parts."""
+        return [cell for cells in self.by_part for cell in cells]
+
+    @property
+    def parts(self) -> list["Sweep"]:
+        """Each part as a sweep of its own."""
+        return [Sweep([cells]) for cells in self.by_part]
 
     def tuning(self) -> list[PlannedRun]:
         """Return every point of every grid, on the seed that is for tuning."""
@@ -205,8 +215,9 @@ def sweep_of(spec: SweepSpec, overrides: Iterable[str] = ()) -> Sweep:
     Raises:
         UserError: for any bad setting.
     """
-    cells = []
+    by_part = []
     for part in spec.parts:
+        cells = []
         for task, opt in product(part.tasks, part.optimizers):
             words = [f"task={task}", f"opt={opt}", *part.overrides, *overrides]
             config = configuration.with_local_copies(configuration.load(words))
@@ -215,7 +226,8 @@ def sweep_of(spec: SweepSpec, overrides: Iterable[str] = ()) -> Sweep:
             for point in [*points(grid), *_one_at_a_time(vary)]:
                 config.changed(point, TUNING_SEED)  # what cannot be run is said before any run
             cells.append(Cell(config, grid, vary, part.seeds))
-    return Sweep(cells)
+        by_part.append(cells)
+    return Sweep(by_part)
 
 
 def grouped(

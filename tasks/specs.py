@@ -30,6 +30,9 @@ class BudgetSpec(Spec):
     What is absent is prescribed elsewhere, or not at all.
     """
 
+    version: Annotated[int | None, YAML_ONLY] = Field(
+        None, description="raised when a number of this section changes; null: the protocol's"
+    )
     steps: Count | None = Field(None, description="optimizer steps")
     batch_size: Count | None = Field(None, description="examples a step")
     train_examples: Count | None = Field(None, description="at most; null: all")

@@ -82,6 +82,28 @@ def real_data():
     return need
 
 
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory):
+    """A folder with small networks, each in a folder or file as its library writes it."""
+    import own_models
+
+    folder = tmp_path_factory.mktemp("networks")
+    own_models.write_all(folder)
+    return folder
+
+
+@pytest.fixture
+def made_up_data(monkeypatch):
+    """Tasks of images and of texts get made-up data, with networks that are not."""
+    import own_models
+
+    from tasks.language import TextClassification
+    from tasks.vision import ImageClassification
+
+    monkeypatch.setattr(ImageClassification, "read", lambda _: own_models.images())
+    monkeypatch.setattr(TextClassification, "read", TextClassification.made_up)
+
+
 @pytest.fixture
 def command(tmp_path):
     """The command line of a made-up run whose files go to tmp_path, as a process to start."""

@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from analysis import records
+from analysis.findings.archived import Archived
+from analysis.findings.values import filled
 from runner import config
 from sweeps import plan
 
@@ -56,25 +59,11 @@ def test_every_link_leads_to_a_file_or_a_heading(page):
         assert not anchor or anchor in headings(target), link
 
 
-def rows(text):
-    """The rows of a markdown table by column, without those of model-tuned choices."""
-    head, _, *lines = (
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in text.splitlines()
-        if line.startswith("|")
-    )
-    found = [dict(zip(head, line, strict=True)) for line in lines]
-    return [row for row in found if row["row"] in ("default", "instance-tuned")]
-
-
-def test_the_demo_tables_are_those_that_they_are_said_to_be_from():
-    (demo,) = re.findall(r"<!-- demo -->(.*?)<!-- /demo -->", README, re.DOTALL)
-    parts = re.findall(r"\[whole table\]\(([^)]*)\)\)(.*?)(?=\*\*CIFAR|$)", demo, re.DOTALL)
-    assert len(parts) == 2
-    for path, text in parts:
-        shown = rows(text)
-        theirs = [{key: row[key] for key in shown[0]} for row in rows((ROOT / path).read_text())]
-        assert shown == theirs
+def test_pages_say_what_the_archive_gives():
+    """The numbers, intervals and verdicts of README.md and docs/findings.md, by `make tables`."""
+    archived = Archived(records.of_archive(ROOT / "results" / "archive"))
+    for page, text in filled(ROOT, archived).items():
+        assert text == (ROOT / page).read_text("utf-8"), page
 
 
 def test_training_loop_trains(capsys):

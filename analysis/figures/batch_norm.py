@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, protocol_title
 from analysis.figures.data import FigureData, seeds_in_words, stems, varied
 from analysis.figures.style import (
     draw_means,
@@ -96,7 +96,7 @@ def draw_batch_norm(lines: list[Line]) -> Any:
         labels.append((label, last, style))
     write_labels(axes, labels)
     problem = lines[0][1].problem
-    what = f"{problem.task} · {problem.protocol} v{problem.protocol_version}"
+    what = f"{problem.task} · {protocol_title([lines[0][1]])}"
     title = f"DoG and batch normalization: {what}, {problem.steps} steps"
     seeds = seeds_in_words(runs for _, _, runs in lines)
     note = f"a line: mean over {seeds}, bars: their range; ring: the default"

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.choice import comparable, validation_score
 from analysis.comparison import Comparison, file_stems, scored
 from analysis.statistics import gain
-from analysis.variants import departures
+from analysis.variants import has_other_steps
 from runner import TUNING_SEED
 
 # What is drawn of a run; few columns are faster to filter.
@@ -58,7 +58,7 @@ class FigureData:
         kept = [
             comparison
             for comparison in self.comparisons
-            if not (comparison.problem["departures"] and _has_other_steps(comparison))
+            if not (comparison.problem["departures"] and has_other_steps(comparison.problem))
         ]
         return replace(self, comparisons=kept)
 
@@ -72,10 +72,6 @@ class FigureData:
         for comparison in self.comparisons:
             groups.setdefault(comparison.problem.protocol, []).append(comparison)
         return groups
-
-
-def _has_other_steps(comparison: Comparison) -> bool:
-    return any(text.startswith("train.steps=") for text in departures(comparison.problem))
 
 
 def varied(runs: pd.DataFrame, key: str) -> pd.DataFrame:

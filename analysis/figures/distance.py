@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison, reported
+from analysis.comparison import Comparison, protocol_title, reported
 from analysis.figures.data import FigureData, names_of, steps_of
 from analysis.figures.style import NOTE, looks, panel, styled, write_labels
 from analysis.roles import is_reference_run
@@ -55,8 +55,7 @@ def draw_distance(curves: list[tuple[Comparison, pd.DataFrame]]) -> Any:
         name = named[comparison.problem.problem_id]
         labels.append((name, float(curve["rbar"].iloc[-1]), style))
     write_labels(axes, labels)
-    problem = comparisons[0].problem
-    what = f"{problem.protocol} v{problem.protocol_version}, {steps_of(comparisons)}"
+    what = f"{protocol_title(comparisons)}, {steps_of(comparisons)}"
     axes.set_title(f"How far DoG moves: {what}", loc="left", fontsize=10, y=1, pad=17)
     note = "DoG's default setting, one seed a task and model"
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import DEFAULT, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, protocol_title
 from analysis.figures.data import FigureData, best_of_each_rate, steps_of
 from analysis.figures.style import CURVES, LINE, NOTE, curve_looks, styled, tuning_free_looks
 from analysis.roles import TUNING_FREE, in_order
@@ -33,7 +33,7 @@ FLOOR = -100
 def red_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """Both figures of each protocol, the bars of fine-tuning and of convex probes apart."""
     for protocol, comparisons in data.by_protocol().items():
-        title = f"{protocol} v{comparisons[0].problem.protocol_version}"
+        title = protocol_title(comparisons)
         cells = tuning_cells(data, comparisons)
         if cells["peak_lr"].notna().any():
             yield f"red_by_rate-{protocol}", _draw_our_rates(cells, title)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, protocol_title
 from analysis.figures.data import VARIED, FigureData, names_of, seeds_in_words, steps_of, varied
 from analysis.figures.style import (
     NOTE,
@@ -85,8 +85,7 @@ def draw_sensitivity(lines: Lines) -> Any:
                 values = sorted({value for _, runs in drawn for value in runs["value"]})
                 axes.set_xticks(values, map(plain, values))
         write_labels(axes, list(labels.values()))
-    problem = comparisons[0].problem
-    what = f"{problem.protocol} v{problem.protocol_version}, {steps_of(comparisons)}"
+    what = f"{protocol_title(comparisons)}, {steps_of(comparisons)}"
     title = f"DoG's two settings: {what}"
     figure.text(0.05, 1 - 0.2 / height, title, fontsize=10)
     seeds = seeds_in_words(runs for drawn in lines.values() for _, runs in drawn)

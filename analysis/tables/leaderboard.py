@@ -22,7 +22,7 @@ from analysis.choice import (
     MAIN_ROW,
     PORTFOLIO,
 )
-from analysis.comparison import Cell, Comparison
+from analysis.comparison import Cell, Comparison, protocol_title
 from analysis.roles import REFERENCE, left_to_set
 from analysis.statistics import MARGIN, performance_profile
 from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of, mean_errors
@@ -37,7 +37,7 @@ ROWS = (DEFAULT, PORTFOLIO, CALIBRATED, INSTANCE_TUNED)
 # By name the optimizers of which it is said how probably another is better, as `INSTANCE_TUNED`.
 RIVALS = {"sgd": "SGD", "adamw": "AdamW"}
 
-COLUMNS = ["protocol", "protocol_version", "tasks", "optimizer", "label", "role", "row"]
+COLUMNS = ["protocol", "tasks", "optimizer", "label", "role", "row"]
 COLUMNS += ["red_iqm", "red_iqm_low", "red_iqm_high", "red_median", "red_mean"]
 COLUMNS += [f"over_{name}{end}" for name in RIVALS for end in ("", "_low", "_high")]
 COLUMNS += ["near_best", "pareto", "runs", "runs_elsewhere", "hours", "diverged", "crashed"]
@@ -75,8 +75,7 @@ class Leaderboard:
     @property
     def title(self) -> str:
         """Its protocol for readers."""
-        problem = self.problems[0].problem
-        return f"{problem.protocol} v{problem.protocol_version}"
+        return protocol_title(self.problems)
 
 
 def step_costs(path: Path) -> dict[str, StepCost]:
@@ -210,7 +209,6 @@ def _row(lines: list[Line], rivals: Mapping[str, list[Line]], costs: StepCosts) 
     left = left_to_set(first.optimizer)
     row = {
         "protocol": problem.protocol,
-        "protocol_version": problem.protocol_version,
         "tasks": len(lines),
         **{key: getattr(first, key) for key in ("optimizer", "label", "role", "row")},
         **_named("red_iqm", iqm),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import DEFAULT, INSTANCE_TUNED
-from analysis.comparison import Cell, Comparison
+from analysis.comparison import Cell, Comparison, title_of_protocol
 from analysis.roles import REFERENCE
 from analysis.statistics import (
     LEAST_TASKS,
@@ -174,8 +174,12 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
 
 
 def errors_by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """The reference's and the line's errors, of shape (seeds,): of all seeds that either has."""
-    sides = (line.reference_errors, line.cell.errors)
+    """The reference's and the line's errors, as `by_seed`."""
+    return by_seed(line.reference_errors, line.cell.errors)
+
+
+def by_seed(*sides: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Two sides' errors, of shape (seeds,): of all seeds that either has, nan where one has not."""
     seeds = sorted({seed for errors in sides for seed in errors})
     reference, other = (np.array([errors.get(seed, np.nan) for seed in seeds]) for errors in sides)
     return reference, other
@@ -208,12 +212,13 @@ def _break_even(lines: list[Line]) -> dict[str, float]:
 def pages_of_models(comparisons: Sequence[Comparison]) -> Iterator[Page]:
     """A table for each protocol: models-<protocol>."""
     over_tasks = compare_over_tasks(comparisons)
-    for (protocol, version), frame in over_tasks.groupby(["protocol", "protocol_version"]):
+    for protocol, frame in over_tasks.groupby("protocol"):
         of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
         yield Page(
             stem=f"models-{protocol}",
             exact=frame.drop(columns="role").round(8),
-            title=f"All tasks of each model · {protocol} v{version}",
+            title="All tasks of each model · "
+            + title_of_protocol(str(protocol), frame["protocol_version"]),
             shown=shown_lines(frame),
             left=LEFT,
             notes=_notes(of_protocol, frame),

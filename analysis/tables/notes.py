@@ -23,6 +23,7 @@ from analysis.tables.page import count, score_text
 from runner import TUNING_SEED
 from tasks.format import duration, plural
 
+EDGE = "†: the lowest or highest rate tried; the optimum may lie outside the grid."
 # Settings that are named in a heading and so need no entry in records.csv's problem_settings.
 _HEADING = {"steps": "steps", "batch_size": "batch size"}
 
@@ -144,7 +145,7 @@ def _explanations(comparison: Comparison) -> list[str]:
             )
     notes += [portfolio_note(choice, cells) for choice in rows.get(PORTFOLIO, [])]
     if any(cell.edge for cell in cells):
-        notes.append("†: the lowest or highest rate tried; the optimum may lie outside the grid.")
+        notes.append(EDGE)
     return notes + _sampling_error(problem, cells)
 
 

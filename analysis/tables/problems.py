@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from analysis.choice import left_out_of_other_data, old_versions
+from analysis.choice import OF_TASK, left_out_of_other_data, old_versions
 from analysis.comparison import Cell, Comparison, frame_of
 from analysis.roles import TUNED
 from analysis.tables.notes import notes_of, of_old_versions, other_data, unit
-from analysis.tables.page import Page, count, score_text, signed
+from analysis.tables.page import Page, count, markdown, score_text, signed
 from tasks.format import NONE, duration
 
 # What identifies a problem in a CSV, and the columns of its cells there. Scores, half widths and
@@ -78,6 +78,20 @@ def render(comparisons: Iterable[Comparison], problem_ids: Sequence[str] | None 
         if problem_ids is None or comparison.problem.problem_id.startswith(tuple(problem_ids))
     ]
     return "\n\n".join(f"{page.title}\n\n{page.body}" for page in map(page_of_problem, wanted))
+
+
+def short_table(comparison: Comparison) -> str:
+    """A problem's name and its rows that rest on its own runs, with the columns of most use."""
+    problem = comparison.problem
+    cells = [cell for cell in comparison.cells if cell.row in OF_TASK]
+    seeds = sorted({cell.seeds for cell in cells if cell.seeds})
+    title = (
+        f"**{comparison.title}**: {count(problem.steps)} steps, "
+        f"{count(problem.train_examples)} training examples, "
+        f"{' or '.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'}"
+    )
+    shown = shown_cells(problem, cells).drop(columns=["last", "averaged", "seeds", "diverged"])
+    return f"{title}\n\n{markdown(shown, LEFT)}"
 
 
 def heading(problem: pd.Series) -> str:

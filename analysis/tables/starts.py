@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import comparable
-from analysis.comparison import Comparison, scored
+from analysis.comparison import Comparison, scored, title_of_protocol
 from analysis.figures.data import varied
 from analysis.roles import finds_start_of
 from analysis.statistics import student_t
@@ -31,6 +31,9 @@ COLUMNS = [
 COLUMNS += ["seeds", "score", "best_start", "best_score", "default", "default_score"]
 COLUMNS += ["regret", "half_width", "over_default", "over_default_half_width", "is_edge"]
 LEFT = ["problem", "optimizer"]
+# What is looked at of a run; few columns are faster to filter.
+_OF_RUN = ["problem_id", "optimizer", "overrides", "seed", "test", "label", "opt_default"]
+_OF_RUN += ["reps_rel", "c"]
 
 
 def pages_of_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Page]:
@@ -40,14 +43,15 @@ def pages_of_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> I
 
 def pages_of_regrets(found: pd.DataFrame) -> Iterator[Page]:
     """The tables of what `regrets` has found."""
-    for (protocol, version), lines in found.groupby(["protocol", "protocol_version"]):
+    for protocol, lines in found.groupby("protocol"):
+        title = title_of_protocol(str(protocol), lines["protocol_version"])
         has_rules = lines["optimizer"].isin(_with_rules(lines))
         own = lines[~has_rules]
         if not own.empty:
             yield Page(
                 stem=f"starts-{protocol}",
                 exact=own,
-                title=f"Starts: {protocol} v{version}",
+                title=f"Starts: {title}",
                 shown=_shown(own),
                 left=LEFT,
                 notes=NOTES,
@@ -56,7 +60,7 @@ def pages_of_regrets(found: pd.DataFrame) -> Iterator[Page]:
             yield Page(
                 stem=f"start-rules-{protocol}",
                 exact=lines,
-                title=f"Rules that find DoG's start: {protocol} v{version}",
+                title=f"Rules that find DoG's start: {title}",
                 shown=_shown_rules(lines),
                 left=["rule"],
                 notes=RULE_NOTES,
@@ -72,10 +76,11 @@ def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFr
     half widths are of 95 % intervals of the paired differences, NaN for one seed.
     """
     runs = comparable(frame)
-    runs = scored(runs[(runs["status"] != "failed") & (runs["seed"] < TUNING_SEED)])
+    runs = scored(runs[(runs["status"] != "failed") & (runs["seed"] < TUNING_SEED)])[_OF_RUN]
+    by_problem = dict(list(runs.groupby("problem_id")))
     lines = []
     for comparison in comparisons:
-        of_problem = runs[runs["problem_id"] == comparison.problem.problem_id]
+        of_problem = by_problem.get(comparison.problem.problem_id, runs[:0])
         for (optimizer, setting), rule in of_problem.groupby(["optimizer", "overrides"]):
             fixed_name = finds_start_of(optimizer)
             if fixed_name is None:

@@ -414,6 +414,19 @@ def test_only_the_newest_version_of_task_and_protocol_counts(frame_of, old):
     assert choices_of(frame)["instance-tuned"]["setting"] == "lr=0.1"
 
 
+def test_each_section_of_a_protocol_has_a_newest_version_of_its_own(frame_of):
+    language = {"budget": "language"}
+    newer = [
+        trial(0.1, 0.5, task=task, protocol=("lite", 2), **language)
+        for task in ("movies", "tweets")
+    ]
+    old = trial(0.01, 0.6, task="movies", protocol=("lite", 1), **language)
+    other_section = trial(0.1, 0.7, task="cifar", protocol=("lite", 1))
+    kept = choice.comparable(frame_of(*newer, old, other_section))
+    assert sorted(kept["task"]) == ["cifar", "movies", "tweets"]
+    assert [each.runs for each in choice.old_versions(frame_of(*newer, old, other_section))] == [1]
+
+
 def test_runs_of_an_older_default_are_not_mixed_with_the_newer(frame_of):
     old, new = (made_up.record(score, seed=seed) for seed, score in ((0, 0.5), (1, 0.8)))
     new["settings"]["opt"]["lr"] = 0.02

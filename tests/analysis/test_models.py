@@ -4,10 +4,11 @@ import made_up_records as made_up
 import numpy as np
 import pytest
 
-from analysis import records
+from analysis import records, variants
 from analysis.comparison import compare_problems
 from analysis.tables import models
 from analysis.tables.page import files_of
+from runner import config
 
 # DoG's and SGD's errors on seeds 0 and 1 of each task: RED 0.5, 0.25 and −0.5.
 ERRORS = {
@@ -168,6 +169,19 @@ def test_of_variants_with_equally_many_runs_the_longer_is_taken_and_then_the_one
         assert left_out(made).endswith("alike in runs and steps and not run later.")
         (taken,) = [one for one in made if one.stem == f"{task}-efficientnet_lite0-lite"]
         assert taken.problem.problem_id == last["problem_id"]
+
+
+def test_low_rank_adapters_are_a_departure_from_the_protocol():
+    def departures(*words):
+        spec = config.load(["task=movies", *words]).spec
+        problem = {"task": "movies", "model": "minilm", "protocol": "lite", "steps": 400}
+        problem |= {"protocol_version": spec.settings["protocol"]["version"], "batch_size": 8}
+        return variants.departures(
+            problem | {"problem_settings": records.problem_text(spec.settings)}
+        )
+
+    assert departures() == []
+    assert departures("model=minilm", "model.lora=8") == ["model.lora=8"]
 
 
 def test_the_protocols_own_variant_is_taken_whatever_else_was_run(build):

@@ -4,19 +4,23 @@ import contextlib
 import csv
 import re
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
-import own_models as copies
 import pytest
 import torch
 from conftest import ROOT, stop_at
 from torch import nn
 
+from analysis.answer import answer
 from runner import config
 from runner.optimizer import build_optimizer
 from runner.schedule import factor
 from runner.snippet import code_of
-from sweeps import compare, design, executors, notebook
+from sweeps import compare, conclusion, cost, design, executors, notebook
+from sweeps.request import read_request
 from sweeps.worker import work
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
@@ -42,37 +46,43 @@ class InThisProcess:
         self.groups.clear()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with small networks, and a table of 80 texts whose classes a word tells."""
-    made = tmp_path_factory.mktemp("own")
-    copies.write_all(made)
+@pytest.fixture
+def table(tmp_path):
+    """A table of 80 texts whose classes a word tells."""
     generator = np.random.RandomState(0)
-    with (made / "reviews.csv").open("w", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["review", "label"])
+    with (tmp_path / "reviews.csv").open("w", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["review", "label"])
         for place in range(80):
             word = "good" if generator.rand() < 0.5 else "bad"
-            table.writerow([f"{place} it is {word}", word if place % 5 else "bad"])
-    return made
+            rows.writerow([f"{place} it is {word}", word if place % 5 else "bad"])
+    return tmp_path / "reviews.csv"
 
 
 @pytest.fixture
-def compared(tmp_path, monkeypatch, capsys, folder):
+def compared(tmp_path, monkeypatch, capsys, networks, table):
     """A function that gives the command; its status, what it says, and the executor."""
     monkeypatch.setattr(design, "LEAST_STEPS", 4)
     monkeypatch.setattr(notebook, "TIMED", 2)
     few = design.Methods(["dog", "dog_auto"], {"adamw": {"lr": [0.001, 0.01, 0.1]}})
     monkeypatch.setattr(compare, "methods", lambda _: few)
     monkeypatch.setattr(executors, "cancelled_by_signals", contextlib.nullcontext)
+    monkeypatch.setattr(cost, "COMMITTED", tmp_path)  # whose reading takes a second
 
-    def give(*words, model="hf:FOLDER/bert"):
+    def give(*words):
         executor = InThisProcess()
         start = contextlib.nullcontext(executor)
         monkeypatch.setattr(executors, "start", lambda *_: start)
         paths = [f"runs_dir={tmp_path}/mine/runs", f"data_dir={tmp_path}/data"]
-        table = [f"data={folder}/reviews.csv", f"model={model.replace('FOLDER', str(folder))}"]
-        words = [*table, *paths, "device=cpu", "jobs=1", "hours=9", *words]
+        words = [
+            f"data={table}",
+            f"model=hf:{networks}/bert",
+            *paths,
+            "device=cpu",
+            "jobs=1",
+            "hours=9",
+            *words,
+        ]
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["compare.py", *words])
         status = compare.main()
@@ -81,13 +91,26 @@ def compared(tmp_path, monkeypatch, capsys, folder):
     return give
 
 
+@pytest.fixture
+def pages(monkeypatch):
+    """The pages that would be written, by path; the package that makes pages is not needed."""
+    written = {}
+
+    def write(path, runs, title, answer):
+        written[str(path)] = ({run.run_id for run in runs.records}, title, answer)
+
+    monkeypatch.setattr(conclusion, "write_page", write)
+    return written
+
+
 def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
-    compared, tmp_path, folder, monkeypatch
+    compared, tmp_path, table, monkeypatch, pages
 ):
     words = ["steps=4", "seeds=3"]
     status, planned, executor = compared(*words, "--dry-run")
     assert (status, len(executor.trained)) == (0, 2)  # those that are timed
     assert "comparison: 4 steps, 3 seeds, adamw at 3 rates, 2 methods without a learning" in planned
+    assert "if DoG answers more than 38 % of them rightly" in planned  # 6 of 16
     assert not (tmp_path / "mine/runs").exists()
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="the same command again"):
@@ -101,10 +124,73 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     assert re.search(r"On reviews\.csv with hf:bert \(3 seeds, 4 steps\), test accuracy: DoG", said)
     assert "| DoG auto  | default" in said and "| AdamW     | instance-tuned" in said
     ((exported, accuracy),) = re.findall(r"trained model: (\S+) \(.* test accuracy (\S+);", said)
-    assert accuracy_of(exported, folder, tmp_path) == pytest.approx(float(accuracy), abs=1e-4)
+    assert accuracy_of(exported, table, tmp_path) == pytest.approx(float(accuracy), abs=1e-4)
+
+    ((path, (runs, title, answered)),) = pages.items()
+    assert said.endswith(f"\nreport: {path}\n") and title == "reviews.csv with hf:bert"
+    assert runs >= {outcome.run.run_id for outcome in executor.trained[:-1]}  # but that exported
+    assert "\n".join(answered.sentences) in said and answered.code in said
+    assert answered.code.startswith("# how own_texts ") and "optimizer.step()" in answered.code
 
     status, again, executor = compared(*words)
     assert (status, again, executor.trained) == (0, said, [])
+
+    # Without seeds=, and while the answer is open, it looks at more seeds of what it compares.
+    looks = answer_is_open_below(5, monkeypatch)
+    monkeypatch.setattr(design, "SEEDS", 3)
+    status, said, executor = compared("steps=4")
+    assert looks == [(3, 1), (5, 2)] and "3 seeds cannot tell, and there is time for 5" in said
+    assert "more seeds follow while these cannot tell" in said and "more seeds" not in planned
+    added = [outcome.run.config.spec for outcome in executor.trained]
+    added = {(spec.opt.name, spec.seed) for spec in added if spec.seed in (3, 4)}
+    assert added == {("dog", 3), ("dog", 4), ("adamw", 3), ("adamw", 4)}
+    status, again, executor = compared("steps=4")
+    assert (status, again, executor.trained) == (0, said, [])
+    assert looks == 2 * [(3, 1), (5, 2)]
+
+    # Where the number of seeds is the user's, it says what to do.
+    _, said, executor = compared(*words)
+    assert not executor.trained and looks[4:] == [(3, 1)]
+    line = r"^5 seeds: .* more: give the same command without seeds=, and with steps=4 hours=9$"
+    assert re.search(line, said, re.MULTILINE)
+
+    # What makes pages may not be installed.
+    monkeypatch.setattr(conclusion, "write_page", refused := Mock(side_effect=UserError("no page")))
+    status, said, _ = compared(*words)
+    assert refused.called and status == 0 and said.endswith("\nreport: none: no page\n")
+
+
+def answer_is_open_below(seeds, monkeypatch):
+    """Let no answer be known with fewer seeds; return a list of the looks: (seeds, which look)."""
+    looks = []
+
+    def opened(comparison, rival, name, look):
+        looks.append((comparison.reference.seeds, look))
+        found = answer(comparison, rival, name, look)
+        more = seeds if comparison.reference.seeds < seeds else None
+        return replace(found, verdict="inconclusive", more_seeds=more)
+
+    monkeypatch.setattr(conclusion, "answer", opened)
+    return looks
+
+
+@pytest.mark.parametrize(
+    ("more_seeds", "fixed", "hours", "goes_on"),
+    [
+        (12, None, 2.0, 8),  # 79 min so far, and 2 · 3 + 1 runs of 10 min by two: 95 % of 2 h
+        (12, None, 1.9, None),
+        (None, None, 9.0, None),
+        (12, 5, 9.0, None),
+    ],
+)
+def test_seeds_are_added_while_the_answer_is_open_and_there_is_time(
+    more_seeds, fixed, hours, goes_on
+):
+    request = replace(read_request(["data=a.csv", f"hours={hours}"]), seeds=fixed)
+    found = SimpleNamespace(answer=SimpleNamespace(more_seeds=more_seeds), settings=["dog", "sgd"])
+    spent = design.Spent(seconds=2 * 79 * 60 - 1, each=600.0, slots=2)
+    trained = SimpleNamespace(seeds=5)
+    assert compare._more_seeds(request, found, trained, spent) == goes_on
 
 
 def test_rivals_are_all_that_have_no_learning_rate():
@@ -114,9 +200,9 @@ def test_rivals_are_all_that_have_no_learning_rate():
     assert all_of_them.free[:4] == alone.free and all_of_them.grids == alone.grids
 
 
-def accuracy_of(exported, folder, tmp_path):
+def accuracy_of(exported, table, tmp_path):
     """The accuracy on the test examples of a model that transformers alone has loaded."""
-    data = inspect(folder / "reviews.csv", data_dir=tmp_path / "data")
+    data = inspect(table, data_dir=tmp_path / "data")
     page = (ROOT / "docs/models.md").read_text()
     (code,) = (c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "AutoModel" in c)
     names = {"texts": list(data.data.test.inputs)}
@@ -153,6 +239,37 @@ def test_bad_input_is_one_line_and_trains_nothing(compared, tmp_path, words, sai
     assert not (tmp_path / "mine/runs").exists()
 
 
+def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_path, monkeypatch):
+    measured = [design.Times(0, step, 0, 640) for step in (0.4, 0.2, 0.3)]
+    monkeypatch.setattr(notebook, "time_runs", lambda *_: measured.pop(0))
+    cell = config.load(["task=movies", f"runs_dir={tmp_path}/runs", "device=cpu"])
+    methods = design.Methods(["dog"], {"adamw": {"lr": [1, 2]}})  # 11 runs of 200 steps, and more
+
+    def step(hours):
+        request = read_request(["data=a.csv", f"hours={hours}", "jobs=1"])
+        _, times = compare._design(request, cell, methods, 1, scored=32)
+        return times.step
+
+    with pytest.raises(UserError, match=r"give hours=0\.4"):
+        step(0.3)
+    assert len(measured) == 2 and step(0.4) == 0.4  # as noted: the same comparison follows
+    assert step(0.3) == 0.2  # whatever took its time is over
+    with pytest.raises(UserError, match=r"give hours=0\.2"):
+        step(0.1)
+    assert not measured and step(0.2) == 0.2  # the faster of both
+
+
+def test_timing_scores_a_part_of_many_examples_and_counts_all(compared, monkeypatch):
+    scored = []
+    monkeypatch.setattr(notebook, "SCORED", 5)
+    time_runs = notebook.time_runs
+    monkeypatch.setattr(notebook, "time_runs", lambda *a: scored.append(a[-1]) or time_runs(*a))
+    _, _, executor = compared("--dry-run", "steps=4", "train.test_examples=12")
+    (record,) = {outcome.run.config.spec.train for outcome in executor.trained}
+    assert (record.validation_examples, record.test_examples) == (5, 5)
+    assert scored == [13 + 12]  # there are 13 to validate, and 16 to test on
+
+
 def test_each_number_of_seeds_is_one_look_however_often_it_is_looked_at(tmp_path):
     notes = notebook.Notebook(tmp_path / "new" / "notes.json")
     assert [notes.look("a", seeds) for seeds in (3, 3, 5, 3)] == [1, 1, 2, 1]
@@ -173,7 +290,9 @@ def test_code_to_paste_trains_as_the_run_did(opt, task):
     names = {"model": model, "loss_function": nn.functional.mse_loss, "batches": batches()}
     seen = []
     names["evaluate"] = seen.append
-    exec(code_of(spec, averaged=True), names)
+    code = code_of(spec, averaged=True)
+    assert "- 0" not in code
+    exec(code, names)
     assert isinstance(seen[0], nn.Linear) and seen[0] is not model
     made = build_optimizer(spec.opt, model).param_groups[0]
     pasted = names["optimizer"].param_groups[0]

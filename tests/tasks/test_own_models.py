@@ -18,28 +18,16 @@ from runner import config
 from runner.run import Job, build_task, run
 from tasks import own_models
 from tasks.errors import UserError
-from tasks.language import TextClassification
 from tasks.models import timm_from_file
-from tasks.vision import ImageClassification
 
 SHORT = ["train.steps=2", "train.batch_size=4", "train.image_size=32", "train.eval_every=2"]
 SHORT += ["train.train_examples=8", "train.validation_examples=8", "train.test_examples=20"]
 SHORT += ["wandb.mode=disabled", "progress=false"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with a network of each kind."""
-    made = tmp_path_factory.mktemp("own")
-    copies.write_all(made)
-    return made
-
-
 @pytest.fixture
-def load(tmp_path, monkeypatch):
+def load(tmp_path, made_up_data):
     """A function that composes a short run of a network, on data that are made up."""
-    monkeypatch.setattr(ImageClassification, "read", lambda _: copies.images())
-    monkeypatch.setattr(TextClassification, "read", TextClassification.made_up)
 
     def composed(model, *words, task=None):
         task = task or ("movies" if model.startswith("hf:") else "cifar")
@@ -62,14 +50,14 @@ def one_line(refusal):
 # What the configuration says
 
 
-def test_folder_of_timm_describes_its_network(folder):
-    model = model_of(f"timm:{folder}/resnet")
+def test_folder_of_timm_describes_its_network(networks):
+    model = model_of(f"timm:{networks}/resnet")
     assert (model.name, model.arch) == ("timm:resnet", "test_resnet")
     assert model.mean == pytest.approx([255 * value for value in copies.MEAN])
     assert model.std == pytest.approx([255 * value for value in copies.STD])
     assert (model.interpolation, model.crop_pct) == ("bicubic", 0.8)
     assert model.weights.files == ["config.json", "model.safetensors"]
-    assert str(folder) not in json.dumps(model.scientific)  # wherever it lies, it is the same
+    assert str(networks) not in json.dumps(model.scientific)  # wherever it lies, it is the same
 
 
 def test_name_of_timm_is_the_hubs_repository_with_timms_description():
@@ -86,16 +74,16 @@ def test_network_of_one_size_is_made_for_the_size_of_the_images():
     assert model_of("timm:resnet18").arguments == {}
 
 
-def test_file_needs_the_name_of_its_network(folder):
-    model = model_of(f"timm:test_resnet@{folder}/best [1].pth.tar")
+def test_file_needs_the_name_of_its_network(networks):
+    model = model_of(f"timm:test_resnet@{networks}/best [1].pth.tar")
     assert (model.name, model.arch) == ("timm:test_resnet@best [1].pth.tar", "test_resnet")
     with pytest.raises(UserError, match="does not say which network: timm:NAME@") as refusal:
-        model_of(f"timm:{folder}/best [1].pth.tar")
+        model_of(f"timm:{networks}/best [1].pth.tar")
     one_line(refusal)
 
 
-def test_folder_and_name_of_transformers(folder):
-    local, named = (model_of(f"hf:{name}", "movies") for name in (folder / "bert", "a/b-c.d"))
+def test_folder_and_name_of_transformers(networks):
+    local, named = (model_of(f"hf:{name}", "movies") for name in (networks / "bert", "a/b-c.d"))
     assert (local.name, local.arch) == ("hf:bert", "bert")
     assert {*local.weights.files} == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
@@ -104,24 +92,24 @@ def test_folder_and_name_of_transformers(folder):
 
 
 @pytest.mark.parametrize("words", [["+opt.nesterov=true"], ["model.batch_norm=train"]], ids=str)
-def test_other_words_hold_beside_the_network(folder, words):
-    with_words = config.load([f"model=timm:{folder}/resnet", "opt=sgd", *words]).spec
-    assert with_words.model.mean == model_of(f"timm:{folder}/resnet").mean
+def test_other_words_hold_beside_the_network(networks, words):
+    with_words = config.load([f"model=timm:{networks}/resnet", "opt=sgd", *words]).spec
+    assert with_words.model.mean == model_of(f"timm:{networks}/resnet").mean
     assert config.opt_changes(with_words) == ({"nesterov": True} if "opt" in words[0] else {})
     assert with_words.model.batch_norm == ("frozen" if "opt" in words[0] else "train")
 
 
 @pytest.mark.parametrize("name", ["größe, (1)=b", "it's a%20b"])
-def test_folder_may_have_any_name_here_and_in_a_multirun(folder, name, tmp_path):
-    shutil.copytree(folder / "resnet", tmp_path / name)
+def test_folder_may_have_any_name_here_and_in_a_multirun(networks, name, tmp_path):
+    shutil.copytree(networks / "resnet", tmp_path / name)
     choice = f"timm:{tmp_path}/{name}"
     assert model_of(choice).name == f"timm:{name}"
     (word,) = config.for_hydra([config.typed.quoted(f"model={choice}")])
     assert config.load([word]).spec.model.name == f"timm:{name}"
 
 
-def test_multirun_goes_over_networks(folder):
-    word = f"model=timm:{folder}/resnet,timm:{folder}/vit,squeezenet"
+def test_multirun_goes_over_networks(networks):
+    word = f"model=timm:{networks}/resnet,timm:{networks}/vit,squeezenet"
     config.check_names([word])
     (word,) = config.for_hydra([word])
     key, _, names = word.partition("=")
@@ -155,10 +143,10 @@ def test_multirun_goes_over_networks(folder):
         ("hf:", "movies", "names no network: say timm:NAME"),
     ],
 )
-def test_what_is_no_network_is_one_line_with_what_to_do(folder, choice, task, said):
+def test_what_is_no_network_is_one_line_with_what_to_do(networks, choice, task, said):
     with pytest.raises(UserError) as refusal:
-        model_of(choice.replace("FOLDER", str(folder)), task)
-    assert said.replace("FOLDER", str(folder)) in one_line(refusal)
+        model_of(choice.replace("FOLDER", str(networks)), task)
+    assert said.replace("FOLDER", str(networks)) in one_line(refusal)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +159,8 @@ def test_what_is_no_network_is_one_line_with_what_to_do(folder, choice, task, sa
     ],
     ids=["no weights", "half a configuration", "none", "one channel"],
 )
-def test_folder_that_is_not_whole_is_one_line(folder, tmp_path, change, said):
-    shutil.copytree(folder / "resnet", tmp_path / "copy")
+def test_folder_that_is_not_whole_is_one_line(networks, tmp_path, change, said):
+    shutil.copytree(networks / "resnet", tmp_path / "copy")
     change(tmp_path / "copy")
     with pytest.raises(UserError) as refusal:
         model_of(f"timm:{tmp_path}/copy")
@@ -196,7 +184,7 @@ class Opens:
         return open, (str(self.path), "w")
 
 
-def test_pickle_that_holds_more_than_weights_is_refused_and_not_run(folder, load, tmp_path):
+def test_pickle_that_holds_more_than_weights_is_refused_and_not_run(networks, load, tmp_path):
     weights = timm.create_model("test_resnet").state_dict()
     torch.save({"state_dict": weights, "x": Opens(tmp_path / "ran")}, tmp_path / "bad.pth")
     with pytest.raises(UserError, match=r"does not hold the weights of test_resnet") as refusal:
@@ -204,9 +192,9 @@ def test_pickle_that_holds_more_than_weights_is_refused_and_not_run(folder, load
     assert "weights_only" in one_line(refusal) and not (tmp_path / "ran").exists()
 
 
-def test_weights_of_another_network_say_what_does_not_fit(folder, load):
+def test_weights_of_another_network_say_what_does_not_fit(networks, load):
     with pytest.raises(UserError, match=r"weights of test_efficientnet \(") as refusal:
-        build_task(load(f"timm:test_efficientnet@{folder}/best [1].pth.tar")).network()
+        build_task(load(f"timm:test_efficientnet@{networks}/best [1].pth.tar")).network()
     assert "give a whole copy" in one_line(refusal)
 
 
@@ -218,16 +206,16 @@ def test_network_that_no_other_size_fits_says_its_own(tmp_path):
     one_line(refusal)
 
 
-def test_size_of_images_that_a_network_does_not_take_is_said_before_training(folder, load):
+def test_size_of_images_that_a_network_does_not_take_is_said_before_training(networks, load):
     with pytest.raises(UserError, match=r"no images of 24 .* say train\.image_size=160") as refusal:
-        build_task(load(f"timm:{folder}/vit", "train.image_size=24")).network()
+        build_task(load(f"timm:{networks}/vit", "train.image_size=24")).network()
     one_line(refusal)
 
 
-def test_network_of_transformers_without_a_head_for_texts_is_one_line(folder, load, tmp_path):
-    other = folder / "images_of_transformers"
+def test_network_of_transformers_without_a_head_for_texts_is_one_line(networks, load, tmp_path):
+    other = networks / "images_of_transformers"
     with pytest.raises(UserError, match="does not hold the weights of vit") as refusal:
-        shutil.copytree(folder / "bert", tmp_path / "copy")
+        shutil.copytree(networks / "bert", tmp_path / "copy")
         for name in ("config.json", "model.safetensors"):
             shutil.copy(other / name, tmp_path / "copy" / name)
         build_task(load(f"hf:{tmp_path}/copy")).network()
@@ -238,8 +226,10 @@ def test_network_of_transformers_without_a_head_for_texts_is_one_line(folder, lo
 
 
 @pytest.mark.parametrize("source", ["resnet", "vit", "file"])
-def test_weights_of_timm_are_its_own_and_the_head_is_new(folder, load, source):
-    choice = "test_resnet@" + f"{folder}/best [1].pth.tar" if source == "file" else folder / source
+def test_weights_of_timm_are_its_own_and_the_head_is_new(networks, load, source):
+    choice = (
+        "test_resnet@" + f"{networks}/best [1].pth.tar" if source == "file" else networks / source
+    )
     task = build_task(load(f"timm:{choice}", "train.image_size=160"))
     network = task.network()
     arch = "test_vit" if source == "vit" else "test_resnet"
@@ -254,50 +244,50 @@ def test_weights_of_timm_are_its_own_and_the_head_is_new(folder, load, source):
     assert found[f"{head}weight"].shape[0] == 10
 
 
-def test_network_of_one_size_sees_images_of_another(folder, load):
-    task = build_task(load(f"timm:{folder}/vit"))
+def test_network_of_one_size_sees_images_of_another(networks, load):
+    task = build_task(load(f"timm:{networks}/vit"))
     images, _ = task.batch("test", torch.arange(3))
     assert images.shape == (3, 3, 32, 32) and task.forward(task.network(), images).shape == (3, 10)
 
 
 def test_images_are_resized_by_the_networks_interpolation_and_normalised_by_its_statistics(
-    folder, load
+    networks, load
 ):
-    batch, _ = build_task(load(f"timm:{folder}/resnet")).batch("test", torch.arange(1))
-    index = build_task(load(f"timm:{folder}/resnet")).splits["test"].inputs[:1]
+    batch, _ = build_task(load(f"timm:{networks}/resnet")).batch("test", torch.arange(1))
+    index = build_task(load(f"timm:{networks}/resnet")).splits["test"].inputs[:1]
     image = torch.from_numpy(index).permute(0, 3, 1, 2).float() / 255
     big = torch.nn.functional.interpolate(image, (32, 32), mode="bicubic", antialias=True)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (copies.MEAN, copies.STD))
     torch.testing.assert_close(batch, (big - mean) / std, atol=1e-4, rtol=1e-4)
 
 
-def test_weights_of_transformers_are_its_own_and_the_head_is_new_of_as_many_classes(folder, load):
-    network = build_task(load(f"hf:{folder}/bert")).network()
-    written = load_file(folder / "bert/model.safetensors")
+def test_weights_of_transformers_are_its_own_and_the_head_is_new_of_as_many_classes(networks, load):
+    network = build_task(load(f"hf:{networks}/bert")).network()
+    written = load_file(networks / "bert/model.safetensors")
     assert network.classifier.weight.shape == written["classifier.weight"].shape
     assert not torch.equal(network.classifier.weight, written["classifier.weight"])
     found = network.state_dict()
     assert all(torch.equal(found[k], written[k]) for k in written if k.startswith("bert."))
 
 
-def test_length_is_at_most_what_the_network_takes(folder, load):
+def test_length_is_at_most_what_the_network_takes(networks, load):
     lengths = [
-        build_task(load(f"hf:{folder}/{name}", f"train.max_tokens={length}")).max_tokens
+        build_task(load(f"hf:{networks}/{name}", f"train.max_tokens={length}")).max_tokens
         for name, length in (("bert", 32), ("bert", 8), ("no_length", 32))
     ]
     assert lengths == [12, 8, 12]  # of the last: of 14 positions
 
 
-def test_network_without_a_padding_token_is_trained(folder, load):
-    task = build_task(load(f"hf:{folder}/gpt2"))
+def test_network_without_a_padding_token_is_trained(networks, load):
+    task = build_task(load(f"hf:{networks}/gpt2"))
     inputs, _ = task.batch("train", torch.arange(4))
     network = task.network()
     assert network.config.pad_token_id == task.tokenizer.pad_token_id == 1
     assert task.forward(network, inputs).shape == (4, 2)
 
 
-def test_code_beside_the_weights_is_never_run(folder, load, tmp_path, monkeypatch):
-    shutil.copytree(folder / "bert", tmp_path / "copy")
+def test_code_beside_the_weights_is_never_run(networks, load, tmp_path, monkeypatch):
+    shutil.copytree(networks / "bert", tmp_path / "copy")
     described = json.loads((tmp_path / "copy/config.json").read_text())
     described |= {"auto_map": {"AutoConfig": "code.C"}, "model_type": "unheard_of"}
     (tmp_path / "copy/config.json").write_text(json.dumps(described))
@@ -313,12 +303,12 @@ def test_code_beside_the_weights_is_never_run(folder, load, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("choice", ["timm:FOLDER/resnet", "hf:FOLDER/bert"])
 def test_record_tells_the_weights_and_a_folder_that_changes_is_another_network(
-    folder, load, choice, tmp_path
+    networks, load, choice, tmp_path
 ):
     library, _, name = choice.partition(":FOLDER/")
-    shutil.copytree(folder / name, tmp_path / name)
+    shutil.copytree(networks / name, tmp_path / name)
     own = f"{library}:{tmp_path / name}"
-    first, moved = Job.of(load(own)), Job.of(load(choice.replace("FOLDER", str(folder))))
+    first, moved = Job.of(load(own)), Job.of(load(choice.replace("FOLDER", str(networks))))
     assert first.spec.run_id == moved.spec.run_id
     record = run(load(own))
     assert record.run_id == first.spec.run_id and record.status == "finished"
@@ -336,8 +326,8 @@ def test_record_tells_the_weights_and_a_folder_that_changes_is_another_network(
     assert Job.of(load(own)).spec.run_id not in (first.spec.run_id, second.run_id)
 
 
-def test_probe_takes_the_features_of_any_network(folder, load):
-    probe = build_task(load(f"timm:{folder}/resnet", task="probe_cifar"))
+def test_probe_takes_the_features_of_any_network(networks, load):
+    probe = build_task(load(f"timm:{networks}/resnet", task="probe_cifar"))
     assert probe.features_of["test"].shape == (20, 96)
     assert np.ptp(probe.features_of["test"].numpy(), axis=0).max() > 0
 
@@ -346,10 +336,10 @@ def test_probe_takes_the_features_of_any_network(folder, load):
 
 
 @pytest.fixture
-def hub(folder, monkeypatch, tmp_path):
+def hub(networks, monkeypatch, tmp_path):
     """A hub with one repository, of transformers and with a pickle alone; what was fetched."""
     source = tmp_path / "repository"
-    shutil.copytree(folder / "bert", source)
+    shutil.copytree(networks / "bert", source)
     weights = source / "model.safetensors"
     torch.save(load_file(weights), source / "pytorch_model.bin")
     weights.unlink()
@@ -374,14 +364,14 @@ def hub(folder, monkeypatch, tmp_path):
     return fetched
 
 
-def test_name_of_transformers_is_fetched_with_what_its_repository_has(folder, load, hub):
+def test_name_of_transformers_is_fetched_with_what_its_repository_has(networks, load, hub):
     record = run(load("hf:somebody/small"))
     assert record.fingerprints["weights_revision"] == f"somebody/small@{'c' * 40}"
     assert sorted(hub) == [
         "config.json", "pytorch_model.bin", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     network = build_task(load("hf:somebody/small")).network()
-    written = load_file(folder / "bert/model.safetensors")
+    written = load_file(networks / "bert/model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
     assert torch.equal(network.state_dict()[name], written[name])
 
@@ -400,10 +390,10 @@ def test_hub_out_of_reach_is_one_line_with_what_to_do(load, choice, monkeypatch,
     assert not list(tmp_path.glob("runs/*/*"))
 
 
-def test_copy_of_a_networks_repository_is_taken_by_its_path(folder, load):
-    model = load("hf:a/b", f"model.weights.path={folder}/bert").spec.model
-    assert model.name == "hf:a/b" and model.weights.path == f"{folder}/bert"
-    build_task(load("hf:a/b", f"model.weights.path={folder}/bert")).network()
+def test_copy_of_a_networks_repository_is_taken_by_its_path(networks, load):
+    model = load("hf:a/b", f"model.weights.path={networks}/bert").spec.model
+    assert model.name == "hf:a/b" and model.weights.path == f"{networks}/bert"
+    build_task(load("hf:a/b", f"model.weights.path={networks}/bert")).network()
 
 
 def test_synthetic_problems_need_no_files_of_the_network(load):

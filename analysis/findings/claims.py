@@ -1,0 +1,133 @@
+"""What the pairs of a claim say: its table, its verdict in short, and what contradicts it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pandas as pd
+
+from analysis.choice import (
+    BEST_OF_DEFAULTS,
+    INSTANCE_TUNED,
+    LEAVE_ONE_TASK_OUT,
+    MODEL_TUNED,
+    PORTFOLIO,
+)
+from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
+from analysis.findings.pairs import NO_VERDICT, Evidence, Line, judged
+from analysis.findings.problems import KINDS
+from analysis.findings.starts import in_short as starts_in_short
+from analysis.findings.texts import NO_RUNS, listed, of_tasks, said, weighed
+from analysis.tables.page import markdown
+from tasks.format import plural
+
+# By the name of its marks: each claim's method and the rivals that it is weighed against.
+MATCHES: dict[str, list[tuple[Line, Line]]] = {
+    "sgd": [(DOG, ("sgd", row)) for row in (INSTANCE_TUNED, MODEL_TUNED, LEAVE_ONE_TASK_OUT)],
+    "ldog": [(LDOG, SGD), (LDOG, DOG)],
+    "adam": [(LDOG, ADAMW), (DOG, ADAMW)],
+    "auto": [(AUTO, DOG), (LAUTO, LDOG), (AUTO, SGD), (LAUTO, ADAMW)],
+}
+ITERATES = (DOG, LDOG, AUTO, LAUTO, SGD, ADAMW)
+
+
+def table(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> str:
+    """Return a row for each pair of methods and each kind of problems."""
+    return weighed(
+        [
+            (archived.against(pair), kind, archived.evidence(kind, pair))
+            for pair in matches
+            for kind in KINDS
+        ]
+    )
+
+
+def contradicting(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> str:
+    """Return the problems on which the methods are worse than their rivals."""
+    return listed(
+        (archived.against(pair), each)
+        for pair in matches
+        for kind in KINDS
+        for each in archived.evidence(kind, pair).pairs
+    )
+
+
+def rivals(archived: Archived) -> str:
+    """Return DoG against each rival, and against the best of several defaults."""
+    lines = [*archived.rivals, (BEST_OF_DEFAULTS, PORTFOLIO)]
+    return table(archived, [(DOG, line) for line in lines])
+
+
+def averaging(archived: Archived) -> str:
+    """Return what averaged weights are against the last ones."""
+    return weighed(
+        [
+            (archived.label(line), kind, archived.averaged(kind, line))
+            for line in ITERATES
+            for kind in KINDS
+        ]
+    )
+
+
+def averaging_contradicting(archived: Archived) -> str:
+    """Return the problems on which averaged weights are worse than the last ones."""
+    return listed(
+        (f"{archived.label(line)}, averaged against last", each)
+        for line in ITERATES
+        for kind in KINDS
+        for each in archived.averaged(kind, line).pairs
+    )
+
+
+def summary(archived: Archived) -> str:
+    """Return each claim of the paper with its verdicts, in short."""
+    compared = {
+        "1. DoG is close to tuned SGD": (DOG, SGD),
+        "2. L-DoG generally beats tuned SGD": (LDOG, SGD),
+        "3. L-DoG approaches tuned Adam": (LDOG, ADAMW),
+    }
+    rows = [
+        _row(
+            claim,
+            f"{archived.label(mine)} is … than {archived.label(rival)}",
+            [_in_short(archived.evidence(kind, (mine, rival))) for kind in KINDS],
+        )
+        for claim, (mine, rival) in compared.items()
+    ]
+    for exception, is_trained in (("", False), (", except with batch normalization", True)):
+        cells = [starts_in_short(archived, kind, is_trained) for kind in KINDS]
+        what = "a start of DoG moved by 100 is … than the default one"
+        rows.append(_row(f"4. DoG is insensitive to its start{exception}", what, cells))
+    cells = [_in_short(archived.averaged(kind, DOG)) for kind in KINDS]
+    rows.append(_row("5. averaging matters", "DoG's averaged weights are … than its last", cells))
+    return markdown(pd.DataFrame(rows), [*rows[0]])
+
+
+def _row(claim: str, what: str, cells: Sequence[str]) -> dict[str, str]:
+    kinds = dict(zip(KINDS, cells, strict=True))
+    return {"the paper's claim": claim, "what is tested": what, **kinds}
+
+
+def _in_short(found: Evidence) -> str:
+    if not found.pairs:
+        return NO_RUNS
+    number = plural(len(found.pairs), "problem")
+    these = said(found.over_problems.on_these_tasks)
+    return f"{these} over {number}; for other tasks: {of_tasks(found)}"
+
+
+def number_of_verdicts(archived: Archived) -> str:
+    """Return how many verdicts over several problems the page's tables have."""
+    intervals = [
+        interval
+        for found in _all_evidence(archived)
+        if found.pairs
+        for interval in (found.over_problems.on_these_tasks, found.for_other_tasks)
+    ]
+    return str(sum(judged(interval) != NO_VERDICT for interval in intervals))
+
+
+def _all_evidence(archived: Archived) -> Iterator[Evidence]:
+    pairs = [pair for matches in MATCHES.values() for pair in matches]
+    pairs += [(DOG, line) for line in (*archived.rivals, (BEST_OF_DEFAULTS, PORTFOLIO))]
+    for kind in KINDS:
+        yield from (archived.evidence(kind, pair) for pair in pairs)
+        yield from (archived.averaged(kind, line) for line in ITERATES)

@@ -1,0 +1,136 @@
+"""Weighs a method against a rival: on each problem both have been run on, and over all of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analysis.comparison import Cell, Comparison
+from analysis.findings.problems import first_of_each_task
+from analysis.statistics import (
+    Intervals,
+    RedOfMeans,
+    has_enough_errors,
+    intervals_over_tasks,
+    red_of_means,
+    verdict,
+)
+from analysis.tables.models import by_seed
+
+NO_VERDICT = "no verdict"
+# In the order in which they are counted.
+VERDICTS = ("better", "non-inferior", "worse", "inconclusive", NO_VERDICT)
+
+# An optimizer and one of its rows.
+Line = tuple[str, str]
+
+
+def judged(interval: tuple[float, float]) -> str:
+    """Return the verdict of an interval; where there is none, that there is none."""
+    return NO_VERDICT if np.isnan(interval).any() else verdict(*interval)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The test errors of a method and of its rival on a problem, by seed."""
+
+    comparison: Comparison
+    mine: Mapping[int, float]
+    rival: Mapping[int, float]
+
+    @property
+    def by_seed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both of shape (seeds,), nan where a side has no run."""
+        return by_seed(self.mine, self.rival)
+
+    @cached_property
+    def red(self) -> RedOfMeans:
+        """The rival's RED, with the method as its reference."""
+        return red_of_means(*self.by_seed)
+
+    @property
+    def verdict(self) -> str:
+        """What is said of the method on this problem."""
+        return judged(self.red.interval())
+
+    @property
+    def seeds(self) -> int:
+        """How many both have."""
+        return min(len(self.mine), len(self.rival))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What pairs, one a problem, say of a method against its rival.
+
+    A pair of one seed says nothing of other seeds: it is left out, and counted.
+    """
+
+    all_pairs: list[Pair]
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Those of several seeds."""
+        return [pair for pair in self.all_pairs if pair.seeds > 1]
+
+    @property
+    def of_one_seed(self) -> int:
+        """How many are left out."""
+        return len(self.all_pairs) - len(self.pairs)
+
+    @cached_property
+    def over_problems(self) -> Intervals:
+        """The rival's median RED over all problems, of which a task may have several."""
+        return _over(self.pairs)
+
+    @cached_property
+    def of_tasks(self) -> list[Pair]:
+        """One pair of each task."""
+        firsts = first_of_each_task(pair.comparison for pair in self.pairs)
+        ids = {comparison.problem.problem_id for comparison in firsts}
+        return [pair for pair in self.pairs if pair.comparison.problem.problem_id in ids]
+
+    @cached_property
+    def over_tasks(self) -> Intervals:
+        """The rival's median RED over one problem of each task."""
+        return _over(self.of_tasks)
+
+    @property
+    def for_other_tasks(self) -> tuple[float, float]:
+        """The interval of this median for other tasks like these."""
+        return self.over_tasks.on_tasks_like_these
+
+
+def _over(pairs: list[Pair]) -> Intervals:
+    sides = [pair.by_seed for pair in pairs]
+    return intervals_over_tasks([mine for mine, _ in sides], [rival for _, rival in sides])
+
+
+def pairs_of(comparisons: Iterable[Comparison], mine: Line, rival: Line) -> list[Pair]:
+    """Return the pair of each problem on which both lines have a result.
+
+    A problem on which the method makes too few errors for a RED has none.
+    """
+    pairs = []
+    for comparison in comparisons:
+        cells = {(cell.optimizer, cell.row): cell for cell in comparison.cells}
+        sides = [cells.get(line) for line in (mine, rival)]
+        if all(side is not None and side.errors for side in sides):
+            pairs += pair(comparison, *(_errors(side) for side in sides))
+    return pairs
+
+
+def _errors(cell: Cell | None) -> Mapping[int, float]:
+    return {} if cell is None else cell.errors
+
+
+def pair(
+    comparison: Comparison, mine: Mapping[int, float], rival: Mapping[int, float]
+) -> list[Pair]:
+    """Return the pair of a problem; none where the method makes too few errors."""
+    problem = comparison.problem
+    error = float(np.mean([*mine.values()]))
+    examples = np.nan if problem.test_examples is None else float(problem.test_examples)
+    enough = has_enough_errors(error, examples, problem.metric)
+    return [Pair(comparison, mine, rival)] if enough else []

@@ -1,0 +1,124 @@
+"""Which problems count as evidence, by their kind, and which are planned."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.comparison import Comparison
+from analysis.variants import departures, has_other_steps
+
+PROTOCOL = "lite"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SWEEP = "campaign"
+COMMAND = f"`make sweep SWEEP={SWEEP}`"
+
+FINE_TUNING, PROBES, SCRATCH = "fine-tuning", "probes", "from random weights"
+KINDS = (FINE_TUNING, PROBES)
+TRAINED_STATISTICS = "model.batch_norm=train"
+
+
+def kind_of(comparison: Comparison) -> str | None:
+    """Return the kind of a problem of the protocol; None of one that is no evidence."""
+    problem = comparison.problem
+    if problem.protocol != PROTOCOL:
+        return None
+    if problem.budget == "probe":
+        return PROBES
+    if problem.budget in ("vision", "language"):
+        return FINE_TUNING if _is_pretrained(problem.model) else SCRATCH
+    return None
+
+
+def of_kind(comparisons: Iterable[Comparison], kind: str) -> list[Comparison]:
+    """Return the problems of a kind at the protocol's own number of steps."""
+    return [
+        each for each in comparisons if kind_of(each) == kind and not has_other_steps(each.problem)
+    ]
+
+
+def first_of_each_task(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Return a problem of each task: with its own network, and no setting that is not its own.
+
+    Where there is none, that which comes first by `variants.rank`.
+    """
+    firsts: dict[str, Comparison] = {}
+    for each in sorted(comparisons, key=_order):
+        firsts[each.problem.task] = each
+    return list(firsts.values())
+
+
+def _order(comparison: Comparison) -> tuple[bool, int]:
+    problem = comparison.problem
+    return problem.model == own_network(problem.task), int(problem["rank"])
+
+
+@cache
+def own_network(task: str) -> str:
+    """Return the network that a task's yaml chooses, or one that it rests on; "" if none does.
+
+    (To compose the task takes a hundred times as long.)
+    """
+    path = CONFIGS / "task" / f"{task}.yaml"
+    content: Any = yaml.safe_load(path.read_text("utf-8")) if path.exists() else {}
+    network = ""
+    for entry in content.get("defaults", []):
+        if isinstance(entry, dict):
+            network = entry.get("override /model@_global_.model", network)
+        else:
+            network = own_network(entry.partition("@")[0]) or network
+    return network
+
+
+@cache
+def _is_pretrained(model: str) -> bool:
+    path = CONFIGS / "model" / f"{model}.yaml"
+    return not path.exists() or "weights" in yaml.safe_load(path.read_text("utf-8"))
+
+
+def name_of(comparison: Comparison) -> str:
+    """Return a problem's name: its task and network, and what is not the protocol's own."""
+    problem = comparison.problem
+    return ", ".join([f"{problem.task} · {problem.model}", *departures(problem)])
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A problem that the sweep is to train."""
+
+    task: str
+    model: str
+    settings: tuple[str, ...]  # that are not the protocol's own
+    seeds: dict[str, int]  # how many of each optimizer are reported
+
+    @property
+    def name(self) -> str:
+        """As `name_of`."""
+        return ", ".join([f"{self.task} · {self.model}", *self.settings])
+
+    def is_of(self, comparison: Comparison) -> bool:
+        """Return whether this is the comparison's problem."""
+        problem = comparison.problem
+        if (problem.task, problem.model) != (self.task, self.model) or kind_of(comparison) is None:
+            return False
+        return set(departures(problem)) == set(self.settings)
+
+
+def planned() -> Iterator[Planned]:
+    """Yield the problems of the sweep's yaml, each once."""
+    content: Any = yaml.safe_load((CONFIGS / "sweep" / f"{SWEEP}.yaml").read_text("utf-8"))
+    found: dict[tuple, dict[str, int]] = {}
+    for part in content["parts"]:
+        words = [word for word in part["overrides"] if not word.startswith("wandb.")]
+        models = [word.partition("=")[2] for word in words if word.startswith("model=")]
+        settings = tuple(word for word in words if not word.startswith("model="))
+        for task in part["tasks"]:
+            key = (task, models[0] if models else own_network(task), settings)
+            seeds = found.setdefault(key, {})
+            for optimizer in part["optimizers"]:
+                seeds[optimizer] = max(len(part["seeds"]), seeds.get(optimizer, 0))
+    for (task, model, settings), by_optimizer in found.items():
+        yield Planned(task, model, settings, by_optimizer)

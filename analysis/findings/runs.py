@@ -1,0 +1,128 @@
+"""What the cells of a comparison do not hold: each iterate's errors, and starts that were moved."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from analysis import statistics
+from analysis.choice import comparable
+from analysis.comparison import Comparison, reported, scored
+from analysis.findings.pairs import Line, Pair, pair
+from analysis.roles import in_yaml, start_of
+
+# By how much the first steps are moved either way.
+FACTOR = 100
+
+
+class Runs:
+    """The reported runs with a result, by problem and optimizer."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        """Take what `records.gather` returns."""
+        current = reported(comparable(frame))
+        current = scored(current[current["status"] != "failed"])
+        self._groups = dict(list(current.groupby(["problem_id", "optimizer"])))
+        self._none = current[:0]
+
+    def of(self, comparison: Comparison, optimizer: str) -> pd.DataFrame:
+        """Return an optimizer's runs on a problem, of all its settings."""
+        return self._groups.get((comparison.problem.problem_id, optimizer), self._none)
+
+    def iterates(self, comparisons: Iterable[Comparison], line: Line) -> list[Pair]:
+        """Return the pair of averaged and last weights of each problem, of the same runs."""
+        pairs = []
+        for comparison in comparisons:
+            choices = [one for one in comparison.choices if (one.optimizer, one.row) == line]
+            runs = self.of(comparison, line[0])
+            runs = runs[runs["setting"].isin([one.setting for one in choices])]
+            runs = runs.dropna(subset=["test_averaged"]).set_index("seed")
+            if len(runs):
+                higher = runs["higher_is_better"]
+                averaged, last = (
+                    dict(zip(runs.index, statistics.error(runs[name], higher), strict=True))
+                    for name in ("test_averaged", "test_last")
+                )
+                pairs += pair(comparison, averaged, last)
+        return pairs
+
+    def starts(self, comparisons: Iterable[Comparison], optimizer: str) -> list["Starts"]:
+        """Return the starts tried on each problem on which more than the default was."""
+        found = (self._starts_on(comparison, optimizer) for comparison in comparisons)
+        return [starts for starts in found if starts and starts.seeds]
+
+    def _starts_on(self, comparison: Comparison, optimizer: str) -> "Starts | None":
+        key, runs = start_of(optimizer), self.of(comparison, optimizer)
+        default = runs[runs["opt_default"]]
+        if key is None or default.empty or len(default) == len(runs):
+            return None
+        errors: dict[float, dict[int, float]] = {}
+        for run in runs[["overrides", "seed", "error"]].itertuples(index=False):
+            changed = json.loads(run.overrides)
+            if set(changed) == {key}:
+                errors.setdefault(changed[key], {})[run.seed] = run.error
+        if not errors:
+            return None
+        own = default["reps_rel"].iloc[0] if key == "reps_rel" else in_yaml(optimizer, key)
+        errors[float(own)] = dict(zip(default["seed"], default["error"], strict=True))
+        return Starts(comparison, float(own), errors)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The errors of an optimizer on a problem by its start and by seed."""
+
+    comparison: Comparison
+    default: float
+    errors: Mapping[float, Mapping[int, float]]
+
+    @cached_property
+    def _near(self) -> dict[float, Mapping[int, float]]:
+        """Those within `FACTOR` of the default."""
+        return {
+            start: errors
+            for start, errors in self.errors.items()
+            if abs(np.log(start / self.default)) < np.log(FACTOR) + 1e-6
+        }
+
+    @property
+    def seeds(self) -> int:
+        """How many these have in common."""
+        return len(set.intersection(*map(set, self._near.values())))
+
+    @cached_property
+    def spread(self) -> float:
+        """How far the mean errors of the best and the worst of these are apart."""
+        return spread(self._near)
+
+    def moved(self, factor: float) -> list[Pair]:
+        """Return the pair of a moved start and the default one; none if it was not tried.
+
+        Of the default only the seeds of the other, so that they are paired.
+        """
+        target = self.default * factor
+        for start, errors in self.errors.items():
+            default = {
+                seed: error for seed, error in self.errors[self.default].items() if seed in errors
+            }
+            if default and np.isclose(start, target, rtol=1e-6, atol=0):
+                return pair(self.comparison, errors, default)
+        return []
+
+
+def spread(errors: Mapping[float, Mapping[int, float]]) -> float:
+    """Return how far the largest and the smallest mean error are apart.
+
+    The means are over the seeds that all starts have; nan where there is no such seed.
+
+    >>> spread({1e-6: {0: 0.30, 1: 0.50}, 1e-4: {0: 0.20, 1: 0.30, 2: 0.9}}).__round__(6)
+    0.15
+    """
+    seeds = set.intersection(*map(set, errors.values())) if errors else set()
+    if not seeds:
+        return np.nan
+    means = [np.mean([of_start[seed] for seed in seeds]) for of_start in errors.values()]
+    return float(max(means) - min(means))

@@ -1,0 +1,79 @@
+"""How evidence is written: intervals with their verdicts, counts, tables and lists."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from analysis.findings.pairs import NO_VERDICT, VERDICTS, Evidence, Pair, judged
+from analysis.findings.problems import COMMAND, name_of
+from analysis.statistics import LEAST_TASKS
+from analysis.tables.page import bullets, markdown, signed
+from tasks.format import NONE, plural
+
+NO_RUNS = f"no runs yet: {COMMAND}"
+
+
+def bounds(low: float, high: float) -> str:
+    """Return an interval of RED in percent."""
+    return f"{signed(low)} to {signed(high)}"
+
+
+def span(numbers: Iterable[int]) -> str:
+    """Return some numbers in short: "3", or "3 to 5"."""
+    found = sorted(set(numbers))
+    return " to ".join(map(str, dict.fromkeys([found[0], found[-1]]))) if found else NONE
+
+
+def said(interval: tuple[float, float]) -> str:
+    """Return an interval's verdict and bounds: "**non-inferior** (−1.0 to +2.0)"."""
+    verdict = judged(interval)
+    return verdict if verdict == NO_VERDICT else f"**{verdict}** ({bounds(*interval)})"
+
+
+def counted(verdicts: Iterable[str]) -> str:
+    """Return how often each verdict is given: "2 better, 1 worse"."""
+    found = Counter(verdicts)
+    return ", ".join(f"{found[name]} {name}" for name in VERDICTS if found[name]) or NONE
+
+
+def of_tasks(found: Evidence) -> str:
+    """Return the verdict for other tasks; of too few tasks, that they are."""
+    number = len(found.of_tasks)
+    if number < LEAST_TASKS:
+        return f"{NO_VERDICT}: {plural(number, 'task')}"
+    return said(found.for_other_tasks)
+
+
+def weighed(lines: Sequence[tuple[str, str, Evidence]]) -> str:
+    """Return a table with a row for each evidence: what it is of, of which problems, and it."""
+    rows = []
+    for name, kind, found in lines:
+        row = {"": name, "problems": f"{kind}: {NO_RUNS}"}
+        if found.pairs:
+            number = f"{len(found.pairs)} ({plural(len(found.of_tasks), 'task')})"
+            over = found.over_problems
+            row = {
+                "": name,
+                "problems": f"{kind}: {number}",
+                "seeds": span(pair.seeds for pair in found.pairs),
+                "median RED %": signed(over.estimate),
+                "for other seeds": said(over.on_these_tasks),
+                "for other tasks": of_tasks(found),
+                "by problem": counted(pair.verdict for pair in found.pairs),
+            }
+        elif found.of_one_seed:
+            row["problems"] = f"{kind}: {found.of_one_seed} of one seed alone, {NO_VERDICT}"
+        rows.append(row)
+    left = ["", "problems", "for other seeds", "for other tasks", "by problem"]
+    return markdown(pd.DataFrame(rows).fillna(""), left)
+
+
+def listed(pairs: Iterable[tuple[str, Pair]]) -> str:
+    """Return the problems with the verdict "worse": a line for each method, or what it is."""
+    lines: dict[str, list[str]] = {}
+    for what, pair in pairs:
+        if pair.verdict == "worse":
+            problem = f"{name_of(pair.comparison)} ({bounds(*pair.red.interval())})"
+            lines.setdefault(what, []).append(problem)
+    return bullets(f"{what}: {'; '.join(names)}" for what, names in lines.items()) or "- none"

@@ -1,0 +1,65 @@
+"""All that can be filled in, by the name of its marks; and the pages that it is filled into."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from analysis import records
+from analysis.figures.style import svg
+from analysis.findings import claims, coverage, figure, headline, starts
+from analysis.findings.archived import FAMILY, Archived
+from analysis.findings.fill import fill
+from analysis.statistics import MARGIN
+
+PAGES = ("README.md", "docs/findings.md")
+FIGURE = "results/figures/findings.svg"
+# Not that of tables and figures made of all runs: it stays when these are made anew.
+MADE_BY = "made by scripts/tables.py from results/archive of dog-bench, do not edit"
+
+
+def values(archived: Archived) -> dict[str, Callable[[], str]]:
+    """Return what makes each value, by its name."""
+    named: dict[str, Callable[[Archived], str]] = {
+        "demo": coverage.demo,
+        "evidence": coverage.table,
+        "missing": coverage.missing,
+        "headline": headline.table,
+        "headline.over": headline.what_it_is_over,
+        "claims": claims.summary,
+        "verdicts": claims.number_of_verdicts,
+        "averaging": claims.averaging,
+        "averaging.against": claims.averaging_contradicting,
+        "rivals": claims.rivals,
+        "starts": partial(starts.table, optimizers=FAMILY),
+        "starts.against": partial(starts.contradicting, optimizers=FAMILY),
+        "starts.found": starts.found,
+        "rivals.starts": lambda found: starts.table(found, _names_of_rivals(found)),
+        "rivals.starts.against": lambda found: starts.contradicting(found, _names_of_rivals(found)),
+        "edges": headline.edges,
+        "break_even": headline.break_even,
+        "margin": lambda _: f"{100 * MARGIN:g} %",
+    }
+    for name, matches in claims.MATCHES.items():
+        named[name] = partial(claims.table, matches=matches)
+        named[f"{name}.against"] = partial(claims.contradicting, matches=matches)
+    return {name: partial(make, archived) for name, make in named.items()}
+
+
+def _names_of_rivals(archived: Archived) -> list[str]:
+    return [optimizer for optimizer, _ in archived.rivals]
+
+
+def write_pages(root: Path) -> list[Path]:
+    """Fill the pages of a project, and draw their figure, from its archive; return their paths."""
+    archived = Archived(records.of_archive(root / "results" / "archive"))
+    files = {root / page: text for page, text in filled(root, archived).items()}
+    files[root / FIGURE] = svg(figure.draw(archived), MADE_BY)
+    for path, text in files.items():
+        records.write_if_changed(path, text)
+    return [*files]
+
+
+def filled(root: Path, archived: Archived) -> dict[str, str]:
+    """Return the text of each page with what these runs say."""
+    by_name = values(archived)
+    return {page: fill((root / page).read_text("utf-8"), by_name) for page in PAGES}

@@ -1,0 +1,101 @@
+"""What the command line of a comparison asks for: data=PATH and further key=value."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps import driver
+from sweeps.design import check_fixed
+from sweeps.executors.specs import ExecutorSpec
+from tasks.errors import UserError
+from tasks.format import did_you_mean
+
+COLUMNS = ["text", "second_text", "label", "kind"]
+OURS = ["data", "model", "hours", *COLUMNS, "metric", "rivals"]
+OURS += ["steps", "seeds", "dry_run", "jobs", "executor"]
+OF_RUNS = ["device", "threads", "workers", "eval_batch_size", "data_dir", "runs_dir", "debug"]
+# Decided by the comparison: the steps by the time; only the last scores, as nothing else counts.
+DECIDED = ("train.steps", "train.eval_every", "train.checkpoint", "task.data")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A comparison that is asked for."""
+
+    data: str
+    model: str | None
+    metric: str | None
+    columns: dict[str, Any]  # of a table, and its kind, as far as they are named
+    hours: float
+    steps: int | None
+    seeds: int | None
+    rivals: bool
+    dry_run: bool
+    executor: ExecutorSpec
+    words: list[str]  # for every run
+
+    @property
+    def name(self) -> str:
+        """The data's name for readers."""
+        return Path(self.data).name or self.data
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The folder of data and weights, if it is named."""
+        found = [word.partition("=")[2] for word in self.words if word.startswith("data_dir=")]
+        return Path(found[-1]).expanduser().resolve() if found else None
+
+
+def read_request(words: list[str]) -> Request:
+    """Return what a command line asks for.
+
+    Raises:
+        UserError: for an unknown key or an impossible value.
+    """
+    options: dict[str, str] = {}
+    of_runs = []
+    for word in ("dry_run=true" if word == "--dry-run" else word for word in words):
+        key, equal, value = word.partition("=")
+        if not equal:
+            raise UserError(f"{word} cannot be read: say data={word}, or another key=value")
+        if key in OURS or key.startswith("executor."):
+            options[key] = value
+        elif key in OF_RUNS or ("." in key and not key.startswith(DECIDED)):
+            of_runs.append(word)
+        elif key == "train.steps":
+            raise UserError(f"{key} is chosen by the time: say steps={value}")
+        else:
+            raise UserError(f"there is no key {key}: {did_you_mean(key, [*OURS, *OF_RUNS])}")
+    if not options.get("data"):
+        raise UserError("name your data: python compare.py data=PATH (a folder, or a file)")
+    steps, seeds = _number("steps", options, int), _number("seeds", options, int)
+    check_fixed(steps, seeds)
+    return Request(
+        data=options["data"],
+        model=options.get("model") or None,
+        metric=options.get("metric") or None,
+        columns={key: options.get(key) or None for key in COLUMNS},
+        hours=_number("hours", options, float) or 1.0,
+        steps=steps,
+        seeds=seeds,
+        rivals=driver.boolean("rivals", options),
+        dry_run=driver.boolean("dry_run", options),
+        executor=driver.executor_of(options),
+        words=of_runs,
+    )
+
+
+def _number(key: str, options: dict[str, str], kind: Callable[[str], Any]) -> Any:
+    """Return a number above 0; None if it was not given."""
+    if key not in options:
+        return None
+    try:
+        value = kind(options[key])
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        what = "a whole number" if kind is int else "a number"
+        raise UserError(f"{key}={options[key]}: must be {what} above 0")
+    return value
