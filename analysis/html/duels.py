@@ -12,6 +12,7 @@ from analysis.statistics import Intervals, Verdict, has_enough_errors, intervals
 from analysis.tables.models import Line, groups_of, lines_of
 
 Key = tuple[str, str]  # of a line: optimizer and row
+EVERY = "all problems"
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,6 @@ class Duel:
     without_interval: Sequence[str]  # left out: a side has one seed there
     intervals: Intervals  # of RED: above 0 where the rival errs less
     verdict: Verdict  # on these problems
-
-    @property
-    def seeds(self) -> bool:
-        """Whether there is an interval."""
-        return bool(np.isfinite(self.intervals.on_these_tasks[0]))
 
 
 def name_of(line: Line) -> str:
@@ -64,7 +60,7 @@ def scopes_of(comparisons: Sequence[Comparison]) -> list[Scope]:
     domains: dict[str, list[Comparison]] = {}
     for each in sorted(every, key=lambda each: str(each.problem.domain)):
         domains.setdefault(each.problem.domain, []).append(each)
-    found = [Scope("all problems", every)]
+    found = [Scope(EVERY, every)]
     found += [Scope(domain, problems) for domain, problems in domains.items() if len(domains) > 1]
     for (*_, budget, model), group in groups:
         kind = " probe" if budget == "probe" else ""

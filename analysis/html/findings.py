@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.answer import verdict_in_words
+from analysis.choice import INSTANCE_TUNED
 from analysis.comparison import Comparison
 from analysis.figures.batch_norm import KEY
 from analysis.html.charts import Chart
-from analysis.html.duels import Duel, Key, Scope, duels, key_of, name_of
+from analysis.html.duels import EVERY, Duel, Key, Scope, duels, key_of, name_of
 from analysis.html.table import fragment
-from analysis.roles import TUNED
+from analysis.roles import REFERENCE
 from analysis.tables.leaderboard import Leaderboard, StepCosts
 from analysis.tables.notes import unit
 from analysis.tables.page import score_text, signed
@@ -54,25 +55,17 @@ def verdicts(
     scopes: Sequence[Scope], subjects: Sequence[Key], rivals: Sequence[Key]
 ) -> Iterator[Finding]:
     """Whether tuning can be spared: over all problems, and in each domain."""
-    tuned = [key for key in rivals if _is_tuned(scopes[0], key)][:RIVALS]
+    tuned = [key for key in rivals if key[1] == INSTANCE_TUNED][:RIVALS]
     for subject in subjects[:SUBJECTS]:
         found = [duel for scope in scopes for duel in duels(scope, subject, tuned)]
-        wide = [duel for duel in found if duel.scope in _WIDE or duel.scope in _domains(scopes)]
+        wide = [duel for duel in found if duel.scope in (EVERY, *_domains(scopes))]
         if wide:
             name = name_of(wide[0].subject)
             yield Finding(f"Is {name} as good as a tuned optimizer?", [*map(statement, wide)])
 
 
-_WIDE = ("all problems",)
-
-
 def _domains(scopes: Sequence[Scope]) -> set[str]:
     return {each.problem.domain for scope in scopes for each in scope.problems}
-
-
-def _is_tuned(scope: Scope, key: Key) -> bool:
-    cells = (cell for each in scope.problems for cell in each.cells)
-    return any((cell.optimizer, cell.row) == key and cell.role == TUNED for cell in cells)
 
 
 def statement(duel: Duel) -> Statement:
@@ -80,12 +73,12 @@ def statement(duel: Duel) -> Statement:
     subject, rival = name_of(duel.subject), name_of(duel.rival)
     low, high = duel.intervals.on_these_tasks
     several = plural(len(duel.problems), "problem")
-    where = duel.scope.capitalize() if duel.scope not in _WIDE else "All that have both"
+    where = "All that have both" if duel.scope == EVERY else duel.scope.capitalize()
     where = f"{where} ({several})"
     link = fragment("duel", duel.scope, *key_of(duel.subject), *key_of(duel.rival))
     red = f"RED {signed(duel.intervals.estimate)} %"
     if np.isnan(low):
-        text = f"{where}: {rival} has no interval to tell, as a side has one seed."
+        text = f"{where}: cannot tell {subject} from {rival}: one seed gives no interval."
         return Statement(text, red, link, duel.verdict)
     words = verdict_in_words(duel.verdict, subject, rival, low, high)
     numbers = f"{red}, 95 % interval {interval_text(low, high)}"
@@ -105,7 +98,7 @@ def best_lines(board: Leaderboard, link: str) -> Finding:
         _leader("Best of all", frame.iloc[0], link),
         _leader("Best with one run a problem", untuned.iloc[0], link),
     ]
-    place = int(np.flatnonzero(frame["role"] == "reference")[0])
+    place = int(np.flatnonzero(frame["role"] == REFERENCE)[0])
     reference = frame["label"].iloc[place]
     front = ", ".join(
         f"{label} ({row})" for label, row in frame.loc[frame["pareto"], ["label", "row"]].to_numpy()
@@ -177,7 +170,7 @@ def step_cost(board: Leaderboard, costs: StepCosts, rivals: Sequence[Key]) -> It
     labels: Mapping[str, str] = dict(
         zip(board.frame["optimizer"], board.frame["label"], strict=True)
     )
-    reference = board.frame["optimizer"][board.frame["role"] == "reference"].iloc[0]
+    reference = board.frame["optimizer"][board.frame["role"] == REFERENCE].iloc[0]
     named = [reference, *dict.fromkeys(name for name, _ in rivals if name != reference)]
     for name in [name for name in named if name in costs][: RIVALS + 1]:
         cost = costs[name]

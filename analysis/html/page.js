@@ -102,11 +102,14 @@ function compare(one, other, numeric) {
   return one.localeCompare(other, "en", { numeric: true });
 }
 
+/* By what a cell is sorted. */
+const textOf = (cell) => cell.querySelector("[data-key]")?.dataset.key ?? cell.textContent;
+
 function sortBy(table, column, direction) {
   const head = table.tHead.rows[0].cells;
   const numeric = !head[column].classList.contains("left");
   const rows = [...table.tBodies[0].rows];
-  const texts = new Map(rows.map((row) => [row, row.cells[column].textContent]));
+  const texts = new Map(rows.map((row) => [row, textOf(row.cells[column])]));
   rows.sort((one, other) => {
     const order = compare(texts.get(one), texts.get(other), numeric);
     return Math.abs(order) === 2 ? order : direction * order;
@@ -266,11 +269,11 @@ function chartOf(chart) {
     return el("button", {
       type: "button", "aria-pressed": "false", "data-label": label,
       onpointerenter: over, onpointerleave: out,
-      onclick: (event) => {
+      onclick: () => {
         values.pinned = values.pinned === label ? null : label;
         for (const other of buttons) other.setAttribute("aria-pressed", String(other.dataset.label === values.pinned));
         set("focus", values.pinned || "");
-        event.currentTarget.blur === undefined || say(values.pinned ? `${label} is pointed out` : "all lines");
+        say(values.pinned ? `${label} is pointed out` : "all lines");
       },
     }, swatch(colour, dashes), label);
   });
@@ -355,8 +358,7 @@ function verdictCell(duels, [scope, subject, rival, red, interval, verdict, prob
   const parts = ["duel", duels.scopes[scope], mine[0], mine[1], other[0], other[1]];
   const numbers = interval === "–" ? `${red} (one seed)` : `${red} (${interval})`;
   return el("span", { class: verdict },
-    el("span", { class: "hidden" }, red + " "),
-    el("span", { class: "verdict" }, VERDICTS[verdict]),
+    el("span", { class: "verdict", "data-key": red }, VERDICTS[verdict]),
     el("a", { class: "detail", href: fragment(...parts) }, numbers),
     el("span", { class: "detail" }, `, ${problems.length} ${problems.length === 1 ? "problem" : "problems"}`));
 }

@@ -39,6 +39,9 @@ from runner import TUNING_SEED
 from tasks.errors import UserError
 from tasks.format import NONE, plural
 
+# What is needed of the runs at the tuning seed; few columns are faster to filter.
+OF_TUNING = ["run_id", "problem_id", "optimizer", "opt_default", "overrides", "grid"]
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -101,6 +104,7 @@ def report_of(
     }
     places = {each.problem.problem_id: place for place, each in enumerate(comparisons)}
     row_of = {run_id: row for row, run_id in enumerate(frame["run_id"])}
+    tuning = frame.loc[frame["seed"] == TUNING_SEED, OF_TUNING]
     found = regrets(comparisons, frame)
     starts = list(best_starts(normalization, found))
     return Report(
@@ -114,7 +118,7 @@ def report_of(
         selections=[(*choice, place) for choice, place in boards.places.items()],
         duels=_duels(comparisons),
         problems=[
-            _problem(data, comparison, frame, row_of, sensitivity.get(comparison.stem))
+            _problem(data, comparison, tuning, row_of, sensitivity.get(comparison.stem))
             for comparison in comparisons
         ],
         budgets=list(budget_charts(data)),
@@ -199,7 +203,7 @@ def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 def _problem(
     data: FigureData,
     comparison: Comparison,
-    frame: pd.DataFrame,
+    tuning: pd.DataFrame,
     row_of: Mapping[str, int],
     sensitivity: Table | None,
 ) -> Problem:
@@ -215,7 +219,7 @@ def _problem(
         notes=notes_of(comparison),
         head=heading(problem),
     )
-    tuning = frame[(frame["problem_id"] == problem.problem_id) & (frame["seed"] == TUNING_SEED)]
+    tuning = tuning[tuning["problem_id"] == problem.problem_id]
     grid = tuning[is_grid_run(tuning)]
     members = {each.row: each.members for each in comparison.choices if each.row == PORTFOLIO}
     of_cells = {}

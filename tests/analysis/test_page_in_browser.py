@@ -1,16 +1,16 @@
 """The page in a real browser: Debian's Chromium, without a window and without a network."""
 
-import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from runs_of_page import COSTS, EVIL, page_runs
 
 from analysis.html import page
+from analysis.html.picture import chromium, take_picture
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
+if chromium() is None:
     pytest.skip("there is no Chromium (apt-get install chromium)", allow_module_level=True)
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -27,7 +27,7 @@ def path(tmp_path_factory):
 def browser():
     with sync_api.sync_playwright() as playwright:
         # Whoever runs the tests in a container is root there, which Chromium's sandbox refuses.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield browser
         browser.close()
 
@@ -136,12 +136,32 @@ def test_an_answer_leads_to_the_runs_of_both_sides(opened):
     assert told == []
 
 
+def test_every_link_of_an_answer_leads_somewhere(opened):
+    made, told = opened()
+    links = made.locator("#answer a").evaluate_all("(all) => all.map((each) => each.hash)")
+    assert len(links) > 5
+    for link in links:
+        made.evaluate("(link) => { location.hash = link; }", link)
+        if link.startswith("#duel/"):
+            made.get_by_role("dialog").wait_for()
+        else:
+            assert made.locator(f"[id='{link[1:]}']").is_visible(), link
+    assert told == []
+
+
 def test_runs_are_found_by_words(opened):
     made, told = opened()
     made.get_by_role("searchbox").fill("movies sgd lr=0.1")
     found = column(made.locator("#run-table table"), 1)
     assert found and all(name.startswith("movies") and "sgd" in name for name in found)
     assert told == []
+
+
+def test_its_picture_is_taken(path, tmp_path):
+    # In a thread of its own: the tests' Playwright has this one's event loop.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(take_picture, path, tmp_path / "report.png").result()
+    assert (tmp_path / "report.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_it_prints_its_tables_whole(opened):
