@@ -60,7 +60,11 @@ def pareto(board: Leaderboard) -> Chart:
         "y": axis("red", "IQM of RED, % (above 0: better than DoG)", scale={"padding": 24}),
     }
     colour = {"condition": {"test": "datum.front", "value": FRONT}, "value": MUTED}
-    rows = {"field": "row", "type": "nominal", "legend": {"title": None, "orient": "bottom", "columns": 2}}
+    rows = {
+        "field": "row",
+        "type": "nominal",
+        "legend": {"title": None, "orient": "bottom", "columns": 2},
+    }
     shown = tips(
         ("optimizer", "optimizer"),
         ("row", "row"),

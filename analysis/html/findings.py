@@ -79,14 +79,16 @@ def statement(duel: Duel) -> Statement:
     """A verdict in words."""
     subject, rival = name_of(duel.subject), name_of(duel.rival)
     low, high = duel.intervals.on_these_tasks
-    where = "Over all problems" if duel.scope in _WIDE else duel.scope.capitalize()
+    several = plural(len(duel.problems), "problem")
+    where = duel.scope.capitalize() if duel.scope not in _WIDE else "All that have both"
+    where = f"{where} ({several})"
     link = fragment("duel", duel.scope, *key_of(duel.subject), *key_of(duel.rival))
-    red, problems = signed(duel.intervals.estimate), plural(len(duel.problems), "problem")
+    red = f"RED {signed(duel.intervals.estimate)} %"
     if np.isnan(low):
         text = f"{where}: {rival} has no interval to tell, as a side has one seed."
-        return Statement(text, f"RED {red} %, {problems}", link, duel.verdict)
+        return Statement(text, red, link, duel.verdict)
     words = verdict_in_words(duel.verdict, subject, rival, low, high)
-    numbers = f"RED {red} % ({interval_text(low, high)}), {problems}"
+    numbers = f"{red}, 95 % interval {interval_text(low, high)}"
     return Statement(f"{where}: {words}", numbers, link, duel.verdict)
 
 

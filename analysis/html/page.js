@@ -2,6 +2,17 @@
 /* Shows what the page's data hold: tables, charts, and the way from a number to its runs. */
 (() => {
 const page = JSON.parse(document.getElementById("data").textContent);
+
+/* Puts what is shared, {"$": its place}, where it belongs. */
+const whole = [];
+function joined(value) {
+  if (value === null || typeof value !== "object") return value;
+  if (value.$ !== undefined) return (whole[value.$] ??= joined(page.shared[value.$]));
+  for (const key of Object.keys(value)) value[key] = joined(value[key]);
+  return value;
+}
+for (const key of Object.keys(page)) if (key !== "runs" && key !== "shared") page[key] = joined(page[key]);
+
 const byId = (id) => document.getElementById(id);
 
 /* ---- elements -------------------------------------------------------------------------------- */
@@ -155,7 +166,6 @@ function notesOf(table) {
 const LIGHT = ["#1f6fb2", "#c2410c", "#0f7a5a", "#a8467f", "#7a6a00", "#5b46a8", "#0e7490", "#8a4b20", "#4d7c0f", "#9f1239"];
 const DARK = ["#6fb3ee", "#f59563", "#5cc9a3", "#e08fc0", "#d4c04a", "#a999f0", "#5cc4dc", "#d0a074", "#a3cf5b", "#f27a94"];
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 function colourOf(name) {
   const style = getComputedStyle(document.documentElement);
@@ -169,7 +179,7 @@ function themed(value) {
   if (typeof value === "string") return /^\$(reference|accent|muted|c\d+)$/.test(value) ? colourOf(value) : value;
   if (Array.isArray(value)) return value.map(themed);
   if (value === null || typeof value !== "object") return value;
-  if (value.columns !== undefined) return { values: rowsOf(value.columns) };
+  if (typeof value.columns === "object") return { values: rowsOf(value.columns) }; // a legend has their number
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, themed(one)]));
 }
 
@@ -184,7 +194,7 @@ function configOf() {
   const font = style.getPropertyValue("--sans").trim();
   const text = { labelColor: soft, titleColor: soft, labelFont: font, titleFont: font, titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 11 };
   return {
-    background: null, font,
+    background: null, font, aria: false, // one text for the whole chart, which its place has
     view: { stroke: null },
     axis: { ...text, gridColor: line, domainColor: line, tickColor: line, gridOpacity: 0.7 },
     legend: { ...text, symbolStrokeColor: soft },
@@ -214,7 +224,7 @@ const ERRORS = 1; // of Vega, whose warnings are for whoever writes a specificat
 
 async function embed(host, spec, label, values) {
   await loaded();
-  const full = { ...themed(spec), description: label, config: configOf() };
+  const full = { ...themed(spec), config: configOf() };
   for (const param of full.params || []) if (values[param.name] !== undefined) param.value = values[param.name];
   const options = {
     mode: "vega-lite", renderer: "svg", logLevel: ERRORS,
@@ -223,6 +233,11 @@ async function embed(host, spec, label, values) {
     loader: { http: () => Promise.reject(new Error("no network")) },
   };
   const { view } = await vegaEmbed(host, full, options);
+  const svg = host.querySelector("svg.marks");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", label);
+  svg.firstElementChild.setAttribute("aria-hidden", "true");
+  host.querySelector("summary").setAttribute("aria-label", "Save this chart");
   return view;
 }
 
@@ -263,7 +278,7 @@ function chartOf(chart) {
     ? el("label", {}, chart.choose[0].toUpperCase() + chart.choose.slice(1) + " ", el("select", { onchange: (event) => set("shown", event.target.value) }, chart.choices.map((one) => el("option", { value: one }, one))))
     : null;
   const made = el("figure", { id: "figure-" + chart.name, class: chart.tall ? "tall" : null },
-    el("figcaption", {}, el("h4", {}, chart.title), el("p", { class: "small" }, chart.note)),
+    el("figcaption", {}, el("h3", {}, chart.title), el("p", { class: "small" }, chart.note)),
     choice, host,
     buttons.length ? el("ul", { class: "legend", "aria-label": "Lines" }, buttons.map((button) => el("li", {}, button))) : null);
   charts.set(host, async () => {
@@ -324,6 +339,10 @@ function drawDuels() {
     if (!found.some(Boolean)) return [];
     return [[name, ...found.filter((_, scope) => used[scope]).map((cell) => cell ? verdictCell(duels, cell) : "–")]];
   });
+  if (!duels.subjects.length) {
+    byId("duel-table").replaceChildren(el("p", {}, "No optimizer that needs no tuning has a result."));
+    return;
+  }
   const name = duels.subjects[subject][2];
   const columns = [`${name} against`, ...duels.scopes.filter((_, scope) => used[scope])];
   byId("duel-table").replaceChildren(rows.length
@@ -462,7 +481,7 @@ function drawRuns() {
     if (rows.length < MOST) rows.push(row);
   }
   byId("run-count").textContent = `${count.toLocaleString("en")} of ${runCount.toLocaleString("en")} runs` + (count > MOST ? `; the first ${MOST} are shown` : "");
-  byId("run-table").replaceChildren(runTable("Runs", rows, "run"));
+  byId("run-table").replaceChildren(runTable("Runs found", rows, "run"));
 }
 
 const texts = [];

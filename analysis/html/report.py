@@ -67,6 +67,7 @@ class Report:
     title: str
     subtitle: str
     answer: Answer | None
+    protocol: str  # of which the findings are
     findings: Sequence[Finding]
     boards: Sequence[dict[str, Any]]
     filters: dict[str, list[str]]
@@ -106,6 +107,7 @@ def report_of(
         title=title,
         subtitle=_subtitle(frame, comparisons),
         answer=answer,
+        protocol=boards.options()["protocol"][0],
         findings=[] if answer else list(_findings(comparisons, boards, starts, costs)),
         boards=[_board(boards, place) for place in range(len(boards.boards))],
         filters=boards.options(),
