@@ -107,8 +107,9 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     if np.isnan(tuned.red):
         sentences.append(_too_few(dog, problem))
         return Answer(sentences, "inconclusive", [dog, tuned])
-    best = max(gain([dog.test, tuned.test], percent))
-    if best <= gain(problem.test_majority, percent):  # never so where there is no majority: nan
+    # Never so where there is no majority: nan.
+    has_learnt = ~(gain([dog.test, tuned.test], percent) <= gain(problem.test_majority, percent))
+    if not has_learnt.any():
         sentences.append(
             "Cannot tell: neither is better than the most frequent answer, always given. Give more "
             "steps (hours=), another model, or more data."
@@ -140,6 +141,11 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     else:
         sentences.append(f"{cost}, and catches up with DoG after {plural(tries.runs, 'run')}.")
     if found == "worse":
+        if not has_learnt[0]:
+            sentences.append(
+                f"In {problem.steps} steps DoG has learnt no more than the most frequent answer: "
+                "it may take more steps (hours=)."
+            )
         sentences.append(f"Do not use DoG here: use {tuned.label}, {tuned.setting}.")
         return Answer(sentences, found, [tuned])
     sentences.append("Use DoG, and tune no learning rate.")

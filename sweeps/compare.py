@@ -77,7 +77,7 @@ def main() -> int:
     notebook = Notebook.of(config)
     trained = train(sweep, request.executor)
     while True:
-        look = notebook.look(trained.problem_id, trained.seeds)
+        look = notebook.look(trained.problem_id, trained.seeds, design.whole_grids)
         conclusion = conclude(trained, request.name, look)
         spent = trained.spent(times.start, slots)
         seeds = _more_seeds(request, conclusion, trained, spent)

@@ -85,7 +85,6 @@ def _page(conclusion: Conclusion, trained: Trained, sentences: list[str], code: 
     runs_dir, problem = trained.sweep.cells[0].runs_dir, conclusion.comparison.problem
     runs = Runs.gather(runs_dir, archive_beside(runs_dir)).only({r.run_id for r in trained.runs})
     path = runs_dir.parent / "comparisons" / problem.problem_id / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     title = f"{conclusion.name} with {problem.model}"
     try:
         write_page(path, runs, title, PageAnswer(sentences, code))

@@ -68,14 +68,17 @@ class Notebook:
         self._write(content)
         return times
 
-    def look(self, problem_id: str, seeds: int) -> int:
-        """Note a look at the results of so many seeds; return which look it is, the first 1."""
+    def look(self, problem_id: str, seeds: int, whole_grids: bool) -> int:
+        """Note a look at the results of so many seeds, and of so much tuning.
+
+        Returns which look at this problem's results it is, the first 1, however often it is taken.
+        """
         noted = self.read()
-        looks: list[int] = noted["looks"].setdefault(problem_id, [])
-        if seeds not in looks:
-            looks.append(seeds)
+        looks: list[list[Any]] = noted["looks"].setdefault(problem_id, [])
+        if (look := [seeds, whole_grids]) not in looks:
+            looks.append(look)
             self._write(noted)
-        return looks.index(seeds) + 1
+        return looks.index(look) + 1
 
 
 def _place(config: Config, chosen: ExecutorSpec) -> str:

@@ -79,6 +79,12 @@ def test_worse_says_do_not_and_which_rate():
     assert optimizers(found) == ["adamw"]
 
 
+def test_worse_says_where_dog_has_learnt_nothing():
+    found = said([0.50, 0.51, 0.52], [0.15, 0.16, 0.17])
+    assert found.sentences[-2].startswith("In 400 steps DoG has learnt no more than the most")
+    assert found.sentences[-1].startswith("Do not use DoG here")
+
+
 def test_open_verdict_says_how_many_seeds_would_tell():
     found = said([0.20, 0.21, 0.22], [0.205, 0.205, 0.222])
     assert "Cannot tell: the error of tuned AdamW is between" in found.sentences[1]

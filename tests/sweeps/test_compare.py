@@ -272,8 +272,9 @@ def test_timing_scores_a_part_of_many_examples_and_counts_all(compared, monkeypa
 
 def test_each_number_of_seeds_is_one_look_however_often_it_is_looked_at(tmp_path):
     notes = notebook.Notebook(tmp_path / "new" / "notes.json")
-    assert [notes.look("a", seeds) for seeds in (3, 3, 5, 3)] == [1, 1, 2, 1]
-    assert notebook.Notebook(notes.path).look("b", 5) == 1
+    assert [notes.look("a", seeds, False) for seeds in (3, 3, 5, 3)] == [1, 1, 2, 1]
+    assert notes.look("a", 5, True) == 3  # another rate may be compared
+    assert notebook.Notebook(notes.path).look("b", 5, False) == 1
 
 
 @pytest.mark.parametrize("opt", ["dog", "ldog_auto", "adamw", "sgd_momentum"])
