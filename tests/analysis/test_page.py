@@ -116,8 +116,8 @@ def test_four_questions_are_answered_first(html):
     text = re.sub(r"<[^>]+>", " ", html[html.index("<main>") : html.index('id="verdicts"')])
     text = " ".join(text.split())
     for words in (
-        r"Language \(1 problem\): L-DoG is [a-z-]+: the error of tuned SGD is",
-        r"All that have both \([123] problems?\): [^.]*\btuned Adam",
+        r"Language fine-tuning \(1 problem\): L-DoG is [a-z-]+: the error of tuned SGD is",
+        r"Fine-tuning \([123] problems?\): [^.]*\btuned Adam",
         r"With batch normalization trained \(fashion_mnist · [^)]*\), the best of 3 starts is "
         r"reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00",
         r"DoG: 1\.50 × the time of a step",
