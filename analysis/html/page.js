@@ -358,7 +358,7 @@ function verdictCell(duels, [scope, subject, rival, red, interval, verdict, prob
   const [mine, other] = [duels.subjects[subject], duels.rivals[rival]];
   const parts = ["duel", duels.scopes[scope], mine[0], mine[1], other[0], other[1]];
   const numbers = interval === "–" ? `${red} (one seed)` : `${red} (${interval})`;
-  return el("span", { class: verdict },
+  return el("span", { class: verdict.replace(" ", "-") },
     el("span", { class: "verdict", "data-key": red }, VERDICTS[verdict]),
     el("a", { class: "detail", href: fragment(...parts) }, numbers),
     el("span", { class: "detail" }, `, n = ${problems.length}${others ? "" : " ¹"}`));
