@@ -74,6 +74,11 @@ class Evidence:
         """Those of several seeds."""
         return [pair for pair in self.all_pairs if pair.seeds > 1]
 
+    @staticmethod
+    def over_all(pairs: list[Pair]) -> Intervals:
+        """What some pairs say together; of those of one seed without intervals."""
+        return _over(pairs)
+
     @property
     def of_one_seed(self) -> int:
         """How many are left out."""

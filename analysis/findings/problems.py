@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from analysis.comparison import Comparison
@@ -24,8 +25,11 @@ TRAINED_STATISTICS = "model.batch_norm=train"
 def kind_of(comparison: Comparison) -> str | None:
     """Return the kind of a problem of the protocol; None of one that is no evidence."""
     problem = comparison.problem
-    if problem.protocol != PROTOCOL:
-        return None
+    return kind_of_training(problem) if problem.protocol == PROTOCOL else None
+
+
+def kind_of_training(problem: pd.Series) -> str | None:
+    """Return what is trained on a problem, of whatever protocol; None of none of the kinds."""
     if problem.budget == "probe":
         return PROBES
     if problem.budget in ("vision", "language"):

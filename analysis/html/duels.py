@@ -1,18 +1,18 @@
 """Whether one optimizer is as good as another over some problems: the verdicts of the page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from analysis.choice import INSTANCE_TUNED, MAIN_ROW, PORTFOLIO
-from analysis.comparison import Comparison
+from analysis.comparison import Cell, Comparison
+from analysis.findings.pairs import Evidence, judged, pairs_of
+from analysis.findings.problems import FINE_TUNING, PROBES, SCRATCH, kind_of_training
 from analysis.roles import REFERENCE, TUNED
-from analysis.statistics import Intervals, Verdict, has_enough_errors, intervals_over_tasks, verdict
+from analysis.statistics import LEAST_TASKS
 from analysis.tables.models import Line, groups_of, lines_of
+from analysis.variants import has_other_steps
 
 Key = tuple[str, str]  # of a line: optimizer and row
-EVERY = "all problems"
 
 
 @dataclass(frozen=True)
@@ -21,50 +21,90 @@ class Scope:
 
     name: str  # for readers
     problems: Sequence[Comparison]
+    is_network: bool = False  # the problems of one network; else of a kind, or of a domain
 
 
 @dataclass(frozen=True)
 class Duel:
-    """How the rival's errors compare with the subject's over the problems that both have."""
+    """How a rival's errors compare with a subject's over the problems that both have.
 
-    scope: str
-    subject: Line  # on the first problem, as `rival`
-    rival: Line
-    problems: Sequence[str]  # by stem
-    without_interval: Sequence[str]  # left out: a side has one seed there
-    intervals: Intervals  # of RED: above 0 where the rival errs less
-    verdict: Verdict  # on these problems
+    As in docs/findings.md: for other tasks like these where there are enough, else for other seeds
+    on these problems.
+    """
+
+    scope: Scope
+    subject: Key
+    rival: Key
+    evidence: Evidence
+
+    @property
+    def is_for_other_tasks(self) -> bool:
+        """Whether there are enough tasks to say something of others."""
+        return len(self.evidence.of_tasks) >= LEAST_TASKS
+
+    @property
+    def problems(self) -> list[str]:
+        """What it is over, by stem; where none has several seeds, those of one."""
+        several = self.evidence.of_tasks if self.is_for_other_tasks else self.evidence.pairs
+        return [pair.comparison.stem for pair in several or self.evidence.all_pairs]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The problems that it is not over: one seed, or another network of a task."""
+        stems = [pair.comparison.stem for pair in self.evidence.all_pairs]
+        return [stem for stem in stems if stem not in self.problems]
+
+    @property
+    def red(self) -> float:
+        """The rival's median RED, above 0 where it errs less."""
+        if not self.evidence.pairs:
+            return Evidence.over_all(self.evidence.all_pairs).estimate
+        over = self.evidence.over_tasks if self.is_for_other_tasks else self.evidence.over_problems
+        return over.estimate
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval; nan where there is none."""
+        if self.is_for_other_tasks:
+            return self.evidence.for_other_tasks
+        return self.evidence.over_problems.on_these_tasks
+
+    @property
+    def verdict(self) -> str:
+        """What is said of the subject."""
+        return judged(self.interval)
 
 
-def name_of(line: Line) -> str:
+def name_of(cell: Cell) -> str:
     """The optimizer and its row for readers: "tuned SGD"."""
-    row, label = line.cell.row, line.cell.label
-    if row == INSTANCE_TUNED:
-        return f"tuned {label}"
-    return f"{label}, default settings" if line.cell.role == TUNED else label
+    if cell.row == INSTANCE_TUNED:
+        return f"tuned {cell.label}"
+    return f"{cell.label}, default settings" if cell.role == TUNED else cell.label
 
 
-def key_of(line: Line) -> Key:
-    """The optimizer and the row of a line."""
-    return line.cell.optimizer, line.cell.row
+def names_of(comparisons: Sequence[Comparison]) -> dict[Key, str]:
+    """The names of all lines."""
+    return {key: name_of(lines[0].cell) for key, lines in lines_of(comparisons).items()}
 
 
 def scopes_of(comparisons: Sequence[Comparison]) -> list[Scope]:
-    """Of the problems of one protocol: all, those of each domain, those of each network.
+    """Of the problems of one protocol: those of each kind, of its domains, and of each network.
 
-    Of a task's variants the first, as everywhere (`tables.models.groups_of`); probes and
-    fine-tuning of one network apart.
+    Kinds are never mixed. Those of a kind are at the protocol's own number of steps; of a network
+    there is one variant of each task (`tables.models.groups_of`).
     """
-    groups = [(values, group) for values, group in groups_of(comparisons)]
-    every = [each for _, group in groups for each in group]
-    domains: dict[str, list[Comparison]] = {}
-    for each in sorted(every, key=lambda each: str(each.problem.domain)):
-        domains.setdefault(each.problem.domain, []).append(each)
-    found = [Scope(EVERY, every)]
-    found += [Scope(domain, problems) for domain, problems in domains.items() if len(domains) > 1]
-    for (*_, budget, model), group in groups:
-        kind = " probe" if budget == "probe" else ""
-        found.append(Scope(f"{model}{kind}", group))
+    own_steps = [each for each in comparisons if not has_other_steps(each.problem)]
+    found = []
+    for kind in (FINE_TUNING, PROBES, SCRATCH):
+        of_kind = [each for each in own_steps if kind_of_training(each.problem) == kind]
+        domains = sorted({each.problem.domain for each in of_kind})
+        if of_kind:
+            found.append(Scope(kind, of_kind))
+        for domain in domains if len(domains) > 1 else []:
+            of_domain = [each for each in of_kind if each.problem.domain == domain]
+            found.append(Scope(f"{domain} {kind}", of_domain))
+    for (*_, budget, model), group in groups_of(comparisons):
+        found.append(Scope(f"{model}{' probe' if budget == 'probe' else ''}", group, True))
     return found
 
 
@@ -103,45 +143,7 @@ def _with_errors(lines: Sequence[Line]) -> list[Line]:
 
 def duels(scope: Scope, subject: Key, against: Sequence[Key]) -> Iterator[Duel]:
     """The subject against each rival, over those of the scope's problems that both have."""
-    lines = {
-        key: {line.comparison.stem: line for line in _with_errors(same)}
-        for key, same in lines_of(scope.problems).items()
-    }
     for rival in against:
-        if rival != subject and (found := _duel(scope, lines, subject, rival)) is not None:
-            yield found
-
-
-def _duel(
-    scope: Scope, lines: Mapping[Key, Mapping[str, Line]], subject: Key, rival: Key
-) -> Duel | None:
-    mine, theirs = lines.get(subject, {}), lines.get(rival, {})
-    stems = [stem for stem in mine if stem in theirs and _bears_red(mine[stem])]
-    if not stems:
-        return None
-    several = [s for s in stems if min(len(mine[s].cell.errors), len(theirs[s].cell.errors)) > 1]
-    taken = several or stems
-    pairs = [_by_seed(mine[stem], theirs[stem]) for stem in taken]
-    found = intervals_over_tasks([own for own, _ in pairs], [other for _, other in pairs])
-    return Duel(
-        scope=scope.name,
-        subject=mine[taken[0]],
-        rival=theirs[taken[0]],
-        problems=taken,
-        without_interval=[stem for stem in stems if stem not in taken],
-        intervals=found,
-        verdict=verdict(*found.on_these_tasks),
-    )
-
-
-def _bears_red(line: Line) -> bool:
-    problem, errors = line.comparison.problem, [*line.cell.errors.values()]
-    return bool(has_enough_errors(np.mean(errors), problem.test_examples, problem.metric))
-
-
-def _by_seed(mine: Line, other: Line) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides' errors of all seeds that either has."""
-    sides = mine.cell.errors, other.cell.errors
-    seeds = sorted({*sides[0], *sides[1]})
-    one, two = (np.array([errors.get(seed, np.nan) for seed in seeds]) for errors in sides)
-    return one, two
+        pairs = pairs_of(scope.problems, subject, rival) if rival != subject else []
+        if pairs:
+            yield Duel(scope, subject, rival, Evidence(pairs))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,12 @@ from analysis.answer import verdict_in_words
 from analysis.choice import INSTANCE_TUNED
 from analysis.comparison import Comparison
 from analysis.figures.batch_norm import KEY
+from analysis.findings.pairs import NO_VERDICT
 from analysis.html.charts import Chart
-from analysis.html.duels import EVERY, Duel, Key, Scope, duels, key_of, name_of
+from analysis.html.duels import Duel, Key, Scope, duels
 from analysis.html.table import fragment
 from analysis.roles import REFERENCE
+from analysis.statistics import Verdict
 from analysis.tables.leaderboard import Leaderboard, StepCosts
 from analysis.tables.notes import unit
 from analysis.tables.page import score_text, signed
@@ -52,37 +55,36 @@ class Finding:
 
 
 def verdicts(
-    scopes: Sequence[Scope], subjects: Sequence[Key], rivals: Sequence[Key]
+    scopes: Sequence[Scope],
+    subjects: Sequence[Key],
+    rivals: Sequence[Key],
+    names: Mapping[Key, str],
 ) -> Iterator[Finding]:
-    """Whether tuning can be spared: over all problems, and in each domain."""
+    """Whether tuning can be spared: of each kind of training, and in each domain."""
     tuned = [key for key in rivals if key[1] == INSTANCE_TUNED][:RIVALS]
+    wide = [scope for scope in scopes if not scope.is_network]
     for subject in subjects[:SUBJECTS]:
-        found = [duel for scope in scopes for duel in duels(scope, subject, tuned)]
-        wide = [duel for duel in found if duel.scope in (EVERY, *_domains(scopes))]
-        if wide:
-            name = name_of(wide[0].subject)
-            yield Finding(f"Is {name} as good as a tuned optimizer?", [*map(statement, wide)])
+        found = [statement(duel, names) for scope in wide for duel in duels(scope, subject, tuned)]
+        if found:
+            yield Finding(f"Is {names[subject]} as good as a tuned optimizer?", found)
 
 
-def _domains(scopes: Sequence[Scope]) -> set[str]:
-    return {each.problem.domain for scope in scopes for each in scope.problems}
-
-
-def statement(duel: Duel) -> Statement:
+def statement(duel: Duel, names: Mapping[Key, str]) -> Statement:
     """A verdict in words."""
-    subject, rival = name_of(duel.subject), name_of(duel.rival)
-    low, high = duel.intervals.on_these_tasks
-    several = plural(len(duel.problems), "problem")
-    where = "All that have both" if duel.scope == EVERY else duel.scope.capitalize()
-    where = f"{where} ({several})"
-    link = fragment("duel", duel.scope, *key_of(duel.subject), *key_of(duel.rival))
-    red = f"RED {signed(duel.intervals.estimate)} %"
-    if np.isnan(low):
+    subject, rival = names[duel.subject], names[duel.rival]
+    low, high = duel.interval
+    name = duel.scope.name
+    where = f"{name[0].upper()}{name[1:]} ({plural(len(duel.problems), 'problem')})"
+    link = fragment("duel", name, *duel.subject, *duel.rival)
+    red = f"RED {signed(duel.red)} %"
+    if duel.verdict == NO_VERDICT:
         text = f"{where}: cannot tell {subject} from {rival}: one seed gives no interval."
-        return Statement(text, red, link, duel.verdict)
-    words = verdict_in_words(duel.verdict, subject, rival, low, high)
-    numbers = f"{red}, 95 % interval {interval_text(low, high)}"
-    return Statement(f"{where}: {words}", numbers, link, duel.verdict)
+        return Statement(text, red, link)
+    found = cast(Verdict, duel.verdict)
+    words = verdict_in_words(found, subject, rival, low, high)
+    kind = "other tasks like these" if duel.is_for_other_tasks else "other seeds on these problems"
+    numbers = f"{red}, 95 % interval {interval_text(low, high)} for {kind}"
+    return Statement(f"{where}: {words}", numbers, link, found)
 
 
 def interval_text(low: float, high: float) -> str:

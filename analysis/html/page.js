@@ -324,7 +324,7 @@ function drawAll() {
 
 /* ---- verdicts -------------------------------------------------------------------------------- */
 
-const VERDICTS = { better: "better", "non-inferior": "non-inferior", worse: "worse", inconclusive: "cannot tell" };
+const VERDICTS = { better: "better", "non-inferior": "non-inferior", worse: "worse", inconclusive: "cannot tell", "no verdict": "no verdict" };
 
 function fill(select, options, chosen) {
   select.replaceChildren(...options.map(([value, text, disabled]) => el("option", { value, disabled, selected: value === chosen }, text)));
@@ -349,18 +349,19 @@ function drawDuels() {
   const name = duels.subjects[subject][2];
   const columns = [`${name} against`, ...duels.scopes.filter((_, scope) => used[scope])];
   byId("duel-table").replaceChildren(rows.length
-    ? drawn(`Verdicts of ${name}`, columns, rows, [columns[0]])
+    ? el("div", {}, drawn(`Verdicts of ${name}`, columns, rows, [columns[0]]),
+      el("p", { class: "small" }, "n: problems, one of each task. ¹ fewer than 6 tasks: over all problems, for other seeds on these alone."))
     : el("p", {}, `${name} has no problem in common with these.`));
 }
 
-function verdictCell(duels, [scope, subject, rival, red, interval, verdict, problems]) {
+function verdictCell(duels, [scope, subject, rival, red, interval, verdict, problems, , others]) {
   const [mine, other] = [duels.subjects[subject], duels.rivals[rival]];
   const parts = ["duel", duels.scopes[scope], mine[0], mine[1], other[0], other[1]];
   const numbers = interval === "–" ? `${red} (one seed)` : `${red} (${interval})`;
-  return el("span", { class: verdict },
+  return el("span", { class: verdict.replace(" ", "-") },
     el("span", { class: "verdict", "data-key": red }, VERDICTS[verdict]),
     el("a", { class: "detail", href: fragment(...parts) }, numbers),
-    el("span", { class: "detail" }, `, ${problems.length} ${problems.length === 1 ? "problem" : "problems"}`));
+    el("span", { class: "detail" }, `, n = ${problems.length}${others ? "" : " ¹"}`));
 }
 
 function setUpDuels() {
@@ -560,11 +561,12 @@ const VIEWS = {
       const cell = duels.cells.find((one) => one[0] === s && one[1] === m && one[2] === r);
       if (!cell) continue;
       const [, , , red, interval, verdict] = cell;
+      const others = cell[8];
       const [problems, left] = [cell[6], cell[7]].map((list) => list.map((place) => page.problems[place].stem));
       return [`${duels.subjects[m][2]} against ${duels.rivals[r][2]}: ${VERDICTS[verdict]}`, [
         facts([
-          ["problems", scope], ["median RED %", `${red} (above 0: ${duels.rivals[r][2]} errs less)`], ["95 % interval", interval],
-          ["left out", left.length ? `${left.join(", ")}: a side has one seed, which gives no interval` : ""],
+          ["problems", scope], ["median RED %", `${red} (above 0: ${duels.rivals[r][2]} errs less)`], ["95 % interval", `${interval}, for ${others ? "other tasks like these" : "other seeds on these problems"}`],
+          ["left out", left.length ? `${left.join(", ")}: one seed, or another network of a task` : ""],
         ]),
         ...problems.flatMap((stem) => [cellBlock(stem, keys[0], keys[1]), cellBlock(stem, keys[2], keys[3])]),
       ]];

@@ -13,7 +13,7 @@ from analysis.figures.data import FigureData
 from analysis.html.board_charts import forest, pareto, profile
 from analysis.html.boards import ANY, Boards, boards_of, table_of_board
 from analysis.html.charts import Chart
-from analysis.html.duels import duels, key_of, name_of, rivals, scopes_of, subjects
+from analysis.html.duels import duels, names_of, rivals, scopes_of, subjects
 from analysis.html.findings import (
     Finding,
     Statement,
@@ -29,7 +29,7 @@ from analysis.html.problem_charts import problem_charts
 from analysis.html.runs import Runs, run_columns
 from analysis.html.table import Table, fragment, table_of, table_of_page
 from analysis.tables.leaderboard import StepCosts
-from analysis.tables.models import lines_of, pages_of_models
+from analysis.tables.models import pages_of_models
 from analysis.tables.notes import notes_of, unit
 from analysis.tables.page import signed
 from analysis.tables.problems import LEFT, heading, shown_cells
@@ -149,7 +149,9 @@ def _findings(
     protocol = boards.options()["protocol"][0]
     of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
     against = rivals(of_protocol)
-    yield from verdicts(scopes_of(of_protocol), subjects(of_protocol), against)
+    yield from verdicts(
+        scopes_of(of_protocol), subjects(of_protocol), against, names_of(of_protocol)
+    )
     place = boards.places[protocol, ANY, ANY, ANY]
     if place is not None:
         yield best_lines(boards.boards[place], "leaderboard")
@@ -178,19 +180,18 @@ def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     found = {}
     for protocol, of_protocol in protocols.items():
         scopes, mine, others = scopes_of(of_protocol), subjects(of_protocol), rivals(of_protocol)
-        names = {key: name_of(same[0]) for key, same in lines_of(of_protocol).items()}
+        names = names_of(of_protocol)
         cells = []
         for place, scope in enumerate(scopes):
             for subject in mine:
                 for duel in duels(scope, subject, others):
-                    low, high = duel.intervals.on_these_tasks
-                    interval = NONE if np.isnan(low) else interval_text(low, high)
-                    red = signed(duel.intervals.estimate)
-                    over = [stems[stem] for stem in duel.problems]
-                    left = [stems[stem] for stem in duel.without_interval]
-                    pair = mine.index(subject), others.index(key_of(duel.rival))
-                    line = [place, *pair, red, interval, duel.verdict, over, left]
-                    cells.append(line)
+                    interval = NONE if np.isnan(duel.interval[0]) else interval_text(*duel.interval)
+                    pair = mine.index(subject), others.index(duel.rival)
+                    over, left = (
+                        [stems[stem] for stem in part] for part in (duel.problems, duel.left_out)
+                    )
+                    texts = [signed(duel.red), interval, duel.verdict]
+                    cells.append([place, *pair, *texts, over, left, duel.is_for_other_tasks])
         found[protocol] = {
             "scopes": [scope.name for scope in scopes],
             "subjects": [[*key, names[key]] for key in mine],

@@ -18,7 +18,7 @@ from runner.identity import leaves
 from runner.run_record import RunRecord
 
 # Of a run's curve: so many points, each of so many significant digits.
-POINTS, DIGITS = 16, 3
+POINTS, DIGITS = 12, 3
 CURVE = ("rate_name", "curve_step", "curve_loss", "curve_rate", "curve_validation")
 
 

@@ -116,8 +116,8 @@ def test_four_questions_are_answered_first(html):
     text = re.sub(r"<[^>]+>", " ", html[html.index("<main>") : html.index('id="verdicts"')])
     text = " ".join(text.split())
     for words in (
-        r"Language \(1 problem\): L-DoG is [a-z-]+: the error of tuned SGD is",
-        r"All that have both \([123] problems?\): [^.]*\btuned Adam",
+        r"Language fine-tuning \(1 problem\): L-DoG is [a-z-]+: the error of tuned SGD is",
+        r"Fine-tuning \([123] problems?\): [^.]*\btuned Adam",
         r"With batch normalization trained \(fashion_mnist · [^)]*\), the best of 3 starts is "
         r"reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00",
         r"DoG: 1\.50 × the time of a step",
@@ -236,3 +236,14 @@ def test_the_archive_is_a_page_below_3_megabytes_in_a_minute(tmp_path):
     assert time.process_time() - before < 60
     assert os.path.getsize(path) < 3e6  # noqa: PTH202
     assert len(pd.unique(pd.Series(made.runs["run_id"]))) > 2000
+    # And its verdicts are the README's.
+    duels = made.duels["lite"]
+    readme = (ROOT / "README.md").read_text()
+    for rival, name in ((["ldog", "default"], "L-DoG"), (["sgd", "instance-tuned"], "SGD, tuned")):
+        place = next(i for i, each in enumerate(duels["rivals"]) if each[:2] == rival)
+        row = next(line for line in readme.splitlines() if line.startswith(f"| {name} "))
+        for scope, subject, other, red, interval, verdict, over, *_ in duels["cells"]:
+            if (duels["scopes"][scope], subject, other) == ("probes", 0, place):
+                assert f"{red} ({interval}), n = {len(over)} | **{verdict}**" in " ".join(
+                    row.split()
+                )
