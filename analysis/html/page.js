@@ -6,13 +6,13 @@ const byId = (id) => document.getElementById(id);
 if (!("DecompressionStream" in window)) return; // the page says what it needs
 byId("needs").remove();
 
-/* The text that an element of the page holds packed. */
+/* The value that an element of the page holds as JSON, packed. */
 async function unpacked(id) {
   const bytes = Uint8Array.from(atob(byId(id).textContent), (sign) => sign.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
-const page = JSON.parse(await unpacked("data"));
+const page = await unpacked("data");
 
 /* ---- elements -------------------------------------------------------------------------------- */
 
@@ -455,7 +455,7 @@ function setUpRest() {
   if (byId("normalization-charts")) showCharts(byId("normalization-charts"), page.normalization);
   if (byId("paper-charts")) showCharts(byId("paper-charts"), page.paper_charts);
   for (const [host, tables] of [["paper-tables", page.paper_tables], ["all-tables", page.tables]]) {
-    if (byId(host)) byId(host).append(...tables.map(folded));
+    if (byId(host)) byId(host).replaceChildren(...tables.map(folded));
   }
 }
 

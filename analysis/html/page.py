@@ -69,7 +69,7 @@ def render(report: Report) -> str:
         css=(HERE / "page.css").read_text("utf-8"),
         script=(HERE / "page.js").read_text("utf-8"),
         library=library(),
-        data=packed(json.dumps(shown(report), separators=(",", ":"), allow_nan=False)),
+        data=packed(shown(report)),
     )
 
 
@@ -116,6 +116,7 @@ def library() -> str:
     return packed(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
-def packed(text: str) -> str:
-    """Text as the page holds it: a third of its size or less, and it cannot end an element."""
+def packed(value: Any) -> str:
+    """JSON as the page holds it: a third of its size or less, and it cannot end an element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
