@@ -197,9 +197,10 @@ def with_rate(rate: float, opt: str = "sgd") -> dict[str, Any]:
     return {} if rate == DEFAULTS[opt]["lr"] else {"lr": rate}
 
 
-def example(first: str = "cifar", second: str = "movies") -> Iterator[dict[str, Any]]:
-    """Two tasks with all that a table can show: divergence, a crash, an edge, one seed."""
-    for task, shift in ((first, 0.0), (second, 0.03)):
+def example(first: str, *others: str) -> Iterator[dict[str, Any]]:
+    """Tasks with all that a table can show: divergence, a crash, an edge, one seed."""
+    for place, task in enumerate((first, *others)):
+        shift = 0.03 * place
         for seed, change in ((100, 0.0), (0, 0.01), (1, -0.01), (2, 0.015)):
             validation = (0.80 + change - shift, 0.82 + change - shift)
             test = (0.79 + change - shift, 0.81 + change - shift)

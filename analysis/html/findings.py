@@ -147,10 +147,10 @@ def best_starts(
             yield Statement(text, numbers, f"figure-{chart.name}")
     for name, lines in regrets[regrets["rule"] == ""].groupby("optimizer", sort=False):
         worst = lines.loc[lines["regret"].idxmax()]
+        median = number(100 * lines["regret"].median(), ".2f")
         text = (
             f"{name} finds its start by itself. It is behind the best fixed start, chosen in "
-            f"hindsight, by {number(100 * lines['regret'].median(), '.2f')} points in the median of "
-            f"{plural(len(lines), 'problem')}."
+            f"hindsight, by {median} points in the median of {plural(len(lines), 'problem')}."
         )
         numbers = f"at worst by {number(100 * worst['regret'], '.2f')}: {worst['problem']}"
         yield Statement(text, numbers, f"table-starts-{worst['protocol']}")

@@ -687,5 +687,5 @@ drawRuns();
 byId("run-search").addEventListener("input", drawRuns);
 window.addEventListener("hashchange", followFragment);
 if (location.hash) followFragment();
-loaded().then(() => (window.requestIdleCallback || setTimeout)(drawAll));
+(window.requestIdleCallback || setTimeout)(drawAll);
 })();

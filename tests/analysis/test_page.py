@@ -13,7 +13,7 @@ from html import unescape
 import made_up_records as made_up
 import pytest
 from conftest import LONG_ONLY, ROOT
-from runs_of_page import COSTS, EVIL, many_runs, page_runs
+from runs_of_page import COSTS, EVIL, many_runs, page_report, page_runs
 
 from analysis.comparison import compare_problems
 from analysis.html import page
@@ -38,8 +38,8 @@ def runs():
 
 
 @pytest.fixture(scope="module")
-def report(runs):
-    return report_of(runs, f"All {EVIL}", costs=COSTS)
+def report():
+    return page_report()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -134,7 +134,7 @@ def test_four_questions_are_answered_first(html):
     for words in (
         r"Language fine-tuning \(1 problem\): L-DoG is [a-z-]+: the error of tuned SGD is",
         r"Fine-tuning \([123] problems?\): [^.]*\btuned Adam",
-        r"With batch normalization trained \(fashion_mnist · [^)]*\), the best of 3 starts is "
+        r"With batch normalization trained \(shirts · [^)]*\), the best of 3 starts is "
         r"reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00",
         r"DoG: 1\.50 × the time of a step",
     ):

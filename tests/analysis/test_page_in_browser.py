@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import made_up_records as made_up
 import pytest
-from runs_of_page import COSTS, EVIL, page_runs
+from runs_of_page import EVIL, page_report
 
 from analysis.html import page
 from analysis.html.picture import chromium, take_picture
@@ -24,7 +24,7 @@ RUN = made_up.record(0.8, changed={"lr": 0.1}, task="photos")["run_id"]
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    page.write_page(path, page_runs(), f"All {EVIL}", costs=COSTS)
+    path.write_text(page.render(page_report()))
     return path
 
 
