@@ -71,15 +71,10 @@ def many_runs(number):
     made = []
     for place in range(number):
         rate, score = 10.0 ** random.uniform(-4, 0), random.uniform()
-        where = {"task": f"task{place % 10}", "seed": place}
-        content = made_up.record(
-            (score, score / 3), seconds=100 * score, changed={"lr": rate}, **where
-        )
-        losses, etas = random.uniform(size=(2, 40))
-        steps = range(1, 41)
-        curve = [
-            {"step": i, "loss": a, "eta": b} for i, a, b in zip(steps, losses, etas, strict=True)
-        ]
+        where = {"task": f"task{place % 10}", "seed": place, "changed": {"lr": rate}}
+        content = made_up.record((score, score / 3), seconds=100 * score, **where)
+        points = enumerate(random.uniform(size=(40, 2)), start=1)
+        curve = [{"step": step, "loss": loss, "eta": eta} for step, (loss, eta) in points]
         for step in (200, 300, 400, 468):
             last, averaged = random.uniform(size=2)
             curve.append({"step": step, "validation_last": last, "validation_averaged": averaged})
