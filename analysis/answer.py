@@ -19,6 +19,7 @@ from analysis.statistics import (
     red_of_means,
     verdict,
 )
+from analysis.tables.page import number
 from runner import TUNING_SEED
 from tasks.format import duration, plural
 
@@ -222,8 +223,8 @@ def _percent(fraction: float) -> str:
 
 def _score(cell: Cell, percent: bool) -> str:
     if percent:
-        return f"{100 * cell.test:.1f} ± {100 * cell.test_half_width:.1f} %"
-    return f"{cell.test:.4g} ± {cell.test_half_width:.2g}"
+        return f"{number(100 * cell.test, '.1f')} ± {100 * cell.test_half_width:.1f} %"
+    return f"{number(cell.test, '.4g')} ± {cell.test_half_width:.2g}"
 
 
 def _aligned(

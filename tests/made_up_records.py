@@ -197,9 +197,10 @@ def with_rate(rate: float, opt: str = "sgd") -> dict[str, Any]:
     return {} if rate == DEFAULTS[opt]["lr"] else {"lr": rate}
 
 
-def example() -> Iterator[dict[str, Any]]:
-    """Two tasks with all that a table can show: divergence, a crash, an edge, one seed."""
-    for task, shift in (("cifar", 0.0), ("movies", 0.03)):
+def example(first: str, *others: str) -> Iterator[dict[str, Any]]:
+    """Tasks with all that a table can show: divergence, a crash, an edge, one seed."""
+    for place, task in enumerate((first, *others)):
+        shift = 0.03 * place
         for seed, change in ((100, 0.0), (0, 0.01), (1, -0.01), (2, 0.015)):
             validation = (0.80 + change - shift, 0.82 + change - shift)
             test = (0.79 + change - shift, 0.81 + change - shift)
@@ -215,7 +216,7 @@ def example() -> Iterator[dict[str, Any]]:
         for rate, score in ((0.0001, 0.6), (0.001, 0.7), (0.01, 0.85 - shift)):
             changed = with_rate(rate, "adam")
             yield record(score, opt="adam", changed=changed, seed=100, task=task)
-    yield record(0.86, opt="adam", changed={"lr": 0.01}, seed=0)
-    yield failure(opt="dog", seed=3)
-    yield record(0.7, opt="dog", changed={"reps_rel": 1e-6})
-    yield record(0.5, opt="dog", task_version=0)
+    yield record(0.86, opt="adam", changed={"lr": 0.01}, seed=0, task=first)
+    yield failure(opt="dog", seed=3, task=first)
+    yield record(0.7, opt="dog", changed={"reps_rel": 1e-6}, task=first)
+    yield record(0.5, opt="dog", task_version=0, task=first)

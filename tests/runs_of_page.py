@@ -1,7 +1,11 @@
-"""Runs for a page: with all that it can show, and with names that are markup."""
+"""Runs for a page: with all that it can show, with names that are markup, and many."""
+
+from functools import cache
 
 import made_up_records as made_up
+import numpy as np
 
+from analysis.html.report import report_of
 from analysis.html.runs import Runs
 from analysis.tables.leaderboard import StepCost
 from runner.run_record import RunFailure, RunRecord
@@ -18,7 +22,7 @@ def with_curve(content):
 def in_language():
     """A language task with L-DoG, and with batch normalization's two modes of a vision task."""
     for seed, change in ((100, 0.0), (0, 0.01), (1, -0.01)):
-        where = {"task": "movies_long", "seed": seed}
+        where = {"task": "reviews_long", "seed": seed}
         yield made_up.record(0.80 + change, opt="dog", **where)
         yield made_up.record(0.81 + change, opt="ldog", **where)
         for rate, score in ((0.01, 0.7), (0.1, 0.83), (1.0, 0.6)):
@@ -27,7 +31,7 @@ def in_language():
     for mode, shift in (("frozen", 0.0), ("train", -0.3)):
         for start, score in ((1e-6, 0.6), (1e-4, 0.8), (1e-2, 0.7)):
             changed = {} if start == 1e-4 else {"reps_rel": start}
-            where = {"task": "fashion_mnist", "batch_norm": mode, "seed": 0}
+            where = {"task": "shirts", "batch_norm": mode, "seed": 0}
             yield made_up.record(0.5, score + shift, opt="dog", changed=changed, **where)
 
 
@@ -40,12 +44,39 @@ def evil():
     return content
 
 
+@cache
 def page_runs():
-    """All of them, and those of `made_up_records.example`."""
+    """All of them, and those of `made_up_records.example`.
+
+    They are of tasks that no yaml file describes: composing one takes half a second.
+    """
     made = []
-    for content in (*made_up.example(), *in_language(), evil()):
-        if content["settings"]["task"]["name"].startswith("movies"):
+    for content in (*made_up.example("photos"), *in_language(), evil()):
+        if content["settings"]["task"]["name"].startswith("reviews"):
             content["settings"]["task"]["domain"] = "language"
         kind = RunFailure if "error" in content else RunRecord
         made.append(kind.of(content if "error" in content else with_curve(content)))
+    return Runs(made)
+
+
+@cache
+def page_report():
+    """What the page of these runs shows."""
+    return report_of(page_runs(), f"All {EVIL}", costs=COSTS)
+
+
+def many_runs(number):
+    """Runs without a problem to read: each has a curve of its own, of digits that do not repeat."""
+    random = np.random.RandomState(0)
+    made = []
+    for place in range(number):
+        rate, score = 10.0 ** random.uniform(-4, 0), random.uniform()
+        where = {"task": f"task{place % 10}", "seed": place, "changed": {"lr": rate}}
+        content = made_up.record((score, score / 3), seconds=100 * score, **where)
+        points = enumerate(random.uniform(size=(40, 2)), start=1)
+        curve = [{"step": step, "loss": loss, "eta": eta} for step, (loss, eta) in points]
+        for step in (200, 300, 400, 468):
+            last, averaged = random.uniform(size=2)
+            curve.append({"step": step, "validation_last": last, "validation_averaged": averaged})
+        made.append(RunRecord.of(content | {"curve": curve}))
     return Runs(made)

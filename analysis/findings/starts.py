@@ -19,7 +19,7 @@ from analysis.findings.problems import (
 from analysis.findings.runs import FACTOR, Starts
 from analysis.findings.texts import NO_RUNS, counted, listed, span
 from analysis.roles import start_of
-from analysis.tables.page import markdown
+from analysis.tables.page import markdown, number
 from analysis.tables.starts import regrets
 from analysis.variants import departures, has_other_steps
 from tasks.format import NONE
@@ -106,13 +106,14 @@ def found(archived: Archived) -> str:
         mine = lines[lines["optimizer"] == archived.labels.get(optimizer)]
         if len(mine):
             worst = mine.loc[mine["regret"].idxmax()]
+            behind = number(100 * worst["regret"], ".1f")
             over, half = mine["over_default"], mine["over_default_half_width"]
             row = {
                 "": archived.labels[optimizer],
                 "problems": str(len(mine)),
                 "seeds": span(mine["seeds"]),
                 "at most 1 point behind": str((mine["regret"] <= 0.01).sum()),
-                "farthest behind": f"{100 * worst['regret']:.1f} points ({worst['problem']})",
+                "farthest behind": f"{behind} points ({worst['problem']})",
                 "better than the default start": str((over > half).sum()),
                 "worse": str((over < -half).sum()),
             }

@@ -19,7 +19,7 @@ from analysis.roles import REFERENCE
 from analysis.statistics import Verdict
 from analysis.tables.leaderboard import Leaderboard, StepCosts
 from analysis.tables.notes import unit
-from analysis.tables.page import score_text, signed
+from analysis.tables.page import number, score_text, signed
 from analysis.variants import settings
 from tasks.format import plural
 
@@ -147,12 +147,12 @@ def best_starts(
             yield Statement(text, numbers, f"figure-{chart.name}")
     for name, lines in regrets[regrets["rule"] == ""].groupby("optimizer", sort=False):
         worst = lines.loc[lines["regret"].idxmax()]
+        median = number(100 * lines["regret"].median(), ".2f")
         text = (
             f"{name} finds its start by itself. It is behind the best fixed start, chosen in "
-            f"hindsight, by {_points(lines['regret'].median())} points in the median of "
-            f"{plural(len(lines), 'problem')}."
+            f"hindsight, by {median} points in the median of {plural(len(lines), 'problem')}."
         )
-        numbers = f"at worst by {_points(worst['regret'])}: {worst['problem']}"
+        numbers = f"at worst by {number(100 * worst['regret'], '.2f')}: {worst['problem']}"
         yield Statement(text, numbers, f"table-starts-{worst['protocol']}")
 
 
@@ -161,10 +161,6 @@ _NORMALIZED = {
     "frozen": "With batch normalization frozen",
     None: "Without batch normalization",
 }
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:.2f}".replace("-", "−")
 
 
 def step_cost(board: Leaderboard, costs: StepCosts, rivals: Sequence[Key]) -> Iterator[Statement]:

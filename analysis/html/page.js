@@ -1,19 +1,18 @@
 "use strict";
 /* Shows what the page's data hold: tables, charts, and the way from a number to its runs. */
-(() => {
-const page = JSON.parse(document.getElementById("data").textContent);
-
-/* Puts what is shared, {"$": its place}, where it belongs. */
-const whole = [];
-function joined(value) {
-  if (value === null || typeof value !== "object") return value;
-  if (value.$ !== undefined) return (whole[value.$] ??= joined(page.shared[value.$]));
-  for (const key of Object.keys(value)) value[key] = joined(value[key]);
-  return value;
-}
-for (const key of Object.keys(page)) if (key !== "runs" && key !== "shared") page[key] = joined(page[key]);
-
+(async () => {
 const byId = (id) => document.getElementById(id);
+
+if (!("DecompressionStream" in window)) return; // the page says what it needs
+byId("needs").remove();
+
+/* The value that an element of the page holds as JSON, packed. */
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(byId(id).textContent), (sign) => sign.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+const page = await unpacked("data");
 
 /* ---- elements -------------------------------------------------------------------------------- */
 
@@ -71,7 +70,7 @@ function commandOf(row) {
 
 const problemAt = (place) => (place < 0 ? null : page.problems[place]);
 const problemOf = (stem) => page.problems.find((problem) => problem.stem === stem);
-const score = (value) => (value === null ? "–" : String(value));
+const score = (value) => (value === null ? "–" : String(value).replace(/^-/, "−"));
 
 function duration(seconds) {
   if (seconds === null) return "–";
@@ -210,10 +209,8 @@ let library = null;
 function loaded() {
   library ??= new Promise((resolve) => {
     requestAnimationFrame(() => setTimeout(async () => {
-      const bytes = Uint8Array.from(atob(byId("library").textContent), (sign) => sign.charCodeAt(0));
-      const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
       // In a function of its own: its many names would replace ours.
-      document.head.append(el("script", {}, `(() => {${await new Response(stream).text()}})();`));
+      document.head.append(el("script", {}, `(() => {${await unpacked("library")}})();`));
       resolve();
     }));
   });
@@ -342,10 +339,6 @@ function drawDuels() {
     if (!found.some(Boolean)) return [];
     return [[name, ...found.filter((_, scope) => used[scope]).map((cell) => cell ? verdictCell(duels, cell) : "–")]];
   });
-  if (!duels.subjects.length) {
-    byId("duel-table").replaceChildren(el("p", {}, "No optimizer that needs no tuning has a result."));
-    return;
-  }
   const name = duels.subjects[subject][2];
   const columns = [`${name} against`, ...duels.scopes.filter((_, scope) => used[scope])];
   byId("duel-table").replaceChildren(rows.length
@@ -365,7 +358,8 @@ function verdictCell(duels, [scope, subject, rival, red, interval, verdict, prob
 }
 
 function setUpDuels() {
-  const protocols = page.filters.protocol || [];
+  if (!byId("verdicts")) return;
+  const protocols = page.filters.protocol.filter((name) => name in page.duels);
   fill(byId("duel-protocol"), protocols.map((name) => [name, name]));
   const subjects = () => {
     fill(byId("duel-subject"), page.duels[byId("duel-protocol").value].subjects.map(([, , name], i) => [String(i), name]));
@@ -373,7 +367,7 @@ function setUpDuels() {
   };
   byId("duel-protocol").addEventListener("change", subjects);
   for (const id of ["duel-subject", "duel-against"]) byId(id).addEventListener("change", drawDuels);
-  if (protocols.length) subjects();
+  subjects();
 }
 
 /* ---- leaderboard ----------------------------------------------------------------------------- */
@@ -412,7 +406,7 @@ function sortMark(host, name) {
 }
 
 function setUpBoard() {
-  if (!page.selections.length) return;
+  if (!byId("leaderboard")) return;
   FILTERS.forEach((name, i) => { chosen[name] = page.selections[0][i]; });
   for (const name of FILTERS) {
     byId("filter-" + name).addEventListener("change", (event) => {
@@ -442,7 +436,6 @@ function drawProblem(stem) {
 }
 
 function setUpProblems() {
-  if (!page.problems.length) return;
   fill(byId("problem"), page.problems.map((problem) => [problem.stem, problem.title]));
   byId("problem").addEventListener("change", (event) => drawProblem(event.target.value));
   const most = page.problems.reduce((one, other) => (other.table.rows.length > one.table.rows.length ? other : one));
@@ -462,7 +455,7 @@ function setUpRest() {
   if (byId("normalization-charts")) showCharts(byId("normalization-charts"), page.normalization);
   if (byId("paper-charts")) showCharts(byId("paper-charts"), page.paper_charts);
   for (const [host, tables] of [["paper-tables", page.paper_tables], ["all-tables", page.tables]]) {
-    if (byId(host)) byId(host).append(...tables.map(folded));
+    if (byId(host)) byId(host).replaceChildren(...tables.map(folded));
   }
 }
 
@@ -694,5 +687,5 @@ drawRuns();
 byId("run-search").addEventListener("input", drawRuns);
 window.addEventListener("hashchange", followFragment);
 if (location.hash) followFragment();
-loaded().then(() => (window.requestIdleCallback || setTimeout)(drawAll));
+(window.requestIdleCallback || setTimeout)(drawAll);
 })();

@@ -3,7 +3,6 @@
 import gzip
 import json
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from functools import cache
@@ -21,7 +20,6 @@ from analysis.tables.leaderboard import StepCosts
 from tasks.errors import UserError
 
 HERE = Path(__file__).parent
-WORTH_SHARING = 40
 INSTALL = "pip install jinja2 vl-convert-python, or `make setup`"
 
 
@@ -71,20 +69,19 @@ def render(report: Report) -> str:
         css=(HERE / "page.css").read_text("utf-8"),
         script=(HERE / "page.js").read_text("utf-8"),
         library=library(),
-        data=embedded(_shown(report)),
+        data=packed(shown(report)),
     )
 
 
-def _shown(report: Report) -> dict[str, Any]:
-    """The part of the report that the page's script shows."""
-    shown = _plain(report)
-    runs = shown.pop("runs")
+def shown(report: Report) -> dict[str, Any]:
+    """What the page's script shows, as plain values."""
+    values = _plain(report)
     anchors = {table.name for table in (*report.tables, *report.paper_tables)}
     anchors |= {each.stem for each in report.problems}
-    for table in _tables_in(shown):
+    for table in _tables_in(values):
         table["notes"] = [str(rich(note, anchors)) for note in table["notes"]]
         table["head"] = str(rich(table["head"], anchors))
-    return {**with_shared(shown), "runs": runs}
+    return values
 
 
 def _tables_in(value: Any) -> Iterator[dict[str, Any]]:
@@ -111,64 +108,15 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def with_shared(value: dict[str, Any]) -> dict[str, Any]:
-    """Plain values, with what is in them more than once as {"$": its place in `shared`}.
-
-    Charts of one kind have much in common, and so have the notes of tables.
-
-    >>> with_shared({"a": ["x" * 50], "b": "x" * 50})["b"]
-    {'$': 0}
-    """
-    counts: Counter[str] = Counter()
-    shared: list[Any] = []
-    places: dict[str, int] = {}
-
-    def text_of(part: Any) -> str:
-        """What identifies a part that is worth sharing; "" of another."""
-        text = json.dumps(part) if isinstance(part, dict | list | str) else ""
-        return text if len(text) > WORTH_SHARING else ""
-
-    def count(part: Any) -> None:
-        counts[text_of(part)] += 1
-        for each in part.values() if isinstance(part, dict) else part:
-            if isinstance(each, dict | list):
-                count(each)
-            else:
-                counts[text_of(each)] += 1
-
-    def replaced(part: Any) -> Any:
-        text = text_of(part)
-        if text and counts[text] > 1:
-            if text not in places:
-                places[text] = len(shared)
-                shared.append(None)  # its place, before those of its parts
-                shared[places[text]] = inside(part)
-            return {"$": places[text]}
-        return inside(part)
-
-    def inside(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {name: replaced(each) for name, each in part.items()}
-        return [replaced(each) for each in part] if isinstance(part, list) else part
-
-    count(value)
-    return {**inside(value), "shared": shared}
-
-
 @cache
 def library() -> str:
-    """The charts' JavaScript, packed: a third of its size, and it cannot end an element."""
+    """The charts' JavaScript, packed."""
     import vl_convert
 
-    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+    return packed(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
-def embedded(value: Any) -> str:
-    """JSON that cannot end the script element in which it stands.
-
-    >>> embedded("</script><!--")
-    '"\\\\u003c/script>\\\\u003c!--"'
-    """
+def packed(value: Any) -> str:
+    """JSON as the page holds it: a third of its size or less, and it cannot end an element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029")
+    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()

@@ -75,7 +75,7 @@ class Report:
     boards: Sequence[dict[str, Any]]
     filters: dict[str, list[str]]
     selections: Sequence[tuple[Any, ...]]  # a choice of each filter, and the place of its board
-    duels: dict[str, Any]  # by protocol
+    duels: dict[str, Any]  # by protocol, if it has any
     problems: Sequence[Problem]
     budgets: Sequence[Chart]
     normalization: Sequence[Chart]
@@ -124,8 +124,8 @@ def report_of(
         budgets=list(budget_charts(data)),
         normalization=[chart for chart, _ in normalization],
         tables=_tables(comparisons, found, costs),
-        paper_charts=list(paper_charts(comparisons)),
-        paper_tables=list(paper_tables(frame)),
+        paper_charts=[] if answer else list(paper_charts(comparisons)),
+        paper_tables=[] if answer else list(paper_tables(frame)),
         run_charts=run_charts(),
         runs=run_columns(runs, places),
     )  # fmt: skip
@@ -192,6 +192,8 @@ def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                     )
                     texts = [signed(duel.red), interval, duel.verdict]
                     cells.append([place, *pair, *texts, over, left, duel.is_for_other_tasks])
+        if not cells:
+            continue
         found[protocol] = {
             "scopes": [scope.name for scope in scopes],
             "subjects": [[*key, names[key]] for key in mine],

@@ -23,7 +23,7 @@ from analysis.paper.names import (
 from analysis.paper.reproduction import read_cells
 from analysis.roles import TUNED, is_reference_run
 from analysis.tables.notes import other_data
-from analysis.tables.page import Page, count, signed
+from analysis.tables.page import Page, count, number, signed
 from runner import TUNING_SEED
 
 PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
@@ -269,4 +269,4 @@ def _shown(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plus_minus(mean: float, width: float) -> str:
-    return f"{mean:.1f}" if np.isnan(width) else f"{mean:.1f} ± {width:.1f}"
+    return number(mean, ".1f") + ("" if np.isnan(width) else f" ± {width:.1f}")

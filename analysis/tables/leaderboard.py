@@ -27,7 +27,7 @@ from analysis.roles import REFERENCE, left_to_set
 from analysis.statistics import MARGIN, performance_profile
 from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of, mean_errors
 from analysis.tables.notes import without_red
-from analysis.tables.page import Page, signed
+from analysis.tables.page import Page, number, signed
 from tasks.errors import UserError
 from tasks.format import NONE, duration, plural
 
@@ -284,8 +284,8 @@ def shown_board(frame: pd.DataFrame) -> pd.DataFrame:
         "diverged": frame["diverged"].astype(str),
         "crashed": frame["crashed"].astype(str),
         "left to set": frame["left_to_set"].fillna(NONE),
-        "memory": _numbers(frame["memory_per_parameter"], ".0f"),
-        "step": _numbers(frame["step_ratio"], ".2f"),
+        "memory": [number(value, ".0f") for value in frame["memory_per_parameter"]],
+        "step": [number(value, ".2f") for value in frame["step_ratio"]],
     }
     return pd.DataFrame(columns)
 
@@ -296,10 +296,6 @@ def _chances(frame: pd.DataFrame, name: str) -> list[str]:
         interval = "" if np.isnan(low) else f" ({100 * low:.0f} to {100 * high:.0f})"
         texts.append(NONE if np.isnan(chance) else f"{100 * chance:.0f}{interval}")
     return texts
-
-
-def _numbers(values: pd.Series, style: str) -> list[str]:
-    return [NONE if np.isnan(value) else f"{value:{style}}" for value in values]
 
 
 def notes_of_board(board: Leaderboard) -> list[str]:

@@ -93,11 +93,15 @@ def count(value: object) -> str:
 
 def score_text(value: float, percent: bool) -> str:
     """A score with its digits, in percent or in its own unit."""
-    if np.isnan(value):
-        return NONE
-    return f"{100 * value:.2f}" if percent else f"{value:.4g}"
+    return number(100 * value, ".2f") if percent else number(value, ".4g")
 
 
 def signed(red: float) -> str:
     """RED in percent with its sign."""
-    return NONE if np.isnan(red) else f"{100 * red:+.1f}".replace("-", "−")
+    return number(100 * red, "+.1f")
+
+
+def number(value: float, style: str) -> str:
+    """A number as `format` writes it, with a minus sign in place of a hyphen before it."""
+    text = f"{value:{style}}"
+    return NONE if np.isnan(value) else f"−{text[1:]}" if text.startswith("-") else text

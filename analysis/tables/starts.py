@@ -11,9 +11,8 @@ from analysis.comparison import Comparison, scored, title_of_protocol
 from analysis.figures.data import varied
 from analysis.roles import finds_start_of
 from analysis.statistics import student_t
-from analysis.tables.page import Page
+from analysis.tables.page import Page, number, score_text
 from runner import TUNING_SEED
-from tasks.format import NONE
 
 # Fewer fixed starts show no best one.
 LEAST_STARTS = 3
@@ -153,20 +152,19 @@ def _shown_rules(lines: pd.DataFrame) -> pd.DataFrame:
     complete = table.dropna()
     shown = complete.assign(worst=complete.max(axis=1), mean=complete.mean(axis=1))
     shown = shown.sort_values("worst")
-    texts = shown.map(lambda points: f"{100 * points:.2f}".replace("-", "−"))
+    texts = shown.map(lambda points: number(100 * points, ".2f"))
     return texts.reset_index(names="rule")
 
 
 def _percent(scores: pd.Series) -> list[str]:
-    return [NONE if np.isnan(score) else f"{100 * score:.2f}" for score in scores]
+    return [score_text(score, percent=True) for score in scores]
 
 
 def _points(means: pd.Series, half_widths: pd.Series) -> list[str]:
     return [
-        NONE if np.isnan(mean) else f"{100 * mean:+.2f}".replace("-", "−")
-        + ("" if np.isnan(half) else f" ± {100 * half:.2f}")
+        number(100 * mean, "+.2f") + ("" if np.isnan(half) else f" ± {100 * half:.2f}")
         for mean, half in zip(means, half_widths, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 NOTES = [

@@ -73,7 +73,7 @@ def as_published():
 def results(tmp_path_factory):
     """The folder with all that is made of the records; in it `figures.json` says what was drawn."""
     folder = tmp_path_factory.mktemp("results")
-    for record in (*made_up.example(), *tuned(), *as_published()):
+    for record in (*made_up.example("cifar", "movies"), *tuned(), *as_published()):
         made_up.write(folder / "runs", record)
     for record, points in starts_and_factors():
         made_up.write_with_curve(folder / "runs", record, points)

@@ -2,11 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import made_up_records as made_up
 import pytest
-from runs_of_page import COSTS, EVIL, page_runs
+from runs_of_page import EVIL, page_report
 
 from analysis.html import page
 from analysis.html.picture import chromium, take_picture
+from analysis.html.report import Answer
+from analysis.html.runs import Runs
+from runner.run_record import RunRecord
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
@@ -14,12 +18,13 @@ if chromium() is None:
     pytest.skip("there is no Chromium (apt-get install chromium)", allow_module_level=True)
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+RUN = made_up.record(0.8, changed={"lr": 0.1}, task="photos")["run_id"]
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    page.write_page(path, page_runs(), f"All {EVIL}", costs=COSTS)
+    path.write_text(page.render(page_report()))
     return path
 
 
@@ -32,53 +37,63 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def opened(browser, path):
+def opened(browser, path, fragment="", **options):
     """Open the page; return it, and whatever it complained of or asked for."""
-    contexts = []
+    made, told = browser.new_context(offline=True, **options).new_page(), []
+    made.on("console", lambda message: told.append(message.text))
+    made.on("pageerror", lambda error: told.append(str(error)))
+    made.on("dialog", lambda dialog: (told.append("a dialog"), dialog.dismiss()))
+    made.on("request", lambda request: asked(request.url))
 
-    def open_page(fragment="", viewport=DESK, **options):
-        context = browser.new_context(viewport=viewport, offline=True, **options)
-        contexts.append(context)
-        made, told = context.new_page(), []
-        made.on("console", lambda message: told.append(message.text))
-        made.on("pageerror", lambda error: told.append(str(error)))
-        made.on("dialog", lambda dialog: (told.append("a dialog"), dialog.dismiss()))
-        made.on("request", lambda request: asked(request.url))
+    def asked(url):
+        if not url.startswith((path.as_uri(), "data:", "blob:")):
+            told.append(url)
 
-        def asked(url):
-            if not url.startswith((path.as_uri(), "data:", "blob:")):
-                told.append(url)
+    made.goto(path.as_uri() + fragment)
+    made.locator("#run-table table").wait_for(state="attached")
+    return made, told
 
-        made.goto(path.as_uri() + fragment)
-        return made, told
 
-    yield open_page
-    for context in contexts:
-        context.close()
+@pytest.fixture(scope="module")
+def desk_once(browser, path):
+    permissions = ["clipboard-read", "clipboard-write"]
+    return opened(browser, path, viewport=DESK, color_scheme="light", permissions=permissions)
+
+
+@pytest.fixture
+def desk(desk_once):
+    """The page at a desk: opened once, without a panel before each test."""
+    made, told = desk_once
+    made.evaluate("location.hash = ''")
+    made.wait_for_function("!document.querySelector('dialog').open")
+    return made, told
+
+
+@pytest.fixture(scope="module")
+def phone(browser, path):
+    """The page on a phone, opened by a link to a run."""
+    return opened(browser, path, f"#run/{RUN}", viewport=PHONE, color_scheme="dark")
 
 
 def column(table, number):
     return table.locator(f"tbody tr > :nth-child({number})").all_inner_texts()
 
 
-@pytest.mark.parametrize(
-    ("viewport", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"]
-)
-def test_it_opens_without_an_error_or_a_request_and_draws_every_chart(opened, viewport, scheme):
-    made, told = opened(viewport=viewport, color_scheme=scheme)
+@pytest.mark.parametrize("device", ["desk", "phone"])
+def test_it_opens_without_an_error_or_a_request_and_draws_every_chart(device, request):
+    made, told = request.getfixturevalue(device)
     made.wait_for_function(
         "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg'))"
     )
     assert made.locator(".chart svg").count() > 5
     assert told == []
     # Tables scroll in boxes of their own.
-    assert made.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+    assert made.evaluate("document.documentElement.scrollWidth") == made.viewport_size["width"]
     assert EVIL in made.locator("h1").inner_text()
 
 
-def test_a_table_is_sorted_by_click_and_by_keyboard(opened):
-    made, told = opened()
+def test_a_table_is_sorted_by_click_and_by_keyboard(desk):
+    made, told = desk
     table = made.locator("#board-table table")
     runs = table.get_by_role("button", name="runs", exact=True)
     number = 1 + table.locator("thead th").all_inner_texts().index("runs")
@@ -95,27 +110,27 @@ def test_a_table_is_sorted_by_click_and_by_keyboard(opened):
     assert told == []
 
 
-def test_filters_choose_the_problems_of_the_leaderboard(opened):
-    made, told = opened()
+def test_filters_choose_the_problems_of_the_leaderboard(desk):
+    made, told = desk
     before = made.locator("#board-head").inner_text()
     made.get_by_label("Domain").select_option("language")
     after = made.locator("#board-head").inner_text()
-    assert "cifar" in before and "cifar" not in after and "movies" in after
+    assert "photos" in before and "photos" not in after and "reviews" in after
     made.get_by_label("Domain").select_option("")
     assert made.locator("#board-head").inner_text() == before
     assert told == []
 
 
-def test_from_a_cell_to_a_run_in_two_clicks_and_the_link_can_be_sent(opened):
-    made, told = opened(permissions=["clipboard-read", "clipboard-write"])
-    made.locator("#problem").select_option("cifar-efficientnet_lite0-lite")
+def test_from_a_cell_to_a_run_in_two_clicks(desk):
+    made, told = desk
+    made.locator("#problem").select_option("photos-efficientnet_lite0-lite")
     made.locator("#problem-table tbody tr", has_text="SGD").first.locator("a").first.click()
     panel = made.get_by_role("dialog")
     panel.locator("tbody a").first.click()
     run = panel.get_by_role("heading", level=2).inner_text()
-    assert run.startswith("cifar-sgd-") and made.url.endswith(f"#run/{run}")
+    assert run.startswith("photos-sgd-") and made.url.endswith(f"#run/{run}")
     command = panel.locator("#command").inner_text()
-    assert command.startswith("python run.py task=cifar ") and " opt=sgd" in command
+    assert command.startswith("python run.py task=photos ") and " opt=sgd" in command
     panel.get_by_role("button", name="Copy").click()
     panel.get_by_role("button", name="Copied").wait_for()
     assert made.evaluate("navigator.clipboard.readText()") == command
@@ -124,20 +139,24 @@ def test_from_a_cell_to_a_run_in_two_clicks_and_the_link_can_be_sent(opened):
     made.keyboard.press("Escape")
     panel.wait_for(state="hidden")
     assert "#" not in made.url and told == []
-    again, _ = opened(f"#run/{run}")
-    assert again.get_by_role("dialog").locator("#command").inner_text() == command
 
 
-def test_an_answer_leads_to_the_runs_of_both_sides(opened):
-    made, told = opened()
+def test_a_link_to_a_run_can_be_sent(phone):
+    panel = phone[0].get_by_role("dialog")
+    assert panel.get_by_role("heading", level=2).inner_text() == RUN
+    assert panel.locator("#command").inner_text().startswith("python run.py task=photos ")
+
+
+def test_an_answer_leads_to_the_runs_of_both_sides(desk):
+    made, told = desk
     made.locator(".finding a", has_text="RED").first.click()
     tables = made.get_by_role("dialog").locator("table")
     assert tables.count() >= 2 and tables.first.locator("tbody tr").count() >= 2
     assert told == []
 
 
-def test_every_link_of_an_answer_leads_somewhere(opened):
-    made, told = opened()
+def test_every_link_of_an_answer_leads_somewhere(desk):
+    made, told = desk
     links = made.locator("#answer a").evaluate_all("(all) => all.map((each) => each.hash)")
     assert len(links) > 5
     for link in links:
@@ -149,11 +168,11 @@ def test_every_link_of_an_answer_leads_somewhere(opened):
     assert told == []
 
 
-def test_runs_are_found_by_words(opened):
-    made, told = opened()
-    made.get_by_role("searchbox").fill("movies sgd lr=0.1")
+def test_runs_are_found_by_words(desk):
+    made, told = desk
+    made.get_by_role("searchbox").fill("reviews sgd lr=0.1")
     found = column(made.locator("#run-table table"), 1)
-    assert found and all(name.startswith("movies") and "sgd" in name for name in found)
+    assert found and all(name.startswith("reviews") and "sgd" in name for name in found)
     assert told == []
 
 
@@ -164,10 +183,20 @@ def test_its_picture_is_taken(path, tmp_path):
     assert (tmp_path / "report.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_it_prints_its_tables_whole(opened):
-    made, told = opened()
+def test_it_prints_its_tables_whole(desk):
+    made, told = desk
     made.emulate_media(media="print")
     box = made.locator("#board-table .scroll")
     assert box.evaluate("(box) => box.scrollHeight <= box.clientHeight + 1")
     assert not made.locator("nav").is_visible()
     assert made.pdf()[:4] == b"%PDF" and told == []
+    made.emulate_media(media="screen")
+
+
+def test_a_page_without_verdicts_and_leaderboard_opens_without_an_error(browser, tmp_path):
+    alone = Runs([RunRecord.of(made_up.record(0.8, opt="dog", task="photos"))])
+    path = tmp_path / "report.html"
+    page.write_page(path, alone, "photos", Answer(["One run is no comparison."]))
+    made, told = opened(browser, path)
+    made.locator("#problem-table table").wait_for()
+    assert made.locator("#verdicts, #leaderboard, #paper").count() == 0 and told == []

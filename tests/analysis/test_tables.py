@@ -250,7 +250,7 @@ def test_stale_tables_of_ours_are_removed_and_other_files_are_not(frame_of, tmp_
 
 
 def test_the_csv_tables_hold_the_cells_as_numbers(frame_of, tmp_path):
-    frame = frame_of(*made_up.example())
+    frame = frame_of(*made_up.example("cifar", "movies"))
     made = compare_problems(frame)
     write_tables(made, frame, tmp_path / "tables")
     read = pd.read_csv(tmp_path / "tables" / f"{made[0].stem}.csv", keep_default_na=True)
@@ -270,6 +270,20 @@ def test_where_lower_is_better_the_metric_is_shown_in_its_own_unit(frame_of):
     assert shown_cells(table.problem, table.cells)["loss"].tolist() == ["2.4", "1.2"]
     assert "a diverged run counts as the start" in notes_of(frame)
     assert cells_of(frame).loc["default"].red == pytest.approx(0.5)
+
+
+def test_a_negative_score_has_the_sign_of_red(frame_of):
+    frame = frame_of(
+        made_up.record(-0.9, -0.05, opt="dog"),
+        made_up.record(-0.9, -0.06),
+        made_up.record(-2e-5, opt="dog", task="loss", higher_is_better=False),
+    )
+    percent, loss = compare_problems(frame)
+    shown = shown_cells(percent.problem, percent.cells)
+    assert shown["last"].tolist() == ["−5.00", "−6.00"]
+    assert shown["RED %"].tolist() == ["reference", "−1.0"]
+    # An exponent has a hyphen, as a rate that can be copied.
+    assert shown_cells(loss.problem, loss.cells)["last"].tolist() == ["−2e-05"]
 
 
 def test_where_lower_is_better_a_small_error_of_dog_has_red_and_none_says_why(frame_of):
