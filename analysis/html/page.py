@@ -16,6 +16,7 @@ from analysis.html.report import Answer, Report, report_of
 from analysis.html.runs import Runs
 from analysis.html.table import rich
 from analysis.records import write_if_changed
+from analysis.statistics import LEAST_TASKS, MARGIN
 from analysis.tables.leaderboard import StepCosts
 from tasks.errors import UserError
 
@@ -42,7 +43,7 @@ def write_page(
     Raises:
         UserError: if there are no runs, or a package that makes pages is not installed.
     """
-    report = report_of(runs, title, answer, costs or {})
+    report = report_of(runs, title, answer, costs)
     write_if_changed(path, render(report))
     return report
 
@@ -66,6 +67,8 @@ def render(report: Report) -> str:
     return template.render(
         report=report,
         filters=FILTERS,
+        margin=MARGIN,
+        least_tasks=LEAST_TASKS,
         css=(HERE / "page.css").read_text("utf-8"),
         script=(HERE / "page.js").read_text("utf-8"),
         library=library(),

@@ -252,7 +252,7 @@ def _tables(
 ) -> list[Table]:
     """The tables of all problems: those of `make tables`, and what a step costs."""
     pages = [*pages_of_models(comparisons), *pages_of_regrets(found)]
-    found = [table_of_page(page) for page in pages]
+    tables = [table_of_page(page) for page in pages]
     if costs:
         labels = {cell.optimizer: cell.label for each in comparisons for cell in each.cells}
         ordered = sorted(costs.items(), key=lambda item: item[1].ratio)
@@ -267,5 +267,7 @@ def _tables(
             "time of a step: as a multiple of the reference's of `make bench`, the median over "
             "networks. memory: bytes a parameter of optimizer state and averaged copies.",
         ]
-        found.append(table_of("step-costs", "What a step costs", shown, ["optimizer"], notes=notes))
-    return found
+        tables.append(
+            table_of("step-costs", "What a step costs", shown, ["optimizer"], notes=notes)
+        )
+    return tables
