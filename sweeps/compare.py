@@ -19,6 +19,7 @@ train.image_size=128, hold for every run (docs/keys.md).
 
 import math
 import sys
+from dataclasses import replace
 from typing import Any
 
 from analysis.answer import next_seeds
@@ -29,8 +30,8 @@ from runner import config as configuration
 from runner.config import Config
 from runner.downloads import fetch_all
 from sweeps import executors, plan
-from sweeps.conclusion import Conclusion, conclude, report
-from sweeps.design import SEEDS, Design, Methods, Spent, Times, choose_design
+from sweeps.conclusion import Conclusion, conclude, report, sides_by_validation
+from sweeps.design import DOG, SEEDS, Design, Methods, Spent, Times, choose_design
 from sweeps.notebook import Notebook
 from sweeps.plan import PartSpec, Sweep, SweepSpec
 from sweeps.request import Request, read_request
@@ -40,7 +41,6 @@ from tasks.data.own.inspect import OwnData, inspect
 from tasks.errors import UserError
 from tasks.format import duration, plural
 
-DOG = "dog"
 FREE = [DOG, "ldog", "dog_auto", "ldog_auto"]
 TUNED = ["adamw", "sgd_momentum"]
 # At most so many examples are scored: more would take longer than to train.
@@ -70,12 +70,16 @@ def main() -> int:
         print("more seeds follow while these cannot tell, and while there is time")
     _print_warning(data, config.spec.task.metric)
     words += [f"train.steps={design.steps}", f"train.eval_every={design.steps}"]
-    sweep = _sweep(data, compared.names, design.grids(compared), design.seeds, words)
+    names, grids = design.names(compared), design.grids(compared)
+    sweep = _sweep(data, names, grids, design.seeds if design.every_method else 0, words)
     if request.dry_run:
         return 0
 
     notebook = Notebook.of(config)
     trained = train(sweep, request.executor)
+    if not design.every_method:  # so far tuned alone
+        sides = sides_by_validation(trained)
+        trained = train_more_seeds(trained, sides, design.seeds, request.executor)
     while True:
         look = notebook.look(trained.problem_id, trained.seeds, design.whole_grids)
         conclusion = conclude(trained, request.name, look)
@@ -179,6 +183,10 @@ def _print_design(
         f"on seed {TUNING_SEED}, which is not reported",
         flush=True,
     )
+    if not design.every_method:
+        others = ", ".join(name for name in methods.free if name != DOG)
+        hours = replace(design, every_method=True).hours(methods, times, slots)
+        print(f"left out, as time is short: {others}: hours={hours:g} has them, too", flush=True)
 
 
 def _print_warning(data: OwnData, metric: str) -> None:
@@ -227,7 +235,7 @@ def _advice(
         return ""
     more = _runs(conclusion, trained, seeds)
     # With more hours, and the steps fixed, the design is this one.
-    larger = Design(design.steps, max(design.seeds, SEEDS), whole_grids=True)
+    larger = Design(design.steps, max(design.seeds, SEEDS))
     more += larger.runs(methods) - design.runs(methods)
     hours = math.ceil(10 * spent.hours(more)) / 10
     fixed = "without seeds=, and " if request.seeds is not None else ""

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.answer import Answer, answer, best_tuned
-from analysis.choice import DEFAULT, INSTANCE_TUNED, comparable, iterate, validation_score
+from analysis.choice import (
+    DEFAULT,
+    INSTANCE_TUNED,
+    comparable,
+    iterate,
+    settings_to_report,
+    validation_score,
+)
 from analysis.comparison import Comparison, compare_problems, reported, scored
 from analysis.html.page import write_page
 from analysis.html.report import Answer as PageAnswer
@@ -19,6 +26,7 @@ from analysis.tables.problems import LEFT, heading, shown_cells
 from runner import snippet
 from runner.archive import archive_beside
 from runner.run import Job
+from sweeps.design import DOG
 from sweeps.executors.specs import ExecutorSpec
 from sweeps.plan import PlannedRun
 from sweeps.progress import plain
@@ -43,6 +51,14 @@ class Conclusion:
             for choice in self.comparison.choices
             if (choice.optimizer, choice.row) in sides
         ]
+
+
+def sides_by_validation(trained: Trained) -> list[tuple[str, Mapping[str, Any]]]:
+    """What the answer will be about: DoG, and the best tuned optimizer with its chosen setting."""
+    rival = best_tuned(comparable(trained.frame))
+    ids = (run.run_id for run in trained.runs)
+    chosen = settings_to_report(trained.frame, ids, [INSTANCE_TUNED])
+    return [(DOG, {}), *((rival, found) for found in chosen.get((trained.problem_id, rival), []))]
 
 
 def conclude(trained: Trained, name: str, look: int) -> Conclusion:

@@ -9,6 +9,7 @@ from typing import Any
 from tasks.errors import UserError
 from tasks.format import duration, plural
 
+DOG = "dog"
 # DoG needs a few hundred steps before a comparison means anything.
 LEAST_STEPS = 200
 # Without a protocol's word, no run passes over its data more often than this.
@@ -59,7 +60,12 @@ class Design:
 
     steps: int
     seeds: int
-    whole_grids: bool  # every rate of the optimizers' own grids; else every second
+    whole_grids: bool = True  # every rate of the optimizers' own grids; else every second
+    every_method: bool = True  # all are reported; else DoG and what is best tuned by validation
+
+    def names(self, methods: Methods) -> list[str]:
+        """Return what is trained."""
+        return methods.names if self.every_method else [DOG, *methods.grids]
 
     def grids(self, methods: Methods) -> dict[str, dict[str, list[Any]]]:
         """Return what is tried of each optimizer with a learning rate."""
@@ -73,12 +79,13 @@ class Design:
         """Return the greatest number of runs.
 
         That is each method without a learning rate and each rate once on the tuning seed; then on
-        each seed these methods, and the default and the chosen rate of the others; and the run
-        whose trained model is kept.
+        each seed these methods, and the default and the chosen rate of the others (or DoG and the
+        one chosen rate); and the run whose trained model is kept.
         """
         rates = sum(len(v) for grid in self.grids(methods).values() for v in grid.values())
-        each_seed = len(methods.free) + 2 * len(methods.grids)
-        return len(methods.free) + rates + self.seeds * each_seed + 1
+        free = len(self.names(methods)) - len(methods.grids)
+        each_seed = free + 2 * len(methods.grids) if self.every_method else 2
+        return free + rates + self.seeds * each_seed + 1
 
     def seconds(self, methods: Methods, times: Times, slots: int) -> float:
         """Return the expected time if so many runs train at once."""
@@ -95,9 +102,11 @@ class Design:
             f"{name} at {plural(sum(map(len, grid.values())), 'rate')}"
             for name, grid in grids.items()
         )
+        free = "DoG alone"
+        if self.every_method:
+            free = f"{plural(len(methods.free), 'method')} without a learning rate"
         return (
-            f"{self.steps} steps, {plural(self.seeds, 'seed')}, {rates}, "
-            f"{plural(len(methods.free), 'method')} without a learning rate: "
+            f"{self.steps} steps, {plural(self.seeds, 'seed')}, {rates}, {free}: "
             f"at most {plural(self.runs(methods), 'run')}"
         )
 
@@ -143,9 +152,10 @@ def choose_design(
 ) -> Design:
     """Return the largest comparison that fits the hours, by a fixed rule.
 
-    The smallest has `LEAST_STEPS` steps, `FEWEST_SEEDS` seeds and every second rate. What time is
-    left buys first the whole grids, then up to `SEEDS` seeds, then steps, up to `MOST_EPOCHS`
-    passes over the data. `steps` and `seeds` are fixed where they are given.
+    The smallest has `LEAST_STEPS` steps, `FEWEST_SEEDS` seeds, every second rate, and reports no
+    more than the answer needs. What time is left buys first the other methods, then the whole
+    grids, then up to `SEEDS` seeds, then steps, up to `MOST_EPOCHS` passes over the data. `steps`
+    and `seeds` are fixed where they are given.
 
     Raises:
         UserError: if the smallest does not fit, with the hours that it takes.
@@ -154,7 +164,8 @@ def choose_design(
     def fits(design: Design) -> bool:
         return design.seconds(methods, times, slots) <= FILLED * 3600 * hours
 
-    best = Design(steps or LEAST_STEPS, seeds or FEWEST_SEEDS, whole_grids=False)
+    fewest = seeds or FEWEST_SEEDS
+    best = Design(steps or LEAST_STEPS, fewest, whole_grids=False, every_method=False)
     if not fits(best):
         takes, each = best.seconds(methods, times, slots), times.of_run(best.steps)
         raise UserError(
@@ -162,12 +173,11 @@ def choose_design(
             f"{duration(each)} a run: give hours={best.hours(methods, times, slots):g}; a smaller "
             "network (model=) or batch (train.batch_size=) takes less"
         )
-    larger = [Design(best.steps, best.seeds, whole_grids=True)]
-    fewest = seeds or FEWEST_SEEDS
-    larger += [Design(best.steps, more, True) for more in range(fewest + 1, (seeds or SEEDS) + 1)]
+    larger = [Design(best.steps, fewest, whole_grids=False)]
+    larger += [Design(best.steps, more) for more in range(fewest, (seeds or SEEDS) + 1)]
     if steps is None:
         most = max(LEAST_STEPS, MOST_EPOCHS * times.train_examples // batch_size)
-        larger += [Design(more, larger[-1].seeds, True) for more in _ladder(most)]
+        larger += [Design(more, larger[-1].seeds) for more in _ladder(most)]
     for design in larger:
         if not fits(design):
             break

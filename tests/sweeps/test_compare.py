@@ -4,6 +4,7 @@ import contextlib
 import csv
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -160,6 +161,21 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     assert refused.called and status == 0 and said.endswith("\nreport: none: no page\n")
 
 
+def test_short_of_time_it_trains_only_what_the_answer_needs(compared, monkeypatch, pages):
+    smallest = design.Design(4, 3, whole_grids=False, every_method=False)
+    monkeypatch.setattr(compare, "choose_design", lambda *_: smallest)
+    status, said, executor = compared()
+    trained = [outcome.run.config.spec for outcome in executor.trained]
+    trained = [spec for spec in trained if spec.train.steps == 4]  # not those that are timed
+    seeds = Counter((spec.opt.name, spec.seed) for spec in trained[:-1])  # the last is kept
+    assert [seeds["dog", seed] for seed in (100, 0, 1, 2)] == [1, 1, 1, 1]
+    assert seeds["adamw", 100] == 2 and seeds.total() == 4 + 2 + 3
+    assert len({spec.opt.lr for spec in trained if spec.opt.name == "adamw" and spec.seed < 3}) == 1
+    assert status == 0 and "(3 seeds, 4 steps), test accuracy: DoG" in said
+    assert re.search(r"^left out, as time is short: dog_auto: hours=[\d.]+ has", said, re.MULTILINE)
+    assert "| AdamW     | instance-tuned" in said and "| DoG auto" not in said
+
+
 def answer_is_open_below(seeds, monkeypatch):
     """Let no answer be known with fewer seeds; return a list of the looks: (seeds, which look)."""
     looks = []
@@ -240,10 +256,10 @@ def test_bad_input_is_one_line_and_trains_nothing(compared, tmp_path, words, sai
 
 
 def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_path, monkeypatch):
-    measured = [design.Times(0, step, 0, 640) for step in (0.4, 0.2, 0.3)]
+    measured = [design.Times(0, step, 0, 640) for step in (0.5, 0.25, 0.3)]
     monkeypatch.setattr(notebook, "time_runs", lambda *_: measured.pop(0))
     cell = config.load(["task=movies", f"runs_dir={tmp_path}/runs", "device=cpu"])
-    methods = design.Methods(["dog"], {"adamw": {"lr": [1, 2]}})  # 11 runs of 200 steps, and more
+    methods = design.Methods(["dog"], {"adamw": {"lr": [1, 2]}})  # 9 runs of 200 steps, and more
 
     def step(hours):
         request = read_request(["data=a.csv", f"hours={hours}", "jobs=1"])
@@ -252,11 +268,11 @@ def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_pat
 
     with pytest.raises(UserError, match=r"give hours=0\.4"):
         step(0.3)
-    assert len(measured) == 2 and step(0.4) == 0.4  # as noted: the same comparison follows
-    assert step(0.3) == 0.2  # whatever took its time is over
+    assert len(measured) == 2 and step(0.4) == 0.5  # as noted: the same comparison follows
+    assert step(0.3) == 0.25  # whatever took its time is over
     with pytest.raises(UserError, match=r"give hours=0\.2"):
         step(0.1)
-    assert not measured and step(0.2) == 0.2  # the faster of both
+    assert not measured and step(0.2) == 0.25  # the faster of both
 
 
 def test_timing_scores_a_part_of_many_examples_and_counts_all(compared, monkeypatch):

@@ -10,6 +10,7 @@ from tasks.errors import UserError
 METHODS = Methods(["dog", "ldog"], {"adamw": {"lr": [1, 2, 3, 4, 5]}})
 # 10 s a run of 200 steps: 1 + 200 · 0.04 + 1.
 TIMES = Times(start=1.0, step=0.04, scoring=1.0, train_examples=640)
+SMALLEST = Design(200, 3, whole_grids=False, every_method=False)
 
 
 def chosen(runs_of_200, **fixed):
@@ -20,7 +21,10 @@ def chosen(runs_of_200, **fixed):
 def test_runs_are_counted_by_hand():
     # 2 untuned and 3 of 5 rates; on 3 seeds 2 untuned, the default and the best rate; the one kept
     assert Design(200, 3, whole_grids=False).runs(METHODS) == 2 + 3 + 3 * 4 + 1
-    assert Design(200, 5, whole_grids=True).runs(METHODS) == 2 + 5 + 5 * 4 + 1
+    assert Design(200, 5).runs(METHODS) == 2 + 5 + 5 * 4 + 1
+    # DoG and 3 of 5 rates; on 3 seeds DoG and the best rate; the one kept
+    assert SMALLEST.runs(METHODS) == 1 + 3 + 3 * 2 + 1
+    assert SMALLEST.names(METHODS) == ["dog", "adamw"]
     assert Design(200, 3, whole_grids=False).grids(METHODS) == {"adamw": {"lr": [1, 3, 5]}}
 
 
@@ -31,29 +35,31 @@ def test_seconds_are_shared_by_what_trains_at_once():
 @pytest.mark.parametrize(
     ("runs", "design"),
     [
+        (11, SMALLEST),
+        (17, SMALLEST),
         (18, Design(200, 3, whole_grids=False)),
         (19, Design(200, 3, whole_grids=False)),
-        (20, Design(200, 3, whole_grids=True)),
-        (24, Design(200, 4, whole_grids=True)),
-        (28, Design(200, 5, whole_grids=True)),
-        (39, Design(200, 5, whole_grids=True)),
-        (40, Design(300, 5, whole_grids=True)),  # 28 runs of 14 s
-        (51, Design(400, 5, whole_grids=True)),  # of 18 s
-        (10_000, Design(400, 5, whole_grids=True)),  # 20 times 640 examples, in batches of 32
+        (20, Design(200, 3)),
+        (24, Design(200, 4)),
+        (28, Design(200, 5)),
+        (39, Design(200, 5)),
+        (40, Design(300, 5)),  # 28 runs of 14 s
+        (51, Design(400, 5)),  # of 18 s
+        (10_000, Design(400, 5)),  # 20 times 640 examples, in batches of 32
     ],
 )
-def test_time_buys_whole_grids_then_seeds_then_steps(runs, design):
+def test_time_buys_other_methods_then_whole_grids_then_seeds_then_steps(runs, design):
     assert chosen(runs) == design
 
 
 def test_what_is_fixed_stays():
-    assert chosen(10_000, steps=250, seeds=4) == Design(250, 4, whole_grids=True)
+    assert chosen(10_000, steps=250, seeds=4) == Design(250, 4)
     assert chosen(10_000, seeds=7).seeds == 7
 
 
 def test_too_short_a_time_says_what_it_takes():
-    with pytest.raises(UserError, match=r"18 runs, 3\.0 min here at 10 s a run: give hours=") as no:
-        chosen(17)
+    with pytest.raises(UserError, match=r"11 runs, 1\.8 min here at 10 s a run: give hours=") as no:
+        chosen(10)
     needed = float(re.search(r"hours=([\d.]+);", str(no.value))[1])
-    assert needed == 0.1  # 180 s are 0.8 of 0.0625 hours
+    assert needed == 0.1  # 110 s are 0.8 of 0.04 hours
     assert choose_design(needed, TIMES, 32, 1, METHODS).steps == 200
