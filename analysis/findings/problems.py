@@ -114,7 +114,7 @@ class Planned:
 def planned() -> Iterator[Planned]:
     """Yield the problems of the sweep's yaml, each once."""
     content: Any = yaml.safe_load((CONFIGS / "sweep" / f"{SWEEP}.yaml").read_text("utf-8"))
-    found: dict[tuple, dict[str, int]] = {}
+    found: dict[tuple, dict[str, set[int]]] = {}
     for part in content["parts"]:
         words = [word for word in part["overrides"] if not word.startswith("wandb.")]
         models = [word.partition("=")[2] for word in words if word.startswith("model=")]
@@ -123,6 +123,7 @@ def planned() -> Iterator[Planned]:
             key = (task, models[0] if models else own_network(task), settings)
             seeds = found.setdefault(key, {})
             for optimizer in part["optimizers"]:
-                seeds[optimizer] = max(len(part["seeds"]), seeds.get(optimizer, 0))
+                seeds.setdefault(optimizer, set()).update(part["seeds"])
     for (task, model, settings), by_optimizer in found.items():
-        yield Planned(task, model, settings, by_optimizer)
+        seeds_of = {optimizer: len(seeds) for optimizer, seeds in by_optimizer.items()}
+        yield Planned(task, model, settings, seeds_of)
