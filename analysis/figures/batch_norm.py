@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Comparison, protocol_title
-from analysis.figures.data import FigureData, seeds_in_words, stems, varied
+from analysis.figures.data import FigureData, seeds_in_words, varied
 from analysis.figures.style import (
     draw_means,
     head,
@@ -34,19 +34,12 @@ def batch_norm_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 
 def batch_norm_lines(data: FigureData) -> Iterator[tuple[str, list[Line]]]:
     """The lines of each such figure, with the stem of its file."""
-    found: list[tuple[str, Comparison, list[Line]]] = []
-    for protocol, comparisons in data.by_protocol().items():
+    for comparisons in data.by_protocol().values():
         for comparison in comparisons:
             frozen = settings(comparison.problem).get(KEY) == "frozen"
             lines = _lines(data, comparison, comparisons) if frozen else []
             if len({settings(other.problem).get(KEY) for _, other, _ in lines} - {None}) == 2:
-                problem = comparison.problem
-                found.append(
-                    (f"batch_norm-{problem.task}-{problem.model}-{protocol}", comparison, lines)
-                )
-    names = stems([(name, comparison) for name, comparison, _ in found])
-    for stem, (_, _, lines) in zip(names, found, strict=True):
-        yield stem, lines
+                yield f"batch_norm-{comparison.stem}", lines
 
 
 def _lines(data: FigureData, frozen: Comparison, comparisons: list[Comparison]) -> list[Line]:

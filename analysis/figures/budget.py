@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.choice import MAIN_ROW
 from analysis.comparison import Comparison
-from analysis.figures.data import FigureData, stems
+from analysis.figures.data import FigureData
 from analysis.figures.style import (
     REFERENCE_LOOK,
     beside_labels,
@@ -36,15 +36,10 @@ def budgets(data: FigureData) -> Iterator[tuple[str, list[Comparison]]]:
     groups: dict[tuple, list[Comparison]] = {}
     for comparison in data.comparisons:
         others = {**settings(comparison.problem), "train.steps": ""}
-        problem = comparison.problem
-        key = (problem.task, problem.model, problem.protocol, str(sorted(others.items())))
-        groups.setdefault(key, []).append(comparison)
-    groups = {key: comparisons for key, comparisons in groups.items() if _has_a_line(comparisons)}
-    drawn = [
-        (f"budget-{'-'.join(key[:3])}", max(comparisons, key=lambda each: each.problem["rank"]))
-        for key, comparisons in groups.items()
-    ]
-    yield from zip(stems(drawn), groups.values(), strict=True)
+        groups.setdefault((comparison.page, str(sorted(others.items()))), []).append(comparison)
+    for comparisons in groups.values():
+        if _has_a_line(comparisons):
+            yield f"budget-{comparisons[0].stem}", comparisons
 
 
 def _has_a_line(comparisons: list[Comparison]) -> bool:

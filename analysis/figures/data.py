@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import comparable, validation_score
-from analysis.comparison import Comparison, file_stems, scored
+from analysis.comparison import Comparison, scored
 from analysis.statistics import gain
 from analysis.variants import has_other_steps
 from runner import TUNING_SEED
@@ -129,11 +129,3 @@ def steps_of(comparisons: list[Comparison]) -> str:
     if len(numbers) > 2:
         return f"{numbers[0]} to {numbers[-1]} steps"
     return f"{' or '.join(numbers)} steps"
-
-
-def stems(drawn: list[tuple[str, Comparison]]) -> list[str]:
-    """The names of figures' files, with the problem's id where `file_stems` tells them apart."""
-    problems = pd.DataFrame(
-        [comparison.problem for _, comparison in drawn], columns=["problem_id", "rank"]
-    )
-    return file_stems([name for name, _ in drawn], problems)

@@ -32,9 +32,9 @@ from analysis.kinds import KINDS
 from analysis.tables.leaderboard import StepCosts
 from analysis.tables.models import pages_of_models
 from analysis.tables.notes import notes_of, unit
-from analysis.tables.page import signed
+from analysis.tables.page import Page, signed
 from analysis.tables.problems import LEFT, heading, shown_cells
-from analysis.tables.sensitivity import pages_of_sensitivity
+from analysis.tables.sensitivity import tables_of_sensitivity
 from analysis.tables.starts import pages_of_regrets, regrets
 from runner import TUNING_SEED
 from tasks.errors import UserError
@@ -99,10 +99,7 @@ def report_of(
     data = FigureData.from_records(comparisons, frame, runs.curves)
     boards = boards_of(comparisons, costs)
     normalization = list(batch_norm_charts(data))
-    sensitivity = {
-        page.stem.removeprefix("sensitivity-"): table_of_page(page)
-        for page in pages_of_sensitivity(comparisons, frame)
-    }
+    sensitivity = tables_of_sensitivity(comparisons, frame)
     places = {each.problem.problem_id: place for place, each in enumerate(comparisons)}
     row_of = {run_id: row for row, run_id in enumerate(frame["run_id"])}
     tuning = frame.loc[frame["seed"] == TUNING_SEED, OF_TUNING]
@@ -207,7 +204,7 @@ def _problem(
     comparison: Comparison,
     tuning: pd.DataFrame,
     row_of: Mapping[str, int],
-    sensitivity: Table | None,
+    sensitivity: Page | None,
 ) -> Problem:
     problem, cells = comparison.problem, comparison.cells
     shown = shown_cells(problem, cells)
@@ -242,7 +239,7 @@ def _problem(
         table=table,
         cells=of_cells,
         charts=list(problem_charts(data, comparison)),
-        sensitivity=sensitivity,
+        sensitivity=table_of_page(sensitivity) if sensitivity else None,
     )
 
 

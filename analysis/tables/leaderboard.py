@@ -259,7 +259,7 @@ def pages_of_leaderboards(comparisons: Sequence[Comparison], costs: StepCosts) -
 
 
 def _head(board: Leaderboard) -> str:
-    names = ", ".join(f"[{each.stem}]({each.stem}.md)" for each in board.problems)
+    names = ", ".join(f"[{each.stem}]({each.address})" for each in board.problems)
     return f"Over {plural(len(board.problems), 'problem')}: {names}."
 
 

@@ -1,7 +1,7 @@
 """Shows how much the settings of tuning-free optimizers matter: initial step length, factor c."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -17,12 +17,18 @@ KEYS = ("reps_rel", "lr")
 ROW = "sensitivity"
 
 
-def pages_of_sensitivity(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Page]:
-    """A table of each problem with such runs."""
+def tables_of_sensitivity(
+    comparisons: Iterable[Comparison], frame: pd.DataFrame
+) -> dict[str, Page]:
+    """A table of each problem with such runs, by the problem's stem.
+
+    Of the default settings the exact numbers are in the problem's own table.
+    """
     runs = comparable(frame)
     runs = runs[runs["role"] != TUNED]
     runs = reported(runs[runs["opt_default"] | runs["overrides"].map(_changed_key).isin(KEYS)])
     changed = set(runs["problem_id"][~runs["opt_default"]])
+    tables = {}
     for comparison in comparisons:
         problem = comparison.problem
         if problem.problem_id not in changed:
@@ -33,15 +39,16 @@ def pages_of_sensitivity(comparisons: Iterable[Comparison], frame: pd.DataFrame)
             *other_data(comparison.other_data),
             *differing_numerics(of_problem["numerics"][of_problem["status"] != "failed"]),
         ]
-        yield Page(
+        tables[comparison.stem] = Page(
             stem=f"sensitivity-{comparison.stem}",
-            exact=exact_cells(problem, cells),
+            exact=exact_cells(comparison, [cell for cell in cells if cell.row == ROW]),
             title=f"Sensitivity: {comparison.title}",
             head=heading(problem),
             shown=_shown(problem, cells),
             left=["optimizer", "setting"],
             notes=[*caveats, *_explanations(problem)],
         )
+    return tables
 
 
 def _changed_key(overrides: str) -> str:

@@ -59,7 +59,8 @@ def html(report):
 def pages(runs):
     """The tables as Markdown, by their stems."""
     made = all_pages(compare_problems(runs.frame), runs.frame, COSTS)
-    return {page.stem: page for page in made if page.shown is not None}
+    tables = (table for page in made for table, _ in page.walk())
+    return {table.stem: table for table in tables if table.shown is not None}
 
 
 ANSWER = Answer(["Use DoG, and <b>tune</b> nothing."], "optimizer = DoG(params)")
@@ -104,7 +105,7 @@ def test_the_numbers_are_those_of_the_markdown_tables(pages, html):
     compared = pages.keys() - {"summary"}  # the tables of the problems below each other
     assert compared <= tables.keys() and len(compared) > 6
     for stem in compared:
-        head, _, *rows = markdown_rows(pages[stem].files()[f"{stem}.md"])
+        head, _, *rows = markdown_rows(pages[stem].body)
         assert rows_of(tables[stem], head) == rows, stem
 
 
