@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Comparison, protocol_title
-from analysis.figures.data import FigureData, seeds_in_words, varied
+from analysis.figures.data import FigureData, seeds_in_words
 from analysis.figures.style import (
     draw_means,
     head,
@@ -20,6 +20,7 @@ from analysis.figures.style import (
 )
 from analysis.roles import REFERENCE
 from analysis.variants import settings
+from analysis.varied import varied
 
 KEY = "model.batch_norm"
 # A line: its label, the problem's comparison and DoG's runs by reps_rel.

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparison import Comparison
-from analysis.figures.data import FigureData, names_of, varied
+from analysis.figures.data import FigureData, names_of
 from analysis.figures.style import NOTE, looks, panel, styled, write_labels
 from analysis.roles import REFERENCE
+from analysis.varied import varied
 
 # Larger starts leave the neighbourhood of x_0, in which gradients hardly change, too soon.
 LARGEST_START = 1e-6

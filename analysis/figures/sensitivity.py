@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Comparison, protocol_title
-from analysis.figures.data import VARIED, FigureData, names_of, seeds_in_words, steps_of, varied
+from analysis.figures.data import FigureData, names_of, seeds_in_words, steps_of
 from analysis.figures.style import (
     NOTE,
     Label,
@@ -20,6 +20,7 @@ from analysis.figures.style import (
     write_labels,
 )
 from analysis.roles import untuned
+from analysis.varied import VARIED, varied
 
 # Fewer values make no line.
 LEAST_VALUES = 3

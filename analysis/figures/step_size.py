@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.choice import INSTANCE_TUNED, TUNING_SEED, is_grid_run
 from analysis.comparison import Comparison, reported
-from analysis.figures.data import FigureData, shared_seeds, varied
+from analysis.figures.data import FigureData
 from analysis.figures.style import (
     NOTE,
     RING,
@@ -25,6 +25,7 @@ from analysis.figures.style import (
     write_labels,
 )
 from analysis.roles import REFERENCE, TUNED, in_order
+from analysis.varied import shared_seeds, varied
 from tasks.format import plural
 
 # Fewer starts show nothing of how the step size depends on them.

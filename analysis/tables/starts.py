@@ -8,10 +8,10 @@ import pandas as pd
 
 from analysis.choice import comparable
 from analysis.comparison import Comparison, scored, title_of_protocol
-from analysis.figures.data import varied
 from analysis.roles import finds_start_of
 from analysis.statistics import student_t
 from analysis.tables.page import Page, number, score_text
+from analysis.varied import varied
 from runner import TUNING_SEED
 
 # Fewer fixed starts show no best one.

@@ -15,12 +15,12 @@ import pytest
 from conftest import LONG_ONLY, ROOT
 from runs_of_page import COSTS, EVIL, many_runs, page_report, page_runs
 
+from analysis.all_tables import all_pages
 from analysis.comparison import compare_problems
 from analysis.html import page
 from analysis.html.commands import command
 from analysis.html.report import Answer, report_of
 from analysis.html.runs import Runs, run_columns
-from analysis.tables.all_tables import all_pages
 from analysis.tables.leaderboard import step_costs
 from analysis.tables.page import signed
 from runner import cli, config

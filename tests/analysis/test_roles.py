@@ -8,11 +8,11 @@ import yaml
 from matplotlib.text import Text
 
 from analysis import curves, records
+from analysis.all_tables import all_pages
 from analysis.comparison import compare_problems
 from analysis.figures import all_figures
 from analysis.figures.data import FigureData
 from analysis.roles import REFERENCE, ROLES, TUNED, TUNING_FREE, with_roles
-from analysis.tables.all_tables import all_pages
 from analysis.tables.page import files_of
 from runner import config
 from tasks.errors import UserError

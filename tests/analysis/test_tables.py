@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis import statistics
+from analysis.all_tables import all_pages, write_tables
 from analysis.comparison import compare_problems
 from analysis.tables import notes
-from analysis.tables.all_tables import all_pages, write_tables
 from analysis.tables.page import files_of
 from analysis.tables.problems import CELLS, IDENTITY, heading, render, shown_cells
 
