@@ -22,6 +22,11 @@ def kind_of_training(problem: pd.Series) -> str | None:
     return None
 
 
+def stem_of(kind: str) -> str:
+    """Return a kind as names of files have it."""
+    return kind.replace("-", "_").replace(" ", "_")
+
+
 @cache
 def _is_pretrained(model: str) -> bool:
     path = _MODELS / f"{model}.yaml"

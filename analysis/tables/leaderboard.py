@@ -24,7 +24,7 @@ from analysis.choice import (
     PORTFOLIO,
 )
 from analysis.comparison import Cell, Comparison, labels_of, protocol_title
-from analysis.kinds import KINDS
+from analysis.kinds import KINDS, stem_of
 from analysis.roles import REFERENCE, left_to_set
 from analysis.statistics import MARGIN, performance_profile
 from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of, mean_errors
@@ -73,7 +73,7 @@ class Leaderboard:
     @property
     def stem(self) -> str:
         """The name of its files."""
-        return f"leaderboard-{self.problems[0].problem.protocol}-{self.kind.replace('-', '_')}"
+        return f"leaderboard-{self.problems[0].problem.protocol}-{stem_of(self.kind)}"
 
     @property
     def title(self) -> str:
