@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.choice import MAIN_ROW
 from analysis.comparison import Comparison
-from analysis.figures.data import FigureData
+from analysis.figures.data import FigureData, but_steps
 from analysis.figures.style import (
     REFERENCE_LOOK,
     beside_labels,
@@ -22,7 +22,6 @@ from analysis.figures.style import (
 )
 from analysis.roles import REFERENCE, TUNED, TUNING_FREE, in_order
 from analysis.statistics import error
-from analysis.variants import settings
 
 
 def budget_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
@@ -35,8 +34,7 @@ def budgets(data: FigureData) -> Iterator[tuple[str, list[Comparison]]]:
     """The problems that differ in steps alone and share a line, with the stem of their figure."""
     groups: dict[tuple, list[Comparison]] = {}
     for comparison in data.comparisons:
-        others = {**settings(comparison.problem), "train.steps": ""}
-        groups.setdefault((comparison.page, str(sorted(others.items()))), []).append(comparison)
+        groups.setdefault(but_steps(comparison), []).append(comparison)
     for comparisons in groups.values():
         if _has_a_line(comparisons):
             yield f"budget-{comparisons[0].stem}", comparisons

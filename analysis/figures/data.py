@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.choice import comparable, validation_score
 from analysis.comparison import Comparison, scored
 from analysis.statistics import gain
-from analysis.variants import has_other_steps
+from analysis.variants import has_other_steps, settings
 from analysis.varied import shared_seeds
 
 # What is drawn of a run; few columns are faster to filter.
@@ -93,6 +93,12 @@ def names_of(comparisons: list[Comparison]) -> dict[str, str]:
         )
         for comparison in comparisons
     }
+
+
+def but_steps(comparison: Comparison) -> tuple[str, str]:
+    """What is the same of problems that differ in their number of steps alone."""
+    others = {**settings(comparison.problem), "train.steps": ""}
+    return comparison.page, str(sorted(others.items()))
 
 
 def steps_of(comparisons: list[Comparison]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparison import Comparison
-from analysis.figures.data import FigureData, names_of
+from analysis.figures.data import FigureData, but_steps, names_of
 from analysis.figures.style import NOTE, looks, panel, styled, write_labels
 from analysis.roles import REFERENCE
 from analysis.varied import varied
@@ -47,20 +47,16 @@ def _small_starts(
 
     Of a task and model that were run with several numbers of steps: the most steps.
     """
-    found: dict[tuple[str, str, str], tuple[Comparison, pd.DataFrame]] = {}
+    found: dict[tuple, tuple[Comparison, pd.DataFrame]] = {}
     for comparison in sorted(comparisons, key=lambda each: -int(each.problem.steps)):
-        problem, runs = comparison.problem, data.runs_of(comparison)
+        runs = data.runs_of(comparison)
         runs = varied(runs[runs["role"] == REFERENCE], "reps_rel")
         runs = runs[runs["value"] <= LARGEST_START].sort_values(["value", "seed"])
         runs = runs[runs["run_id"].isin(data.curves["run_id"])]
-        key = (problem.task, problem.model, comparison.variant.replace(_steps(comparison), ""))
-        if len(runs) and key not in found:
-            found[key] = comparison, data.curves[data.curves["run_id"] == runs["run_id"].iloc[0]]
+        if len(runs):
+            curve = data.curves[data.curves["run_id"] == runs["run_id"].iloc[0]]
+            found.setdefault(but_steps(comparison), (comparison, curve))
     return list(found.values())
-
-
-def _steps(comparison: Comparison) -> str:
-    return f"train.steps={comparison.problem.steps}"
 
 
 @styled
