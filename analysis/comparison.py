@@ -98,6 +98,13 @@ class Comparison:
     old_versions: list[OldVersion]  # of its name
 
     @property
+    def name(self) -> str:
+        """The problem within its protocol, for readers: "task · model, variant"."""
+        return ", ".join(
+            filter(None, [f"{self.problem.task} · {self.problem.model}", self.variant])
+        )
+
+    @property
     def title(self) -> str:
         """The problem's name for readers."""
         name = f"{self.problem.task} · {self.problem.model} · {protocol_title([self])}"

@@ -12,8 +12,6 @@ from analysis.figures.style import (
     head,
     looks,
     panel,
-    ring_default,
-    score,
     score_label,
     styled,
     write_labels,
@@ -85,9 +83,7 @@ def draw_batch_norm(lines: list[Line]) -> Any:
     )
     labels = []
     for (label, comparison, runs), style in zip(lines, looks(len(lines)), strict=True):
-        last = draw_means(axes, runs["value"], score(comparison, runs["test"]), style)
-        ring_default(axes, comparison, runs, style)
-        labels.append((label, last, style))
+        labels.append((label, draw_means(axes, comparison, runs, style), style))
     write_labels(axes, labels)
     problem = lines[0][1].problem
     what = f"{problem.task} · {protocol_title([lines[0][1]])}"

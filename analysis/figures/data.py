@@ -82,19 +82,6 @@ def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[gains.groupby([runs["optimizer"], runs["learning_rate"]]).idxmax()]
 
 
-def names_of(comparisons: list[Comparison]) -> dict[str, str]:
-    """A name by problem id: "task · model", and how it differs from others of that name."""
-    return {
-        comparison.problem.problem_id: ", ".join(
-            filter(
-                None,
-                [f"{comparison.problem.task} · {comparison.problem.model}", comparison.variant],
-            )
-        )
-        for comparison in comparisons
-    }
-
-
 def but_steps(comparison: Comparison) -> tuple[str, str]:
     """What is the same of problems that differ in their number of steps alone."""
     others = {**settings(comparison.problem), "train.steps": ""}

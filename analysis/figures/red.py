@@ -68,19 +68,14 @@ def tuning_cells(data: FigureData, comparisons: list[Comparison]) -> pd.DataFram
 
 
 def _tuning_cells(data: FigureData, comparison: Comparison) -> pd.DataFrame:
-    runs = at_tuning_seed(data, comparison)
+    runs = data.runs_of(comparison)
+    runs = runs[runs["seed"] == TUNING_SEED]
     dog = comparison.reference_error
     grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
     grid = grid.assign(peak_lr=grid["learning_rate"])
     free = runs[(runs["role"] == TUNING_FREE) & runs["opt_default"]].assign(peak_lr=np.nan)
     both = pd.concat([grid, free]) if len(free) else grid
     return both.assign(optimizer=both["label"], red=100 * (dog - both["error"]) / dog)
-
-
-def at_tuning_seed(data: FigureData, comparison: Comparison) -> pd.DataFrame:
-    """The problem's runs at the seed that is for tuning."""
-    runs = data.runs_of(comparison)
-    return runs[runs["seed"] == TUNING_SEED]
 
 
 def tuned_cells(comparisons: list[Comparison]) -> pd.DataFrame:

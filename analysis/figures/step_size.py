@@ -18,7 +18,6 @@ from analysis.figures.style import (
     looks,
     panel,
     plain,
-    ring_default,
     score,
     score_label,
     styled,
@@ -139,8 +138,7 @@ def draw_steps(axes: Any, curves: dict[float, pd.DataFrame], default: list[float
 def _draw_starts(axes: Any, comparison: Comparison, starts: pd.DataFrame) -> None:
     panel(axes, r"DoG's reps_rel, $r_\epsilon$ (log scale)", score_label(comparison))
     style = looks(1)[0] | {"color": "#000000"}
-    draw_means(axes, starts["value"], score(comparison, starts["test"]), style)
-    ring_default(axes, comparison, starts, style)
+    draw_means(axes, comparison, starts, style)
 
 
 def _draw_rates(axes: Any, comparison: Comparison, rates: pd.DataFrame, best: float | None) -> None:

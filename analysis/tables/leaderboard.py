@@ -75,6 +75,26 @@ class Leaderboard:
         """The name of its files."""
         return f"leaderboard-{self.problems[0].problem.protocol}-{stem_of(self.kind)}"
 
+    def profile(self, farthest: float) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """The performance profile of each optimizer's main row: labels, factors and shares.
+
+        That is where a share changes, as a multiple of the smallest error, from 1 to `farthest`;
+        and the part of the problems within it, of shape (optimizers, factors).
+        """
+        main = [
+            row in (MAIN_ROW[role], PORTFOLIO)
+            for row, role in zip(self.frame["row"], self.frame["role"], strict=True)
+        ]
+        errors = self.errors.to_numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = errors / errors.min(axis=0)
+        factors = np.unique([1.0, *ratios[(ratios > 1) & (ratios < farthest)], farthest])
+        return (
+            self.frame["label"][main].to_list(),
+            factors,
+            performance_profile(errors, factors)[main],
+        )
+
     @property
     def title(self) -> str:
         """Its kind and protocol for readers."""
