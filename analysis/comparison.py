@@ -37,6 +37,8 @@ from runner import TUNING_SEED
 
 # Problems of the same names differ in other settings, or in their version.
 NAMES = ["task", "model", "protocol"]
+# The longest that a file's name says of a variant, in letters.
+LONGEST = 80
 
 # What a cell is made from, and what else a comparison; few columns are faster to filter.
 _OF_CELL = ["optimizer", "role", "label", "setting", "opt_default", "status", "test", "error"]
@@ -212,8 +214,9 @@ def stems_of(
 ) -> list[str]:
     """The names of the variants of a problem: the name alone, and with what tells the others apart.
 
-    That is their label, or the id where several would be the same. Signs of paths, as in the model
-    timm:resnet50, become dashes. `pages` are the names that other problems have.
+    That is their label, or the id where several would be the same or a name were too long for a
+    file. Signs of paths, as in the model timm:resnet50, become dashes. `pages` are the names that
+    other problems have.
 
     >>> stems_of("mnist-lenet5-lite", ["steps=500", "steps=125, lora=8"], ["1a2b", "3c4d"])
     ['mnist-lenet5-lite', 'mnist-lenet5-lite-steps=125-lora=8']
@@ -224,8 +227,8 @@ def stems_of(
     stems = [name]
     for label, problem_id in zip(labels[1:], problem_ids[1:], strict=True):
         ending = re.sub(r"[^\w.=+-]+", "-", label)
-        is_new = ending and f"{name}-{ending}" not in stems
-        stems.append(f"{name}-{ending if is_new else problem_id[:6]}")
+        is_name = 0 < len(ending) <= LONGEST and f"{name}-{ending}" not in stems
+        stems.append(f"{name}-{ending if is_name else problem_id[:6]}")
     return stems
 
 
