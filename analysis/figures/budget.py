@@ -83,7 +83,9 @@ def draw_budget(comparisons: list[Comparison]) -> Any:
     axes.set_xticks(steps, map(str, steps))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
-    title = f"{comparisons[0].title}: error against training budget"
+    first = comparisons[0]
+    title = first.title.removesuffix(f"steps={first.problem.steps}").rstrip(" ,·")
+    title += ": error against training budget"
     note = "mean over reported seeds, bars: 95 % t interval; rates tuned for each budget"
     head(axes, title, note)
     return figure

@@ -11,9 +11,8 @@ from analysis.roles import TUNED
 from analysis.tables.notes import differing_numerics, other_data
 from analysis.tables.page import Page
 from analysis.tables.problems import exact_cells, heading, shown_cells
+from analysis.varied import VARIED
 
-# One of these was changed and nothing else.
-KEYS = ("reps_rel", "lr")
 ROW = "sensitivity"
 
 
@@ -26,7 +25,7 @@ def tables_of_sensitivity(
     """
     runs = comparable(frame)
     runs = runs[runs["role"] != TUNED]
-    runs = reported(runs[runs["opt_default"] | runs["overrides"].map(_changed_key).isin(KEYS)])
+    runs = reported(runs[runs["opt_default"] | runs["overrides"].map(_changed_key).isin(VARIED)])
     changed = set(runs["problem_id"][~runs["opt_default"]])
     tables = {}
     for comparison in comparisons:
@@ -60,10 +59,11 @@ def _changed_key(overrides: str) -> str:
 def _choices(runs: pd.DataFrame) -> list[Choice]:
     """Each setting that was run, as a choice that has cost nothing: the default, then by value."""
     settings = runs.drop_duplicates(["optimizer", "setting", "opt_default"])
+    order = list(VARIED)
     choices: list[tuple[tuple[int, float], Choice]] = []
     for run in settings.to_dict("records"):
         changed = json.loads(run["overrides"])
-        place = next(((KEYS.index(key), value) for key, value in changed.items()), (-1, 0.0))
+        place = next(((order.index(key), value) for key, value in changed.items()), (-1, 0.0))
         row = DEFAULT if run["opt_default"] else ROW
         problem_id, task, optimizer = (run[key] for key in ("problem_id", "task", "optimizer"))
         choices.append((place, Choice(problem_id, task, optimizer, row, run["setting"], changed)))
