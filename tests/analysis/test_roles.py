@@ -56,7 +56,9 @@ def shown(tmp_path):
             stem: "\n".join(text.get_text() for text in figure.findobj(Text))
             for stem, figure in drawn.items()
         }
-        return files_of(all_pages(comparisons, frame)) | texts
+        pages = [*all_pages(comparisons, frame)]
+        tables = (table for page in pages for table, _ in page.walk() if table.shown is not None)
+        return files_of(pages) | {f"{table.stem}.table": table.body for table in tables} | texts
 
     return make
 
