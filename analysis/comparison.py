@@ -1,7 +1,7 @@
 """Compares the optimizers on each problem: a cell for each optimizer and way of choosing."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from analysis.choice import (
     old_versions,
     validation_score,
 )
+from analysis.kinds import kind_of_training
 from analysis.roles import (
     REFERENCE,
     ROLES,
@@ -36,6 +37,8 @@ from runner import TUNING_SEED
 
 # Problems of the same names differ in other settings, or in their version.
 NAMES = ["task", "model", "protocol"]
+# The longest that a file's name says of a variant, in letters.
+LONGEST = 80
 
 # What a cell is made from, and what else a comparison; few columns are faster to filter.
 _OF_CELL = ["optimizer", "role", "label", "setting", "opt_default", "status", "test", "error"]
@@ -82,7 +85,8 @@ _OF_FRAME = [field.name for field in fields(Cell) if field.name not in ("errors"
 class Comparison:
     """All that is said of one problem."""
 
-    stem: str  # <task>-<model>-<protocol>: the name of its files, as from `file_stems`
+    page: str  # <task>-<model>-<protocol>: the name of its table's files, which variants share
+    stem: str  # the page, and of all but the first variant what tells it apart, as from `stems_of`
     problem: pd.Series  # the columns of records.csv that all its runs share, and of `variants.rank`
     variant: str  # what tells it from other problems of its name; "" where there are none
     cells: list[Cell]
@@ -96,10 +100,31 @@ class Comparison:
     old_versions: list[OldVersion]  # of its name
 
     @property
+    def name(self) -> str:
+        """The problem within its protocol, for readers: "task · model, variant"."""
+        return ", ".join(
+            filter(None, [f"{self.problem.task} · {self.problem.model}", self.variant])
+        )
+
+    @property
     def title(self) -> str:
         """The problem's name for readers."""
         name = f"{self.problem.task} · {self.problem.model} · {protocol_title([self])}"
         return f"{name} · {self.variant}" if self.variant else name
+
+    @property
+    def address(self) -> str:
+        """Where its table is in Markdown: the page, and of all but the first variant the heading.
+
+        GitHub and others name a heading so.
+        """
+        heading = re.sub(r"[^\w -]", "", self.title.lower()).replace(" ", "-")
+        return f"{self.page}.md" if self.stem == self.page else f"{self.page}.md#{heading}"
+
+    @property
+    def kind(self) -> str | None:
+        """What is trained, one of those of `kinds`; None of none of them."""
+        return kind_of_training(self.problem)
 
     @property
     def reference(self) -> Cell | None:
@@ -110,6 +135,11 @@ class Comparison:
     def frame(self) -> pd.DataFrame:
         """The cells as a frame, a line each, without their errors by seed."""
         return frame_of(self.cells)
+
+
+def labels_of(comparisons: Iterable[Comparison]) -> dict[str, str]:
+    """The optimizers' names for readers."""
+    return {cell.optimizer: cell.label for each in comparisons for cell in each.cells}
 
 
 def protocol_title(comparisons: Iterable[Comparison]) -> str:
@@ -133,7 +163,10 @@ def frame_of(cells: Iterable[Cell]) -> pd.DataFrame:
 
 
 def compare_problems(frame: pd.DataFrame) -> list[Comparison]:
-    """A comparison of each problem in `frame` (from `records.collect`), comparable runs only."""
+    """A comparison of each problem in `frame` (from `records.collect`), comparable runs only.
+
+    By task, model and protocol; of variants the first by `variants.rank` comes first.
+    """
     current = comparable(frame)
     choices: dict[str, list[Choice]] = {}
     for choice in choose(current):
@@ -142,22 +175,24 @@ def compare_problems(frame: pd.DataFrame) -> list[Comparison]:
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")
     problems = problems.drop(columns=["steps", "started"])
     problems = problems.merge(variants.rank(current), on="problem_id")
-    problems = problems.sort_values([*NAMES, "problem_id"], ignore_index=True)
-    names = ["-".join(parts) for parts in problems[NAMES].itertuples(index=False)]
-    stems = dict(zip(problems["problem_id"], file_stems(names, problems), strict=True))
+    problems = problems.sort_values("rank", ascending=False, ignore_index=True)
     other_data = left_out_of_other_data(frame)
     old = {name: old_versions(group) for name, group in frame.groupby(NAMES)}
-    comparisons = []
+    comparisons: list[Comparison] = []
+    pages: set[str] = set()
     for name, alike in problems.groupby(NAMES):
         labels = variants.labels(alike.to_dict("records"))
-        for (_, problem), label in zip(alike.iterrows(), labels, strict=True):
+        stems = stems_of("-".join(name), labels, [*alike["problem_id"]], pages)
+        pages.add(stems[0])
+        for (_, problem), label, stem in zip(alike.iterrows(), labels, stems, strict=True):
             problem_id = problem.problem_id
             mine, chosen = runs[problem_id], choices[problem_id]
             reference_error, curves = _break_even(mine)
             rivals = alike[alike["problem_id"] != problem_id]
             replicas = mine["replicas"].max()
             comparison = Comparison(
-                stem=stems[problem_id],
+                page=stems[0],
+                stem=stem,
                 problem=problem,
                 variant=label,
                 cells=cells_of(mine, chosen),
@@ -174,20 +209,27 @@ def compare_problems(frame: pd.DataFrame) -> list[Comparison]:
     return comparisons
 
 
-def file_stems(names: Sequence[str], problems: pd.DataFrame) -> list[str]:
-    """The names of the problems' files: those given, and an id where several would be the same.
+def stems_of(
+    name: str, labels: Sequence[str], problem_ids: Sequence[str], pages: Collection[str] = ()
+) -> list[str]:
+    """The names of the variants of a problem: the name alone, and with what tells the others apart.
 
-    Signs of paths, as in the model timm:resnet50, become dashes. `problems`
-    has the columns problem_id and rank. Of problems of one name the first by `variants.rank` keeps
-    it.
+    That is their label, or the id where several would be the same or a name were too long for a
+    file. Signs of paths, as in the model timm:resnet50, become dashes. `pages` are the names that
+    other problems have.
+
+    >>> stems_of("mnist-lenet5-lite", ["steps=500", "steps=125, lora=8"], ["1a2b", "3c4d"])
+    ['mnist-lenet5-lite', 'mnist-lenet5-lite-steps=125-lora=8']
     """
-    names = [re.sub(r"[/:\\]+", "-", name) for name in names]
-    ranked = problems[["problem_id", "rank"]].assign(name=names).sort_values("rank")
-    first = set(ranked.drop_duplicates("name", keep="last")["problem_id"])
-    return [
-        name if problem_id in first else f"{name}-{problem_id[:6]}"
-        for name, problem_id in zip(names, problems["problem_id"], strict=True)
-    ]
+    name = re.sub(r"[/:\\]+", "-", name)
+    if name in pages:
+        name += f"-{problem_ids[0][:6]}"
+    stems = [name]
+    for label, problem_id in zip(labels[1:], problem_ids[1:], strict=True):
+        ending = re.sub(r"[^\w.=+-]+", "-", label)
+        is_name = 0 < len(ending) <= LONGEST and f"{name}-{ending}" not in stems
+        stems.append(f"{name}-{ending if is_name else problem_id[:6]}")
+    return stems
 
 
 def _compared(runs: pd.DataFrame, choices: Sequence[Choice]) -> pd.DataFrame:

@@ -20,9 +20,9 @@ def write_results(
     """
     # Here, so that `--help` and a typo are answered at once.
     from analysis import curves, records
+    from analysis.all_tables import write_tables
     from analysis.comparison import compare_problems
     from analysis.figures import write_figures
-    from analysis.tables.all_tables import write_tables
     from analysis.tables.leaderboard import step_costs
     from analysis.tables.problems import names_of_models, render
 

@@ -6,20 +6,19 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Comparison, protocol_title
-from analysis.figures.data import FigureData, seeds_in_words, stems, varied
+from analysis.figures.data import FigureData, seeds_in_words
 from analysis.figures.style import (
     draw_means,
     head,
     looks,
     panel,
-    ring_default,
-    score,
     score_label,
     styled,
     write_labels,
 )
 from analysis.roles import REFERENCE
 from analysis.variants import settings
+from analysis.varied import varied
 
 KEY = "model.batch_norm"
 # A line: its label, the problem's comparison and DoG's runs by reps_rel.
@@ -34,19 +33,12 @@ def batch_norm_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 
 def batch_norm_lines(data: FigureData) -> Iterator[tuple[str, list[Line]]]:
     """The lines of each such figure, with the stem of its file."""
-    found: list[tuple[str, Comparison, list[Line]]] = []
-    for protocol, comparisons in data.by_protocol().items():
+    for comparisons in data.by_protocol().values():
         for comparison in comparisons:
             frozen = settings(comparison.problem).get(KEY) == "frozen"
             lines = _lines(data, comparison, comparisons) if frozen else []
             if len({settings(other.problem).get(KEY) for _, other, _ in lines} - {None}) == 2:
-                problem = comparison.problem
-                found.append(
-                    (f"batch_norm-{problem.task}-{problem.model}-{protocol}", comparison, lines)
-                )
-    names = stems([(name, comparison) for name, comparison, _ in found])
-    for stem, (_, _, lines) in zip(names, found, strict=True):
-        yield stem, lines
+                yield f"batch_norm-{comparison.stem}", lines
 
 
 def _lines(data: FigureData, frozen: Comparison, comparisons: list[Comparison]) -> list[Line]:
@@ -91,9 +83,7 @@ def draw_batch_norm(lines: list[Line]) -> Any:
     )
     labels = []
     for (label, comparison, runs), style in zip(lines, looks(len(lines)), strict=True):
-        last = draw_means(axes, runs["value"], score(comparison, runs["test"]), style)
-        ring_default(axes, comparison, runs, style)
-        labels.append((label, last, style))
+        labels.append((label, draw_means(axes, comparison, runs, style), style))
     write_labels(axes, labels)
     problem = lines[0][1].problem
     what = f"{problem.task} · {protocol_title([lines[0][1]])}"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.choice import MAIN_ROW
 from analysis.comparison import Comparison
-from analysis.figures.data import FigureData, stems
+from analysis.figures.data import FigureData, but_steps
 from analysis.figures.style import (
     REFERENCE_LOOK,
     beside_labels,
@@ -22,7 +22,6 @@ from analysis.figures.style import (
 )
 from analysis.roles import REFERENCE, TUNED, TUNING_FREE, in_order
 from analysis.statistics import error
-from analysis.variants import settings
 
 
 def budget_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
@@ -35,16 +34,10 @@ def budgets(data: FigureData) -> Iterator[tuple[str, list[Comparison]]]:
     """The problems that differ in steps alone and share a line, with the stem of their figure."""
     groups: dict[tuple, list[Comparison]] = {}
     for comparison in data.comparisons:
-        others = {**settings(comparison.problem), "train.steps": ""}
-        problem = comparison.problem
-        key = (problem.task, problem.model, problem.protocol, str(sorted(others.items())))
-        groups.setdefault(key, []).append(comparison)
-    groups = {key: comparisons for key, comparisons in groups.items() if _has_a_line(comparisons)}
-    drawn = [
-        (f"budget-{'-'.join(key[:3])}", max(comparisons, key=lambda each: each.problem["rank"]))
-        for key, comparisons in groups.items()
-    ]
-    yield from zip(stems(drawn), groups.values(), strict=True)
+        groups.setdefault(but_steps(comparison), []).append(comparison)
+    for comparisons in groups.values():
+        if _has_a_line(comparisons):
+            yield f"budget-{comparisons[0].stem}", comparisons
 
 
 def _has_a_line(comparisons: list[Comparison]) -> bool:
@@ -90,7 +83,9 @@ def draw_budget(comparisons: list[Comparison]) -> Any:
     axes.set_xticks(steps, map(str, steps))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
-    title = f"{comparisons[0].title}: error against training budget"
+    first = comparisons[0]
+    title = first.title.removesuffix(f"steps={first.problem.steps}").rstrip(" ,·")
+    title += ": error against training budget"
     note = "mean over reported seeds, bars: 95 % t interval; rates tuned for each budget"
     head(axes, title, note)
     return figure

@@ -1,17 +1,15 @@
 """What figures are drawn from: comparisons, the runs behind them, and their curves."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from analysis.choice import comparable, validation_score
-from analysis.comparison import Comparison, file_stems, scored
+from analysis.comparison import Comparison, scored
 from analysis.statistics import gain
-from analysis.variants import has_other_steps
-from runner import TUNING_SEED
+from analysis.variants import has_other_steps, settings
+from analysis.varied import shared_seeds
 
 # What is drawn of a run; few columns are faster to filter.
 RUN = [
@@ -27,9 +25,6 @@ RUN = [
 ]
 RUN += ["seed", "learning_rate", "c", "reps_rel", "validation_last", "validation_averaged", "test"]
 RUN += ["error", "metric", "higher_is_better", "test_majority", "test_examples"]
-
-# The columns of records.csv that hold the settings which figures vary.
-VARIED = {"reps_rel": "reps_rel", "lr": "c"}
 
 
 @dataclass(frozen=True)
@@ -74,27 +69,6 @@ class FigureData:
         return groups
 
 
-def varied(runs: pd.DataFrame, key: str) -> pd.DataFrame:
-    """The reported runs of one optimizer whose settings are the defaults but for `key`.
-
-    Returns them with a column `value`, the key's (reps_rel or lr), sorted by value and seed: of the
-    seeds that all values have, so that their means can be compared; without such seeds all.
-    """
-    value = runs[VARIED[key]]
-    alone = [set(json.loads(overrides)) <= {key} for overrides in runs["overrides"]]
-    chosen = (runs["seed"] < TUNING_SEED) & (value > 0)
-    lines = runs[chosen.to_numpy(bool) & np.array(alone, bool)]
-    lines = lines.assign(value=lines[VARIED[key]]).sort_values(["value", "seed"])
-    shared = lines[lines["seed"].isin(shared_seeds(lines))]
-    return lines if shared.empty else shared
-
-
-def shared_seeds(runs: pd.DataFrame) -> list[int]:
-    """The seeds that all values of `varied` runs have, sorted."""
-    values = runs.groupby("seed")["value"].nunique()
-    return sorted(values.index[values == runs["value"].nunique()])
-
-
 def seeds_in_words(lines: Iterable[pd.DataFrame]) -> str:
     """Which seeds the means of each line of `varied` runs are over."""
     if all(shared_seeds(runs) for runs in lines):
@@ -108,17 +82,10 @@ def best_of_each_rate(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[gains.groupby([runs["optimizer"], runs["learning_rate"]]).idxmax()]
 
 
-def names_of(comparisons: list[Comparison]) -> dict[str, str]:
-    """A name by problem id: "task · model", and how it differs from others of that name."""
-    return {
-        comparison.problem.problem_id: ", ".join(
-            filter(
-                None,
-                [f"{comparison.problem.task} · {comparison.problem.model}", comparison.variant],
-            )
-        )
-        for comparison in comparisons
-    }
+def but_steps(comparison: Comparison) -> tuple[str, str]:
+    """What is the same of problems that differ in their number of steps alone."""
+    others = {**settings(comparison.problem), "train.steps": ""}
+    return comparison.page, str(sorted(others.items()))
 
 
 def steps_of(comparisons: list[Comparison]) -> str:
@@ -129,11 +96,3 @@ def steps_of(comparisons: list[Comparison]) -> str:
     if len(numbers) > 2:
         return f"{numbers[0]} to {numbers[-1]} steps"
     return f"{' or '.join(numbers)} steps"
-
-
-def stems(drawn: list[tuple[str, Comparison]]) -> list[str]:
-    """The names of figures' files, with the problem's id where `file_stems` tells them apart."""
-    problems = pd.DataFrame(
-        [comparison.problem for _, comparison in drawn], columns=["problem_id", "rank"]
-    )
-    return file_stems([name for name, _ in drawn], problems)

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Comparison, protocol_title, reported
-from analysis.figures.data import FigureData, names_of, steps_of
-from analysis.figures.style import NOTE, looks, panel, styled, write_labels
+from analysis.figures.data import FigureData, steps_of
+from analysis.figures.style import beside_names, head, looks, panel, styled, write_labels
 from analysis.roles import is_reference_run
 
 
@@ -36,27 +36,19 @@ def _default_curves(
 @styled
 def draw_distance(curves: list[tuple[Comparison, pd.DataFrame]]) -> Any:
     """Figure 11: r̄_t by step, a line a problem."""
-    from matplotlib.figure import Figure
-
     comparisons = [comparison for comparison, _ in curves]
-    height = max(3.8, 0.2 * len(curves) + 1)
-    figure = Figure(figsize=(9.4, height))
-    axes = figure.add_axes((0.09, 0.475 / height, 0.5, 1 - 0.95 / height))
+    figure, axes = beside_names(len(curves), 3.8)
     panel(
         axes,
         "step t (log scale)",
         r"distance from $x_0$ so far, $\bar{r}_t$ (log scale)",
         log_y=True,
     )
-    named = names_of(comparisons)
     labels = []
     for (comparison, curve), style in zip(curves, looks(len(curves)), strict=True):
         axes.plot(curve["step"], curve["rbar"], **style)
-        name = named[comparison.problem.problem_id]
-        labels.append((name, float(curve["rbar"].iloc[-1]), style))
+        labels.append((comparison.name, float(curve["rbar"].iloc[-1]), style))
     write_labels(axes, labels)
     what = f"{protocol_title(comparisons)}, {steps_of(comparisons)}"
-    axes.set_title(f"How far DoG moves: {what}", loc="left", fontsize=10, y=1, pad=17)
-    note = "DoG's default setting, one seed a task and model"
-    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+    head(axes, f"How far DoG moves: {what}", "DoG's default setting, one seed a task and model")
     return figure

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparison import Comparison
-from analysis.figures.data import FigureData, names_of, varied
-from analysis.figures.style import NOTE, looks, panel, styled, write_labels
+from analysis.figures.data import FigureData, but_steps
+from analysis.figures.style import beside_names, head, looks, panel, styled, write_labels
 from analysis.roles import REFERENCE
+from analysis.varied import varied
 
 # Larger starts leave the neighbourhood of x_0, in which gradients hardly change, too soon.
 LARGEST_START = 1e-6
@@ -46,30 +47,22 @@ def _small_starts(
 
     Of a task and model that were run with several numbers of steps: the most steps.
     """
-    found: dict[tuple[str, str, str], tuple[Comparison, pd.DataFrame]] = {}
+    found: dict[tuple, tuple[Comparison, pd.DataFrame]] = {}
     for comparison in sorted(comparisons, key=lambda each: -int(each.problem.steps)):
-        problem, runs = comparison.problem, data.runs_of(comparison)
+        runs = data.runs_of(comparison)
         runs = varied(runs[runs["role"] == REFERENCE], "reps_rel")
         runs = runs[runs["value"] <= LARGEST_START].sort_values(["value", "seed"])
         runs = runs[runs["run_id"].isin(data.curves["run_id"])]
-        key = (problem.task, problem.model, comparison.variant.replace(_steps(comparison), ""))
-        if len(runs) and key not in found:
-            found[key] = comparison, data.curves[data.curves["run_id"] == runs["run_id"].iloc[0]]
+        if len(runs):
+            curve = data.curves[data.curves["run_id"] == runs["run_id"].iloc[0]]
+            found.setdefault(but_steps(comparison), (comparison, curve))
     return list(found.values())
-
-
-def _steps(comparison: Comparison) -> str:
-    return f"train.steps={comparison.problem.steps}"
 
 
 @styled
 def draw_growth(curves: list[tuple[Comparison, pd.DataFrame]]) -> Any:
     """The figure: r̄_t / r_ε by step, a line a problem, and predictions in grey."""
-    from matplotlib.figure import Figure
-
-    height = max(4.2, 0.2 * (len(curves) + len(COSINES)) + 1)
-    figure = Figure(figsize=(9.4, height))
-    axes = figure.add_axes((0.09, 0.475 / height, 0.5, 1 - 0.95 / height))
+    figure, axes = beside_names(len(curves) + len(COSINES), 4.2)
     panel(axes, "step t (log scale)", r"$\bar{r}_t / r_\epsilon$ (log scale)", log_y=True)
     steps = max(int(curve["step"].max()) for _, curve in curves)
     highest = max(float((curve["rbar"] / curve["rbar"].iloc[0]).max()) for _, curve in curves)
@@ -80,13 +73,11 @@ def draw_growth(curves: list[tuple[Comparison, pd.DataFrame]]) -> Any:
         style: dict[str, Any] = {"color": "0.6", "linewidth": 0.9, "linestyle": "-"}
         axes.plot(np.arange(1, len(grown) + 1), grown, **style)
         labels.append((f"predicted, cosine {cosine:g}", float(grown[-1]), style))
-    named = names_of([comparison for comparison, _ in curves])
     for (comparison, curve), style in zip(curves, looks(len(curves)), strict=True):
         grown = curve["rbar"] / curve["rbar"].iloc[0]
         axes.plot(curve["step"], grown, **style)
-        labels.append((named[comparison.problem.problem_id], float(grown.iloc[-1]), style))
+        labels.append((comparison.name, float(grown.iloc[-1]), style))
     write_labels(axes, labels)
-    axes.set_title("How a small start grows", loc="left", fontsize=10, y=1, pad=17)
     note = "DoG from its smallest start, one seed a task and model; grey: all gradients alike"
-    axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
+    head(axes, "How a small start grows", note)
     return figure

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.choice import CALIBRATED, DEFAULT, INSTANCE_TUNED, MAIN_ROW, PORTFOLIO
+from analysis.choice import CALIBRATED, DEFAULT, INSTANCE_TUNED, PORTFOLIO
 from analysis.figures.data import FigureData
 from analysis.figures.red import FLOOR
 from analysis.figures.style import head, panel, spread, styled
-from analysis.statistics import MARGIN, performance_profile
+from analysis.statistics import MARGIN
 from analysis.tables.leaderboard import Leaderboard, leaderboards
 from tasks.format import plural
 
@@ -104,20 +104,13 @@ def draw_profile(board: Leaderboard) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    frame, errors = board.frame, board.errors.to_numpy()
-    main = [row in (MAIN_ROW[role], PORTFOLIO)
-            for row, role in zip(frame["row"], frame["role"], strict=True)]  # fmt: skip
-    names = frame["label"][main].to_list()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = errors / errors.min(axis=0)
-    steps = np.unique([1.0, *ratios[(ratios > 1) & (ratios < FARTHEST)], FARTHEST])
-    shares = performance_profile(errors, steps[:-1])[main]
+    names, steps, shares = board.profile(FARTHEST)
     rows = max(LINE * len(names), 1.1)  # room for the legend
     height = rows + 1.0
     figure = Figure(figsize=(7.4, height))
     axes = figure.add_axes((0.2, 0.5 / height, 0.62, rows / height))
     shade = colormaps["Greys"]
-    for place, of_line in enumerate(shares):
+    for place, of_line in enumerate(shares[:, :-1]):
         for share, run in groupby(zip(of_line, steps, steps[1:], strict=False), itemgetter(0)):
             parts = [*run]
             left, right = parts[0][1], parts[-1][2]

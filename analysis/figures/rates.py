@@ -18,6 +18,7 @@ from analysis.figures.style import (
     curve_looks,
     error_locator,
     error_unit,
+    head,
     styled,
     tuning_free_looks,
     write_labels,
@@ -187,12 +188,5 @@ def _finish(axes: Any, comparison: Comparison) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel("learning rate (log scale)")
     axes.set_ylabel(error_unit(comparison)[0])
-    axes.set_title(
-        f"{comparison.title}, {comparison.problem.steps} steps",
-        loc="left",
-        fontsize=10,
-        y=1,
-        pad=17,
-    )
     note = f"joined: seed {TUNING_SEED}, used for tuning · small: reported seeds"
-    axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=7, color="#555555")
+    head(axes, f"{comparison.title}, {comparison.problem.steps} steps", note)

@@ -11,6 +11,7 @@ from analysis.choice import DEFAULT, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, i
 from analysis.comparison import Comparison, protocol_title
 from analysis.figures.data import FigureData, best_of_each_rate, steps_of
 from analysis.figures.style import CURVES, LINE, NOTE, curve_looks, styled, tuning_free_looks
+from analysis.kinds import KINDS, stem_of
 from analysis.roles import TUNING_FREE, in_order
 from analysis.tables.models import groups_of
 from tasks.format import plural
@@ -31,18 +32,16 @@ FLOOR = -100
 
 
 def red_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
-    """Both figures of each protocol, the bars of fine-tuning and of convex probes apart."""
+    """Both figures of each protocol, the bars of each of `KINDS` apart."""
     for protocol, comparisons in data.by_protocol().items():
         title = protocol_title(comparisons)
         cells = tuning_cells(data, comparisons)
         if cells["peak_lr"].notna().any():
             yield f"red_by_rate-{protocol}", _draw_our_rates(cells, title)
-        for probe, kind in ((False, "fine-tuning"), (True, "convex probes")):
-            alike = [each for each in comparisons if (each.problem.budget == "probe") == probe]
-            bars = tuned_cells(alike)
+        for kind in KINDS:
+            bars = tuned_cells([each for each in comparisons if each.kind == kind])
             if not bars.empty:
-                stem = f"red-{protocol}{'-probe' if probe else ''}"
-                yield stem, _draw_our_bars(bars, f"{kind}, {title}")
+                yield f"red-{protocol}-{stem_of(kind)}", _draw_our_bars(bars, f"{kind}, {title}")
 
 
 def tuning_cells(data: FigureData, comparisons: list[Comparison]) -> pd.DataFrame:
@@ -69,19 +68,14 @@ def tuning_cells(data: FigureData, comparisons: list[Comparison]) -> pd.DataFram
 
 
 def _tuning_cells(data: FigureData, comparison: Comparison) -> pd.DataFrame:
-    runs = at_tuning_seed(data, comparison)
+    runs = data.runs_of(comparison)
+    runs = runs[runs["seed"] == TUNING_SEED]
     dog = comparison.reference_error
     grid = best_of_each_rate(runs[is_grid_run(runs) & (runs["learning_rate"] > 0)])
     grid = grid.assign(peak_lr=grid["learning_rate"])
     free = runs[(runs["role"] == TUNING_FREE) & runs["opt_default"]].assign(peak_lr=np.nan)
     both = pd.concat([grid, free]) if len(free) else grid
     return both.assign(optimizer=both["label"], red=100 * (dog - both["error"]) / dog)
-
-
-def at_tuning_seed(data: FigureData, comparison: Comparison) -> pd.DataFrame:
-    """The problem's runs at the seed that is for tuning."""
-    runs = data.runs_of(comparison)
-    return runs[runs["seed"] == TUNING_SEED]
 
 
 def tuned_cells(comparisons: list[Comparison]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Comparison, protocol_title
-from analysis.figures.data import VARIED, FigureData, names_of, seeds_in_words, steps_of, varied
+from analysis.figures.data import FigureData, seeds_in_words, steps_of
 from analysis.figures.style import (
     NOTE,
     Label,
@@ -14,12 +14,11 @@ from analysis.figures.style import (
     looks,
     panel,
     plain,
-    ring_default,
-    score,
     styled,
     write_labels,
 )
 from analysis.roles import untuned
+from analysis.varied import VARIED, varied
 
 # Fewer values make no line.
 LEAST_VALUES = 3
@@ -57,9 +56,9 @@ def draw_sensitivity(lines: Lines) -> Any:
     """The figure: a row an optimizer, left by reps_rel and right by c, a line a problem."""
     from matplotlib.figure import Figure
 
-    comparisons = list({each.stem: each for drawn in lines.values() for each, _ in drawn}.values())
-    named = names_of(comparisons)
-    styles = dict(zip(named, looks(len(comparisons)), strict=True))
+    by_stem = {each.stem: each for drawn in lines.values() for each, _ in drawn}
+    styles = dict(zip(by_stem, looks(len(by_stem)), strict=True))
+    comparisons = [*by_stem.values()]
     optimizers = list(dict.fromkeys(optimizer for optimizer, _ in lines))
     height = 3.0 * len(optimizers) + 0.5
     figure = Figure(figsize=(11.8, height))
@@ -76,11 +75,9 @@ def draw_sensitivity(lines: Lines) -> Any:
             panel(axes, AXES[key], "test score (%)" if column == 0 else "")
             axes.set_title(f"{drawn[0][1]['label'].iloc[0]}", loc="left", fontsize=9)
             for comparison, runs in drawn:
-                problem_id = comparison.problem.problem_id
-                style = styles[problem_id]
-                last = draw_means(axes, runs["value"], score(comparison, runs["test"]), style)
-                ring_default(axes, comparison, runs, style)
-                labels[problem_id] = (named[problem_id], last, style)
+                style = styles[comparison.stem]
+                last = draw_means(axes, comparison, runs, style)
+                labels[comparison.stem] = (comparison.name, last, style)
             if key == "lr":  # within two decades: the values themselves
                 values = sorted({value for _, runs in drawn for value in runs["value"]})
                 axes.set_xticks(values, map(plain, values))

@@ -7,22 +7,20 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison
-from analysis.figures.data import FigureData, names_of, seeds_in_words, steps_of
+from analysis.comparison import Comparison, reported
+from analysis.figures.data import FigureData, seeds_in_words, steps_of
 from analysis.figures.style import (
     NOTE,
     Label,
     draw_means,
     looks,
     panel,
-    ring_default,
     score,
     score_label,
     styled,
     write_labels,
 )
 from analysis.roles import finds_start_of, in_yaml, start_of, untuned
-from runner import TUNING_SEED
 
 # Fewer starts make no line, and fewer methods no figure.
 LEAST_STARTS = 5
@@ -45,11 +43,11 @@ def starts_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 
 def moved_starts(runs: pd.DataFrame) -> Moved:
     """The reported runs in which nothing but the start was moved."""
-    reported = runs[runs["seed"] < TUNING_SEED]
+    runs = reported(runs)
     found = {}
-    for optimizer, label in untuned(reported).items():
+    for optimizer, label in untuned(runs).items():
         key = start_of(optimizer)
-        own = reported[reported["optimizer"] == optimizer]
+        own = runs[runs["optimizer"] == optimizer]
         own = own.assign(value=[_start(run, key) for run in own.to_dict("records")])
         own = own.dropna(subset="value").sort_values(["value", "seed"])
         if own["value"].nunique() >= LEAST_STARTS:
@@ -69,7 +67,7 @@ def _start(run: dict[Any, Any], key: str | None) -> float:
 
 def starts_found(runs: pd.DataFrame) -> dict[str, pd.Series]:
     """The reported test scores of each method that finds its start by itself, by its label."""
-    runs = runs[(runs["seed"] < TUNING_SEED) & runs["opt_default"]]
+    runs = reported(runs[runs["opt_default"]])
     return {
         label: runs["test"][runs["optimizer"] == optimizer]
         for optimizer, label in untuned(runs).items()
@@ -83,7 +81,6 @@ def draw_starts(data: FigureData, lines: list[tuple[Comparison, Moved]]) -> Any:
     from matplotlib.figure import Figure
 
     comparisons = [comparison for comparison, _ in lines]
-    named = names_of(comparisons)
     methods = sorted({label for _, found in lines for label in found})
     styles = dict(zip(methods, looks(len(methods)), strict=True))
     rows = -(-len(lines) // COLUMNS)
@@ -95,12 +92,10 @@ def draw_starts(data: FigureData, lines: list[tuple[Comparison, Moved]]) -> Any:
         panel(
             axes, "start, r_ε, d_0 or ε as each method has it (log scale)", score_label(comparison)
         )
-        axes.set_title(named[comparison.problem.problem_id], loc="left", fontsize=9)
+        axes.set_title(comparison.name, loc="left", fontsize=9)
         labels: list[Label] = []
         for label, runs in found.items():
-            scores = score(comparison, runs["test"])
-            last = draw_means(axes, runs["value"], scores, styles[label])
-            ring_default(axes, comparison, runs, styles[label])
+            last = draw_means(axes, comparison, runs, styles[label])
             labels.append((label, last, styles[label]))
         for label, test in starts_found(data.runs_of(comparison)).items():
             level = score(comparison, test).mean()

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.choice import INSTANCE_TUNED, TUNING_SEED, is_grid_run
 from analysis.comparison import Comparison, reported
-from analysis.figures.data import FigureData, shared_seeds, varied
+from analysis.figures.data import FigureData
 from analysis.figures.style import (
     NOTE,
     RING,
@@ -18,13 +18,13 @@ from analysis.figures.style import (
     looks,
     panel,
     plain,
-    ring_default,
     score,
     score_label,
     styled,
     write_labels,
 )
 from analysis.roles import REFERENCE, TUNED, in_order
+from analysis.varied import shared_seeds, varied
 from tasks.format import plural
 
 # Fewer starts show nothing of how the step size depends on them.
@@ -138,8 +138,7 @@ def draw_steps(axes: Any, curves: dict[float, pd.DataFrame], default: list[float
 def _draw_starts(axes: Any, comparison: Comparison, starts: pd.DataFrame) -> None:
     panel(axes, r"DoG's reps_rel, $r_\epsilon$ (log scale)", score_label(comparison))
     style = looks(1)[0] | {"color": "#000000"}
-    draw_means(axes, starts["value"], score(comparison, starts["test"]), style)
-    ring_default(axes, comparison, starts, style)
+    draw_means(axes, comparison, starts, style)
 
 
 def _draw_rates(axes: Any, comparison: Comparison, rates: pd.DataFrame, best: float | None) -> None:

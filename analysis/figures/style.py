@@ -85,21 +85,13 @@ def looks(count: int, ordered: bool = False) -> list[dict[str, Any]]:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    if ordered:  # the palest colours of the map are lost on white
-        colours = [to_hex(rgba) for rgba in colormaps["viridis"](np.linspace(0, 0.85, count))]
-    else:
-        colours = [colour for _, _, colour in CURVES]
+    # The palest colours of the map are lost on white.
+    hues = [to_hex(rgba) for rgba in colormaps["viridis"](np.linspace(0, 0.85, count))]
+    fine: dict[str, Any] = {"linewidth": 1.2, "markersize": 4.5}
+    fine |= {"markeredgecolor": "white", "markeredgewidth": 0.4}
     return [
-        {
-            "color": colours[i % len(colours)],
-            "linestyle": DASHES[i % len(DASHES)],
-            "marker": MARKERS[i % len(MARKERS)],
-            "linewidth": 1.2,
-            "markersize": 4.5,
-            "markeredgecolor": "white",
-            "markeredgewidth": 0.4,
-        }
-        for i in range(count)
+        {"color": hue if ordered else colour, "linestyle": dashes, "marker": marker, **fine}
+        for (marker, dashes, colour), hue in zip(curve_looks(count), hues, strict=True)
     ]
 
 
@@ -137,6 +129,15 @@ def beside_labels(
     y = high / max(high, high * (1 - height) + LINE * len(texts))
     figure = Figure(figsize=(wide / x, high / y))
     return figure, figure.add_axes((left * x, bottom * y, width * x, 1 - (1 - height) * y))
+
+
+def beside_names(count: int, least: float) -> tuple[Any, Any]:
+    """A figure, at least so high, and its axes, right of which stand so many problems' names."""
+    from matplotlib.figure import Figure
+
+    height = max(least, 0.2 * count + 1)
+    figure = Figure(figsize=(9.4, height))
+    return figure, figure.add_axes((0.09, 0.475 / height, 0.5, 1 - 0.95 / height))
 
 
 def panel(axes: Any, x: str, y: str, log_x: bool = True, log_y: bool = False) -> None:
@@ -189,27 +190,23 @@ def error_locator(low: float, high: float) -> Any:
     return MaxNLocator(6, steps=[1, 2, 5, 10])
 
 
-def draw_means(axes: Any, values: Any, scores: Any, style: dict[str, Any]) -> float:
-    """Draws the mean score of each value, its range over seeds as a bar; returns the last mean.
+def draw_means(
+    axes: Any, comparison: Comparison, runs: pd.DataFrame, style: dict[str, Any]
+) -> float:
+    """Draws the mean test score of each `value`, its range over seeds as a bar; returns the last.
 
-    `values` and `scores` have shape (runs,).
+    A ring is around that of the runs with default settings, if there are any.
     """
-    groups = pd.Series(np.asarray(scores)).groupby(np.asarray(values))
+    groups = score(comparison, runs["test"]).groupby(runs["value"])
     mean, low, high = groups.mean(), groups.min(), groups.max()
     axes.plot(mean.index, mean, **style)
     several = groups.count() > 1
     axes.vlines(mean.index[several], low[several], high[several], color=style["color"], linewidth=1)
-    return float(mean.iloc[-1])
-
-
-def ring_default(
-    axes: Any, comparison: Comparison, runs: pd.DataFrame, style: dict[str, Any]
-) -> None:
-    """Draws a ring around the mean score of the runs with default settings, if there are any."""
     default = runs[runs["opt_default"]]
     if len(default):
-        value, mean = default["value"].iloc[0], score(comparison, default["test"].mean())
-        axes.plot([value], [mean], color=style["color"], **RING)
+        ring = [default["value"].iloc[0]], [score(comparison, default["test"].mean())]
+        axes.plot(*ring, color=style["color"], **RING)
+    return float(mean.iloc[-1])
 
 
 def write_labels(axes: Any, labels: list[Label]) -> None:

@@ -18,7 +18,7 @@ def demo(archived: Archived) -> str:
     shown = [each for each in archived.comparisons if each.problem.protocol == "smoke"]
     shown.sort(key=lambda each: each.problem.budget != "probe")
     return "\n\n".join(
-        f"{short_table(each)}\n\n[whole table](results/tables/{each.stem}.md)" for each in shown
+        f"{short_table(each)}\n\n[whole table](results/tables/{each.address})" for each in shown
     )
 
 

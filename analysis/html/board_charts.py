@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.choice import MAIN_ROW, PORTFOLIO
 from analysis.comparison import Comparison
 from analysis.figures.leaderboard import FARTHEST
 from analysis.html.charts import (
@@ -24,7 +23,7 @@ from analysis.html.charts import (
     tips,
 )
 from analysis.roles import in_order
-from analysis.statistics import MARGIN, performance_profile, red_of_means
+from analysis.statistics import MARGIN, red_of_means
 from analysis.tables.leaderboard import Leaderboard
 from analysis.tables.models import Line, errors_by_seed
 from analysis.tables.page import signed
@@ -163,17 +162,7 @@ def forest(board: Leaderboard) -> Chart:
 
 def profile(board: Leaderboard) -> Chart:
     """The performance profile: on what part of the problems each is so near the best."""
-    frame = board.frame
-    main = [
-        row in (MAIN_ROW[role], PORTFOLIO)
-        for row, role in zip(frame["row"], frame["role"], strict=True)
-    ]
-    errors = board.errors.to_numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = errors / np.fmin.reduce(errors, axis=0)
-    steps = np.unique([1.0, *ratios[(ratios > 1) & (ratios < FARTHEST)], FARTHEST])
-    shares = performance_profile(errors, steps)[main]
-    labels = frame["label"][main].tolist()
+    labels, steps, shares = board.profile(FARTHEST)
     lines = pd.concat(
         pd.DataFrame({"optimizer": label, "factor": steps, "share": 100 * share})
         for label, share in zip(labels, shares, strict=True)

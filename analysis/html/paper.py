@@ -21,6 +21,7 @@ from analysis.html.charts import (
     tips,
 )
 from analysis.html.table import Table, table_of_page
+from analysis.kinds import KINDS, PROBES
 from analysis.paper.names import DOG, LDOG, TUNED
 from analysis.paper.published import PAPER, pages_of_published
 from analysis.paper.reproduction import read_cells, tables_of_paper, tuned
@@ -46,12 +47,11 @@ def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> C
         for each in group:
             protocols.setdefault(each.problem.protocol, []).append(each)
     for protocol, of_protocol in protocols.items():
-        for probe in (False, True):
-            alike = [each for each in of_protocol if (each.problem.budget == "probe") == probe]
-            mine = tuned_cells(alike)
+        for kind in KINDS:
+            mine = tuned_cells([each for each in of_protocol if each.kind == kind])
             mine = mine[mine["optimizer"].isin((*TUNED, LDOG)) & mine["how"].isin(("", *HOWS))]
             if not mine.empty:
-                names = mine["model"].str.partition("\n")[0] + (" probe" if probe else "")
+                names = mine["model"].str.partition("\n")[0] + (" probe" if kind == PROBES else "")
                 named = mine.assign(model=f"{protocol}: " + names)
                 parts.append(summary(named, ["model", "optimizer", "how"]).assign(whose=OURS))
     frame = pd.concat(parts)

@@ -1,6 +1,6 @@
 """A table as files: markdown and LaTeX for readers, the exact numbers as CSV."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,10 @@ from tasks.format import NONE
 
 @dataclass(frozen=True)
 class Page:
-    """A table with what is written above and below it; one that nobody reads has numbers alone."""
+    """A table with what is written above and below it; one that nobody reads has numbers alone.
+
+    Others may stand under it in the same files, each with a heading.
+    """
 
     stem: str  # of its files' names
     exact: pd.DataFrame
@@ -23,6 +26,7 @@ class Page:
     left: Sequence[str] = ()  # columns that are aligned to the left
     notes: Sequence[str] = ()
     latex: bool = False  # whether it has a .tex, too
+    below: Sequence["Page"] = ()
 
     @property
     def body(self) -> str:
@@ -33,12 +37,29 @@ class Page:
 
     def files(self, made_by: str = MADE_BY) -> dict[str, str]:
         """The content of its files by their names."""
-        files = {f"{self.stem}.csv": self.exact.to_csv(index=False, lineterminator="\n")}
-        if self.shown is not None:
-            files[f"{self.stem}.md"] = f"{mark(made_by)}\n# {self.title}\n\n{self.body}\n"
-            if self.latex:
-                files[f"{self.stem}.tex"] = f"% {made_by}\n{latex(self.shown, self.left)}"
+        exact = pd.concat(page.exact for page, _ in self.walk())
+        files = {f"{self.stem}.csv": exact.to_csv(index=False, lineterminator="\n")}
+        texts = [
+            f"{'#' * level} {page.title}\n\n{page.body}\n"
+            for page, level in self.walk()
+            if page.shown is not None
+        ]
+        tabulars = [
+            (f"% {page.title}\n" if level > 1 else "") + latex(page.shown, page.left)
+            for page, level in self.walk()
+            if page.shown is not None and page.latex
+        ]
+        if texts:
+            files[f"{self.stem}.md"] = f"{mark(made_by)}\n" + "\n".join(texts)
+        if tabulars:
+            files[f"{self.stem}.tex"] = f"% {made_by}\n" + "\n".join(tabulars)
         return files
+
+    def walk(self, level: int = 1) -> Iterator[tuple["Page", int]]:
+        """This page and those below it, each with the level of its heading."""
+        yield self, level
+        for page in self.below:
+            yield from page.walk(level + 1)
 
 
 def files_of(pages: Iterable[Page], made_by: str = MADE_BY) -> dict[str, str]:

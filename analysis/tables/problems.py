@@ -13,8 +13,9 @@ from tasks.format import NONE, duration
 
 # What identifies a problem in a CSV, and the columns of its cells there. Scores, half widths and
 # RED are fractions; "hours" includes tuning; "tried" counts crashed seeds.
-IDENTITY = ["problem_id", "task", "task_version", "model", "protocol", "protocol_version"]
-IDENTITY += ["metric", "steps", "batch_size", "train_examples"]
+_OF_PROBLEM = ["problem_id", "task", "task_version", "model", "protocol", "protocol_version"]
+_OF_PROBLEM += ["metric", "steps", "batch_size", "train_examples"]
+IDENTITY = [*_OF_PROBLEM, "variant"]
 CELLS = ["optimizer", "label", "row", "setting", "edge", "test", "test_half_width", "last"]
 CELLS += ["averaged", "red", "red_of_pairs", "seeds", "tried", "diverged", "runs", "hours"]
 
@@ -25,7 +26,7 @@ def page_of_problem(comparison: Comparison) -> Page:
     """The table of a problem."""
     return Page(
         stem=comparison.stem,
-        exact=exact_cells(comparison.problem, comparison.cells),
+        exact=exact_cells(comparison, comparison.cells),
         title=comparison.title,
         head=heading(comparison.problem),
         shown=shown_cells(comparison.problem, comparison.cells),
@@ -42,7 +43,7 @@ def page_of_summary(pages: Sequence[tuple[Comparison, Page]], frame: pd.DataFram
         assert page.shown is not None
         score = unit(comparison.problem)
         cells = page.shown.rename(columns={score: "test"}).drop(columns=["last", "averaged"])
-        cells.insert(0, "table", f"[{comparison.stem}]({comparison.stem}.md)")
+        cells.insert(0, "table", f"[{comparison.stem}]({comparison.address})")
         cells.insert(1, "steps", count(comparison.problem.steps))
         cells.insert(5, "metric", score)
         parts.append(cells)
@@ -144,8 +145,8 @@ def _learning_rate(cell: Cell) -> str:
     return (", ".join(short) or unknown) + (" †" if cell.edge else "")
 
 
-def exact_cells(problem: pd.Series, cells: Sequence[Cell]) -> pd.DataFrame:
-    """The cells beside what identifies their problem, rounded below any real difference."""
-    identity = pd.DataFrame([problem[IDENTITY]] * len(cells), columns=IDENTITY)
-    numbers = frame_of(cells)[CELLS].round(8)
-    return pd.concat([identity.reset_index(drop=True), numbers], axis=1)
+def exact_cells(comparison: Comparison, cells: Sequence[Cell]) -> pd.DataFrame:
+    """Cells beside what identifies their problem, rounded below any real difference."""
+    identity = pd.DataFrame([comparison.problem[_OF_PROBLEM]] * len(cells), columns=_OF_PROBLEM)
+    identity = identity.reset_index(drop=True).assign(variant=comparison.variant)
+    return pd.concat([identity, frame_of(cells)[CELLS].round(8)], axis=1)

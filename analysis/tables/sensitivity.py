@@ -1,7 +1,7 @@
 """Shows how much the settings of tuning-free optimizers matter: initial step length, factor c."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -11,18 +11,23 @@ from analysis.roles import TUNED
 from analysis.tables.notes import differing_numerics, other_data
 from analysis.tables.page import Page
 from analysis.tables.problems import exact_cells, heading, shown_cells
+from analysis.varied import VARIED
 
-# One of these was changed and nothing else.
-KEYS = ("reps_rel", "lr")
 ROW = "sensitivity"
 
 
-def pages_of_sensitivity(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Page]:
-    """A table of each problem with such runs."""
+def tables_of_sensitivity(
+    comparisons: Iterable[Comparison], frame: pd.DataFrame
+) -> dict[str, Page]:
+    """A table of each problem with such runs, by the problem's stem.
+
+    Of the default settings the exact numbers are in the problem's own table.
+    """
     runs = comparable(frame)
     runs = runs[runs["role"] != TUNED]
-    runs = reported(runs[runs["opt_default"] | runs["overrides"].map(_changed_key).isin(KEYS)])
+    runs = reported(runs[runs["opt_default"] | runs["overrides"].map(_changed_key).isin(VARIED)])
     changed = set(runs["problem_id"][~runs["opt_default"]])
+    tables = {}
     for comparison in comparisons:
         problem = comparison.problem
         if problem.problem_id not in changed:
@@ -33,15 +38,16 @@ def pages_of_sensitivity(comparisons: Iterable[Comparison], frame: pd.DataFrame)
             *other_data(comparison.other_data),
             *differing_numerics(of_problem["numerics"][of_problem["status"] != "failed"]),
         ]
-        yield Page(
+        tables[comparison.stem] = Page(
             stem=f"sensitivity-{comparison.stem}",
-            exact=exact_cells(problem, cells),
+            exact=exact_cells(comparison, [cell for cell in cells if cell.row == ROW]),
             title=f"Sensitivity: {comparison.title}",
             head=heading(problem),
             shown=_shown(problem, cells),
             left=["optimizer", "setting"],
             notes=[*caveats, *_explanations(problem)],
         )
+    return tables
 
 
 def _changed_key(overrides: str) -> str:
@@ -53,10 +59,11 @@ def _changed_key(overrides: str) -> str:
 def _choices(runs: pd.DataFrame) -> list[Choice]:
     """Each setting that was run, as a choice that has cost nothing: the default, then by value."""
     settings = runs.drop_duplicates(["optimizer", "setting", "opt_default"])
+    order = list(VARIED)
     choices: list[tuple[tuple[int, float], Choice]] = []
     for run in settings.to_dict("records"):
         changed = json.loads(run["overrides"])
-        place = next(((KEYS.index(key), value) for key, value in changed.items()), (-1, 0.0))
+        place = next(((order.index(key), value) for key, value in changed.items()), (-1, 0.0))
         row = DEFAULT if run["opt_default"] else ROW
         problem_id, task, optimizer = (run[key] for key in ("problem_id", "task", "optimizer"))
         choices.append((place, Choice(problem_id, task, optimizer, row, run["setting"], changed)))

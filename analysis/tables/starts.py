@@ -8,10 +8,10 @@ import pandas as pd
 
 from analysis.choice import comparable
 from analysis.comparison import Comparison, scored, title_of_protocol
-from analysis.figures.data import varied
 from analysis.roles import finds_start_of
 from analysis.statistics import student_t
 from analysis.tables.page import Page, number, score_text
+from analysis.varied import varied
 from runner import TUNING_SEED
 
 # Fewer fixed starts show no best one.
@@ -105,12 +105,10 @@ def _line(
     behind = table[best] - own
     over = own - table[default] if default in table else own * np.nan
     first = rule.iloc[0]
-    name = f"{problem.task} · {problem.model}"
-    if comparison.variant:
-        name += f", {comparison.variant}"
     at_default = sign * table[default].mean() if default in table else np.nan
     return [
-        *(problem.protocol, problem.protocol_version, problem.problem_id, name, problem.steps),
+        *(problem.protocol, problem.protocol_version, problem.problem_id),
+        *(comparison.name, problem.steps),
         *(starts_of, first["label"], json.loads(first["overrides"]).get("rule", ""), len(seeds)),
         *(sign * own.mean(), best, sign * table[best].mean(), default, at_default),
         *(*student_t(behind), *student_t(over), best in (table.columns[0], table.columns[-1])),

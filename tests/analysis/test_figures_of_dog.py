@@ -10,7 +10,7 @@ from analysis import curves, records
 from analysis.comparison import compare_problems
 from analysis.figures import all_figures, write_figures
 from analysis.figures.batch_norm import batch_norm_figures
-from analysis.figures.data import FigureData, names_of, steps_of
+from analysis.figures.data import FigureData, steps_of
 from analysis.figures.distance import distance_figures
 from analysis.figures.sensitivity import sensitivity_figures
 from analysis.figures.step_size import step_size_figures
@@ -234,7 +234,7 @@ def test_the_same_records_give_the_same_bytes_with_and_without_runs(gather, tmp_
 
 def test_problems_of_one_name_are_told_apart_by_what_differs(gather):
     data = gather(*by_start(batch_norm="frozen"), *by_start(batch_norm="train", steps=99))
-    named = sorted(names_of(data.comparisons).values())
+    named = sorted(each.name for each in data.comparisons)
     assert named == [
         "cifar · efficientnet_lite0, batch_norm=frozen, steps=468",
         "cifar · efficientnet_lite0, batch_norm=train, steps=99",

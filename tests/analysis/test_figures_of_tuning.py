@@ -63,10 +63,12 @@ def test_red_by_rate_is_the_median_over_tasks_against_dog_at_the_tuning_seed(gat
 def test_bars_of_fine_tuning_and_of_probes_are_figures_of_their_own(gather):
     probes = {"task": "probe_cifar", "budget": "probe"}
     ldog = made_up.record(0.8, 0.86, opt="ldog", seed=0)
-    data = gather(*problem(), ldog, *problem(dog=0.9, **probes))
+    # Of neither: what is trained from random weights, and theory.
+    others = [*problem(model="lenet5"), *problem(task="convex", model="own", budget="theory")]
+    data = gather(*problem(), ldog, *problem(dog=0.9, **probes), *others)
     made = dict(red_figures(data))
-    for name, heights in (("red-lite", [15, 15, 30]), ("red-lite-probe", [-70, -70])):
-        axes = made[name].axes[0]
+    for name, heights in (("fine_tuning", [15, 15, 30]), ("probes", [-70, -70])):
+        axes = made[f"red-lite-{name}"].axes[0]
         drawn = {
             str(bars.get_label()): bars.patches[0].get_height() for bars in axes.containers[1::2]
         }
@@ -112,7 +114,7 @@ def test_an_added_optimizer_and_a_renamed_ldog_are_drawn(gather):
     assert lion.get_color() != sgd.get_color()
     legend = [text.get_text() for text in first.get_legend().get_texts()]
     assert legend == ["SGD", "Lion", "Layer-wise DoG"]
-    bars = made["red-lite"].axes[0].containers[1::2]
+    bars = made["red-lite-fine_tuning"].axes[0].containers[1::2]
     assert [str(bar.get_label()) for bar in bars] == [
         "SGD model-tuned", "Lion model-tuned", "SGD instance-tuned", "Lion instance-tuned",
         "Layer-wise DoG",
@@ -184,7 +186,7 @@ def test_of_many_optimizers_each_has_a_row_and_the_best_is_first(gather):
         new["settings"]["opt"]["name"] = f"free{number}"
         many.append(new | {"opt_label": f"Free {number}", "opt_role": "tuning_free",
                            "run_id": f"{new['run_id']}{number}"})  # fmt: skip
-    figure = dict(red_figures(gather(*problem(), free, *many)))["red-lite"]
+    figure = dict(red_figures(gather(*problem(), free, *many)))["red-lite-fine_tuning"]
     (axes,) = figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     # DoG errs 0.2: SGD's 0.83 is RED 0.15, L-DoG's 0.7 −0.5, as that of the eleventh.

@@ -8,11 +8,11 @@ import yaml
 from matplotlib.text import Text
 
 from analysis import curves, records
+from analysis.all_tables import all_pages
 from analysis.comparison import compare_problems
 from analysis.figures import all_figures
 from analysis.figures.data import FigureData
 from analysis.roles import REFERENCE, ROLES, TUNED, TUNING_FREE, with_roles
-from analysis.tables.all_tables import all_pages
 from analysis.tables.page import files_of
 from runner import config
 from tasks.errors import UserError
@@ -56,7 +56,9 @@ def shown(tmp_path):
             stem: "\n".join(text.get_text() for text in figure.findobj(Text))
             for stem, figure in drawn.items()
         }
-        return files_of(all_pages(comparisons, frame)) | texts
+        pages = [*all_pages(comparisons, frame)]
+        tables = (table for page in pages for table, _ in page.walk() if table.shown is not None)
+        return files_of(pages) | {f"{table.stem}.table": table.body for table in tables} | texts
 
     return make
 

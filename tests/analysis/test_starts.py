@@ -116,14 +116,14 @@ def test_predicted_growth_is_that_of_dog(cosine):
     assert grown == pytest.approx(predicted(cosine, steps)[-1], rel=1e-9)
 
 
-def test_growth_is_drawn_from_the_smallest_start(tmp_path):
-    frame = collected(tmp_path, fixed())
+def test_growth_is_drawn_from_the_smallest_start_and_the_most_steps(tmp_path):
+    shorter = made_up.record(0.5, opt="dog", changed={"reps_rel": 1e-8}, steps=100)
+    frame = collected(tmp_path, [*fixed(), shorter])
     known = curves.collect(tmp_path / "runs", tmp_path / "curves.csv", frame)
     data = FigureData.from_records(compare_problems(frame), frame, known)
     ((stem, figure),) = growth_figures(data)
     assert stem == "growth-lite"
     (axes,) = figure.axes
     drawn = [line.get_xydata() for line in axes.lines]
-    assert any(
-        len(line) == 3 and np.allclose(line, [[1, 1], [10, 10], [100, 1e4]]) for line in drawn
-    )
+    grown = [[1, 1], [10, 10], [100, 1e4]]
+    assert sum(len(line) == 3 and np.allclose(line, grown) for line in drawn) == 1

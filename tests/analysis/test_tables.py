@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis import statistics
+from analysis.all_tables import all_pages, write_tables
 from analysis.comparison import compare_problems
 from analysis.tables import notes
-from analysis.tables.all_tables import all_pages, write_tables
 from analysis.tables.page import files_of
 from analysis.tables.problems import CELLS, IDENTITY, heading, render, shown_cells
 
@@ -205,10 +205,36 @@ def test_of_problems_of_one_name_that_with_the_most_runs_keeps_it(frame_of):
         return {int(table.problem.steps): table.stem for table in built}
 
     base = "cifar-efficientnet_lite0-lite"
-    shorter_id, longer_id = (one["problem_id"][:6] for one in made)
-    assert stems() == {100: f"{base}-{shorter_id}", 1000: base}
+    assert stems() == {100: f"{base}-steps=100", 1000: base}
     more = made_up.record(0.4, seed=1, **shorter)
-    assert stems(more) == {100: base, 1000: f"{base}-{longer_id}"}
+    assert stems(more) == {100: base, 1000: f"{base}-steps=1000"}
+
+
+def test_variants_share_a_page_each_with_a_heading_that_the_summary_leads_to(frame_of, tmp_path):
+    for steps, score in ((1000, 0.8), (100, 0.4)):
+        made = [made_up.record(score, opt="dog", steps=steps, seed=seed) for seed in (0, 1)]
+        made.append(made_up.record(0.6, opt="dog", steps=steps, changed={"reps_rel": 1e-6}))
+        frame = frame_of(*made)
+    folder, stem = tmp_path / "tables", "cifar-efficientnet_lite0-lite"
+    write_tables(compare_problems(frame), frame, folder)
+    page = (folder / f"{stem}.md").read_text()
+    name = "cifar · efficientnet_lite0 · lite v1 · steps"
+    assert [line for line in page.splitlines() if line.startswith("#")] == [
+        f"# {name}=1000", f"## Sensitivity: {name}=1000",
+        f"## {name}=100", f"### Sensitivity: {name}=100",
+    ]  # fmt: skip
+    # As GitHub names the heading of the second.
+    place = "cifar--efficientnet_lite0--lite-v1--steps100"
+    summary = (folder / "summary.md").read_text()
+    assert f"[{stem}]({stem}.md)" in summary
+    assert f"[{stem}-steps=100]({stem}.md#{place})" in summary
+    numbers = pd.read_csv(folder / f"{stem}.csv")
+    assert numbers[["variant", "row", "test"]].to_numpy().tolist() == [
+        ["steps=1000", "default", 0.8], ["steps=1000", "sensitivity", 0.6],
+        ["steps=100", "default", 0.4], ["steps=100", "sensitivity", 0.6],
+    ]  # fmt: skip
+    assert (folder / f"{stem}.tex").read_text().count(r"\begin{tabular}") == 2
+    assert len([*folder.iterdir()]) == 3 + 2 + 3  # with the summary, and the tables of models
 
 
 def test_older_versions_are_left_out_and_named(frame_of, tmp_path):
@@ -255,6 +281,7 @@ def test_the_csv_tables_hold_the_cells_as_numbers(frame_of, tmp_path):
     write_tables(made, frame, tmp_path / "tables")
     read = pd.read_csv(tmp_path / "tables" / f"{made[0].stem}.csv", keep_default_na=True)
     assert list(read) == [*IDENTITY, *CELLS]
+    read = read[read["row"] != "sensitivity"]
     np.testing.assert_allclose(read["test"], [cell.test for cell in made[0].cells], atol=1e-8)
     summary = pd.read_csv(tmp_path / "tables" / "summary.csv")
     assert len(summary) == sum(len(table.cells) for table in made)

@@ -92,7 +92,7 @@ def test_it_imports_neither_torch_nor_hydra(results):
         f"    runpy.run_path({str(ROOT / 'scripts' / 'tables.py')!r}, run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    assert end.code == 0\n"
-        "import analysis.figures, analysis.tables.all_tables\n"
+        "import analysis.figures, analysis.all_tables\n"
         "heavy = {'torch', 'hydra', 'omegaconf', 'wandb', 'scipy.stats'}\n"
         "print('imported:', sorted(heavy & set(sys.modules)))\n"
     )
