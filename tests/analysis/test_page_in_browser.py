@@ -193,6 +193,38 @@ def test_it_prints_its_tables_whole(desk):
     made.emulate_media(media="screen")
 
 
+def test_axe_finds_no_serious_fault(desk):
+    """Of contrast, names, roles, landmarks and the keyboard, as axe-core checks them."""
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-core is not installed")
+    made, _ = desk
+    made.evaluate(axe.AXE_SCRIPT)
+    contrast = {"rules": {"color-contrast": {"enabled": False}}}  # takes most of the time
+    found = {"desk, light": serious_faults(made)}
+    made.emulate_media(color_scheme="dark")
+    found["desk, dark"] = serious_faults(made, runOnly=["color-contrast"])
+    made.set_viewport_size(PHONE)
+    found["phone"] = serious_faults(made, **contrast)
+    made.evaluate("(run) => { location.hash = 'run/' + run; }", RUN)
+    made.get_by_role("dialog").wait_for()
+    found["phone, a run"] = serious_faults(made)
+    assert not any(found.values()), found
+    made.emulate_media(color_scheme="light")
+    made.set_viewport_size(DESK)
+
+
+def serious_faults(made, **options):
+    """What axe-core finds: rules, and where they are broken."""
+    # What is in a chart is one image for it: hidden, below a label.
+    context = {"exclude": [["svg.marks > *"]]}
+    options = {"resultTypes": ["violations"], **options}
+    found = made.evaluate("(all) => axe.run(...all)", [context, options])
+    return [
+        (fault["id"], [node["html"] for node in fault["nodes"]])
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
 def test_a_page_without_verdicts_and_leaderboard_opens_without_an_error(browser, tmp_path):
     alone = Runs([RunRecord.of(made_up.record(0.8, opt="dog", task="photos"))])
     path = tmp_path / "report.html"
