@@ -25,6 +25,7 @@ from analysis.choice import (
     old_versions,
     validation_score,
 )
+from analysis.kinds import kind_of_training
 from analysis.roles import (
     REFERENCE,
     ROLES,
@@ -102,6 +103,11 @@ class Comparison:
         return f"{name} · {self.variant}" if self.variant else name
 
     @property
+    def kind(self) -> str | None:
+        """What is trained, one of those of `kinds`; None of none of them."""
+        return kind_of_training(self.problem)
+
+    @property
     def reference(self) -> Cell | None:
         """The cell that all others are compared with; None if there is none."""
         return next((cell for cell in self.cells if cell.is_reference), None)
@@ -110,6 +116,11 @@ class Comparison:
     def frame(self) -> pd.DataFrame:
         """The cells as a frame, a line each, without their errors by seed."""
         return frame_of(self.cells)
+
+
+def labels_of(comparisons: Iterable[Comparison]) -> dict[str, str]:
+    """The optimizers' names for readers."""
+    return {cell.optimizer: cell.label for each in comparisons for cell in each.cells}
 
 
 def protocol_title(comparisons: Iterable[Comparison]) -> str:

@@ -35,6 +35,13 @@ def in_language():
             yield made_up.record(0.5, score + shift, opt="dog", changed=changed, **where)
 
 
+def probes():
+    """A probe of DoG and L-DoG, which is in another leaderboard than all others."""
+    for opt, score in (("dog", 0.80), ("ldog", 0.82)):
+        for seed in (0, 1):
+            yield made_up.record(score, opt=opt, seed=seed, task="probe_photos", budget="probe")
+
+
 def evil():
     """A run of which every name is an element of HTML, as a class or a path may be."""
     content = made_up.record(0.8, opt="dog", task=EVIL, model=EVIL)
@@ -51,7 +58,7 @@ def page_runs():
     They are of tasks that no yaml file describes: composing one takes half a second.
     """
     made = []
-    for content in (*made_up.example("photos"), *in_language(), evil()):
+    for content in (*made_up.example("photos"), *in_language(), *probes(), evil()):
         if content["settings"]["task"]["name"].startswith("reviews"):
             content["settings"]["task"]["domain"] = "language"
         kind = RunFailure if "error" in content else RunRecord

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, labels_of
 from analysis.figures.data import FigureData
 from analysis.figures.style import (
     FEW,
@@ -38,9 +38,9 @@ def draw_break_even(comparison: Comparison) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     unit, scale = error_unit(comparison)
-    labels_of = {cell.optimizer: cell.label for cell in comparison.cells}
+    known = labels_of([comparison])
     names = {
-        optimizer: f"{labels_of[optimizer]}: {len(curve.errors)} runs, "
+        optimizer: f"{known[optimizer]}: {len(curve.errors)} runs, "
         f"{duration(3600 * curve.hours[-1])}"
         for optimizer, curve in comparison.break_even.items()
     }

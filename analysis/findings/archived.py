@@ -7,10 +7,11 @@ from functools import cached_property
 import pandas as pd
 
 from analysis.choice import DEFAULT, INSTANCE_TUNED, PORTFOLIO
-from analysis.comparison import Comparison, compare_problems
+from analysis.comparison import Comparison, compare_problems, labels_of
 from analysis.findings.pairs import Evidence, Line, pairs_of
-from analysis.findings.problems import KINDS, of_kind
+from analysis.findings.problems import of_kind
 from analysis.findings.runs import Runs
+from analysis.kinds import KINDS
 from analysis.roles import TUNING_FREE
 
 DOG, LDOG = ("dog", DEFAULT), ("ldog", DEFAULT)
@@ -45,7 +46,7 @@ class Archived:
     @cached_property
     def labels(self) -> dict[str, str]:
         """The optimizers' names for readers."""
-        return {cell.optimizer: cell.label for each in self.comparisons for cell in each.cells}
+        return labels_of(self.comparisons)
 
     def label(self, line: Line) -> str:
         """Return the name of an optimizer, with its row where that is not the default."""

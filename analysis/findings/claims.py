@@ -13,9 +13,9 @@ from analysis.choice import (
 )
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
 from analysis.findings.pairs import NO_VERDICT, Evidence, Line, judged
-from analysis.findings.problems import KINDS
 from analysis.findings.starts import in_short as starts_in_short
 from analysis.findings.texts import NO_RUNS, listed, of_tasks, said, weighed
+from analysis.kinds import KINDS
 from analysis.tables.page import markdown
 from tasks.format import plural
 

@@ -8,7 +8,7 @@ from analysis.figures.red import FLOOR
 from analysis.figures.style import head, panel, styled
 from analysis.findings import headline
 from analysis.findings.archived import DOG, Archived
-from analysis.findings.problems import KINDS
+from analysis.kinds import KINDS
 from analysis.statistics import MARGIN
 from tasks.format import plural
 

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from analysis.comparison import Comparison
@@ -17,24 +16,12 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SWEEP = "campaign"
 COMMAND = f"`make sweep SWEEP={SWEEP}`"
 
-FINE_TUNING, PROBES, SCRATCH = "fine-tuning", "probes", "from random weights"
-KINDS = (FINE_TUNING, PROBES)
 TRAINED_STATISTICS = "model.batch_norm=train"
 
 
 def kind_of(comparison: Comparison) -> str | None:
     """Return the kind of a problem of the protocol; None of one that is no evidence."""
-    problem = comparison.problem
-    return kind_of_training(problem) if problem.protocol == PROTOCOL else None
-
-
-def kind_of_training(problem: pd.Series) -> str | None:
-    """Return what is trained on a problem, of whatever protocol; None of none of the kinds."""
-    if problem.budget == "probe":
-        return PROBES
-    if problem.budget in ("vision", "language"):
-        return FINE_TUNING if _is_pretrained(problem.model) else SCRATCH
-    return None
+    return comparison.kind if comparison.problem.protocol == PROTOCOL else None
 
 
 def of_kind(comparisons: Iterable[Comparison], kind: str) -> list[Comparison]:
@@ -75,12 +62,6 @@ def own_network(task: str) -> str:
         else:
             network = own_network(entry.partition("@")[0]) or network
     return network
-
-
-@cache
-def _is_pretrained(model: str) -> bool:
-    path = CONFIGS / "model" / f"{model}.yaml"
-    return not path.exists() or "weights" in yaml.safe_load(path.read_text("utf-8"))
 
 
 def name_of(comparison: Comparison) -> str:

@@ -8,16 +8,10 @@ import pandas as pd
 from analysis.comparison import Comparison
 from analysis.findings.archived import AUTO, DOG, LAUTO, Archived
 from analysis.findings.pairs import Pair
-from analysis.findings.problems import (
-    FINE_TUNING,
-    PROBES,
-    PROTOCOL,
-    TRAINED_STATISTICS,
-    kind_of,
-    name_of,
-)
+from analysis.findings.problems import PROTOCOL, TRAINED_STATISTICS, kind_of, name_of
 from analysis.findings.runs import FACTOR, Starts
 from analysis.findings.texts import NO_RUNS, counted, listed, span
+from analysis.kinds import FINE_TUNING, PROBES
 from analysis.roles import start_of
 from analysis.tables.page import markdown, number
 from analysis.tables.starts import regrets

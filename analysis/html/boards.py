@@ -1,11 +1,13 @@
-"""The leaderboards of a page: of each protocol, and of parts of its problems."""
+"""The leaderboards of a page: of each protocol and kind of problem, and of parts of these."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from analysis.comparison import Comparison
 from analysis.html.table import Table, fragment, table_of
+from analysis.kinds import KINDS
 from analysis.tables.leaderboard import (
     LEFT,
     Leaderboard,
@@ -15,8 +17,10 @@ from analysis.tables.leaderboard import (
     shown_board,
 )
 
-# By what the problems of a leaderboard can be chosen, in the order of the page's filters.
-FILTERS = ("protocol", "domain", "model", "task")
+# By what the problems of a leaderboard can be chosen, in the order of the page's filters. One of
+# each of the first is always chosen: what differs in these is never mixed.
+FIXED = ("protocol", "kind")
+FILTERS = (*FIXED, "domain", "model", "task")
 # In a choice: whatever there is.
 ANY = ""
 # The columns that answer, before those that explain.
@@ -33,7 +37,7 @@ class Boards:
     places: dict[Selection, int | None]  # None: nothing was run there beside the reference
 
     def options(self) -> dict[str, list[str]]:
-        """What can be chosen of each filter, `ANY` aside; protocols in their order."""
+        """What can be chosen of each filter, `ANY` aside; protocols and kinds in their order."""
         return {
             name: list(dict.fromkeys(choice[i] for choice in self.places if choice[i] != ANY))
             for i, name in enumerate(FILTERS)
@@ -43,24 +47,26 @@ class Boards:
 def selections(comparisons: Sequence[Comparison]) -> Iterator[tuple[Selection, list[Comparison]]]:
     """Each choice by `FILTERS` that some problem meets, and the problems that meet it.
 
-    The protocol with the most problems comes first; a protocol is always chosen.
+    The protocols are in the order of `protocols_of`, their kinds in that of `KINDS`.
     """
-    of_protocol: dict[str, int] = {}
+    order = protocols_of(comparisons)
+    meeting: dict[Selection, list[Comparison]] = {}
     for each in comparisons:
-        of_protocol[each.problem.protocol] = of_protocol.get(each.problem.protocol, 0) + 1
-    ordered = sorted(comparisons, key=lambda each: -of_protocol[each.problem.protocol])
-    choices = dict.fromkeys(
-        (problem.protocol, *rest)
-        for problem in (each.problem for each in ordered)
-        for rest in product(*((ANY, problem[name]) for name in FILTERS[1:]))
-    )
-    for choice in sorted(choices, key=lambda choice: (-of_protocol[choice[0]], choice)):
-        yield choice, [each for each in comparisons if _meets(each, choice)]
+        problem = each.problem
+        if each.kind in KINDS:
+            for rest in product(*((ANY, problem[name]) for name in FILTERS[len(FIXED) :])):
+                meeting.setdefault((problem.protocol, each.kind, *rest), []).append(each)
+    for choice in sorted(
+        meeting,
+        key=lambda choice: (order.index(choice[0]), KINDS.index(choice[1]), choice),
+    ):
+        yield choice, meeting[choice]
 
 
-def _meets(comparison: Comparison, choice: Selection) -> bool:
-    pairs = zip(FILTERS, choice, strict=True)
-    return all(wanted in (ANY, comparison.problem[name]) for name, wanted in pairs)
+def protocols_of(comparisons: Iterable[Comparison]) -> list[str]:
+    """The protocols of some problems, that with the most of them first."""
+    numbers = Counter(each.problem.protocol for each in comparisons)
+    return sorted(numbers, key=lambda name: (-numbers[name], name))
 
 
 def boards_of(comparisons: Sequence[Comparison], costs: StepCosts) -> Boards:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from analysis.choice import INSTANCE_TUNED, MAIN_ROW, PORTFOLIO
 from analysis.comparison import Cell, Comparison
 from analysis.findings.pairs import Evidence, judged, pairs_of
-from analysis.findings.problems import FINE_TUNING, PROBES, SCRATCH, kind_of_training
+from analysis.kinds import FINE_TUNING, PROBES, SCRATCH
 from analysis.roles import REFERENCE, TUNED
 from analysis.statistics import LEAST_TASKS
 from analysis.tables.models import Line, groups_of, lines_of
@@ -96,7 +96,7 @@ def scopes_of(comparisons: Sequence[Comparison]) -> list[Scope]:
     own_steps = [each for each in comparisons if not has_other_steps(each.problem)]
     found = []
     for kind in (FINE_TUNING, PROBES, SCRATCH):
-        of_kind = [each for each in own_steps if kind_of_training(each.problem) == kind]
+        of_kind = [each for each in own_steps if each.kind == kind]
         domains = sorted({each.problem.domain for each in of_kind})
         if of_kind:
             found.append(Scope(kind, of_kind))

@@ -109,7 +109,7 @@ def best_lines(board: Leaderboard, link: str) -> Finding:
     text = f"{said}. On the Pareto front of score and runs: {front}."
     statements.append(Statement(text, link=link))
     over = plural(len(board.problems), "problem")
-    return Finding(f"Which optimizer is best, over {over}?", statements)
+    return Finding(f"Which optimizer is best? {board.kind.capitalize()}, {over}", statements)
 
 
 def _leader(which: str, line: pd.Series, link: str) -> Statement:
@@ -163,15 +163,13 @@ _NORMALIZED = {
 }
 
 
-def step_cost(board: Leaderboard, costs: StepCosts, rivals: Sequence[Key]) -> Iterator[Statement]:
-    """What a step of the reference costs, and of some others."""
-    labels: Mapping[str, str] = dict(
-        zip(board.frame["optimizer"], board.frame["label"], strict=True)
-    )
-    reference = board.frame["optimizer"][board.frame["role"] == REFERENCE].iloc[0]
-    named = [reference, *dict.fromkeys(name for name, _ in rivals if name != reference)]
-    for name in [name for name in named if name in costs][: RIVALS + 1]:
+def step_cost(
+    labels: Mapping[str, str], costs: StepCosts, lines: Sequence[Key]
+) -> Iterator[Statement]:
+    """What a step of the first optimizers of some lines costs."""
+    named = dict.fromkeys(name for name, _ in lines if name in costs)
+    for name in [*named][: RIVALS + 1]:
         cost = costs[name]
-        text = f"{labels.get(name, name)}: {cost.ratio:.2f} × the time of {BENCHMARK}."
+        text = f"{labels[name]}: {cost.ratio:.2f} × the time of {BENCHMARK}."
         memory = f"{cost.memory:.0f} bytes of extra memory a parameter"
         yield Statement(text, memory, "table-step-costs")

@@ -359,8 +359,7 @@ function verdictCell(duels, [scope, subject, rival, red, interval, verdict, prob
 
 function setUpDuels() {
   if (!byId("verdicts")) return;
-  const protocols = page.filters.protocol.filter((name) => name in page.duels);
-  fill(byId("duel-protocol"), protocols.map((name) => [name, name]));
+  fill(byId("duel-protocol"), Object.keys(page.duels).map((name) => [name, name]));
   const subjects = () => {
     fill(byId("duel-subject"), page.duels[byId("duel-protocol").value].subjects.map(([, , name], i) => [String(i), name]));
     drawDuels();
@@ -372,7 +371,8 @@ function setUpDuels() {
 
 /* ---- leaderboard ----------------------------------------------------------------------------- */
 
-const FILTERS = ["protocol", "domain", "model", "task"];
+const FILTERS = ["protocol", "kind", "domain", "model", "task"];
+const FIXED = ["protocol", "kind"]; // one is always chosen
 const chosen = {};
 
 function boardOf(choice) {
@@ -382,8 +382,10 @@ function boardOf(choice) {
 
 function drawBoard() {
   for (const name of FILTERS) {
-    const options = page.filters[name].map((value) => [value, value, boardOf({ ...chosen, [name]: value }) === undefined]);
-    fill(byId("filter-" + name), name === "protocol" ? options : [["", "all"], ...options], chosen[name]);
+    const options = FIXED.includes(name)
+      ? page.filters[name].map((value) => [value, value])
+      : [["", "all"], ...page.filters[name].map((value) => [value, value, boardOf({ ...chosen, [name]: value }) === undefined])];
+    fill(byId("filter-" + name), options, chosen[name]);
   }
   const place = boardOf(chosen);
   const [head, table, figures] = ["board-head", "board-table", "board-charts"].map(byId);
@@ -405,14 +407,18 @@ function sortMark(host, name) {
   for (const cell of host.querySelectorAll("thead th")) if (cell.textContent === name) cell.setAttribute("aria-sort", "descending");
 }
 
+function choose(selection) {
+  FILTERS.forEach((name, i) => { chosen[name] = selection[i]; });
+}
+
 function setUpBoard() {
   if (!byId("leaderboard")) return;
-  FILTERS.forEach((name, i) => { chosen[name] = page.selections[0][i]; });
+  choose(page.selections[0]);
   for (const name of FILTERS) {
     byId("filter-" + name).addEventListener("change", (event) => {
       chosen[name] = event.target.value;
-      if (boardOf(chosen) === undefined) for (const other of FILTERS) if (other !== name && other !== "protocol") chosen[other] = "";
-      if (boardOf(chosen) === undefined) chosen.protocol = page.selections.find((one) => one[FILTERS.indexOf(name)] === chosen[name])[0];
+      if (boardOf(chosen) === undefined) for (const other of FILTERS) if (other !== name && !FIXED.includes(other)) chosen[other] = "";
+      if (boardOf(chosen) === undefined) choose(page.selections.find((one) => one[FILTERS.indexOf(name)] === chosen[name]));
       drawBoard();
     });
   }
@@ -632,6 +638,10 @@ function followFragment() {
     drawProblem(name);
     byId("problems").scrollIntoView();
     return undefined;
+  }
+  if (parts[0] === "leaderboard" && parts.length > 1) {
+    const asked = page.selections.find((one) => parts.slice(1).every((part, i) => one[i] === part));
+    if (asked) { choose(asked); drawBoard(); }
   }
   const target = byId(parts[0]);
   if (target) {

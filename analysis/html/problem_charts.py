@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import is_grid_run
-from analysis.comparison import Comparison, reported
+from analysis.comparison import Comparison, labels_of, reported
 from analysis.figures.data import FigureData
 from analysis.figures.rates import drawable_errors, tuned_curves, untuned_lines
 from analysis.figures.starts import moved_starts, starts_found
@@ -154,7 +154,7 @@ def break_even(_: FigureData, comparison: Comparison) -> Chart | None:
     if not comparison.break_even or comparison.reference is None:
         return None
     unit, scale = error_unit(comparison)
-    labels = {cell.optimizer: cell.label for cell in comparison.cells}
+    labels = labels_of([comparison])
     parts = []
     for optimizer, curve in comparison.break_even.items():
         tried = np.arange(1, len(curve.errors) + 1)

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import PORTFOLIO, is_grid_run
-from analysis.comparison import Comparison, compare_problems
+from analysis.comparison import Comparison, compare_problems, labels_of
 from analysis.figures.data import FigureData
 from analysis.html.board_charts import forest, pareto, profile
-from analysis.html.boards import ANY, Boards, boards_of, table_of_board
+from analysis.html.boards import ANY, Boards, boards_of, protocols_of, table_of_board
 from analysis.html.charts import Chart
 from analysis.html.duels import duels, names_of, rivals, scopes_of, subjects
 from analysis.html.findings import (
@@ -28,6 +28,7 @@ from analysis.html.paper import paper_charts, paper_tables
 from analysis.html.problem_charts import problem_charts
 from analysis.html.runs import Runs, run_columns
 from analysis.html.table import Table, fragment, table_of, table_of_page
+from analysis.kinds import KINDS
 from analysis.tables.leaderboard import StepCosts
 from analysis.tables.models import pages_of_models
 from analysis.tables.notes import notes_of, unit
@@ -111,7 +112,7 @@ def report_of(
         title=title,
         subtitle=_subtitle(frame, comparisons),
         answer=answer,
-        protocol=boards.options()["protocol"][0],
+        protocol=protocols_of(comparisons)[0],
         findings=[] if answer else list(_findings(comparisons, boards, starts, costs)),
         boards=[_board(boards, place) for place in range(len(boards.boards))],
         filters=boards.options(),
@@ -146,19 +147,19 @@ def _findings(
     costs: StepCosts,
 ) -> Iterator[Finding]:
     """The answers: those of verdicts and places are of the protocol with the most problems."""
-    protocol = boards.options()["protocol"][0]
+    protocol = protocols_of(comparisons)[0]
     of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
-    against = rivals(of_protocol)
-    yield from verdicts(
-        scopes_of(of_protocol), subjects(of_protocol), against, names_of(of_protocol)
-    )
-    place = boards.places[protocol, ANY, ANY, ANY]
-    if place is not None:
-        yield best_lines(boards.boards[place], "leaderboard")
+    mine, against = subjects(of_protocol), rivals(of_protocol)
+    yield from verdicts(scopes_of(of_protocol), mine, against, names_of(of_protocol))
+    for kind in KINDS:
+        place = boards.places.get((protocol, kind, ANY, ANY, ANY))
+        if place is not None:
+            yield best_lines(boards.boards[place], fragment("leaderboard", protocol, kind))
     if starts:
         yield Finding("Which start, with batch normalization and without?", starts)
-    if place is not None and costs:
-        yield Finding("What does a step cost?", [*step_cost(boards.boards[place], costs, against)])
+    steps = list(step_cost(labels_of(of_protocol), costs, [*mine[:1], *against]))
+    if steps:
+        yield Finding("What does a step cost?", steps)
 
 
 def _board(boards: Boards, place: int) -> dict[str, Any]:
@@ -173,12 +174,10 @@ def _board(boards: Boards, place: int) -> dict[str, Any]:
 
 def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The verdicts of each protocol: those of every subject, rival and scope."""
-    protocols: dict[str, list[Comparison]] = {}
-    for each in comparisons:
-        protocols.setdefault(each.problem.protocol, []).append(each)
     stems = {each.stem: place for place, each in enumerate(comparisons)}
     found = {}
-    for protocol, of_protocol in protocols.items():
+    for protocol in protocols_of(comparisons):
+        of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
         scopes, mine, others = scopes_of(of_protocol), subjects(of_protocol), rivals(of_protocol)
         names = names_of(of_protocol)
         cells = []
@@ -254,7 +253,7 @@ def _tables(
     pages = [*pages_of_models(comparisons), *pages_of_regrets(found)]
     tables = [table_of_page(page) for page in pages]
     if costs:
-        labels = {cell.optimizer: cell.label for each in comparisons for cell in each.cells}
+        labels = labels_of(comparisons)
         ordered = sorted(costs.items(), key=lambda item: item[1].ratio)
         shown = pd.DataFrame(
             {

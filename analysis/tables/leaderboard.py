@@ -1,7 +1,8 @@
-"""Ranks the optimizers over the problems of a protocol that all of them have been run on."""
+"""Ranks the optimizers over the problems of a protocol and a kind that all of them were run on."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ from analysis.choice import (
     MAIN_ROW,
     PORTFOLIO,
 )
-from analysis.comparison import Cell, Comparison, protocol_title
+from analysis.comparison import Cell, Comparison, labels_of, protocol_title
+from analysis.kinds import KINDS
 from analysis.roles import REFERENCE, left_to_set
 from analysis.statistics import MARGIN, performance_profile
 from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of, mean_errors
@@ -57,8 +59,9 @@ StepCosts = Mapping[str, StepCost]
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The lines of a protocol, best first, and what is not in them."""
+    """The lines of a protocol and a kind of problem, best first, and what is not in them."""
 
+    kind: str
     problems: list[Comparison]
     frame: pd.DataFrame  # `COLUMNS`
     errors: pd.DataFrame  # the mean error of each line, in their order, on each problem, by stem
@@ -70,12 +73,12 @@ class Leaderboard:
     @property
     def stem(self) -> str:
         """The name of its files."""
-        return f"leaderboard-{self.problems[0].problem.protocol}"
+        return f"leaderboard-{self.problems[0].problem.protocol}-{self.kind.replace('-', '_')}"
 
     @property
     def title(self) -> str:
-        """Its protocol for readers."""
-        return protocol_title(self.problems)
+        """Its kind and protocol for readers."""
+        return f"{self.kind}, {protocol_title(self.problems)}"
 
 
 def step_costs(path: Path) -> dict[str, StepCost]:
@@ -101,12 +104,15 @@ def step_costs(path: Path) -> dict[str, StepCost]:
 def leaderboards(
     comparisons: Iterable[Comparison], costs: StepCosts | None = None
 ) -> Iterator[Leaderboard]:
-    """The leaderboard of each protocol in which anything was run beside the reference."""
-    protocols: dict[str, list[Comparison]] = {}
+    """The leaderboards of each protocol, one for each of `KINDS`, with lines beside the reference.
+
+    Problems of other kinds, those from random weights and those of theory, are in none.
+    """
+    found: dict[tuple[str, str | None], list[Comparison]] = {}
     for (protocol, *_), group in groups_of(comparisons):
-        protocols.setdefault(protocol, []).extend(group)
-    for of_protocol in protocols.values():
-        board = _leaderboard(of_protocol, costs or {})
+        found.setdefault((protocol, group[0].kind), []).extend(group)
+    for protocol, kind in product(dict.fromkeys(name for name, _ in found), KINDS):
+        board = _leaderboard(kind, found.get((protocol, kind), []), costs or {})
         if board is not None:
             yield board
 
@@ -136,7 +142,7 @@ def common(problems_of: Mapping[str, Collection[str]]) -> tuple[list[str], list[
     return best
 
 
-def _leaderboard(comparisons: list[Comparison], costs: StepCosts) -> Leaderboard | None:
+def _leaderboard(kind: str, comparisons: list[Comparison], costs: StepCosts) -> Leaderboard | None:
     ran = [each for each in comparisons if each.reference is not None and each.reference.errors]
     known = [each for each in ran if _has_red(each.reference)]
     reference = next((each.reference.optimizer for each in known if each.reference), "")
@@ -156,7 +162,7 @@ def _leaderboard(comparisons: list[Comparison], costs: StepCosts) -> Leaderboard
     listed = {
         key: [have[stem] for stem in stems] for key, have in lines.items() if {*stems} <= {*have}
     }
-    labels = {cell.optimizer: cell.label for each in known for cell in each.cells}
+    labels = labels_of(known)
     lacking: dict[tuple[str, ...], list[str]] = {}
     for (optimizer, row), have in lines.items():
         if gone := tuple(stem for stem in sorted(stems) if stem not in have):
@@ -173,6 +179,7 @@ def _leaderboard(comparisons: list[Comparison], costs: StepCosts) -> Leaderboard
     errors = mean_errors(problems).loc[[*zip(frame["optimizer"], frame["row"], strict=True)]]
     profile = performance_profile(errors.to_numpy(), [1 + MARGIN])
     return Leaderboard(
+        kind=kind,
         problems=problems,
         frame=frame.assign(near_best=profile[:, 0])[COLUMNS],
         errors=errors,
@@ -237,7 +244,7 @@ def _named(name: str, found: Estimate) -> dict[str, float]:
 
 
 def pages_of_leaderboards(comparisons: Sequence[Comparison], costs: StepCosts) -> Iterator[Page]:
-    """The table of each leaderboard: leaderboard-<protocol>."""
+    """The table of each leaderboard: leaderboard-<protocol>-<kind>."""
     for board in leaderboards(comparisons, costs):
         yield Page(
             stem=board.stem,
@@ -351,7 +358,7 @@ def _portfolios(board: Leaderboard) -> list[str]:
     """Of which methods the portfolio of each problem is, and which one it chose."""
     parts = []
     for each in board.problems:
-        labels = {cell.optimizer: cell.label for cell in each.cells}
+        labels = labels_of([each])
         parts += [
             f"{labels[choice.members[0]]} of {len(choice.members)} on {each.stem}"
             for choice in each.choices

@@ -9,10 +9,11 @@ from analysis.files import write_files
 from analysis.findings import claims, coverage, headline, problems, starts
 from analysis.findings.archived import DOG, LDOG, SGD, Archived
 from analysis.findings.fill import fill
-from analysis.findings.problems import FINE_TUNING, PROBES, first_of_each_task, of_kind, planned
+from analysis.findings.problems import first_of_each_task, of_kind, planned
 from analysis.findings.runs import spread
 from analysis.findings.texts import NO_RUNS
 from analysis.findings.values import values, write_pages
+from analysis.kinds import FINE_TUNING, PROBES, SCRATCH
 from analysis.tables.models import compare_over_tasks
 from runner import config
 from runner.run_record import RunRecord
@@ -109,11 +110,13 @@ def test_kinds_of_problems_are_told_apart_and_other_steps_left_out(archived):
     comparisons = archived(*records).comparisons
     tasks = {
         kind: [each.problem.task for each in of_kind(comparisons, kind)]
-        for kind in (FINE_TUNING, PROBES, problems.SCRATCH)
+        for kind in (FINE_TUNING, PROBES, SCRATCH)
     }
     assert tasks == {
-        FINE_TUNING: ["cifar"], PROBES: ["probe_cifar"], problems.SCRATCH: ["mnist_scratch"]
-    }  # fmt: skip
+        FINE_TUNING: ["cifar"],
+        PROBES: ["probe_cifar"],
+        SCRATCH: ["mnist_scratch"],
+    }
 
 
 @pytest.mark.parametrize("task", ["cifar", "mnist_scratch", "probe_tweets"])

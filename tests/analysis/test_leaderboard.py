@@ -166,7 +166,31 @@ def test_protocols_have_their_own_and_dog_alone_has_none(build):
     smoke = {"protocol": ("smoke", 1)}
     alone = made_up.record(0.5, opt="dog", protocol=("paper", 1))
     boards = [*leaderboard.leaderboards(build(*example(), *example(**smoke), alone))]
-    assert [board.stem for board in boards] == ["leaderboard-lite", "leaderboard-smoke"]
+    assert [board.stem for board in boards] == [
+        "leaderboard-lite-fine_tuning",
+        "leaderboard-smoke-fine_tuning",
+    ]
+
+
+def test_probes_and_fine_tuning_are_never_in_one_leaderboard(build):
+    whole = lines(build(*example()))
+    probes = {f"probe_{task}": ERRORS[task] for task in ("b", "a")}
+    others = [
+        *example(probes, budget="probe"),
+        *example({"scratch": ERRORS["a"]}, model="lenet5"),
+        *example({"convex": ERRORS["a"]}, budget="theory"),
+    ]
+    # A method that only probes have neither shortens the list of problems nor is named.
+    adam = [made_up.record(0.9, opt="adam", task=task, seed=seed, budget="probe")
+            for task in probes for seed in (0, 1)]  # fmt: skip
+    fine_tuning, of_probes = leaderboard.leaderboards(build(*others, *adam))
+    assert fine_tuning.stem == "leaderboard-lite-fine_tuning"
+    assert fine_tuning.title == "fine-tuning, lite v1"
+    assert fine_tuning.frame.set_index(["optimizer", "row"]).equals(whole)
+    assert fine_tuning.left_out == {} and fine_tuning.lacking == {}
+    assert of_probes.stem == "leaderboard-lite-probes"
+    assert [each.problem.task for each in of_probes.problems] == ["probe_a", "probe_b"]
+    assert ("adam", "default") in of_probes.errors.index
 
 
 def test_portfolio_and_calibrated_are_lines_with_their_costs(build):
@@ -233,8 +257,8 @@ def figures(comparisons, tmp_path):
 
 def test_the_figure_has_a_point_and_a_name_for_each_line_and_joins_the_front(build, tmp_path):
     drawn = figures(build(*example()), tmp_path)
-    assert sorted(drawn) == ["leaderboard-lite", "profile-lite"]
-    (axes,) = drawn["leaderboard-lite"].axes
+    assert sorted(drawn) == ["leaderboard-lite-fine_tuning", "profile-lite-fine_tuning"]
+    (axes,) = drawn["leaderboard-lite-fine_tuning"].axes
     points = np.concatenate([each.get_offsets() for each in axes.collections])
     found = np.array(sorted(points[~np.isnan(points).any(axis=1)].tolist()))
     # SGD's default: REDs −1.5 and −0.25, each of two runs.
@@ -247,7 +271,7 @@ def test_the_figure_has_a_point_and_a_name_for_each_line_and_joins_the_front(bui
 
 
 def test_the_profile_has_a_bar_for_each_optimizer_in_the_order_of_the_leaderboard(build, tmp_path):
-    (axes,) = figures(build(*example()), tmp_path)["profile-lite"].axes
+    (axes,) = figures(build(*example()), tmp_path)["profile-lite-fine_tuning"].axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["SGD", "L-DoG", "DoG"]
     # Of tuned SGD: on b the best, on a at 1.5 times the best.
     bars = [(bar.get_x(), bar.get_x() + bar.get_width(), bar.get_facecolor()[0])

@@ -98,8 +98,9 @@ def test_the_numbers_are_those_of_the_markdown_tables(pages, html):
     }
     tables |= {table["name"]: table for table in shown["tables"] + shown["paper_tables"]}
     for *choice, place in shown["selections"]:
-        if choice[1:] == ["", "", ""] and place is not None:
-            tables[f"leaderboard-{choice[0]}"] = shown["boards"][place]["table"]
+        if choice[2:] == ["", "", ""] and place is not None:
+            kind = choice[1].replace("-", "_")
+            tables[f"leaderboard-{choice[0]}-{kind}"] = shown["boards"][place]["table"]
     compared = pages.keys() - {"summary"}  # the tables of the problems below each other
     assert compared <= tables.keys() and len(compared) > 6
     for stem in compared:
@@ -118,7 +119,8 @@ def test_verdicts_of_dog_are_those_of_the_tables_of_models(pages, report):
     }
     seen = 0
     for line in lines.to_dict("records"):
-        key = (line["model"], line["optimizer"], line["row"])
+        scope = line["model"] + (" probe" if line["budget"] == "probe" else "")
+        key = (scope, line["optimizer"], line["row"])
         if key in found:
             low, high = signed(line["these_low"]), signed(line["these_high"])
             expected = (signed(line["red_median"]), f"{low} to {high}", line["verdict_these"])
@@ -211,7 +213,7 @@ def test_without_javascript_there_are_the_leaderboard_and_the_tables_over_all_pr
     text = re.sub(r"<script.*", "", html, flags=re.DOTALL)
     lines = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", line) for line in text.splitlines()]
     lines = [sorted(map(unescape, line)) for line in lines]
-    for stem in ("leaderboard-lite", "models-lite"):
+    for stem in ("leaderboard-lite-fine_tuning", "models-lite"):
         for row in pages[stem].shown.to_numpy().tolist():
             assert sorted(row) in lines, stem
 

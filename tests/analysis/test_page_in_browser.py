@@ -118,6 +118,16 @@ def test_filters_choose_the_problems_of_the_leaderboard(desk):
     assert "photos" in before and "photos" not in after and "reviews" in after
     made.get_by_label("Domain").select_option("")
     assert made.locator("#board-head").inner_text() == before
+    # Probes are chosen by the filter, or by a link of an answer, and come without fine-tuning.
+    made.get_by_label("Kind").select_option("probes")
+    probes = made.locator("#board-head").inner_text()
+    assert "probe_photos" in probes and "reviews" not in probes
+    made.get_by_label("Kind").select_option("fine-tuning")
+    assert made.locator("#board-head").inner_text() == before
+    made.evaluate("location.hash = 'leaderboard/lite/probes'")
+    made.wait_for_function("document.getElementById('filter-kind').value === 'probes'")
+    assert made.locator("#board-head").inner_text() == probes
+    made.evaluate("location.hash = 'leaderboard/lite/fine-tuning'")
     assert told == []
 
 
@@ -164,7 +174,7 @@ def test_every_link_of_an_answer_leads_somewhere(desk):
         if link.startswith("#duel/"):
             made.get_by_role("dialog").wait_for()
         else:
-            assert made.locator(f"[id='{link[1:]}']").is_visible(), link
+            assert made.locator(f"[id='{link[1:].split('/')[0]}']").is_visible(), link
     assert told == []
 
 

@@ -1,0 +1,28 @@
+"""The kinds of problem, by what is trained: evidence of one is never mixed with that of another."""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+FINE_TUNING, PROBES, SCRATCH = "fine-tuning", "probes", "from random weights"
+# Those that findings and leaderboards are about.
+KINDS = (FINE_TUNING, PROBES)
+
+_MODELS = Path(__file__).resolve().parents[1] / "configs" / "model"
+
+
+def kind_of_training(problem: pd.Series) -> str | None:
+    """Return what is trained on a problem, of whatever protocol; None of none of the kinds."""
+    if problem.budget == "probe":
+        return PROBES
+    if problem.budget in ("vision", "language"):
+        return FINE_TUNING if _is_pretrained(problem.model) else SCRATCH
+    return None
+
+
+@cache
+def _is_pretrained(model: str) -> bool:
+    path = _MODELS / f"{model}.yaml"
+    return not path.exists() or "weights" in yaml.safe_load(path.read_text("utf-8"))
