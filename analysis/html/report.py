@@ -163,10 +163,10 @@ def _findings(
 
 
 def _board(boards: Boards, place: int) -> dict[str, Any]:
-    board = boards.boards[place]
+    board, name = boards.boards[place], f"board{place}"
     return {
-        "title": board.title,
-        "table": table_of_board(board, f"board{place}"),
+        "name": name,
+        "table": table_of_board(board, name),
         "problems": [each.stem for each in board.problems],
         "charts": [pareto(board), forest(board), profile(board)],
     }
@@ -225,14 +225,13 @@ def _problem(
     grid = tuning[is_grid_run(tuning)]
     members = {each.row: each.members for each in comparison.choices if each.row == PORTFOLIO}
     of_cells = {}
-    for cell, texts in zip(cells, table.rows, strict=True):
+    for cell in cells:
         if cell.row == PORTFOLIO:
             mine = tuning[tuning["optimizer"].isin(members[PORTFOLIO]) & tuning["opt_default"]]
         else:
             mine = grid[grid["optimizer"] == cell.optimizer]
         charged = mine if cell.runs + cell.runs_elsewhere > 1 else mine[:0]
         of_cells[f"{cell.optimizer}/{cell.row}"] = {
-            "texts": texts,
             "runs": [row_of[run_id] for run_id in cell.run_ids],
             "tuning": [row_of[run_id] for run_id in charged["run_id"]],
         }
