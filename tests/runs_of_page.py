@@ -90,16 +90,16 @@ def many_runs(number):
     return Runs(made)
 
 
-def large_report(number=2000):
-    """As much as the page of so many runs shows: the runs of a few problems, many times over."""
-    small, made = page_report(), run_columns(many_runs(number // 4), {})
+def large_report(number):
+    """As much as the page of so many runs shows: some runs, many times over."""
+    small, made, copies = page_report(), run_columns(many_runs(500), {}), number // 500
     runs = {
-        name: column | {"index": 4 * column["index"]} if "index" in column else 4 * column
+        name: column | {"index": copies * column["index"]} if "index" in column else copies * column
         for name, column in made.items()
     }
-    runs["run_id"] = [f"{run_id}-{copy}" for copy in range(4) for run_id in made["run_id"]]
+    runs["run_id"] = [f"{run_id}-{copy}" for copy in range(copies) for run_id in made["run_id"]]
     names = [str(place) for place in range(number // 50)]
-    choice = small.selections[0]
+    protocol, kind, *_, board = small.selections[0]
     return replace(
         small,
         runs=runs,
@@ -112,8 +112,8 @@ def large_report(number=2000):
         filters=small.filters | {"model": names, "task": names},
         selections=[
             *small.selections,
-            *((*choice[:-2], task, choice[-1]) for task in names),
-            *((*choice[:-3], model, task, choice[-1]) for model in names for task in ("", *names[:4])),
+            *((protocol, kind, "", "", task, board) for task in names),
+            *((protocol, kind, "", name, task, board) for name in names for task in ("", name)),
         ],
     )
 

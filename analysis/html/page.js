@@ -50,7 +50,8 @@ const FIXED = FILTERS.filter((_, i) => page.selections.every((selection) => sele
 const chosen = {};
 
 /* The place of a choice's board; null if there is none, undefined if no problem is chosen. */
-const boardOf = (choice) => page.selections.find((selection) => FILTERS.every((name, i) => selection[i] === choice[name]))?.[FILTERS.length];
+const boardOf = (choice) => places.get(FILTERS.map((name) => choice[name]).join("\n"));
+const places = new Map(page.selections.map((selection) => [selection.slice(0, -1).join("\n"), selection.at(-1)]));
 
 function drawBoard() {
   for (const name of FILTERS) {
@@ -139,7 +140,7 @@ function runTable(caption, shown, first) {
   return tableOf(caption, columns, rows, ["run", "optimizer", "setting", "status", first]);
 }
 
-const MOST = 100;
+const MOST = 50;
 
 function drawRuns() {
   const asked = byId("run-search").value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -43,6 +43,9 @@ from tasks.format import NONE, plural
 # What is needed of the runs at the tuning seed; few columns are faster to filter.
 OF_TUNING = ["run_id", "problem_id", "optimizer", "opt_default", "overrides", "grid"]
 
+START = "Which start (reps_rel, the length of the first step), with batch normalization and without?"
+STEP = "What does a step of the optimizer cost, forward and backward pass aside?"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -156,10 +159,10 @@ def _findings(
         if place is not None:
             yield best_lines(boards.boards[place], fragment("leaderboard", protocol, kind))
     if starts:
-        yield Finding("Which start, with batch normalization and without?", starts)
+        yield Finding(START, starts)
     steps = list(step_cost(labels_of(of_protocol), costs, [*mine[:1], *against]))
     if steps:
-        yield Finding("What does a step cost?", steps)
+        yield Finding(STEP, steps)
 
 
 def _board(boards: Boards, place: int) -> dict[str, Any]:

@@ -241,13 +241,16 @@ NO_CHARTS = "window.vegaEmbed = () => new Promise(() => {});"  # they are drawn 
 TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
-def test_a_page_of_2000_runs_is_painted_in_a_second_and_filtered_in_100_ms(
+def test_a_page_of_6000_runs_is_painted_in_a_second_and_filtered_in_100_ms(
     browser, tmp_path, monkeypatch
 ):
-    """By the processor's time of the thread that does it all: a busy machine does not change it."""
+    """By the processor's time of the thread that does it all, which a busy machine hardly changes.
+
+    With 2,000 runs, what takes quadratic time would not yet show.
+    """
     monkeypatch.setattr(page, "library", lambda: page.packed(NO_CHARTS))
     path = tmp_path / "report.html"
-    path.write_text(page.render(large_report()))
+    path.write_text(page.render(large_report(6000)))
     made = browser.new_context(offline=True, viewport=DESK).new_page()
     session = made.context.new_cdp_session(made)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
@@ -271,7 +274,7 @@ def test_a_page_of_2000_runs_is_painted_in_a_second_and_filtered_in_100_ms(
     # The best of several: the first ones compile their code, and memory is cleared in between.
     filters = [seconds(partial(network.select_option, name)) for name in ("1", "2", "3", "")]
     searches = [seconds(partial(search.fill, text)) for text in ("task3 sgd", "seed=1", "a", "")]
-    assert made.locator("#run-table tbody tr").count() == 100
+    assert made.locator("#run-count").inner_text().startswith("6,000 of 6,000 runs")
     assert min(filters) < 0.1 and min(searches) < 0.1, (filters, searches)
 
 
