@@ -237,41 +237,50 @@ def serious_faults(made, **options):
 
 
 NO_CHARTS = "window.vegaEmbed = () => new Promise(() => {});"  # they are drawn after the rest
-# Both are waited for: what an action changes has been laid out and painted.
+# After these, what an action changes has been laid out and painted.
 TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+def used(session):
+    """The processor's time of the page's main thread, which draws all, in seconds.
+
+    Other programs hardly change it, unlike the time that passes.
+    """
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(each["value"] for each in metrics if each["name"] == "ThreadTime")
 
 
 def test_a_page_of_6000_runs_is_painted_in_a_second_and_filtered_in_100_ms(
     browser, tmp_path, monkeypatch
 ):
-    """By the processor's time of the thread that does it all, which a busy machine hardly changes.
+    """The best of several: the first ones compile their code, and in others memory is cleared.
 
     With 2,000 runs, what takes quadratic time would not yet show.
     """
     monkeypatch.setattr(page, "library", lambda: page.packed(NO_CHARTS))
     path = tmp_path / "report.html"
     path.write_text(page.render(large_report(6000)))
-    made = browser.new_context(offline=True, viewport=DESK).new_page()
-    session = made.context.new_cdp_session(made)
-    session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
-    def used():
-        metrics = session.send("Performance.getMetrics")["metrics"]
-        return next(each["value"] for each in metrics if each["name"] == "ThreadTime")
+    def opened_anew():
+        made = browser.new_context(offline=True, viewport=DESK).new_page()
+        session = made.context.new_cdp_session(made)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        made.goto(path.as_uri())
+        made.locator("#run-table table").wait_for(state="attached")
+        made.evaluate(TWO_FRAMES)
+        return made, session, used(session)
 
     def seconds(action):
         made.evaluate(TWO_FRAMES)
-        before = used()
+        before = used(session)
         action()
         made.evaluate(TWO_FRAMES)
-        return used() - before
+        return used(session) - before
 
-    made.goto(path.as_uri())
-    made.locator("#run-table table").wait_for(state="attached")
-    made.evaluate(TWO_FRAMES)
-    assert used() < 1  # all of it, the tables of the script included
+    openings = [opened_anew() for _ in range(2)]
+    assert min(opening[2] for opening in openings) < 1  # from nothing to all tables
+    made, session, _ = openings[-1]
     network, search = made.locator("#filter-model"), made.locator("#run-search")
-    # The best of several: the first ones compile their code, and memory is cleared in between.
     filters = [seconds(partial(network.select_option, name)) for name in ("1", "2", "3", "")]
     searches = [seconds(partial(search.fill, text)) for text in ("task3 sgd", "seed=1", "a", "")]
     assert made.locator("#run-count").inner_text().startswith("6,000 of 6,000 runs")
