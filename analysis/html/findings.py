@@ -66,9 +66,13 @@ def verdicts(
     tuned = [key for key in rivals if key[1] == INSTANCE_TUNED][:RIVALS]
     wide = [scope for scope in scopes if not scope.is_network]
     for subject in subjects[:SUBJECTS]:
-        found = [statement(duel, names) for scope in wide for duel in duels(scope, subject, tuned)]
+        found: dict[tuple[Key, tuple[str, ...]], Duel] = {}
+        for scope in wide:  # those over the same problems say the same
+            for duel in duels(scope, subject, tuned):
+                found.setdefault((duel.rival, tuple(duel.problems)), duel)
         if found:
-            yield Finding(f"Is {names[subject]} as good as a tuned optimizer?", found)
+            said = [statement(duel, names) for duel in found.values()]
+            yield Finding(f"Is {names[subject]} as good as a tuned optimizer?", said)
 
 
 def statement(duel: Duel, names: Mapping[Key, str]) -> Statement:

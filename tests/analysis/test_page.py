@@ -145,11 +145,14 @@ def test_four_questions_are_answered_first(html):
     text = re.sub(r"<[^>]+>", " ", html[html.index("<main") : html.index('id="verdicts"')])
     text = " ".join(text.split())
     for words in (
-        r"Language fine-tuning \(1 problem\): L-DoG is [a-z-]+: the error of tuned SGD is",
+        r"Fine-tuning \(1 problem, language\): L-DoG is [a-z-]+: the error of tuned SGD is",
+        r"Language fine-tuning \(1 problem\): [^.]* is [a-z-]+: the error of tuned SGD is",
         r"Fine-tuning \([123] problems?[^)]*\): [^.]*\btuned Adam",
         r"With batch normalization trained \(shirts · [^)]*\), the best of 3 starts is "
         r"reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00",
         r"DoG: 1\.50 × the time of a step",
+        r"A tuned optimizer was run at every learning rate of a grid",
+        r"Best of all: SGD, calibrated\. Its error is typically [\d.]+ % smaller than",
     ):
         assert re.search(words, text), words
 
