@@ -43,7 +43,7 @@ from tasks.format import NONE, plural
 # What is needed of the runs at the tuning seed; few columns are faster to filter.
 OF_TUNING = ["run_id", "problem_id", "optimizer", "opt_default", "overrides", "grid"]
 
-START = "Which start (reps_rel, the length of the first step), for batch normalization and without?"
+START = "Which start (reps_rel, length of the first step), with batch normalization and without?"
 STEP = "What does a step of the optimizer cost, forward and backward pass aside?"
 
 
