@@ -136,7 +136,7 @@ def _name(line: pd.Series) -> str:
         return f"tuned {line['label']}"
     if line["role"] != TUNED:
         return str(line["label"])
-    return f"{line['label']}, {'default settings' if line['row'] == DEFAULT else line['row']}"
+    return f"{line['label']} ({'default settings' if line['row'] == DEFAULT else line['row']})"
 
 
 def best_starts(

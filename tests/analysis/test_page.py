@@ -152,7 +152,7 @@ def test_four_questions_are_answered_first(html):
         r"reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00",
         r"DoG: 1\.50 × the time of a step",
         r"A tuned optimizer was run at every learning rate of a grid",
-        r"Best of all: SGD, calibrated\. Its error is typically [\d.]+ % smaller than",
+        r"Best of all: SGD \(calibrated\)\. Its error is typically [\d.]+ % smaller than",
     ):
         assert re.search(words, text), words
 
