@@ -23,8 +23,8 @@ from tasks.errors import UserError
 HERE = Path(__file__).parent
 # The page's script, in this order, and what of a report it draws; the rest is HTML already.
 SCRIPTS = ("base.js", "charts.js", "page.js")
-DRAWN = ("filters", "selections", "boards", "duels", "problems", "budgets", "normalization")
-DRAWN += ("paper_charts", "run_charts", "runs")
+DRAWN = ["filters", "selections", "boards", "duels", "problems", "budgets", "normalization"]
+DRAWN += ["paper_charts", "run_charts", "runs"]
 INSTALL = "pip install jinja2 vl-convert-python, or `make setup`"
 
 
