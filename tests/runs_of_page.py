@@ -1,12 +1,13 @@
 """Runs for a page: with all that it can show, with names that are markup, and many."""
 
+from dataclasses import replace
 from functools import cache
 
 import made_up_records as made_up
 import numpy as np
 
 from analysis.html.report import report_of
-from analysis.html.runs import Runs
+from analysis.html.runs import Runs, run_columns
 from analysis.tables.leaderboard import StepCost
 from runner.run_record import RunFailure, RunRecord
 
@@ -87,3 +88,36 @@ def many_runs(number):
             curve.append({"step": step, "validation_last": last, "validation_averaged": averaged})
         made.append(RunRecord.of(content | {"curve": curve}))
     return Runs(made)
+
+
+def large_report(number):
+    """As much as the page of so many runs shows: some runs, many times over."""
+    small, made, copies = page_report(), run_columns(many_runs(500), {}), number // 500
+    runs = {
+        name: column | {"index": copies * column["index"]} if "index" in column else copies * column
+        for name, column in made.items()
+    }
+    runs["run_id"] = [f"{run_id}-{copy}" for copy in range(copies) for run_id in made["run_id"]]
+    names = [str(place) for place in range(number // 50)]
+    protocol, kind, *_, board = small.selections[0]
+    return replace(
+        small,
+        runs=runs,
+        boards=[board | {"table": repeated(board["table"], 5)} for board in small.boards],
+        problems=[
+            replace(problem, stem=problem.stem + name, table=repeated(problem.table, 5))
+            for problem in small.problems
+            for name in names[: number // 200]
+        ],
+        filters=small.filters | {"model": names, "task": names},
+        selections=[
+            *small.selections,
+            *((protocol, kind, "", "", task, board) for task in names),
+            *((protocol, kind, "", name, task, board) for name in names for task in ("", name)),
+        ],
+    )
+
+
+def repeated(table, times):
+    """A table with its lines several times."""
+    return replace(table, rows=times * table.rows, links=times * table.links)

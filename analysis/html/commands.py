@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.records import Run
 from analysis.variants import default_leaves
 from runner.identity import leaves
 from runner.run_record import RunRecord, Settings
@@ -11,16 +12,17 @@ from runner.run_record import RunRecord, Settings
 PARTS = ("task", "model", "train")
 
 
-def command(run: RunRecord) -> list[str]:
+def command(run: Run) -> list[str]:
     """The words of the command that trains a run again, in a folder of its own."""
-    words = [*problem_words(run.settings), *setting_words(run.opt_changed)]
+    words = _words_of_problem(run.settings)
+    words += _words({f"opt.{key}": value for key, value in leaves(run.opt_changed)})
     words.append(f"seed={run.settings['seed']}")
-    if run.measured.threads:
+    if isinstance(run, RunRecord) and run.measured.threads:
         words.append(f"threads={run.measured.threads}")
     return ["python", "run.py", *words, "runs_dir=mine/runs"]
 
 
-def problem_words(settings: Settings) -> list[str]:
+def _words_of_problem(settings: Settings) -> list[str]:
     """What chooses a run's task, network, optimizer and protocol, and changes their defaults."""
     task, model, protocol = settings["task"], settings["model"], settings["protocol"]
     names = {"task": task["name"], "model": model["name"], "protocol": protocol["name"]}
@@ -32,11 +34,6 @@ def problem_words(settings: Settings) -> list[str]:
     }
     names["opt"] = settings["opt"]["name"]
     return [*(f"{key}={name}" for key, name in names.items()), *_words(changed)]
-
-
-def setting_words(changed: Mapping[str, Any]) -> list[str]:
-    """What changes an optimizer's defaults."""
-    return _words({f"opt.{key}": value for key, value in leaves(changed)})
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.answer import verdict_in_words
-from analysis.choice import INSTANCE_TUNED
+from analysis.choice import DEFAULT, INSTANCE_TUNED
 from analysis.comparison import Comparison
 from analysis.figures.batch_norm import KEY
 from analysis.findings.pairs import NO_VERDICT
 from analysis.html.charts import Chart
 from analysis.html.duels import Duel, Key, Scope, duels
 from analysis.html.table import fragment
-from analysis.roles import REFERENCE
+from analysis.roles import REFERENCE, TUNED
 from analysis.statistics import Verdict
 from analysis.tables.leaderboard import Leaderboard, StepCosts
 from analysis.tables.notes import unit
@@ -26,7 +26,7 @@ from tasks.format import plural
 # The answers name so many rivals and subjects; the table of verdicts has them all.
 RIVALS, SUBJECTS = 2, 2
 # The reference of `make bench`.
-BENCHMARK = "a step of SGD with momentum, fused"
+BENCHMARK = "a step of torch's fused SGD with momentum"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Statement:
 
     Attributes:
         text: for readers.
+        scope: what it is about, if not all.
         numbers: what it rests on: estimate, interval, how many problems.
         link: a fragment of the page: where these numbers are.
         verdict: one of `statistics.Verdict`, or "".
@@ -44,6 +45,7 @@ class Statement:
     numbers: str = ""
     link: str = ""
     verdict: str = ""
+    scope: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,13 @@ def verdicts(
     tuned = [key for key in rivals if key[1] == INSTANCE_TUNED][:RIVALS]
     wide = [scope for scope in scopes if not scope.is_network]
     for subject in subjects[:SUBJECTS]:
-        found = [statement(duel, names) for scope in wide for duel in duels(scope, subject, tuned)]
+        found: dict[tuple[Key, tuple[str, ...]], Duel] = {}
+        for scope in wide:  # those over the same problems say the same
+            for duel in duels(scope, subject, tuned):
+                found.setdefault((duel.rival, tuple(duel.problems)), duel)
         if found:
-            yield Finding(f"Is {names[subject]} as good as a tuned optimizer?", found)
+            said = [statement(duel, names) for duel in found.values()]
+            yield Finding(f"Is {names[subject]} as good as a tuned optimizer?", said)
 
 
 def statement(duel: Duel, names: Mapping[Key, str]) -> Statement:
@@ -74,17 +80,19 @@ def statement(duel: Duel, names: Mapping[Key, str]) -> Statement:
     subject, rival = names[duel.subject], names[duel.rival]
     low, high = duel.interval
     name = duel.scope.name
-    where = f"{name[0].upper()}{name[1:]} ({plural(len(duel.problems), 'problem')})"
+    of = [each.problem.domain for each in duel.scope.problems if each.stem in duel.problems]
+    only = "" if len({*of}) > 1 or of[0] in name else f", {of[0]}"
+    where = f"{name[0].upper()}{name[1:]} ({plural(len(duel.problems), 'problem')}{only})"
     link = fragment("duel", name, *duel.subject, *duel.rival)
     red = f"RED {signed(duel.red)} %"
     if duel.verdict == NO_VERDICT:
-        text = f"{where}: cannot tell {subject} from {rival}: one seed gives no interval."
-        return Statement(text, red, link)
+        text = f"Cannot tell {subject} from {rival}: one seed gives no interval."
+        return Statement(text, red, link, scope=where)
     found = cast(Verdict, duel.verdict)
     words = verdict_in_words(found, subject, rival, low, high)
     kind = "other tasks like these" if duel.is_for_other_tasks else "other seeds on these problems"
     numbers = f"{red}, 95 % interval {interval_text(low, high)} for {kind}"
-    return Statement(f"{where}: {words}", numbers, link, found)
+    return Statement(words, numbers, link, found, where)
 
 
 def interval_text(low: float, high: float) -> str:
@@ -96,27 +104,39 @@ def best_lines(board: Leaderboard, link: str) -> Finding:
     """Which optimizers lead, with tuning and without, and where the reference stands."""
     frame = board.frame
     untuned = frame[(frame["runs"] == frame["tasks"]) & (frame["runs_elsewhere"] == 0)]
-    statements = [
-        _leader("Best of all", frame.iloc[0], link),
-        _leader("Best with one run a problem", untuned.iloc[0], link),
-    ]
     place = int(np.flatnonzero(frame["role"] == REFERENCE)[0])
     reference = frame["label"].iloc[place]
-    front = ", ".join(
-        f"{label} ({row})" for label, row in frame.loc[frame["pareto"], ["label", "row"]].to_numpy()
-    )
-    said = f"{reference} is number {place + 1} of {len(frame)} lines"
-    text = f"{said}. On the Pareto front of score and runs: {front}."
+    statements = [
+        _leader("Best of all", frame.iloc[0], reference, link),
+        _leader("Best with one run a problem", untuned.iloc[0], reference, link),
+    ]
+    front = ", ".join(_name(line) for _, line in frame[frame["pareto"]].iterrows())
+    said = f"{reference} is number {place + 1} of {len(frame)}."
+    text = f"{said} Nothing beats these in both error and runs (the Pareto front): {front}."
     statements.append(Statement(text, link=link))
     over = plural(len(board.problems), "problem")
     return Finding(f"Which optimizer is best? {board.kind.capitalize()}, {over}", statements)
 
 
-def _leader(which: str, line: pd.Series, link: str) -> Statement:
+def _leader(which: str, line: pd.Series, reference: str, link: str) -> Statement:
+    red, runs = line["red_iqm"], plural(line["runs"], "run")
+    text = f"{which}: {_name(line)}."
+    if line["role"] == REFERENCE:
+        return Statement(text, runs, link)
+    size = f"{number(100 * abs(red), '.1f')} % {'smaller' if red > 0 else 'larger'}"
     known = not np.isnan(line["red_iqm_low"])
     interval = f" ({interval_text(line['red_iqm_low'], line['red_iqm_high'])})" if known else ""
-    numbers = f"IQM of RED {signed(line['red_iqm'])} %{interval}, {plural(line['runs'], 'run')}"
-    return Statement(f"{which}: {line['label']}, {line['row']}.", numbers, link)
+    numbers = f"IQM of RED {signed(red)} %{interval}, {runs}"
+    return Statement(f"{text} Its error is typically {size} than {reference}'s.", numbers, link)
+
+
+def _name(line: pd.Series) -> str:
+    """The name of a leaderboard's line for readers, as `duels.name_of`."""
+    if line["row"] == INSTANCE_TUNED:
+        return f"tuned {line['label']}"
+    if line["role"] != TUNED:
+        return str(line["label"])
+    return f"{line['label']} ({'default settings' if line['row'] == DEFAULT else line['row']})"
 
 
 def best_starts(

@@ -3,24 +3,28 @@
 import gzip
 import json
 from base64 import b64encode
-from collections.abc import Iterator
-from dataclasses import asdict, is_dataclass
-from functools import cache
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from analysis.html.boards import FILTERS
 from analysis.html.report import Answer, Report, report_of
 from analysis.html.runs import Runs
-from analysis.html.table import rich
+from analysis.html.table import Table, rich
 from analysis.records import write_if_changed
 from analysis.statistics import LEAST_TASKS, MARGIN
 from analysis.tables.leaderboard import StepCosts
 from tasks.errors import UserError
 
 HERE = Path(__file__).parent
+# The page's script, in this order, and what of a report it draws; the rest is HTML already.
+SCRIPTS = ("base.js", "charts.js", "page.js")
+DRAWN = ["filters", "selections", "boards", "duels", "problems", "budgets", "normalization"]
+DRAWN += ["paper_charts", "run_charts", "runs"]
 INSTALL = "pip install jinja2 vl-convert-python, or `make setup`"
 
 
@@ -63,51 +67,36 @@ def render(report: Report) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    template = environment.get_template("page.html.j2")
-    return template.render(
+    anchors = {table.name for table in (*report.tables, *report.paper_tables)}
+    anchors |= {each.stem for each in report.problems}
+    environment.filters["rich"] = partial(rich, anchors=anchors)
+    of_table = environment.get_template("table.html.j2")
+
+    def as_html(table: Table) -> Markup:
+        return Markup(of_table.render(table=table))
+
+    environment.filters["html"] = as_html
+    return environment.get_template("page.html.j2").render(
         report=report,
-        filters=FILTERS,
         margin=MARGIN,
         least_tasks=LEAST_TASKS,
         css=(HERE / "page.css").read_text("utf-8"),
-        script=(HERE / "page.js").read_text("utf-8"),
+        script="\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),
         library=library(),
-        data=packed(shown(report)),
+        data=packed({name: _plain(getattr(report, name), as_html) for name in DRAWN}),
     )
 
 
-def shown(report: Report) -> dict[str, Any]:
-    """What the page's script shows, as plain values."""
-    values = _plain(report)
-    anchors = {table.name for table in (*report.tables, *report.paper_tables)}
-    anchors |= {each.stem for each in report.problems}
-    for table in _tables_in(values):
-        table["notes"] = [str(rich(note, anchors)) for note in table["notes"]]
-        table["head"] = str(rich(table["head"], anchors))
-    return values
-
-
-def _tables_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Every table in plain values."""
+def _plain(value: Any, as_html: Callable[[Table], str]) -> Any:
+    """Tables as HTML; dataclasses and tuples as dictionaries and lists."""
+    if isinstance(value, Table):
+        return as_html(value)
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name), as_html) for each in fields(value)}
     if isinstance(value, dict):
-        if {"columns", "rows", "notes"} <= value.keys():
-            yield value
-        else:
-            for each in value.values():
-                yield from _tables_in(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _tables_in(each)
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and tuples as dictionaries and lists."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _plain(each, as_html) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(each, as_html) for each in value]
     return value.item() if isinstance(value, np.generic) else value
 
 

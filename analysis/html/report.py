@@ -43,6 +43,9 @@ from tasks.format import NONE, plural
 # What is needed of the runs at the tuning seed; few columns are faster to filter.
 OF_TUNING = ["run_id", "problem_id", "optimizer", "opt_default", "overrides", "grid"]
 
+START = "Which start (reps_rel, length of the first step), with batch normalization and without?"
+STEP = "What does a step of the optimizer cost, forward and backward pass aside?"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -153,17 +156,17 @@ def _findings(
         if place is not None:
             yield best_lines(boards.boards[place], fragment("leaderboard", protocol, kind))
     if starts:
-        yield Finding("Which start, with batch normalization and without?", starts)
+        yield Finding(START, starts)
     steps = list(step_cost(labels_of(of_protocol), costs, [*mine[:1], *against]))
     if steps:
-        yield Finding("What does a step cost?", steps)
+        yield Finding(STEP, steps)
 
 
 def _board(boards: Boards, place: int) -> dict[str, Any]:
-    board = boards.boards[place]
+    board, name = boards.boards[place], f"board{place}"
     return {
-        "title": board.title,
-        "table": table_of_board(board, f"board{place}"),
+        "name": name,
+        "table": table_of_board(board, name),
         "problems": [each.stem for each in board.problems],
         "charts": [pareto(board), forest(board), profile(board)],
     }
@@ -222,14 +225,13 @@ def _problem(
     grid = tuning[is_grid_run(tuning)]
     members = {each.row: each.members for each in comparison.choices if each.row == PORTFOLIO}
     of_cells = {}
-    for cell, texts in zip(cells, table.rows, strict=True):
+    for cell in cells:
         if cell.row == PORTFOLIO:
             mine = tuning[tuning["optimizer"].isin(members[PORTFOLIO]) & tuning["opt_default"]]
         else:
             mine = grid[grid["optimizer"] == cell.optimizer]
         charged = mine if cell.runs + cell.runs_elsewhere > 1 else mine[:0]
         of_cells[f"{cell.optimizer}/{cell.row}"] = {
-            "texts": texts,
             "runs": [row_of[run_id] for run_id in cell.run_ids],
             "tuning": [row_of[run_id] for run_id in charged["run_id"]],
         }

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import Any
 import pandas as pd
 
 from analysis import curves, records
-from analysis.html.commands import problem_words, setting_words
+from analysis.html.commands import command
 from analysis.records import Run
 from runner.identity import leaves
 from runner.run_record import RunRecord
+from tasks.format import duration
 
 # Of a run's curve: so many points, each of so many significant digits.
 POINTS, DIGITS = 12, 3
@@ -75,18 +77,17 @@ def run_columns(runs: Runs, problem_places: dict[str, int]) -> dict[str, Any]:
 
 _FRAME = ["run_id", "status", "optimizer", "label", "setting", "seed"]
 _NUMBERS = ["validation_last", "validation_averaged", "test_last", "test_averaged", "train_loss"]
-_NUMBERS += ["seconds", "steps_done"]
+_NUMBERS += ["steps_done"]
 
 
 def _of_frame(row: dict[Any, Any]) -> dict[str, Any]:
     numbers = {name: _short(row[name], 6) for name in _NUMBERS}
-    return {name: row[name] for name in _FRAME} | numbers
+    return {name: row[name] for name in _FRAME} | {"time": duration(row["seconds"])} | numbers
 
 
 def _of_record(run: Run) -> dict[str, Any]:
     known = {
-        "problem_words": problem_words(run.settings),
-        "setting_words": setting_words(run.opt_changed),
+        "command": shlex.join(command(run)),
         "settings": _text(leaves(run.settings["opt"])),
         "problem_settings": _text(
             (key, value)

@@ -57,8 +57,8 @@ def table_of_page(page: Page) -> Table:
 
 
 def fragment(*parts: str) -> str:
-    """What the page's script reads behind a #: the parts, whatever signs they hold."""
-    return "/".join(quote(part, safe="") for part in parts)
+    """What the page's script reads behind a #: the parts, as encodeURIComponent writes them."""
+    return "/".join(quote(part, safe="!'()*") for part in parts)
 
 
 def rich(text: str, anchors: Collection[str]) -> Markup:

@@ -1,10 +1,11 @@
 """The page in a real browser: Debian's Chromium, without a window and without a network."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import made_up_records as made_up
 import pytest
-from runs_of_page import EVIL, page_report
+from runs_of_page import EVIL, large_report, page_report
 
 from analysis.html import page
 from analysis.html.picture import chromium, take_picture
@@ -201,6 +202,89 @@ def test_it_prints_its_tables_whole(desk):
     assert not made.locator("nav").is_visible()
     assert made.pdf()[:4] == b"%PDF" and told == []
     made.emulate_media(media="screen")
+
+
+def test_axe_finds_no_serious_fault(desk):
+    """Of contrast, names, roles, landmarks and the keyboard, as axe-core checks them."""
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-core is not installed")
+    made, _ = desk
+    made.evaluate(axe.AXE_SCRIPT)
+    contrast = {"rules": {"color-contrast": {"enabled": False}}}  # takes most of the time
+    found = {"desk, light": serious_faults(made)}
+    made.emulate_media(color_scheme="dark")
+    found["desk, dark"] = serious_faults(made, runOnly=["color-contrast"])
+    made.set_viewport_size(PHONE)
+    found["phone"] = serious_faults(made, **contrast)
+    made.evaluate("(run) => { location.hash = 'run/' + run; }", RUN)
+    made.get_by_role("dialog").wait_for()
+    found["phone, a run"] = serious_faults(made)
+    assert not any(found.values()), found
+    made.emulate_media(color_scheme="light")
+    made.set_viewport_size(DESK)
+
+
+def serious_faults(made, **options):
+    """What axe-core finds: rules, and where they are broken."""
+    # What is in a chart is one image for it: hidden, below a label.
+    context = {"exclude": [["svg.marks > *"]]}
+    options = {"resultTypes": ["violations"], **options}
+    found = made.evaluate("(all) => axe.run(...all)", [context, options])
+    return [
+        (fault["id"], [node["html"] for node in fault["nodes"]])
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+NO_CHARTS = "window.vegaEmbed = () => new Promise(() => {});"  # they are drawn after the rest
+# After these, what an action changes has been laid out and painted.
+TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+def used(session):
+    """The processor's time of the page's main thread, which draws all, in seconds.
+
+    Other programs hardly change it, unlike the time that passes.
+    """
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(each["value"] for each in metrics if each["name"] == "ThreadTime")
+
+
+def test_a_page_of_6000_runs_is_painted_in_a_second_and_filtered_in_100_ms(
+    browser, tmp_path, monkeypatch
+):
+    """The best of several: the first ones compile their code, and in others memory is cleared.
+
+    With 2,000 runs, what takes quadratic time would not yet show.
+    """
+    monkeypatch.setattr(page, "library", lambda: page.packed(NO_CHARTS))
+    path = tmp_path / "report.html"
+    path.write_text(page.render(large_report(6000)))
+
+    def opened_anew():
+        made = browser.new_context(offline=True, viewport=DESK).new_page()
+        session = made.context.new_cdp_session(made)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        made.goto(path.as_uri())
+        made.locator("#run-table table").wait_for(state="attached")
+        made.evaluate(TWO_FRAMES)
+        return made, session, used(session)
+
+    def seconds(action):
+        made.evaluate(TWO_FRAMES)
+        before = used(session)
+        action()
+        made.evaluate(TWO_FRAMES)
+        return used(session) - before
+
+    openings = [opened_anew() for _ in range(2)]
+    assert min(opening[2] for opening in openings) < 1  # from nothing to all tables
+    made, session, _ = openings[-1]
+    network, search = made.locator("#filter-model"), made.locator("#run-search")
+    filters = [seconds(partial(network.select_option, name)) for name in ("1", "2", "3", "")]
+    searches = [seconds(partial(search.fill, text)) for text in ("task3 sgd", "seed=1", "a", "")]
+    assert made.locator("#run-count").inner_text().startswith("6,000 of 6,000 runs")
+    assert min(filters) < 0.1 and min(searches) < 0.1, (filters, searches)
 
 
 def test_a_page_without_verdicts_and_leaderboard_opens_without_an_error(browser, tmp_path):
