@@ -37,7 +37,9 @@ def budgets(data: FigureData) -> Iterator[tuple[str, list[Comparison]]]:
         groups.setdefault(but_steps(comparison), []).append(comparison)
     for comparisons in groups.values():
         if _has_a_line(comparisons):
-            yield f"budget-{comparisons[0].stem}", comparisons
+            first = comparisons[0]
+            stem = first.stem.removesuffix(f"-steps={first.problem.steps}")
+            yield f"budget-{stem}", comparisons
 
 
 def _has_a_line(comparisons: list[Comparison]) -> bool:
