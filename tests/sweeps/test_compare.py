@@ -256,10 +256,10 @@ def test_bad_input_is_one_line_and_trains_nothing(compared, tmp_path, words, sai
 
 
 def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_path, monkeypatch):
-    measured = [design.Times(0, step, 0, 640) for step in (0.5, 0.25, 0.3)]
+    measured = [design.Times(0, step, 0, 640) for step in (0.25, 0.125, 0.15)]
     monkeypatch.setattr(notebook, "time_runs", lambda *_: measured.pop(0))
     cell = config.load(["task=movies", f"runs_dir={tmp_path}/runs", "device=cpu"])
-    methods = design.Methods(["dog"], {"adamw": {"lr": [1, 2]}})  # 9 runs of 200 steps, and more
+    methods = design.Methods(["dog"], {"adamw": {"lr": [1, 2]}})  # 9 runs of 400 steps, and more
 
     def step(hours):
         request = read_request(["data=a.csv", f"hours={hours}", "jobs=1"])
@@ -268,11 +268,11 @@ def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_pat
 
     with pytest.raises(UserError, match=r"give hours=0\.4"):
         step(0.3)
-    assert len(measured) == 2 and step(0.4) == 0.5  # as noted: the same comparison follows
-    assert step(0.3) == 0.25  # whatever took its time is over
+    assert len(measured) == 2 and step(0.4) == 0.25  # as noted: the same comparison follows
+    assert step(0.3) == 0.125  # whatever took its time is over
     with pytest.raises(UserError, match=r"give hours=0\.2"):
         step(0.1)
-    assert not measured and step(0.2) == 0.25  # the faster of both
+    assert not measured and step(0.2) == 0.125  # the faster of both
 
 
 def test_timing_scores_a_part_of_many_examples_and_counts_all(compared, monkeypatch):
