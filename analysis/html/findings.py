@@ -103,19 +103,31 @@ def interval_text(low: float, high: float) -> str:
 def best_lines(board: Leaderboard, link: str) -> Finding:
     """Which optimizers lead, with tuning and without, and where the reference stands."""
     frame = board.frame
-    untuned = frame[(frame["runs"] == frame["tasks"]) & (frame["runs_elsewhere"] == 0)]
+    sure = _with_interval(frame)
+    untuned = sure[(sure["runs"] == sure["tasks"]) & (sure["runs_elsewhere"] == 0)]
     place = int(np.flatnonzero(frame["role"] == REFERENCE)[0])
     reference = frame["label"].iloc[place]
     statements = [
-        _leader("Best of all", frame.iloc[0], reference, link),
+        _leader("Best of all", sure.iloc[0], reference, link),
         _leader("Best with one run a problem", untuned.iloc[0], reference, link),
     ]
     front = ", ".join(_name(line) for _, line in frame[frame["pareto"]].iterrows())
     said = f"{reference} is number {place + 1} of {len(frame)}."
     text = f"{said} Nothing beats these in both error and runs (the Pareto front): {front}."
     statements.append(Statement(text, link=link))
+    ahead = frame.loc[: sure.index[0]].iloc[:-1]
+    if len(ahead):
+        names = ", ".join(_name(line) for _, line in ahead.iterrows())
+        text = f"Not counted, for they have one seed alone on some problem: {names}."
+        statements.append(Statement(text, link=link))
     over = plural(len(board.problems), "problem")
     return Finding(f"Which optimizer is best? {board.kind.capitalize()}, {over}", statements)
+
+
+def _with_interval(frame: pd.DataFrame) -> pd.DataFrame:
+    """The reference and the lines that have an interval; all of them where none has one."""
+    known = frame["red_iqm_low"].notna()
+    return frame[known | (frame["role"] == REFERENCE)] if known.any() else frame
 
 
 def _leader(which: str, line: pd.Series, reference: str, link: str) -> Statement:

@@ -9,8 +9,11 @@ import time
 from base64 import b64decode
 from dataclasses import replace
 from html import escape, unescape
+from types import SimpleNamespace
 
 import made_up_records as made_up
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import LONG_ONLY, ROOT
 from runs_of_page import COSTS, EVIL, many_runs, page_report, page_runs
@@ -19,6 +22,7 @@ from analysis.all_tables import all_pages
 from analysis.comparison import compare_problems
 from analysis.html import page
 from analysis.html.commands import command
+from analysis.html.findings import best_lines
 from analysis.html.report import Answer, report_of
 from analysis.html.runs import Runs, run_columns
 from analysis.tables.leaderboard import step_costs
@@ -156,6 +160,16 @@ def test_four_questions_are_answered_first(html):
         r"Best of all: SGD \(calibrated\)\. Its error is typically [\d.]+ % smaller than",
     ):
         assert re.search(words, text), words
+
+
+def test_the_best_optimizer_is_one_that_has_an_interval():
+    lines = [("Lucky", "tuning_free", 0.2, np.nan), ("Sure", "tuning_free", 0.1, 0.05)]
+    lines.append(("DoG", "reference", 0.0, np.nan))
+    frame = pd.DataFrame(lines, columns=["label", "role", "red_iqm", "red_iqm_low"])
+    frame = frame.assign(red_iqm_high=0.15, row="default", runs=2, tasks=2, runs_elsewhere=0)
+    board = SimpleNamespace(frame=frame.assign(pareto=False), kind="probes", problems=["a", "b"])
+    best, *_, last = [each.text for each in best_lines(board, "leaderboard").statements]
+    assert best.startswith("Best of all: Sure.") and last.endswith("some problem: Lucky.")
 
 
 def test_every_answer_links_to_what_it_rests_on(report):
