@@ -58,7 +58,10 @@ def sides_by_validation(trained: Trained) -> list[tuple[str, Mapping[str, Any]]]
     rival = best_tuned(comparable(trained.frame))
     ids = (run.run_id for run in trained.runs)
     chosen = settings_to_report(trained.frame, ids, [INSTANCE_TUNED])
-    return [(DOG, {}), *((rival, found) for found in chosen.get((trained.problem_id, rival), []))]
+    sides: list[tuple[str, Mapping[str, Any]]] = [(DOG, {})]
+    if rival is not None:
+        sides += [(rival, setting) for setting in chosen.get((trained.problem_id, rival), [])]
+    return sides
 
 
 def conclude(trained: Trained, name: str, look: int) -> Conclusion:
