@@ -53,7 +53,7 @@ def missing(archived: Archived) -> str:
             if cell.row == MAIN_ROW[cell.role] and cell.seeds >= plan.seeds.get(cell.optimizer, 0)
         }
         lacking = [archived.labels.get(name, name) for name in plan.seeds if name not in have]
-        if len(lacking) == len(plan.seeds):
+        if not any(cell.seeds for each in mine for cell in each.cells):
             absent.append(plan.name)
         elif lacking:
             number = f"{len(lacking)} of {len(plan.seeds)} optimizers"

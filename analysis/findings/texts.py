@@ -70,10 +70,18 @@ def weighed(lines: Sequence[tuple[str, str, Evidence]]) -> str:
 
 
 def listed(pairs: Iterable[tuple[str, Pair]]) -> str:
-    """Return the problems with the verdict "worse": a line for each method, or what it is."""
+    """Return the problems with the verdict "worse", a line for each method; or that there is none.
+
+    And how many have no verdict, as one seed gives none: of these it is not known.
+    """
     lines: dict[str, list[str]] = {}
+    unknown = 0
     for what, pair in pairs:
+        unknown += pair.verdict == NO_VERDICT
         if pair.verdict == "worse":
             problem = f"{name_of(pair.comparison)} ({bounds(*pair.red.interval())})"
             lines.setdefault(what, []).append(problem)
-    return bullets(f"{what}: {'; '.join(names)}" for what, names in lines.items()) or "- none"
+    said = [f"{what}: {'; '.join(names)}" for what, names in lines.items()] or ["none"]
+    if unknown:
+        said.append(f"not known, for lack of seeds: {plural(unknown, 'comparison')}")
+    return bullets(said)

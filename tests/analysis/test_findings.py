@@ -1,5 +1,7 @@
 """What docs/findings.md says is what its runs say, by hand-worked cases."""
 
+from types import SimpleNamespace
+
 import made_up_records as made_up
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from analysis.files import write_files
 from analysis.findings import claims, coverage, headline, problems, starts
 from analysis.findings.archived import DOG, LDOG, SGD, Archived
 from analysis.findings.fill import fill
+from analysis.findings.pairs import NO_VERDICT
 from analysis.findings.problems import first_of_each_task, of_kind, planned
 from analysis.findings.runs import spread
-from analysis.findings.texts import NO_RUNS
+from analysis.findings.texts import NO_RUNS, listed
 from analysis.findings.values import values, write_pages
 from analysis.kinds import FINE_TUNING, PROBES, SCRATCH
 from analysis.tables.models import compare_over_tasks
@@ -171,6 +174,15 @@ def test_planned_problems_without_runs_are_named_and_those_that_lack_some(archiv
     absent, some = found.splitlines()
     assert absent.startswith("- all optimizers on ") and "; tweets · minilm" in absent
     assert some == "- mnist · efficientnet_lite0: dog_auto, ldog_auto, adamw"
+    # A problem with too few seeds has runs.
+    found = coverage.missing(archived(*sgd_and_dogs("cifar", seeds=range(2))))
+    assert "\n- cifar · efficientnet_lite0: DoG, L-DoG, dog_auto, ldog_auto, SGD, adamw" in found
+
+
+def test_none_is_worse_is_not_said_of_comparisons_without_a_verdict():
+    pairs = [("A-DoG", SimpleNamespace(verdict=verdict)) for verdict in (NO_VERDICT, "better")]
+    assert listed(pairs) == "- none\n- not known, for lack of seeds: 1 comparison"
+    assert listed(pairs[1:]) == "- none"
 
 
 def test_readmes_table_has_a_row_for_each_method_and_says_over_how_many_problems(archived):
