@@ -1,5 +1,6 @@
 """The step of methods that update one param group after another."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 from dog.closure import loss_of
 
 
-class ByGroup(Optimizer):
+class ByGroup(Optimizer, ABC):
     """An optimizer whose param groups do not touch each other."""
 
     @torch.no_grad()
@@ -23,6 +24,6 @@ class ByGroup(Optimizer):
                 self._update(group, params)
         return loss
 
+    @abstractmethod
     def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
         """Update these parameters of a group, which have a gradient."""
-        raise NotImplementedError
