@@ -10,8 +10,8 @@ from tasks.errors import UserError
 from tasks.format import duration, plural
 
 DOG = "dog"
-# About what the protocol `lite` has: at 125 steps DoG's default start costs up to 10 points
-# (docs/start.md), and on 200 rows of text it had learnt nothing after 200.
+# What the protocol `lite` has for texts: at 125 steps DoG's default start costs up to 10 points
+# (docs/start.md).
 LEAST_STEPS = 400
 # Without a protocol's word, no run passes over its data more often than this.
 MOST_EPOCHS = 20
