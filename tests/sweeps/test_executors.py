@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+import processes
+import psutil
 import pytest
 import warm
 from conftest import LONG_ONLY, QUIET, ROOT
@@ -164,20 +166,18 @@ class When(threading.Thread):
 
 def trainer(run):
     """The process that writes a run's metrics."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == run.folder.metrics:
-                return int(link.parts[2])
-        except OSError:
-            continue
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(Path(file.path) == run.folder.metrics for file in process.open_files()):
+                return process
     return None
 
 
 def signal_trainer(run, number):
     """Send a signal to the process that trains a run, if one does by now."""
-    pid = trainer(run)
-    assert pid is not None and pid != os.getpid()
-    os.kill(pid, number)
+    process = trainer(run)
+    assert process is not None and process.pid != os.getpid()
+    process.send_signal(number)
 
 
 # Jobs of Ray and of submitit's local cluster start Python anew, which takes seconds each time.
@@ -408,7 +408,7 @@ def test_ray_node_that_is_killed_takes_no_run_with_it(cluster, tmp_path, undistu
     words = ["executor=ray", f"executor.address={cluster.address}"]
 
     def kill_its_node():
-        parent = int(Path(f"/proc/{trainer(run)}/stat").read_text().rpartition(")")[2].split()[1])
+        parent = trainer(run).ppid()
         (node,) = (
             node
             for node in cluster.worker_nodes
@@ -435,32 +435,12 @@ def test_interrupted_sweep_on_a_ray_of_its_own_saves_and_leaves_no_process(tmp_p
     while not list(tmp_path.glob("runs/*/*/metrics.jsonl")):
         assert driver.poll() is None
         time.sleep(0.05)
-    below = descendants(driver.pid)
+    below = processes.below(driver.pid)
     driver.send_signal(signal.SIGTERM)
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130, errors
     assert list(tmp_path.glob("runs/*/*/checkpoint.pt"))
-    deadline = time.monotonic() + 60
-    while any(running(pid) for pid in below) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert below and not any(running(pid) for pid in below)
-
-
-def descendants(pid):
-    """The process ids of all below a process."""
-    children = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in task.read_text().split()
-    ]
-    return [*children, *(below for child in children for below in descendants(child))]
-
-
-def running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert below and not processes.left(below, seconds=60)
 
 
 def test_unreachable_ray_cluster_is_said(tmp_path):

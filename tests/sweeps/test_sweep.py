@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import warm
@@ -132,23 +133,12 @@ def test_workers_do_not_outlive_a_driver_that_is_killed(sweeps, tmp_path):
     while not list(tmp_path.glob("results/runs/*/*/metrics.jsonl")):
         assert driver.poll() is None
         time.sleep(0.05)
-    tasks = Path(f"/proc/{driver.pid}/task").glob("*/children")  # a thread starts each worker
-    children = [pid for task in tasks for pid in task.read_text().split()]
-    assert children
+    workers = processes.below(driver.pid)
+    assert workers
     driver.kill()
     driver.wait()
-    deadline = time.monotonic() + 30
-    while any(running(pid) for pid in children) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not any(running(pid) for pid in children)
+    assert not processes.left(workers, seconds=30)
     assert list(tmp_path.glob("results/runs/*/*/checkpoint.pt"))
-
-
-def running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def sweep_command(tmp_path, *words):
