@@ -60,7 +60,7 @@ def test_every_link_leads_to_a_file_or_a_heading(page):
 
 
 def test_pages_say_what_the_archive_gives():
-    """The numbers, intervals and verdicts of README.md and docs/findings.md, by `make tables`."""
+    """The numbers, intervals and verdicts of README.md and docs/, by `make tables`."""
     archived = Archived(records.of_archive(ROOT / "results" / "archive"))
     for page, text in filled(ROOT, archived).items():
         assert text == (ROOT / page).read_text("utf-8"), page

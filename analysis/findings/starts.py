@@ -1,6 +1,6 @@
 """What archived runs say of the first steps: moved starts, and starts that are found."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from analysis.findings.texts import NO_RUNS, counted, listed, span
 from analysis.kinds import FINE_TUNING, PROBES
 from analysis.roles import start_of
 from analysis.tables.page import markdown, number
-from analysis.tables.starts import regrets
+from analysis.tables.starts import regrets, regrets_of_rules
 from analysis.variants import departures, has_other_steps
 from tasks.format import NONE
 
@@ -93,23 +93,50 @@ def _tried(
 
 def found(archived: Archived) -> str:
     """Return how far the automatic starts are behind the best fixed ones."""
+    groups = _regrets(archived).groupby("optimizer", sort=False)
+    return _judged({str(name): lines for name, lines in groups})
+
+
+def found_by_steps(archived: Archived) -> str:
+    """Return the same, by what is trained and for how many steps."""
+    kinds = {each.problem.problem_id: each.kind for each in archived.comparisons}
+    lines = _regrets(archived)
+    groups = lines.groupby(["optimizer", lines["problem_id"].map(kinds), "steps"], sort=False)
+    named = [(str(kind), int(steps), str(name), each) for (name, kind, steps), each in groups]
+    named.sort(key=lambda group: group[:2])
+    return _judged({f"{name}, {kind}, {steps:,} steps": each for kind, steps, name, each in named})
+
+
+def _regrets(archived: Archived) -> pd.DataFrame:
+    """The lines of the automatic starts, DoG's first."""
     lines = regrets(archived.comparisons, archived.frame)
     lines = lines[lines["protocol"] == PROTOCOL]
+    names = [archived.labels.get(optimizer) for optimizer, _ in (AUTO, LAUTO)]
+    return pd.concat(lines[lines["optimizer"] == name] for name in names)
+
+
+def _judged(groups: Mapping[str, pd.DataFrame]) -> str:
+    """Return a row for each group of lines: its regrets, and its verdicts against the default."""
     rows = []
-    for optimizer, _ in (AUTO, LAUTO):
-        mine = lines[lines["optimizer"] == archived.labels.get(optimizer)]
-        if len(mine):
-            worst = mine.loc[mine["regret"].idxmax()]
-            behind = number(100 * worst["regret"], ".1f")
-            over, half = mine["over_default"], mine["over_default_half_width"]
-            row = {
-                "": archived.labels[optimizer],
-                "problems": str(len(mine)),
-                "seeds": span(mine["seeds"]),
-                "at most 1 point behind": str((mine["regret"] <= 0.01).sum()),
-                "farthest behind": f"{behind} points ({worst['problem']})",
-                "better than the default start": str((over > half).sum()),
-                "worse": str((over < -half).sum()),
-            }
-            rows.append(row)
+    for name, lines in groups.items():
+        worst = lines.loc[lines["regret"].idxmax()]
+        over, half = lines["over_default"], lines["over_default_half_width"]
+        row = {
+            "": name,
+            "problems": str(len(lines)),
+            "seeds": span(lines["seeds"]),
+            "at most 1 point behind": str((lines["regret"] <= 0.01).sum()),
+            "farthest behind": f"{number(100 * worst['regret'], '.1f')} ({worst['problem']})",
+            "over the default start, mean": number(100 * over.mean(), "+.1f"),
+            "better": str((over > half).sum()),
+            "worse": str((over < -half).sum()),
+        }
+        rows.append(row)
     return markdown(pd.DataFrame(rows), ["", "farthest behind"]) if rows else NO_RUNS
+
+
+def rules(archived: Archived) -> str:
+    """Return how far each rule is behind the best fixed start, on the problems that have all."""
+    lines = regrets(archived.comparisons, archived.frame)
+    table = regrets_of_rules(lines[lines["protocol"] == PROTOCOL])
+    return markdown(table, ["rule"]) if len(table) else NO_RUNS

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from analysis import records
 from analysis.figures.style import svg
-from analysis.findings import claims, coverage, figure, headline, starts
+from analysis.findings import accuracies, claims, coverage, figure, headline, starts
 from analysis.findings.archived import FAMILY, Archived
 from analysis.findings.fill import fill
 from analysis.statistics import MARGIN
 from runner.archive import SUFFIX, archive_files
 
-PAGES = ("README.md", "docs/findings.md")
+PAGES = ("README.md", "docs/findings.md", "docs/rivals.md", "docs/start.md")
 ARCHIVE = "results/archive"
 FIGURE = "results/figures/findings.svg"
 # Not that of tables and figures made of all runs: it stays when these are made anew.
@@ -35,6 +35,10 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "starts": partial(starts.table, optimizers=FAMILY),
         "starts.against": partial(starts.contradicting, optimizers=FAMILY),
         "starts.found": starts.found,
+        "starts.found.by_steps": starts.found_by_steps,
+        "starts.rules": starts.rules,
+        "accuracies": accuracies.of_family,
+        "accuracies.defaults": accuracies.at_defaults,
         "rivals.starts": lambda found: starts.table(found, _names_of_rivals(found)),
         "rivals.starts.against": lambda found: starts.contradicting(found, _names_of_rivals(found)),
         "edges": headline.edges,

@@ -60,7 +60,7 @@ def pages_of_regrets(found: pd.DataFrame) -> Iterator[Page]:
                 stem=f"start-rules-{protocol}",
                 exact=lines,
                 title=f"Rules that find DoG's start: {title}",
-                shown=_shown_rules(lines),
+                shown=regrets_of_rules(lines),
                 left=["rule"],
                 notes=RULE_NOTES,
             )
@@ -139,8 +139,8 @@ def _shown(lines: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _shown_rules(lines: pd.DataFrame) -> pd.DataFrame:
-    """A row for each rule, a column for each problem that has all rules: the regrets."""
+def regrets_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each rule, a column for each problem that has all rules: the regrets."""
     with_rules = lines[lines["optimizer"].isin(_with_rules(lines))]
     lines = lines[lines["problem_id"].isin(with_rules["problem_id"])]
     lines = lines[lines["starts_of"].isin(with_rules["starts_of"])]

@@ -8,14 +8,14 @@ import pytest
 from made_up_records import with_rate
 
 from analysis.files import write_files
-from analysis.findings import claims, coverage, headline, problems, starts
+from analysis.findings import accuracies, claims, coverage, headline, problems, starts
 from analysis.findings.archived import DOG, LDOG, SGD, Archived
 from analysis.findings.fill import fill
 from analysis.findings.pairs import NO_VERDICT
 from analysis.findings.problems import first_of_each_task, of_kind, planned
 from analysis.findings.runs import spread
 from analysis.findings.texts import NO_RUNS, listed
-from analysis.findings.values import values, write_pages
+from analysis.findings.values import PAGES, values, write_pages
 from analysis.kinds import FINE_TUNING, PROBES, SCRATCH
 from analysis.tables.models import compare_over_tasks
 from runner import config
@@ -210,12 +210,14 @@ def test_readmes_verdict_is_for_other_tasks_where_there_are_enough(archived):
 
 def test_pages_and_figure_are_made_of_the_archive_and_grow_with_it(tmp_path):
     (tmp_path / "docs").mkdir()
+    for page in PAGES:
+        (tmp_path / page).write_text("no mark")
     (tmp_path / "README.md").write_text("It holds <!-- stored -->?<!-- /stored -->.")
     (tmp_path / "docs" / "findings.md").write_text("<!-- sgd.against -->\n<!-- /sgd.against -->")
 
     def written(name, *records):
         write_archive(tmp_path / "results/archive" / name, map(RunRecord.of, records))
-        page, findings, drawn = write_pages(tmp_path)
+        page, findings, *_, drawn = write_pages(tmp_path)
         assert drawn.read_text().count("<svg") == 1
         return page.read_text(), findings.read_text()
 
@@ -235,3 +237,35 @@ def test_every_value_can_be_made_of_any_archive(archived):
     for name, make in values(found).items():
         assert isinstance(make(), str), name
     assert first_of_each_task([]) == []
+
+
+def test_accuracies_stand_side_by_side_and_those_of_a_guess_are_marked(archived):
+    found = archived(*sgd_and_dogs("movies", model="minilm", dog=0.30, ldog=0.89))
+    header, _, dog, ldog, *_ = accuracies.at_defaults(found).splitlines()
+    assert header.split("|")[2].strip() == "movies · minilm"
+    # The mean of errors .30, .31 and .32, and 4.303 standard errors of .01 / √3.
+    assert "| DoG " in dog and " 69.0 ± 2.5 |" in dog
+    # Errors of .92 on average: no better than the most frequent of ten classes.
+    assert "| L-DoG " in ldog and ldog.endswith(" † |")
+    header, _, row = accuracies.of_family(found).splitlines()
+    assert "SGD, tuned" in header and "74.2 ± 2.1" in row
+
+
+def test_automatic_starts_are_judged_by_kind_and_steps(archived, monkeypatch):
+    monkeypatch.setitem(made_up.DEFAULTS, "dog_auto", {"lr": 1.0, "reps_rel": "auto"})
+    monkeypatch.setitem(made_up.GRIDS, "dog_auto", {})
+    monkeypatch.setitem(made_up.LABELS, "dog_auto", "DoG auto")
+    made = []
+    for steps, behind in ((125, 0.0), (468, 0.04)):
+        for start, score in ((1e-6, 0.5), (1e-4, 0.6), (1e-2, 0.7)):
+            changed = {} if start == 1e-4 else {"reps_rel": start}
+            made.append(made_up.record(0.5, score, opt="dog", changed=changed, steps=steps))
+        made.append(made_up.record(0.5, 0.7 - behind, opt="dog_auto", steps=steps))
+    found = archived(*made)
+    _, _, short, long = starts.found_by_steps(found).splitlines()
+    assert [cell.strip() for cell in short.split("|")[1:5]] == [
+        *("DoG auto, fine-tuning, 125 steps", "1", "1", "1")
+    ]
+    assert "fine-tuning, 468 steps" in long and " 4.0 (cifar" in long and " +6.0 " in long
+    _, _, all_steps = starts.found(found).splitlines()
+    assert [cell.strip() for cell in all_steps.split("|")[2:5]] == ["2", "1", "1"]

@@ -1,0 +1,73 @@
+"""What methods reach: test accuracies side by side, as the tables of problems have them."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.choice import DEFAULT
+from analysis.comparison import Cell, Comparison
+from analysis.findings import headline
+from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
+from analysis.findings.pairs import Line
+from analysis.findings.texts import NO_RUNS
+from analysis.kinds import FINE_TUNING
+from analysis.roles import TUNED
+from analysis.tables.page import markdown
+from tasks.format import NONE
+
+FAMILY = (DOG, AUTO, LDOG, LAUTO, SGD, ADAMW)
+# The problems on which every method is run: task and network.
+WITH_ALL = (
+    ("probe_cifar", "efficientnet_lite0"),
+    ("probe_newsgroups", "minilm"),
+    ("cifar", "squeezenet"),
+    ("movies", "minilm"),
+)
+
+
+def of_family(archived: Archived) -> str:
+    """Return a row for each problem of fine-tuning: DoG, its variants, and tuned SGD and AdamW."""
+    rows = [
+        {"": each.name, **{headline.name_of(archived, line): _text(each, line) for line in FAMILY}}
+        for each in archived.by_kind[FINE_TUNING]
+    ]
+    return markdown(pd.DataFrame(rows), [""]) if rows else NO_RUNS
+
+
+def at_defaults(archived: Archived) -> str:
+    """Return a row for each method with its defaults, a column for each problem of `WITH_ALL`."""
+    problems = {
+        (each.problem.task, each.problem.model): each
+        for comparisons in archived.by_kind.values()
+        for each in reversed(comparisons)  # the protocol's own variant is the last, and stays
+    }
+    shown = {" · ".join(name): problems[name] for name in WITH_ALL if name in problems}
+    roles = {
+        cell.optimizer: cell.role
+        for each in shown.values()
+        for cell in each.cells
+        if cell.row == DEFAULT
+    }
+    names = {
+        optimizer: archived.labels[optimizer] + ", default rate" * (role == TUNED)
+        for optimizer, role in roles.items()
+    }
+    rows = [
+        {"": name, **{title: _text(each, (opt, DEFAULT)) for title, each in shown.items()}}
+        for opt, name in sorted(names.items(), key=lambda one: (roles[one[0]] == TUNED, one[1]))
+    ]
+    return markdown(pd.DataFrame(rows), [""]) if rows else NO_RUNS
+
+
+def _text(comparison: Comparison, line: Line) -> str:
+    """The accuracy in percent, its interval over seeds, and † where it is that of a guess."""
+    for cell in comparison.cells:
+        if (cell.optimizer, cell.row) == line and cell.seeds:
+            half = "" if np.isnan(cell.test_half_width) else f" ± {100 * cell.test_half_width:.1f}"
+            return f"{100 * cell.test:.1f}{half}{' †' * _is_a_guess(cell, comparison.problem)}"
+    return NONE
+
+
+def _is_a_guess(cell: Cell, problem: pd.Series) -> bool:
+    """Whether an accuracy is within two standard errors of the most frequent class's, or below."""
+    most = float(problem.test_majority)
+    return bool(cell.test < most + 2 * np.sqrt(most * (1 - most) / problem.test_examples))
