@@ -195,26 +195,22 @@ def _too_few(dog: Cell, problem: pd.Series) -> str:
 
 
 def verdict_in_words(
-    found: Verdict, subject: str, rival: str, low: float, high: float, sure: str = ""
+    found: Verdict, subject: str, rival: str, low: float, high: float, sure: str
 ) -> str:
-    """What the interval of the rival's RED against the subject says.
-
-    `sure` names its confidence, with the margin; "": what is around the sentence does.
-    """
-    margin = f" (margin {100 * MARGIN:g} %, {sure})" if sure else ""
+    """What the interval of the rival's RED against the subject says; `sure` is its confidence."""
+    margin = f"(margin {100 * MARGIN:g} %, {sure})"
     error, than = f"the error of {rival} is", f"than {subject}'s"
-    if found == "better":
-        alone = f" ({sure})" if sure else ""  # the margin does not matter
-        return f"{subject} is better: {error} at least {_percent(-high)} larger {than}{alone}."
+    if found == "better":  # the margin does not matter
+        return f"{subject} is better: {error} at least {_percent(-high)} larger {than} ({sure})."
     if found == "non-inferior":
         smaller = "not smaller" if high <= 0 else f"at most {_percent(high)} smaller"
-        return f"{subject} is non-inferior: {error} {smaller} {than}{margin}."
+        return f"{subject} is non-inferior: {error} {smaller} {than} {margin}."
     if found == "worse":
         between = f"{_percent(low)} to {_percent(high)} smaller"
-        return f"{subject} is worse: {error} {between} {than}{margin}."
+        return f"{subject} is worse: {error} {between} {than} {margin}."
     other = f"{_percent(-low)} larger" if low < 0 else f"{_percent(low)} smaller"
     between = f"between {other} and {_percent(high)} smaller"
-    return f"Cannot tell: {error} {between} {than}{margin}."
+    return f"Cannot tell: {error} {between} {than} {margin}."
 
 
 def _percent(fraction: float) -> str:

@@ -57,7 +57,7 @@ def _lines(data: FigureData, frozen: Comparison, comparisons: list[Comparison]) 
     return lines
 
 
-WORDS = {"frozen": "evaluation mode", "train": "batch statistics"}
+WORDS = {"frozen": "frozen statistics", "train": "trained statistics"}
 
 
 def _but_mode(comparison: Comparison) -> dict[str, str]:

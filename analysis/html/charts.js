@@ -51,7 +51,8 @@ const OPTIONS = {
 /* A figure; its place knows how it is drawn, and its view. */
 function figureOf(chart) {
   const values = { focus: "", shown: chart.choices[0] ?? "" };
-  const host = el("div", { class: "chart" });
+  const height = chart.spec.height + 30; // its place is kept, so that links below it lead where they say
+  const host = el("div", { class: "chart", style: `min-height: ${height}px` });
   host.draw = async () => {
     await loaded();
     host.view?.finalize();

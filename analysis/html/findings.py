@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import pandas as pd
 
-from analysis.answer import verdict_in_words
+from analysis.aggregates import pareto_front
 from analysis.choice import DEFAULT, INSTANCE_TUNED
 from analysis.comparison import Comparison
 from analysis.figures.batch_norm import KEY
@@ -15,8 +14,8 @@ from analysis.findings.pairs import NO_VERDICT
 from analysis.html.charts import Chart
 from analysis.html.duels import Duel, Key, Scope, duels
 from analysis.html.table import fragment
+from analysis.kinds import KINDS
 from analysis.roles import REFERENCE, TUNED
-from analysis.statistics import Verdict
 from analysis.tables.leaderboard import Leaderboard, StepCosts
 from analysis.tables.notes import unit
 from analysis.tables.page import number, score_text, signed
@@ -35,7 +34,6 @@ class Statement:
 
     Attributes:
         text: for readers.
-        scope: what it is about, if not all.
         numbers: what it rests on: estimate, interval, how many problems.
         link: a fragment of the page: where these numbers are.
         verdict: one of `statistics.Verdict`, or "".
@@ -45,15 +43,30 @@ class Statement:
     numbers: str = ""
     link: str = ""
     verdict: str = ""
-    scope: str = ""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A question and its answer."""
+    """A question and its answer.
+
+    Attributes:
+        statements: what is said.
+        columns, rows: a small table below it: the name of each row, and its cells in short; None
+            where there is nothing to say.
+    """
 
     question: str
     statements: Sequence[Statement]
+    columns: Sequence[str] = ()
+    rows: Sequence[tuple[str, Sequence[Statement | None]]] = ()
+
+
+# The verdicts in short, by how a summary begins where one of them is given.
+WORSE, UNKNOWN, GOOD = (
+    "Not without loss, by these runs",
+    "That cannot be told from these runs",
+    "Yes, by these runs",
+)
 
 
 def verdicts(
@@ -66,33 +79,61 @@ def verdicts(
     tuned = [key for key in rivals if key[1] == INSTANCE_TUNED][:RIVALS]
     wide = [scope for scope in scopes if not scope.is_network]
     for subject in subjects[:SUBJECTS]:
-        found: dict[tuple[Key, tuple[str, ...]], Duel] = {}
-        for scope in wide:  # those over the same problems say the same
-            for duel in duels(scope, subject, tuned):
-                found.setdefault((duel.rival, tuple(duel.problems)), duel)
-        if found:
-            said = [statement(duel, names) for duel in found.values()]
-            yield Finding(f"Is {names[subject]} as good as a tuned optimizer?", said)
+        found = {
+            scope.name: {duel.rival: duel for duel in duels(scope, subject, tuned)}
+            for scope in wide
+        }
+        rows = [
+            (name, [_in_a_cell(mine[rival]) if rival in mine else None for rival in tuned])
+            for name, mine in found.items()
+            if mine
+        ]
+        if rows:
+            of_kinds = [duel for kind in KINDS for duel in found.get(kind, {}).values()]
+            question = f"Is {names[subject]} as good as a tuned optimizer?"
+            said = [Statement(in_short(of_kinds, names))] if of_kinds else []
+            yield Finding(question, said, [f"against {names[key]}" for key in tuned], rows)
 
 
-def statement(duel: Duel, names: Mapping[Key, str]) -> Statement:
-    """A verdict in words."""
-    subject, rival = names[duel.subject], names[duel.rival]
+def in_short(found: Sequence[Duel], names: Mapping[Key, str]) -> str:
+    """Return in two sentences at most what the verdicts over whole kinds of problems say."""
+    subject = names[found[0].subject]
+    groups: dict[str, dict[Key, list[str]]] = {}
+    for duel in found:
+        verdict = UNKNOWN if duel.verdict in (NO_VERDICT, "inconclusive") else duel.verdict
+        groups.setdefault(verdict, {}).setdefault(duel.rival, []).append(duel.scope.name)
+    first = WORSE if "worse" in groups else UNKNOWN if UNKNOWN in groups else GOOD
+    said = [f"{v} {TO[v]} {_listed(groups[v], names)}" for v in TO if v in groups]
+    text = f"{first}: {subject} is {', and '.join(said)}." if said else f"{first}."
+    if UNKNOWN in groups and said:
+        text += f" Against {_listed(groups[UNKNOWN], names)} it cannot be told."
+    return text
+
+
+# What stands between a verdict and the rival.
+TO = {"worse": "than", "non-inferior": "to", "better": "than"}
+
+
+def _listed(rivals: Mapping[Key, Sequence[str]], names: Mapping[Key, str]) -> str:
+    return " and ".join(f"{names[key]} ({', '.join(where)})" for key, where in rivals.items())
+
+
+IN_A_CELL = {"inconclusive": "cannot tell", NO_VERDICT: "one seed"}
+
+
+def _in_a_cell(duel: Duel) -> Statement:
+    """A verdict as a cell has it."""
     low, high = duel.interval
-    name = duel.scope.name
-    of = [each.problem.domain for each in duel.scope.problems if each.stem in duel.problems]
-    only = "" if len({*of}) > 1 or of[0] in name else f", {of[0]}"
-    where = f"{name[0].upper()}{name[1:]} ({plural(len(duel.problems), 'problem')}{only})"
-    link = fragment("duel", name, *duel.subject, *duel.rival)
-    red = f"RED {signed(duel.red)} %"
-    if duel.verdict == NO_VERDICT:
-        text = f"Cannot tell {subject} from {rival}: one seed gives no interval."
-        return Statement(text, red, link, scope=where)
-    found = cast(Verdict, duel.verdict)
-    words = verdict_in_words(found, subject, rival, low, high)
-    kind = "other tasks like these" if duel.is_for_other_tasks else "other seeds on these problems"
-    numbers = f"{red}, 95 % interval {interval_text(low, high)} for {kind}"
-    return Statement(words, numbers, link, found, where)
+    interval = f" ({interval_text(low, high)})" if duel.verdict != NO_VERDICT else ""
+    mark = "" if duel.is_for_other_tasks else " ¹"
+    return Statement(
+        text={"inconclusive": "cannot tell", NO_VERDICT: "one seed"}.get(
+            duel.verdict, duel.verdict
+        ),
+        numbers=f"{signed(duel.red)} %{interval}, n = {len(duel.problems)}{mark}",
+        link=fragment("duel", duel.scope.name, *duel.subject, *duel.rival),
+        verdict=duel.verdict if duel.verdict != NO_VERDICT else "",
+    )
 
 
 def interval_text(low: float, high: float) -> str:
@@ -105,21 +146,22 @@ def best_lines(board: Leaderboard, link: str) -> Finding:
     frame = board.frame
     sure = _with_interval(frame)
     untuned = sure[(sure["runs"] == sure["tasks"]) & (sure["runs_elsewhere"] == 0)]
-    place = int(np.flatnonzero(frame["role"] == REFERENCE)[0])
-    reference = frame["label"].iloc[place]
+    place = 1 + int(np.flatnonzero(sure["role"] == REFERENCE)[0])
+    reference = sure["label"].iloc[place - 1]
+    front = sure[pareto_front(sure["red_iqm"], sure["runs"])]
+    said = f"{reference} is number {place} of the {len(sure)} with several seeds on each problem."
+    names = ", ".join(_name(line) for _, line in front.iterrows())
     statements = [
         _leader("Best of all", sure.iloc[0], reference, link),
         _leader("Best with one run a problem", untuned.iloc[0], reference, link),
+        Statement(f"{said} In error and runs at once none beats {names} (the Pareto front)."),
     ]
-    front = ", ".join(_name(line) for _, line in frame[frame["pareto"]].iterrows())
-    said = f"{reference} is number {place + 1} of {len(frame)}."
-    text = f"{said} Nothing beats these in both error and runs (the Pareto front): {front}."
-    statements.append(Statement(text, link=link))
-    ahead = frame.loc[: sure.index[0]].iloc[:-1]
-    if len(ahead):
+    if len(sure) < len(frame):
+        ahead = frame[(frame["red_iqm"] > 0) & ~frame.index.isin(sure.index)]
         names = ", ".join(_name(line) for _, line in ahead.iterrows())
-        text = f"Not counted, for they have one seed alone on some problem: {names}."
-        statements.append(Statement(text, link=link))
+        text = f"{len(frame) - len(sure)} with one seed on some problem are not counted"
+        text += f"; of these {names} would stand above {reference}." if len(ahead) else "."
+        statements.append(Statement(text))
     over = plural(len(board.problems), "problem")
     return Finding(f"Which optimizer is best? {board.kind.capitalize()}, {over}", statements)
 
@@ -138,7 +180,7 @@ def _leader(which: str, line: pd.Series, reference: str, link: str) -> Statement
     size = f"{number(100 * abs(red), '.1f')} % {'smaller' if red > 0 else 'larger'}"
     known = not np.isnan(line["red_iqm_low"])
     interval = f" ({interval_text(line['red_iqm_low'], line['red_iqm_high'])})" if known else ""
-    numbers = f"IQM of RED {signed(red)} %{interval}, {runs}"
+    numbers = f"IQM of RED {signed(red)} %{interval}, for other seeds; {runs}"
     return Statement(f"{text} Its error is typically {size} than {reference}'s.", numbers, link)
 
 
@@ -157,10 +199,12 @@ def best_starts(
 ) -> Iterator[Statement]:
     """Which start each way to normalize needs, and what a start that is found costs."""
     for chart, lines in charts:
-        for _, comparison, runs in lines:
+        behind = {}
+        for label, comparison, runs in lines:
             means = runs.groupby("value")["test"].mean()
             percent = bool(comparison.problem.higher_is_better)
             best = means.idxmax() if percent else means.idxmin()
+            behind[label] = abs(means - means[best])
             shown = {value: score_text(mean, percent) for value, mean in means.items()}
             default = [*runs["value"][runs["opt_default"]].head(1)]
             others = dict.fromkeys([*default, means.index[0], means.index[-1]])
@@ -175,8 +219,17 @@ def best_starts(
                 f"{how} ({problem.task} · {problem.model}), the best of "
                 f"{plural(len(means), 'start')} is reps_rel={best:g}."
             )
-            numbers = f"test {unit(problem)} {shown[best]}; {rest}"
+            seeds = plural(runs["seed"].nunique(), "seed")
+            numbers = f"test {unit(problem)} {shown[best]}; {rest}; {seeds}"
             yield Statement(text, numbers, f"figure-{chart.name}")
+        worst = pd.DataFrame(behind).dropna().max(axis=1)
+        if len(behind) > 1 and len(worst) and percent:
+            start, points = worst.idxmin(), number(100 * worst.min(), ".1f")
+            text = (
+                f"Of the starts tried with all of these, reps_rel={start:g} loses least: "
+                f"{points} points at most against the best of each."
+            )
+            yield Statement(text, "", f"figure-{chart.name}")
     for name, lines in regrets[regrets["rule"] == ""].groupby("optimizer", sort=False):
         worst = lines.loc[lines["regret"].idxmax()]
         median = number(100 * lines["regret"].median(), ".2f")
@@ -189,8 +242,8 @@ def best_starts(
 
 
 _NORMALIZED = {
-    "train": "With batch normalization trained",
-    "frozen": "With batch normalization frozen",
+    "train": "With the statistics of batch normalization trained",
+    "frozen": "With the statistics of batch normalization frozen",
     None: "Without batch normalization",
 }
 

@@ -1,6 +1,6 @@
 """The charts over several problems, and those of a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -36,12 +36,18 @@ def batch_norm_charts(data: FigureData) -> Iterator[tuple[Chart, list[BatchNormL
         chart = Chart(
             name=stem,
             title=f"Batch normalization and DoG's start: {problem.task}, {problem.protocol}",
-            note="Mean over seeds, bars: their range; ring: the default.",
+            note=f"Mean over seeds{_seeds(lines)}; bars: their range; ring: the default.",
             description="Test score by DoG's initial step length, a line each way to normalize.",
             spec=by_start(means, looks, "initial step length reps_rel (log scale)", unit),
             legend=legend_of(looks),
         )
         yield chart, lines
+
+
+def _seeds(lines: Sequence[BatchNormLine]) -> str:
+    """How many seeds the points of each line are of, where it is one alone."""
+    alone = [label for label, _, runs in lines if runs["seed"].nunique() == 1]
+    return f" (one alone: {', '.join(alone)})" if alone else ""
 
 
 def budget_charts(data: FigureData) -> Iterator[Chart]:

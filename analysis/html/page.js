@@ -121,7 +121,7 @@ function setUpBudgets() {
 
 const FACTS = {
   run: (run) => run.run_id,
-  seed: (run) => String(run.seed),
+  seed: (run) => `seed ${run.seed}`,
   setting: (run) => run.setting || "default",
   optimizer: (run) => run.label,
   "test, last": (run) => score(run.test_last),
@@ -145,12 +145,12 @@ const MOST = 50;
 function drawRuns() {
   const asked = byId("run-search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const found = runs.filter((run) => asked.every((word) => searchText(run).includes(word)));
-  byId("run-count").textContent = `${found.length.toLocaleString("en")} of ${runs.length.toLocaleString("en")} runs` + (found.length > MOST ? `; the first ${MOST} are shown` : "");
+  byId("run-count").textContent = `${found.length.toLocaleString("en")} of ${runs.length.toLocaleString("en")} runs` + (found.length > MOST ? `; the first ${MOST} are shown` : found.length ? "" : ": none has all of these words");
   byId("run-table").replaceChildren(runTable("Runs found", found.slice(0, MOST), "run"));
 }
 
 function searchText(run) {
-  run.text ??= [run.run_id, run.label, run.setting, page.problems[run.problem]?.title, run.status, "seed=" + run.seed].join(" ").toLowerCase();
+  run.text ??= [run.run_id, run.label, run.setting, page.problems[run.problem]?.title, page.problems[run.problem]?.kind, run.status, "seed=" + run.seed].join(" ").toLowerCase();
   return run.text;
 }
 

@@ -61,6 +61,7 @@ class Problem:
 
     stem: str
     title: str
+    kind: str  # of training, and the domain: words to search its runs by
     table: Table
     cells: dict[str, dict[str, Any]]  # by "optimizer/row": its numbers and runs
     charts: Sequence[Chart]
@@ -238,6 +239,7 @@ def _problem(
     return Problem(
         stem=comparison.stem,
         title=comparison.title,
+        kind=f"{comparison.kind or ''} {problem.domain}".strip(),
         table=table,
         cells=of_cells,
         charts=list(problem_charts(data, comparison)),
@@ -262,8 +264,10 @@ def _tables(
             }
         )
         notes = [
-            "time of a step: as a multiple of the reference's of `make bench`, the median over "
-            "networks. memory: bytes a parameter of optimizer state and averaged copies.",
+            "time of a step: as a multiple of that of torch's fused SGD with momentum, the median "
+            "over networks; an optimizer is timed as its yaml makes it. memory: bytes a parameter "
+            "of optimizer state and averaged copies.",
+            "`make bench` measures both, and says on which machine.",
         ]
         tables.append(
             table_of("step-costs", "What a step costs", shown, ["optimizer"], notes=notes)

@@ -172,8 +172,8 @@ def test_batch_norm_frozen_and_trained_and_a_network_without(gather):
     (axes,) = figure.axes
     drawn = {text.get_text() for text in axes.texts}
     assert {
-        "efficientnet_lite0: evaluation mode",
-        "efficientnet_lite0: batch statistics",
+        "efficientnet_lite0: frozen statistics",
+        "efficientnet_lite0: trained statistics",
         "squeezenet: none",
     } <= drawn
     heights = sorted(points[1, 1] for points in lines(axes))

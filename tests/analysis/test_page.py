@@ -22,7 +22,7 @@ from analysis.all_tables import all_pages
 from analysis.comparison import compare_problems
 from analysis.html import page
 from analysis.html.commands import command
-from analysis.html.findings import best_lines
+from analysis.html.findings import best_lines, in_short
 from analysis.html.report import Answer, report_of
 from analysis.html.runs import Runs, run_columns
 from analysis.tables.leaderboard import step_costs
@@ -150,11 +150,14 @@ def test_four_questions_are_answered_first(html):
     text = re.sub(r"<[^>]+>", " ", html[html.index("<main") : html.index('id="verdicts"')])
     text = " ".join(text.split())
     for words in (
-        r"Fine-tuning \(1 problem, language\): L-DoG is [a-z-]+: the error of tuned SGD is",
-        r"Language fine-tuning \(1 problem\): [^.]* is [a-z-]+: the error of tuned SGD is",
-        r"Fine-tuning \([123] problems?[^)]*\): [^.]*\btuned Adam",
-        r"With batch normalization trained \(shirts · [^)]*\), the best of 3 starts is "
-        r"reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00",
+        r"Is L-DoG as good as a tuned optimizer\? Not without loss, by these runs: L-DoG is worse "
+        r"than tuned SGD \(fine-tuning\)\.",
+        r"on against tuned SGD against tuned Adam fine-tuning worse \+\d",
+        r"language fine-tuning worse \+10\.5 % \(\+3\.5 to \+17\.6\), n = 1 ¹",
+        r"Against tuned Adam \(fine-tuning\) it cannot be told",
+        r"With the statistics of batch normalization trained \(shirts · [^)]*\), the best of 3 "
+        r"starts is reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00, 0\.01: 40\.00; 1 s",
+        r"tried with all of these, reps_rel=0\.0001 loses least: 0\.0 points",
         r"DoG: 1\.50 × the time of a step",
         r"A tuned optimizer was run at every learning rate of a grid",
         r"Best of all: SGD \(calibrated\)\. Its error is typically [\d.]+ % smaller than",
@@ -162,18 +165,55 @@ def test_four_questions_are_answered_first(html):
         assert re.search(words, text), words
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (
+            {"worse": ["SGD", "Adam"], "inconclusive": ["RMS"]},
+            "Not without loss, by these runs: DoG is worse than tuned SGD (probes) and tuned Adam "
+            "(probes). Against tuned RMS (probes) it cannot be told.",
+        ),
+        (
+            {"non-inferior": ["SGD"], "better": ["Adam"]},
+            "Yes, by these runs: DoG is non-inferior to tuned SGD (probes), and better than tuned "
+            "Adam (probes).",
+        ),
+        (
+            {"better": ["SGD"], "worse": ["Adam"]},
+            "Not without loss, by these runs: DoG is worse than tuned Adam (probes), and better "
+            "than tuned SGD (probes).",
+        ),
+        ({"no verdict": ["SGD"]}, "That cannot be told from these runs."),
+    ],
+)
+def test_the_answer_in_short_names_each_rival_with_its_verdict(found, expected):
+    scope = SimpleNamespace(name="probes")
+    duels = [
+        SimpleNamespace(subject=("dog", ""), rival=(name, ""), verdict=verdict, scope=scope)
+        for verdict, names in found.items()
+        for name in names
+    ]
+    names = {("dog", ""): "DoG"} | {duel.rival: f"tuned {duel.rival[0]}" for duel in duels}
+    assert in_short(duels, names) == expected
+
+
 def test_the_best_optimizer_is_one_that_has_an_interval():
     lines = [("Lucky", "tuning_free", 0.2, np.nan), ("Sure", "tuning_free", 0.1, 0.05)]
     lines.append(("DoG", "reference", 0.0, np.nan))
     frame = pd.DataFrame(lines, columns=["label", "role", "red_iqm", "red_iqm_low"])
     frame = frame.assign(red_iqm_high=0.15, row="default", runs=2, tasks=2, runs_elsewhere=0)
-    board = SimpleNamespace(frame=frame.assign(pareto=False), kind="probes", problems=["a", "b"])
-    best, *_, last = [each.text for each in best_lines(board, "leaderboard").statements]
-    assert best.startswith("Best of all: Sure.") and last.endswith("some problem: Lucky.")
+    board = SimpleNamespace(frame=frame, kind="probes", problems=["a", "b"])
+    best, _, place, last = [each.text for each in best_lines(board, "leaderboard").statements]
+    assert best.startswith("Best of all: Sure.")
+    assert place.startswith("DoG is number 2 of the 2 ") and "none beats Sure (" in place
+    assert last.startswith("1 with one seed ") and last.endswith("Lucky would stand above DoG.")
 
 
 def test_every_answer_links_to_what_it_rests_on(report):
-    links = [each.link for finding in report.findings for each in finding.statements]
+    said = [each for finding in report.findings for each in finding.statements]
+    said += [cell for each in report.findings for _, cells in each.rows for cell in cells if cell]
+    assert all(each.link for each in said if each.numbers)
+    links = [each.link for each in said if each.link]
     charts = {f"figure-{chart.name}" for chart in report.normalization}
     tables = {f"table-{table.name}" for table in report.tables}
     duels = report.duels["lite"]
