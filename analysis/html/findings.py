@@ -126,11 +126,10 @@ def _in_a_cell(duel: Duel) -> Statement:
     low, high = duel.interval
     interval = f" ({interval_text(low, high)})" if duel.verdict != NO_VERDICT else ""
     mark = "" if duel.is_for_other_tasks else " ¹"
+    words = {"inconclusive": "cannot tell", NO_VERDICT: "one seed"}.get(duel.verdict, duel.verdict)
     return Statement(
-        text={"inconclusive": "cannot tell", NO_VERDICT: "one seed"}.get(
-            duel.verdict, duel.verdict
-        ),
-        numbers=f"{signed(duel.red)} %{interval}, n = {len(duel.problems)}{mark}",
+        text=f"{words}, n = {len(duel.problems)}{mark}",
+        numbers=f"{signed(duel.red)} %{interval}",
         link=fragment("duel", duel.scope.name, *duel.subject, *duel.rival),
         verdict=duel.verdict if duel.verdict != NO_VERDICT else "",
     )
