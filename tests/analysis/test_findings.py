@@ -295,5 +295,8 @@ def test_automatic_starts_are_judged_by_kind_and_steps(archived, monkeypatch):
         *("DoG auto, fine-tuning, 125 steps", "1", "1", "1")
     ]
     assert "fine-tuning, 468 steps" in long and " 4.0 (cifar" in long and " +6.0 " in long
-    _, _, all_steps = starts.found(found).splitlines()
+    _, _, all_steps, fixed = starts.found(found).splitlines()
     assert [cell.strip() for cell in all_steps.split("|")[2:5]] == ["2", "1", "1"]
+    # The best of the starts that are the same for all problems: here it is the best of each.
+    assert [cell.strip() for cell in fixed.split("|")[1:5]] == ["DoG from 0.01 on all", "2", "1", "2"]
+    assert " 0.0 (cifar" in fixed and " +10.0 " in fixed
