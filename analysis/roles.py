@@ -59,6 +59,11 @@ def start_of(optimizer: str) -> str | None:
     return in_yaml(optimizer, "start")
 
 
+def start_power_of(optimizer: str) -> int:
+    """The power of that length which the argument is: 2 of a squared one."""
+    return in_yaml(optimizer, "start_power") or 1
+
+
 def finds_start_of(optimizer: str) -> str | None:
     """The optimizer whose initial step length this one finds by itself, by its yaml; or None."""
     return in_yaml(optimizer, "finds_start_of")

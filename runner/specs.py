@@ -58,6 +58,9 @@ class OptimizerSpec(Spec):
     start: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
         None, description="the argument that sets the length of its first steps; null: none"
     )
+    start_power: Annotated[Count, DESCRIBES, YAML_ONLY] = Field(
+        1, description="the power of that length which `start` is: 2 of a squared one"
+    )
     finds_start_of: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
         None, description="the optimizer whose reps_rel it finds by itself; null: none"
     )

@@ -17,6 +17,7 @@ from analysis.roles import TUNING_FREE
 DOG, LDOG = ("dog", DEFAULT), ("ldog", DEFAULT)
 AUTO, LAUTO = ("dog_auto", DEFAULT), ("ldog_auto", DEFAULT)
 SGD, ADAMW = ("sgd", INSTANCE_TUNED), ("adamw", INSTANCE_TUNED)
+ADAM = ("adam", INSTANCE_TUNED)
 # DoG and what is made of it: all other methods without a rate are its rivals.
 FAMILY = ("dog", "ldog", "dog_auto", "ldog_auto", "dog_start", "tdog")
 

@@ -11,7 +11,7 @@ from analysis.choice import (
     MODEL_TUNED,
     PORTFOLIO,
 )
-from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
+from analysis.findings.archived import ADAM, ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
 from analysis.findings.pairs import NO_VERDICT, Evidence, Line, judged
 from analysis.findings.starts import in_short as starts_in_short
 from analysis.findings.texts import NO_RUNS, listed, of_tasks, said, weighed
@@ -23,7 +23,7 @@ from tasks.format import plural
 MATCHES: dict[str, list[tuple[Line, Line]]] = {
     "sgd": [(DOG, ("sgd", row)) for row in (INSTANCE_TUNED, MODEL_TUNED, LEAVE_ONE_TASK_OUT)],
     "ldog": [(LDOG, SGD), (LDOG, DOG)],
-    "adam": [(LDOG, ADAMW), (DOG, ADAMW)],
+    "adam": [(LDOG, ADAMW), (LDOG, ADAM), (DOG, ADAMW), (DOG, ADAM)],
     "auto": [(AUTO, DOG), (LAUTO, LDOG), (AUTO, SGD), (LAUTO, ADAMW)],
 }
 ITERATES = (DOG, LDOG, AUTO, LAUTO, SGD, ADAMW)

@@ -12,7 +12,7 @@ from analysis import statistics
 from analysis.choice import comparable
 from analysis.comparison import Comparison, reported, scored
 from analysis.findings.pairs import Line, Pair, pair
-from analysis.roles import in_yaml, start_of
+from analysis.roles import in_yaml, start_of, start_power_of
 
 # By how much the first steps are moved either way.
 FACTOR = 100
@@ -52,7 +52,7 @@ class Runs:
     def starts(self, comparisons: Iterable[Comparison], optimizer: str) -> list["Starts"]:
         """Return the starts tried on each problem on which more than the default was."""
         found = (self._starts_on(comparison, optimizer) for comparison in comparisons)
-        return [starts for starts in found if starts and starts.seeds]
+        return [starts for starts in found if starts and starts.are_moved and starts.seeds]
 
     def _starts_on(self, comparison: Comparison, optimizer: str) -> "Starts | None":
         key, runs = start_of(optimizer), self.of(comparison, optimizer)
@@ -68,7 +68,7 @@ class Runs:
             return None
         own = default["reps_rel"].iloc[0] if key == "reps_rel" else in_yaml(optimizer, key)
         errors[float(own)] = dict(zip(default["seed"], default["error"], strict=True))
-        return Starts(comparison, float(own), errors)
+        return Starts(comparison, float(own), errors, start_power_of(optimizer))
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,21 @@ class Starts:
     comparison: Comparison
     default: float
     errors: Mapping[float, Mapping[int, float]]
+    power: int = 1  # of the first steps' length, which the start is
 
     @cached_property
     def _near(self) -> dict[float, Mapping[int, float]]:
-        """Those within `FACTOR` of the default."""
+        """Those whose first steps are within `FACTOR` of the default's."""
         return {
             start: errors
             for start, errors in self.errors.items()
-            if abs(np.log(start / self.default)) < np.log(FACTOR) + 1e-6
+            if abs(np.log(start / self.default)) < self.power * np.log(FACTOR) + 1e-6
         }
+
+    @property
+    def are_moved(self) -> bool:
+        """Whether there is one beside the default among these."""
+        return len(self._near) > 1
 
     @property
     def seeds(self) -> int:
@@ -101,9 +107,10 @@ class Starts:
     def moved(self, factor: float) -> list[Pair]:
         """Return the pair of a moved start and the default one; none if it was not tried.
 
-        Of the default only the seeds of the other, so that they are paired.
+        The first steps' length is moved by the factor. Of the default only the seeds of the other,
+        so that they are paired.
         """
-        target = self.default * factor
+        target = self.default * factor**self.power
         for start, errors in self.errors.items():
             default = {
                 seed: error for seed, error in self.errors[self.default].items() if seed in errors

@@ -14,7 +14,7 @@ from analysis.findings.texts import NO_RUNS, counted, listed, span
 from analysis.kinds import FINE_TUNING, PROBES
 from analysis.roles import start_of
 from analysis.tables.page import markdown, number
-from analysis.tables.starts import regrets, regrets_of_rules
+from analysis.tables.starts import regrets, regrets_of_fixed, regrets_of_rules
 from analysis.variants import departures, has_other_steps
 from tasks.format import NONE
 
@@ -92,9 +92,25 @@ def _tried(
 
 
 def found(archived: Archived) -> str:
-    """Return how far the automatic starts are behind the best fixed ones."""
-    groups = _regrets(archived).groupby("optimizer", sort=False)
-    return _judged({str(name): lines for name, lines in groups})
+    """Return how far the automatic starts are behind the best fixed ones, and one for all is."""
+    groups = {}
+    for name, lines in _regrets(archived).groupby("optimizer", sort=False):
+        groups[str(name)] = lines
+    for optimizer, _ in (AUTO, LAUTO):
+        groups |= _best_for_all(archived, optimizer)
+    return _judged(groups)
+
+
+def _best_for_all(archived: Archived, optimizer: str) -> Mapping[str, pd.DataFrame]:
+    """The lines of the one fixed start with the least mean regret over the problems of a rule."""
+    lines = regrets_of_fixed(archived.comparisons, archived.frame, optimizer)
+    lines = lines[lines["protocol"] == PROTOCOL]
+    regret = lines.pivot_table(index="start", columns="problem_id", values="regret").dropna()
+    if regret.empty:
+        return {}
+    best = regret.mean(axis=1).idxmin()
+    lines = lines[lines["start"] == best]
+    return {f"{lines['optimizer'].iloc[0]} from {best:g} on all": lines}
 
 
 def found_by_steps(archived: Archived) -> str:

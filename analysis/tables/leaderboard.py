@@ -28,7 +28,7 @@ from analysis.kinds import KINDS, stem_of
 from analysis.roles import REFERENCE, left_to_set
 from analysis.statistics import MARGIN, performance_profile
 from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of, mean_errors
-from analysis.tables.notes import without_red
+from analysis.tables.notes import times_of_devices, without_red
 from analysis.tables.page import Page, number, signed
 from tasks.errors import UserError
 from tasks.format import NONE, duration, plural
@@ -348,6 +348,7 @@ def notes_of_board(board: Leaderboard) -> list[str]:
     ]
     if frame["red_iqm_low"].isna().any():
         notes.append("No interval where a problem has one seed.")
+    notes += times_of_devices(board.problems)
     protocol = board.problems[0].problem.protocol
     notes += [
         "Which problems: taken one after another, each time that which most of the optimizers "

@@ -43,6 +43,7 @@ def notes_of(comparison: Comparison) -> list[str]:
         *_warnings(comparison),
         *_explanations(comparison),
         *_shared_time(comparison.replicas),
+        *times_of_devices([comparison]),
         *_break_even(comparison),
     ]
 
@@ -174,6 +175,19 @@ def _shared_time(replicas: int) -> list[str]:
     ]
 
 
+def times_of_devices(comparisons: Iterable[Comparison]) -> list[str]:
+    """That times do not compare optimizers where the runs of a problem are of several devices."""
+    notes = []
+    for each in comparisons:
+        devices = {one["device"] for one in _known(each.numerics) if "device" in one}
+        if len(devices) > 1:
+            notes.append(
+                f"time: the runs of {each.stem} are of {' and '.join(sorted(devices))}, so the "
+                "times of two rows may be those of two machines."
+            )
+    return notes
+
+
 def _by_tasks(choices: Sequence[Choice]) -> list[tuple[str, dict[str, int]]]:
     """The tasks that choices of one row rest on, and for each optimizer its runs on others."""
     found: dict[str, dict[str, int]] = {}
@@ -198,7 +212,7 @@ def differing_numerics(column: pd.Series) -> list[str]:
 
     `column` is theirs of records.csv. Not all runs have all keys: SGD has no kernel of ours.
     """
-    known = [dict(part.split("=", 1) for part in text.split("; ")) for text in set(column) if text]
+    known = _known(column)
     if not known:
         return []
     parts = []
@@ -210,6 +224,11 @@ def differing_numerics(column: pd.Series) -> list[str]:
     if unknown:
         parts.append(f"of {unknown} of {len(column)} runs it is not known")
     return [f"Runs differ in what can change the last digits: {'; '.join(parts)}."] if parts else []
+
+
+def _known(column: pd.Series) -> list[dict[str, str]]:
+    """Each different numerics of a column of records.csv that is known, as keys and values."""
+    return [dict(part.split("=", 1) for part in text.split("; ")) for text in set(column) if text]
 
 
 def _break_even(comparison: Comparison) -> list[str]:

@@ -74,10 +74,36 @@ def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFr
     the other way round); `over_default` is the rule's score less that of the default start. The
     half widths are of 95 % intervals of the paired differences, NaN for one seed.
     """
+    lines = [
+        _line(comparison, fixed_name, rule, fixed)
+        for comparison, fixed_name, rule, fixed in _found_and_fixed(comparisons, frame)
+    ]
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def regrets_of_fixed(
+    comparisons: Iterable[Comparison], frame: pd.DataFrame, optimizer: str
+) -> pd.DataFrame:
+    """The same of each fixed start beside which this optimizer finds its own, with it as `start`.
+
+    Over the problems and seeds of the optimizer's line in `regrets`.
+    """
+    lines = [
+        [*_line(comparison, fixed_name, of_start, fixed), start]
+        for comparison, fixed_name, rule, fixed in _found_and_fixed(comparisons, frame)
+        if rule["optimizer"].iloc[0] == optimizer
+        for start, of_start in fixed[fixed["seed"].isin(rule["seed"])].groupby("value")
+    ]
+    return pd.DataFrame(lines, columns=[*COLUMNS, "start"])
+
+
+def _found_and_fixed(
+    comparisons: Iterable[Comparison], frame: pd.DataFrame
+) -> Iterator[tuple[Comparison, str, pd.DataFrame, pd.DataFrame]]:
+    """Each problem and setting that finds its start: whose start that is, and the runs of both."""
     runs = comparable(frame)
     runs = scored(runs[(runs["status"] != "failed") & (runs["seed"] < TUNING_SEED)])[_OF_RUN]
     by_problem = dict(list(runs.groupby("problem_id")))
-    lines = []
     for comparison in comparisons:
         of_problem = by_problem.get(comparison.problem.problem_id, runs[:0])
         for (optimizer, setting), rule in of_problem.groupby(["optimizer", "overrides"]):
@@ -88,8 +114,7 @@ def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFr
             is_alone = set(json.loads(setting)) <= {"rule"}
             has_seeds = rule["seed"].isin(fixed["seed"]).any()
             if fixed["value"].nunique() >= LEAST_STARTS and is_alone and has_seeds:
-                lines.append(_line(comparison, fixed_name, rule, fixed))
-    return pd.DataFrame(lines, columns=COLUMNS)
+                yield comparison, fixed_name, rule, fixed
 
 
 def _line(

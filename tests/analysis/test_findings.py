@@ -154,6 +154,34 @@ def test_moved_starts_are_weighed_against_the_default_one_on_the_same_seeds(arch
     assert starts.in_short(found, FINE_TUNING, True) == NO_RUNS
 
 
+def test_a_start_that_is_a_squared_length_is_moved_by_the_square(archived, monkeypatch):
+    monkeypatch.setitem(made_up.DEFAULTS, "dowg", {"eps": 1e-4})
+    monkeypatch.setitem(made_up.GRIDS, "dowg", {})
+    monkeypatch.setitem(made_up.LABELS, "dowg", "DoWG")
+    made = [*sgd_and_dogs()]
+    # DoWG's eps is the square of its first distance: 100 times less of that is 1e-8.
+    for eps, error in ((1e-4, 0.30), (1e-6, 0.40), (1e-8, 0.60), (1.0, 0.45)):
+        changed = {} if eps == 1e-4 else {"eps": eps}
+        for seed in (0, 1):
+            score = 1 - error * (1 + seed / 30)
+            made.append(made_up.record(score, opt="dowg", seed=seed, changed=changed))
+    found = archived(*made)
+    (tried,) = found.runs.starts(found.by_kind[FINE_TUNING], "dowg")
+    (smaller,), (larger,) = tried.moved(0.01), tried.moved(100)
+    assert smaller.red.estimate == pytest.approx(0.5)
+    assert larger.red.estimate == pytest.approx(1 / 3)
+    assert tried.spread == pytest.approx(0.30 * (1 + 0.5 / 30))
+
+
+def test_starts_that_are_all_moved_farther_give_no_spread(archived):
+    made = [*sgd_and_dogs()]
+    for seed in (0, 1, 2):
+        made.append(made_up.record(0.1, opt="dog", seed=seed, changed={"reps_rel": 1e-8}))
+    found = archived(*made)
+    assert found.runs.starts(found.by_kind[FINE_TUNING], "dog") == []
+    assert starts.table(found, ["dog"]) == NO_RUNS
+
+
 def test_averaged_weights_are_weighed_against_the_last_ones_of_the_same_runs(archived):
     made = [
         made_up.record((0.6, 0.7), (0.6 - seed / 50, 0.8 - seed / 100), opt="dog", seed=seed)
@@ -267,5 +295,8 @@ def test_automatic_starts_are_judged_by_kind_and_steps(archived, monkeypatch):
         *("DoG auto, fine-tuning, 125 steps", "1", "1", "1")
     ]
     assert "fine-tuning, 468 steps" in long and " 4.0 (cifar" in long and " +6.0 " in long
-    _, _, all_steps = starts.found(found).splitlines()
+    _, _, all_steps, fixed = starts.found(found).splitlines()
     assert [cell.strip() for cell in all_steps.split("|")[2:5]] == ["2", "1", "1"]
+    # The best of the starts that are the same for all problems: here it is the best of each.
+    assert [cell.strip() for cell in fixed.split("|")[1:4]] == ["DoG from 0.01 on all", "2", "1"]
+    assert " 0.0 (cifar" in fixed and " +10.0 " in fixed

@@ -407,6 +407,15 @@ def test_what_can_change_the_last_digits_is_named_where_compared_runs_differ_in_
     assert "threads 1 and 2; of 1 of 3 runs it is not known." in notes_of(frame_of(old))
 
 
+def test_times_of_several_devices_are_said_to_be_no_comparison(frame_of):
+    dog, sgd = made_up.record(0.8, opt="dog"), made_up.record(0.7)
+    assert "two machines" not in notes_of(frame_of(dog, sgd))
+    gpu = made_up.record(0.7, seed=1, numerics={"device": "cuda"})
+    assert "time: the runs of cifar-efficientnet_lite0-lite are of cpu and cuda" in notes_of(
+        frame_of(gpu)
+    )
+
+
 def test_the_summary_leads_to_the_tables_with_verdicts(frame_of):
     frame = frame_of(made_up.record(0.8), made_up.record(0.8, protocol=("smoke", 1)))
     summary = files_of(all_pages(compare_problems(frame), frame))["summary.md"]
