@@ -121,7 +121,11 @@ def choose(frame: pd.DataFrame) -> list[Choice]:
     which several optimizers that need no tuning were run at `TUNING_SEED` has their portfolio: of
     their defaults that with the best validation score.
     """
-    frame = comparable(frame)
+    return choose_among(comparable(frame))
+
+
+def choose_among(frame: pd.DataFrame) -> list[Choice]:
+    """`choose`, of runs that are `comparable`."""
     ranks = variants.rank(frame)["rank"].to_dict()
     frame = frame[READ]
     trials = _trials(frame)

@@ -17,7 +17,7 @@ from analysis.choice import (
     UNSEEN,
     Choice,
     OldVersion,
-    choose,
+    choose_among,
     comparable,
     is_grid_run,
     iterate,
@@ -169,7 +169,7 @@ def compare_problems(frame: pd.DataFrame) -> list[Comparison]:
     """
     current = comparable(frame)
     choices: dict[str, list[Choice]] = {}
-    for choice in choose(current):
+    for choice in choose_among(current):
         choices.setdefault(choice.problem_id, []).append(choice)
     runs = dict(list(scored(current)[_OF_RUN].groupby("problem_id")))
     problems = current.sort_values("test_examples").drop_duplicates("problem_id")

@@ -164,9 +164,11 @@ def read_runs(runs_dir: Path) -> Iterator[Run]:
             yield run
 
 
-def of_archive(folder: Path) -> pd.DataFrame:
-    """All archived runs, as `gather` has them."""
-    return _frame([_result(record) for record in open_archive(folder)])
+def of_archive(folder: Path, tasks: Iterable[str] | None = None) -> pd.DataFrame:
+    """The archived runs, all or those of some tasks, as `gather` has them."""
+    archive = open_archive(folder)
+    found = archive if tasks is None else archive.of_tasks(tasks)
+    return _frame([_result(record) for record in found])
 
 
 def _is_real(run: Run) -> bool:

@@ -39,7 +39,7 @@ def write_results(
     wanted = tuple(problem_ids)
     if problem_ids:
         mine = frame if run_ids is None else frame[frame["run_id"].isin(run_ids)]
-        shown = comparisons if run_ids is None else compare_problems(mine)
+        shown = comparisons if len(mine) == len(frame) else compare_problems(mine)
         lines = [render(shown, problem_ids), ""]
         alike = frame["problem_id"].str.startswith(wanted)
         if others := (alike & ~frame["run_id"].isin(mine["run_id"])).sum():

@@ -8,7 +8,7 @@ of a folder is read, so a colleague's is merged by laying it beside the others.
 import gzip
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,15 @@ class Archive:
 
     def __iter__(self) -> Iterator[RunRecord]:
         """Yield the records, sorted by run id; where two differ, the first file's, with a line."""
-        for run_id in sorted(self._lines):
+        return self._records(sorted(self._lines))
+
+    def of_tasks(self, tasks: Iterable[str]) -> Iterator[RunRecord]:
+        """Yield the records of some tasks, with which the ids of their runs begin."""
+        beginnings = tuple(f"{task}-" for task in tasks)
+        return self._records(sorted(name for name in self._lines if name.startswith(beginnings)))
+
+    def _records(self, run_ids: Iterable[str]) -> Iterator[RunRecord]:
+        for run_id in run_ids:
             if (record := self.get(run_id)) is None:
                 continue
             for place, line in self._lines[run_id][1:]:

@@ -116,7 +116,7 @@ def estimate_cost(
         slots: how many runs, or groups of replicas, will train at the same time.
     """
     configs = [cell.config for cell in sweep.cells]
-    estimator = runtime_estimator(frame, processor)
+    estimator = runtime_estimator(sweep, frame, processor)
     tuning, reporting = sweep.tuning(), sweep.reporting(choices)
     tried = {run.run_id for run in tuning if run.done}
     least, most = reporting, reporting
@@ -152,9 +152,13 @@ def estimate_cost(
     )
 
 
-def runtime_estimator(frame: pd.DataFrame, processor: str) -> RuntimeEstimator:
-    """Return the estimator that knows these runs, and those that come with the code."""
-    return RuntimeEstimator(_with_committed(frame), processor)
+def runtime_estimator(sweep: Sweep, frame: pd.DataFrame, processor: str) -> RuntimeEstimator:
+    """Return the estimator that knows these runs, and those that come with the code.
+
+    A run tells of its own task alone: others of the code's, which are thousands, are not parsed.
+    """
+    tasks = {cell.config.spec.task.name for cell in sweep.cells}
+    return RuntimeEstimator(_with_committed(frame, tasks), processor)
 
 
 def this_processor(sweep: Sweep) -> str:
@@ -231,9 +235,9 @@ def _stage(
     return SweepStage(name, lines, least, most)
 
 
-def _with_committed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The records, and those that come with the code."""
-    committed = records.of_archive(COMMITTED)
+def _with_committed(frame: pd.DataFrame, tasks: Iterable[str]) -> pd.DataFrame:
+    """The records, and those of some tasks that come with the code."""
+    committed = records.of_archive(COMMITTED, tasks)
     committed = committed[~committed["run_id"].isin(set(frame["run_id"]))]
     frames = [found for found in (frame, committed) if len(found)]
     return pd.concat(frames, ignore_index=True) if frames else frame

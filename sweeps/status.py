@@ -164,7 +164,7 @@ def of_sweep(name: str, settings: Iterable[str]) -> str:
     runs_dir = sweep.cells[0].config.execution.runs
     frame = cost.known(runs_dir)
     reporting = sweep.reporting(cost.chosen(sweep, frame))
-    estimator = cost.runtime_estimator(frame, cost.this_processor(sweep))
+    estimator = cost.runtime_estimator(sweep, frame, cost.this_processor(sweep))
     stages = {"tuning": sweep.tuning(), "reporting, as chosen so far": reporting}
     return of_plan(stages, runs_dir, estimator)
 

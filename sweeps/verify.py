@@ -38,6 +38,7 @@ def report(folder: Path, number: int, draw: int | None, options: Sequence[str]) 
     Raises:
         UserError: if there is no run, or an option cannot be read.
     """
+    configuration.check_names(options)  # before the archive is read
     records = list(Archive(folder))
     if not records:
         raise UserError(f"no runs in {folder}: name another folder with --archive")
@@ -59,11 +60,7 @@ def verify(
     """Train so many archived runs again, drawn by chance with this seed; yield the verdicts.
 
     `options` are overrides that no result depends on: device, threads, data_dir.
-
-    Raises:
-        UserError: if they cannot be read, or name what there is not.
     """
-    configuration.check_names(options)
     for record in random.Random(seed).sample(records, number):
         with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
             words = ["progress=false", "wandb.mode=disabled", *options, f"runs_dir={scratch}/runs"]

@@ -156,6 +156,7 @@ def pytest_terminal_summary(terminalreporter):
     reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
     for command in ("make setup", "make prepare", "DOG_BENCH_LONG=1 make"):
         if left_out := sum(f"run {command}" in reason for reason in reasons):
-            line = f"{left_out} tests were left out: `{command} test` runs them, too"
+            which, them = ("test was", "it") if left_out == 1 else ("tests were", "them")
+            line = f"{left_out} {which} left out: `{command} test` runs {them}, too"
             terminalreporter.write_line(line, yellow=True)
     return result

@@ -66,21 +66,27 @@ def test_a_wheel_trains_in_an_environment_that_has_torch_alone(wheel, tmp_path):
     assert done.stdout.split() == [str(site / "dog" / "__init__.py"), "True"], done.stderr
 
 
-@pytest.mark.parametrize(
-    "program", ["run.py", *sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").iterdir())]
-)
-def test_a_program_runs_the_code_of_its_own_checkout(program, tmp_path):
-    code = (
-        "import runpy, sys\n"
-        # As if nothing were installed as editable.
-        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)]\n"
-        f"sys.path[0] = {str((ROOT / program).parent)!r}\n"
-        f"runpy.run_path({str(ROOT / program)!r})\n"
-        "print(sys.modules['runner'].__file__)\n"
-    )
+# Import what each program does, as if it alone were started; print whose code that is.
+IMPORT = """
+import runpy, sys
+from pathlib import Path
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f)]  # as if not installed
+installed = sys.path[1:]
+for program in sys.argv[1:]:
+    sys.path[:] = [str(Path(program).parent), *installed]
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("runner", "sweeps")]:
+        del sys.modules[name]
+    runpy.run_path(program)
+    print(sys.modules["runner"].__file__)
+"""
+
+
+def test_programs_run_the_code_of_their_own_checkout(tmp_path):
+    programs = [ROOT / "run.py", ROOT / "compare.py", *sorted((ROOT / "scripts").glob("*.py"))]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True,
-        text=True, check=False,
+        [sys.executable, "-c", IMPORT, *programs], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout.strip() == str(ROOT / "runner" / "__init__.py"), done.stderr
+    found = dict(zip(programs, done.stdout.splitlines(), strict=True)), done.stderr
+    assert found == (dict.fromkeys(programs, str(ROOT / "runner" / "__init__.py")), "")

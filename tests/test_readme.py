@@ -1,12 +1,11 @@
 """What the README and the docstrings show works as it stands there."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from torch import nn
 
 from analysis import records
@@ -90,9 +89,6 @@ def test_every_script_starts_from_the_projects_folder(script, tmp_path):
         "report.py": ["--results", str(tmp_path)],
         "paper_tables.py": ["--results", str(ROOT / "README.md")],  # no folder to write to
     }.get(script, ["nothing-of-this-name"])
-    done = subprocess.run(
-        [sys.executable, f"scripts/{script}", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = warm.run([f"scripts/{script}", *words])
     assert done.returncode == 2 and done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,16 @@ def content_key(content: Any) -> str:
 
 def versions(*packages: str) -> dict[str, str | None]:
     """The installed versions of packages: a part of the key of what they compute."""
-    found: dict[str, str | None] = dict.fromkeys(packages)
-    for name in packages:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    return {name: installed_version(name) for name in packages}
+
+
+@cache
+def installed_version(package: str) -> str | None:
+    """The version that was installed when it was first asked for: it is parsed from a long text."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def cached_arrays(

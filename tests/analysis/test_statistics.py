@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from conftest import LONG_ONLY
 
 from analysis import statistics
 
@@ -165,7 +166,13 @@ REDS = {
 
 
 @pytest.mark.parametrize("reds", REDS)
-@pytest.mark.parametrize("tasks, seeds", [(1, 2), (1, 5), (2, 2), (3, 3), (3, 5), (7, 5), (12, 5)])
+@pytest.mark.parametrize(
+    "tasks, seeds",
+    [
+        *((1, 2), (2, 2), (3, 5), (12, 5)),
+        *(pytest.param(*between, marks=LONG_ONLY) for between in ((1, 5), (3, 3), (7, 5))),
+    ],
+)
 def test_what_is_printed_as_95_percent_covers_95_percent(tasks, seeds, reds):
     generator = np.random.default_rng(0)
     cells, covered, printed = 500, np.zeros(2), np.zeros(2)

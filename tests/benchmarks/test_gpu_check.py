@@ -1,8 +1,5 @@
 """The checks for a GPU, on the CPU: all that they do there but what only a GPU has."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 import warm
@@ -60,8 +57,7 @@ def test_step_that_waits_fails_its_check(monkeypatch):
 def test_without_a_gpu_one_line_says_so_and_the_status_is_2():
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    words = [sys.executable, "-m", "benchmarks.gpu_check"]
-    process = subprocess.run(words, cwd=gpu_check.ROOT, text=True, capture_output=True)
+    process = warm.run(["-m", "benchmarks.gpu_check"])
     assert process.returncode == 2 and process.stdout == ""
     (line,) = process.stderr.splitlines()
     assert line.startswith("error: torch sees no GPU")

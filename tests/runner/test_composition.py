@@ -59,10 +59,12 @@ def words_of(sweep):
 
 
 def test_cells_of_sweeps_are_as_hydra_makes_them():
-    cells = [*words_of("lite"), *words_of("theory"), *list(words_of("paper_language"))[::11]]
+    # Each is a task, an optimizer or a protocol that another has had before, or none has had.
+    cells = [*list(words_of("lite"))[::3], *list(words_of("theory"))[::3]]
+    cells += list(words_of("paper_language"))[::29]
     # All are put together, in this order; some are compared.
     quick = [quickly(words) for words in cells]
-    for place in range(5, len(cells), 7):
+    for place in range(1, len(cells), 4):
         assert quick[place] == slowly(cells[place]), cells[place]
 
 

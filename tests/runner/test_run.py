@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import QUIET, only_record
+from conftest import LONG_ONLY, QUIET, only_record
 
 from dog import PolynomialDecayAverager
 from runner import checkpoint, config, metrics, train
@@ -483,7 +483,7 @@ def test_multirun_goes_through_hydra(finish, tmp_path):
     assert len(list(tmp_path.glob("*/*/record.json"))) == 4
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=LONG_ONLY)])
 def test_multirun_goes_through_other_launchers(finish, tmp_path, launcher):
     words = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}/.multirun"]
     # One job, of what imports least: each starts Python anew.

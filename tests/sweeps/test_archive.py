@@ -94,7 +94,7 @@ def test_a_fresh_clone_has_nothing_to_do(trained, clone):
     own = cost.estimate_cost(load(trained, trained), choices, frame, "a cpu", slots=1)
     assert own.archived == 0 and "archived" not in cost_text.short(own)
     assert [outcome.status for outcome in work(tuple(runs), 1)] == ["finished"] * len(runs)
-    estimator = cost.runtime_estimator(frame, "a cpu")
+    estimator = cost.runtime_estimator(sweep, frame, "a cpu")
     shown = status.of_plan({"tuning": sweep.tuning()}, clone / "runs", estimator)
     assert "tuning: 3 of 3 runs done" in shown and "time left: none" in shown
     assert not list(clone.glob("runs/*/*/record.json"))

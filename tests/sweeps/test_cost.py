@@ -3,6 +3,7 @@
 import shutil
 from collections import namedtuple
 
+import made_up_records as made_up
 import pytest
 import timm
 import torch
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from analysis import records
+from runner import archive
 from runner.config import CONFIGS
 from runner.run_record import RunRecord
 from sweeps import cost, cost_text, operations, plan
@@ -159,6 +161,21 @@ def test_records_that_come_with_the_code_count_unless_there_are_own_ones(
     assert nothing.stages[0].lines[0].time.seconds == 50
     own = cost.estimate_cost(sweep, {}, collected(tmp_path, record_of(dog, 70)), **HERE)
     assert own.stages[1].lines[0].time.seconds == 2 * 70
+
+
+def test_of_the_records_that_come_with_the_code_those_of_other_tasks_are_not_parsed(
+    sweep, tmp_path, monkeypatch
+):
+    dog, *_ = sweep.tuning()
+    others = [made_up.record(0.5, seed=seed, task="other") for seed in range(3)]
+    made = [RunRecord.of(record) for record in [record_of(dog, 50), *others]]
+    write_archive(tmp_path / "committed" / "all.jsonl.gz", made)
+    parsed = []
+    monkeypatch.setattr(
+        archive, "parse_line", lambda line: parsed.append(line) or RunRecord.of_json(line)
+    )
+    found = cost.estimate_cost(sweep, {}, records.empty(), **HERE)
+    assert found.stages[0].lines[0].time.seconds == 50 and len(parsed) == 1
 
 
 def test_looking_at_what_is_known_writes_nothing_and_hides_no_error(sweep, tmp_path, monkeypatch):

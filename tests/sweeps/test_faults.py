@@ -424,7 +424,7 @@ def test_status_of_files_from_hours_ahead_or_behind_has_no_negative_times(
     stages = {"tuning": sweep.tuning(), "reporting": sweep.reporting({})}
     with RunLock(going_on / "lock"):
         texts = [status.of_folder(results.runs)]
-        estimator = cost.runtime_estimator(cost.known(results.runs), "a cpu")
+        estimator = cost.runtime_estimator(sweep, cost.known(results.runs), "a cpu")
         texts.append(status.of_plan(stages, results.runs, estimator))
     for text in texts:
         assert "running" in text and not re.search(r"(?<![\d.e])-\d", text), text

@@ -107,9 +107,7 @@ def test_one_that_diverges_leaves_the_others_alone(tmp_path, trained_alone):
     assert_equal(together, trained_alone("opt.weight_decay=0.1", grids=grids))
 
 
-@pytest.mark.parametrize(
-    ("leaving", "steps"), [(1, (0,)), (1, (11, 12)), (8, (0, 11)), (8, (11, 12))]
-)
+@pytest.mark.parametrize(("leaving", "steps"), [(1, (0,)), (8, (0, 11)), (8, (11, 12))])
 def test_who_meets_a_gradient_that_is_not_finite_goes_on_alone(
     leaving, steps, tmp_path, monkeypatch, trained_alone
 ):

@@ -1,6 +1,5 @@
 """The paper's vision networks: weights from local copies of the hub's files, and WRN-28-10."""
 
-import importlib.metadata
 import os
 import shutil
 
@@ -18,6 +17,7 @@ from runner import config
 from runner.run import build_task, run
 from tasks import convex
 from tasks.convex import Probe
+from tasks.data import cache
 from tasks.data.hub import fetched_folder
 from tasks.data.storage import seal
 from tasks.errors import UserError
@@ -294,9 +294,9 @@ def test_features_are_kept_under_all_that_they_depend_on(features_folder, monkey
 def test_other_versions_of_the_libraries_compute_features_of_their_own(
     features_folder, package, monkeypatch
 ):
-    first, version = features_folder(), importlib.metadata.version
+    first, version = features_folder(), cache.installed_version
     monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "0.0" if name == package else version(name)
+        cache, "installed_version", lambda name: "0.0" if name == package else version(name)
     )
     assert features_folder() != first
 

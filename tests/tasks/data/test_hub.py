@@ -154,7 +154,9 @@ def load(copies, tmp_path):
     ("task", "model"),
     [
         *((task, "roberta_base") for task in [*TEXTS, "squad"]),
-        *((task, "t5_base") for task in ("cola", "mnli", "stsb", "squad")),
+        *(
+            (task, "t5_base") for task in ("stsb", "squad")
+        ),  # how texts are read, no network changes
     ],
 )
 def test_local_copies_train_by_the_papers_protocol(load, copies, task, model):

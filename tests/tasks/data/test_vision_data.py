@@ -7,7 +7,6 @@ yamls promise are replaced; all else is what reads the originals.
 import csv
 import errno
 import hashlib
-import importlib.metadata
 import os
 import re
 import urllib.request
@@ -36,6 +35,7 @@ from PIL import Image
 from runner import config
 from runner.batches import TrainBatches, iterate_batches
 from runner.run import build_task
+from tasks.data import cache
 from tasks.data.images import Images
 from tasks.data.local_copies import whole
 from tasks.data.readers import Examples, read
@@ -506,7 +506,7 @@ def test_a_photograph_of_other_content_or_by_other_libraries_is_prepared_anew(
         os.utime(file, ns=(0, 0))
         images.append(Fundus(tmp_path / "copy", tmp_path / "prepared")(name))
     assert not np.array_equal(*images)
-    monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.0")
+    monkeypatch.setattr(cache, "installed_version", lambda package: "0.0")
     Fundus(tmp_path / "copy", tmp_path / "prepared")(name)
     assert len(list((tmp_path / "prepared").rglob("*.jpeg"))) == 3
 
