@@ -154,9 +154,7 @@ def load(copies, tmp_path):
     ("task", "model"),
     [
         *((task, "roberta_base") for task in [*TEXTS, "squad"]),
-        *(
-            (task, "t5_base") for task in ("stsb", "squad")
-        ),  # how texts are read, no network changes
+        *((task, "t5_base") for task in ("stsb", "squad")),  # no network changes how texts are read
     ],
 )
 def test_local_copies_train_by_the_papers_protocol(load, copies, task, model):
