@@ -148,10 +148,10 @@ def best_lines(board: Leaderboard, link: str) -> Finding:
     place = 1 + int(np.flatnonzero(sure["role"] == REFERENCE)[0])
     reference = sure["label"].iloc[place - 1]
     front = sure[pareto_front(sure["red_iqm"], sure["runs"])]
-    said = f"{reference} is number {place} of the {len(sure)} with several seeds on each problem."
+    said = f"{reference} is number {place} of these {len(sure)}."
     names = ", ".join(_name(line) for _, line in front.iterrows())
     statements = [
-        _leader("Best of all", sure.iloc[0], reference, link),
+        _leader("Best of those with several seeds on each problem", sure.iloc[0], reference, link),
         _leader("Best with one run a problem", untuned.iloc[0], reference, link),
         Statement(f"{said} In error and runs at once none beats {names} (the Pareto front)."),
     ]
@@ -198,7 +198,7 @@ def best_starts(
 ) -> Iterator[Statement]:
     """Which start each way to normalize needs, and what a start that is found costs."""
     for chart, lines in charts:
-        behind = {}
+        behind, said = {}, []
         for label, comparison, runs in lines:
             means = runs.groupby("value")["test"].mean()
             percent = bool(comparison.problem.higher_is_better)
@@ -220,15 +220,9 @@ def best_starts(
             )
             seeds = plural(runs["seed"].nunique(), "seed")
             numbers = f"test {unit(problem)} {shown[best]}; {rest}; {seeds}"
-            yield Statement(text, numbers, f"figure-{chart.name}")
-        worst = pd.DataFrame(behind).dropna().max(axis=1)
-        if len(behind) > 1 and len(worst) and percent:
-            start, points = worst.idxmin(), number(100 * worst.min(), ".1f")
-            text = (
-                f"Of the starts tried with all of these, reps_rel={start:g} loses least: "
-                f"{points} points at most against the best of each."
-            )
-            yield Statement(text, "", f"figure-{chart.name}")
+            said.append(Statement(text, numbers, f"figure-{chart.name}"))
+        yield from start_for_all(pd.DataFrame(behind).dropna(), percent, f"figure-{chart.name}")
+        yield from said
     for name, lines in regrets[regrets["rule"] == ""].groupby("optimizer", sort=False):
         worst = lines.loc[lines["regret"].idxmax()]
         median = number(100 * lines["regret"].median(), ".2f")
@@ -238,6 +232,25 @@ def best_starts(
         )
         numbers = f"at worst by {number(100 * worst['regret'], '.2f')}: {worst['problem']}"
         yield Statement(text, numbers, f"table-starts-{worst['protocol']}")
+
+
+def start_for_all(behind: pd.DataFrame, percent: bool, link: str) -> Iterator[Statement]:
+    """The start that loses least on the worst of some networks, and what the best of others does.
+
+    `behind` has how far each start, a line, is behind the best of each network, a column.
+    """
+    if behind.shape[1] < 2 or behind.empty or not percent:
+        return
+    worst = 100 * behind.max(axis=1)
+    start = worst.idxmin()
+    text = (
+        f"Of the starts tried with all of these, reps_rel={start:g} loses least: at most "
+        f"{number(worst[start], '.1f')} points against the best of each."
+    )
+    others = [best for best in behind.idxmin().unique() if best != start]
+    for best in others:
+        text += f" {best:g}, the best of one, loses {number(worst[best], '.1f')} on another."
+    yield Statement(text, link=link)
 
 
 _NORMALIZED = {

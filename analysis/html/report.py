@@ -259,14 +259,15 @@ def _tables(
         shown = pd.DataFrame(
             {
                 "optimizer": [labels.get(name, name) for name, _ in ordered],
-                "time of a step": [f"{cost.ratio:.2f}" for _, cost in ordered],
-                "memory": [f"{cost.memory:.0f}" for _, cost in ordered],
+                "time of a step, × fused SGD momentum": [
+                    f"{cost.ratio:.2f}" for _, cost in ordered
+                ],
+                "memory, bytes a parameter": [f"{cost.memory:.0f}" for _, cost in ordered],
             }
         )
         notes = [
-            "time of a step: as a multiple of that of torch's fused SGD with momentum, the median "
-            "over networks; an optimizer is timed as its yaml makes it. memory: bytes a parameter "
-            "of optimizer state and averaged copies.",
+            "time of a step: the median over networks; an optimizer is timed as its yaml makes it. "
+            "memory: of optimizer state and averaged copies.",
             "`make bench` measures both, and says on which machine.",
         ]
         tables.append(
