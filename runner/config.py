@@ -235,6 +235,17 @@ def _compose(choices: Mapping[str, str]) -> None:
     _known = dict(choices)
 
 
+def what_was_composed() -> tuple[dict[Any, Plain], dict[str, str]]:
+    """Return what this process has composed, for :func:`take_over` in another."""
+    return _parts, _known
+
+
+def take_over(composed: tuple[dict[Any, Plain], dict[str, str]]) -> None:
+    """Let this process, which has composed nothing, begin with what another has composed."""
+    global _parts, _known
+    _parts, _known = composed
+
+
 def _only_set_values(parsed: list[Override]) -> bool:
     """Say whether overrides do nothing but choose options and set keys; else Hydra has the word."""
     groups = [o.key_or_group for o in parsed if o.key_or_group in GROUPS]

@@ -13,7 +13,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
+from runner import config as configuration
 from runner.cores import asked_threads, usable_cores
 from sweeps.executors.base import PATIENCE
 from sweeps.executors.specs import LocalSpec
@@ -89,7 +91,10 @@ class _Slot:
         # A fresh interpreter: a fork would copy this one's threads and locks in mid-flight.
         context = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(
-            1, context, initializer=_set_up_worker, initargs=self._arguments
+            1,
+            context,
+            initializer=_set_up_worker,
+            initargs=(*self._arguments, configuration.what_was_composed()),
         )
 
     def train(self, group: Group) -> "Future[list[Outcome]]":
@@ -123,8 +128,12 @@ def _visible_gpus() -> list[str]:
     return found.stdout.split() if found.returncode == 0 else []
 
 
-def _set_up_worker(threads: int, device: str | None) -> None:
-    """Take the share of the machine, leave Ctrl-C to the driver, and do not outlive it."""
+def _set_up_worker(threads: int, device: str | None, composed: Any) -> None:
+    """Take the share of the machine, leave Ctrl-C to the driver, and do not outlive it.
+
+    What the driver has composed, the worker need not compose again: seconds in all.
+    """
+    configuration.take_over(composed)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if device is not None:

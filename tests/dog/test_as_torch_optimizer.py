@@ -6,13 +6,12 @@ Whatever may be done to them with AdamW may be done with DoG, so AdamW goes thro
 import copy
 import gc
 import io
-import subprocess
-import sys
 import weakref
 from collections import defaultdict
 
 import pytest
 import torch
+import warm
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.optim.lr_scheduler import ExponentialLR
@@ -548,8 +547,7 @@ for make in (DoG, LDoG, lambda p, **o: TDoG(p, steps=10, **o)):
             make(params, **given.kwargs)
 print(len(wrong))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = warm.run(["-c", code], check=True)
     assert int(done.stdout) >= 5
 
 

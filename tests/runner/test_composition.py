@@ -81,6 +81,17 @@ def test_sweep_composes_each_task_and_each_optimizer_once(composed):
     assert len(composed) < len(set(tasks)) + len(set(optimizers))
 
 
+def test_another_process_goes_on_with_what_was_composed(composed, monkeypatch):
+    words = ["task=logistic_wine", "opt=sgd"]
+    here = config.load(words)
+    parts = config.what_was_composed()
+    monkeypatch.setattr(config, "_parts", {})
+    monkeypatch.setattr(config, "_latest", None)
+    config.take_over(parts)
+    composed.clear()
+    assert config.load(words) == here and composed == []
+
+
 def test_yaml_that_writes_to_the_part_of_another_holds_for_its_own_runs_alone(monkeypatch):
     def compose(name, overrides):
         """As if the yaml of movies set a key of the optimizer's, whichever it is."""

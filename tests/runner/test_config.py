@@ -7,6 +7,7 @@ import sys
 from typing import Annotated
 
 import pytest
+import warm
 from conftest import ROOT
 
 from runner import config, identity
@@ -97,10 +98,7 @@ def test_command_line_answers_bad_input_within_two_seconds_with_status_2(words, 
 
 
 def test_debug_shows_the_traceback():
-    done = subprocess.run(
-        [sys.executable, "run.py", "debug=true", "task=cifra"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = warm.run(["run.py", "debug=true", "task=cifra"])
     assert done.returncode == 2 and "Traceback" in done.stderr
 
 

@@ -6,7 +6,6 @@ import sys
 import threading
 
 import pytest
-import wandb
 from conftest import QUIET, ROOT
 
 from runner import config, tracking
@@ -56,7 +55,7 @@ def fake(monkeypatch):
             do("init")
             return FakeRun(do)
 
-        monkeypatch.setattr(wandb, "init", init)
+        monkeypatch.setattr("wandb.init", init)
         return inits
 
     return install
@@ -97,6 +96,8 @@ def test_wandb_that_fails_leaves_replicas_alone(made_up, fake, caplog):
 
 
 def test_server_out_of_reach_is_said_and_the_run_is_mirrored_offline(made_up, monkeypatch, caplog):
+    import wandb  # here: every worker of pytest imports all files of tests
+
     modes = []
 
     def init(mode, settings, **_):
@@ -106,7 +107,7 @@ def test_server_out_of_reach_is_said_and_the_run_is_mirrored_offline(made_up, mo
             raise wandb.errors.CommError("no such host\nConsider increasing the init_timeout")
         return FakeRun(lambda _: None)
 
-    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr("wandb.init", init)
     for seed in range(2):
         assert run(made_up("wandb.mode=online", f"seed={seed}")).status == "finished"
     assert modes == ["online", "offline", "offline"]  # the second does not wait again

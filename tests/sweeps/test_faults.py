@@ -200,7 +200,7 @@ def sweep_under_fire(results, over, chance, kills):
         size = results.written() + chance.choice([0, chance.randrange(20_000)])
         while driver.poll() is None and (time.monotonic() < moment or results.written() < size):
             results.look()
-            time.sleep(0.02)
+            time.sleep(0.05)
         if driver.poll() is None and (time.monotonic() < over or kills.total() < FEWEST_KILLS):
             strike(driver, results, chance, kills)
     _, errors = driver.communicate()
@@ -241,7 +241,7 @@ def test_two_drivers_at_once_train_each_run_once_and_print_the_same(reference, t
     drivers = [results.start() for _ in range(2)]
     while any(driver.poll() is None for driver in drivers):
         results.look()
-        time.sleep(0.02)
+        time.sleep(0.1)
     (first, errors), (second, others) = (driver.communicate() for driver in drivers)
     assert [driver.returncode for driver in drivers] == [0, 0], errors + others
     assert first == second and "instance-tuned" in first
