@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tasks.data.digest import digest_of
+from tasks.data.own.cells import plain_text
 from tasks.data.own.columns import Choice, Labels, Problem, choose, is_missing, read_labels
 from tasks.data.own.findings import Findings, LeftOut
 from tasks.data.own.folders import walk
@@ -221,7 +222,8 @@ def _table(
         found: Any = images
     else:
         found = [tuple(map(_clean, inputs[i])) for i in left]
-        keys = [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in found]
+        plain = [list(map(plain_text, row)) for row in found]
+        keys = [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in plain]
         if len(choice.inputs) == 1:
             found = [text for (text,) in found]
     kind = np.int64 if labels.classes else np.float64
