@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from reviews import TEXT_LABEL, pairs_of, reviews, write_csv
 
+from runner.overrides import path_in
 from tasks.data.own import text_files
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
@@ -475,9 +476,18 @@ def test_words_of_a_run_hold_wherever_it_starts(tmp_path, look, monkeypatch):
     assert found.describe()[0].startswith("films.csv: texts")
 
 
+@pytest.mark.parametrize("name", ["'label'", "null", '"x', "price ${usd}", "is (ok)?, =", "it's"])
+def test_column_of_any_name_is_in_the_words_of_a_run(name, tmp_path, look):
+    path = tmp_path / "films.jsonl"
+    path.write_text("\n".join(json.dumps({"text": t, name: label}) for t, label in reviews()))
+    assert path_in(look(path, label=name).overrides[-1]) == name
+
+
 def test_path_that_is_not_there_and_wrong_kind(tmp_path, look):
     with pytest.raises(UserError, match="there is no file or folder"):
         look(tmp_path / "nothing.csv")
+    with pytest.raises(UserError, match="File name too long"):
+        look("x" * 300)
     with pytest.raises(UserError, match="there is no file or folder : correct"):
         look("")
     with pytest.raises(UserError, match="kind=classes: must be one of"):
