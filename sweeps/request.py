@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.overrides import path_in
 from sweeps import driver
 from sweeps.design import check_fixed
 from sweeps.executors.specs import ExecutorSpec
@@ -44,7 +45,7 @@ class Request:
     @property
     def data_dir(self) -> Path | None:
         """The folder of data and weights, if it is named."""
-        found = [word.partition("=")[2] for word in self.words if word.startswith("data_dir=")]
+        found = [path_in(word) for word in self.words if word.startswith("data_dir=")]
         return Path(found[-1]).expanduser().resolve() if found else None
 
 

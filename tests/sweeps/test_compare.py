@@ -191,6 +191,14 @@ def answer_is_open_below(seeds, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("it was a good film", 6.5), ("这部电影非常好看", 9.3), ("C" * 60, 21.3)],
+)
+def test_texts_without_spaces_are_not_one_word_long(text, tokens):
+    assert compare._tokens(text) == pytest.approx(tokens)
+
+
+@pytest.mark.parametrize(
     ("more_seeds", "fixed", "hours", "goes_on"),
     [
         (12, None, 2.0, 8),  # 79 min so far, and 2 · 3 + 1 runs of 10 min by two: 95 % of 2 h

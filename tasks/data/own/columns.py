@@ -3,14 +3,15 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
 
+from tasks.data.own.cells import NO_VALUE, REPEATED, is_number, plain_text
 from tasks.data.own.findings import Findings, listed
 from tasks.data.own.images import is_image
 from tasks.data.own.tables import Table
-from tasks.data.own.text_files import is_number
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
@@ -33,7 +34,6 @@ PAIRS = (
 IDS = {"id", "idx", "index", "uuid", "guid", "key", "unnamed", "column1", "row", "rownumber"}
 
 FEW = 50  # a label that is not named so has at most so many values
-REPEATED = 3  # and each comes so often, in the mean
 MANY = 20  # a number with more values is a regression's; with fractions, half as many
 
 
@@ -211,10 +211,12 @@ def read_labels(table: Table, label: str, kind: Problem | None, findings: Findin
     if kind == "regression":
         known = [None if is_missing(value) else float(value) for value in values]
         return Labels("regression", known, ())
-    text_of = _number_text if numbers is not None else _text
+    text_of = _number_text if numbers is not None else plain_text
     texts = [None if is_missing(value) else text_of(value) for value in values]
-    order = (lambda t: float(t)) if numbers is not None else (lambda t: t)
+    order = (lambda t: (float(t), t)) if numbers is not None else (lambda t: (0.0, t))
     classes = tuple(sorted({t for t in texts if t is not None}, key=order))
+    if nothing := [name for name in classes if name in NO_VALUE]:
+        findings.warnings.append(f"{listed(nothing)} is a class: empty the cells if it is none")
     alike = Counter(name.lower() for name in classes)
     if twice := [name for name in classes if alike[name.lower()] > 1]:
         findings.warnings.append(f"classes that differ in case alone: {', '.join(twice[:10])}")
@@ -264,9 +266,7 @@ def _names_rows(column: str, numbers: np.ndarray) -> bool:
     return once and (_plain(column) in IDS or np.ptp(numbers) < 2 * len(numbers))
 
 
-def _text(value: Any) -> str:
-    return " ".join(str(value).split())
-
-
 def _number_text(value: Any) -> str:
-    return f"{float(value):.12g}"
+    """Return a number as its class is called: whole ones with all digits, as ids have many."""
+    number = float(value)
+    return f"{Decimal(str(value).strip()):.0f}" if number.is_integer() else f"{number:.12g}"

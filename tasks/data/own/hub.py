@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from tasks.data.hub import copy_of
-from tasks.data.own.tables import SUFFIXES, part_of, suffix_of
+from tasks.data.own.images import part_of
+from tasks.data.own.tables import SUFFIXES, suffix_of
 from tasks.data.specs import DataSpec
 from tasks.data.storage import fetching
 from tasks.errors import UserError

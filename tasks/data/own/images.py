@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +17,28 @@ import numpy as np
 from tasks.data.cache import content_key, made_once, versions
 from tasks.data.digest import digest_of
 from tasks.data.images import Images
+from tasks.data.own.cells import plain_text
 from tasks.data.own.findings import Findings
 from tasks.data.own.folders import walk
 from tasks.errors import UserError, reason
 from tasks.format import plural
 
-VERSION = 1  # of what is decoded: a new number makes the decoded images anew
+VERSION = 2  # of what is decoded: a new number makes the decoded images anew
 # What Pillow is allowed to take a file for: some of its other formats start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+}
 FOREIGN = {".heic", ".heif", ".avif", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg"}
 ORIENTATION, UPRIGHT, ROTATED = 0x0112, 1, range(2, 9)  # of EXIF
 MOST_PIXELS = 100_000_000  # a larger image takes a gigabyte and more
@@ -43,27 +57,48 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     above = 0  # folders above those of the classes
     while len({tuple(file[: above + 1]) for file in files}) == 1 and _are_below(files, above + 1):
         above += 1  # one folder with everything in it, as archives unpack to
-    top = {file[above] for file in files if len(file) > above + 1}
-    parts = {name: PART_OF.get(name.lower()) for name in top}
-    divided = "train" in parts.values() and all(parts.values())
-    above += divided
-    found, loose = [], []
+    parts = _parts(files, above)
+    found, loose, others = [], [], []
     for *folders, name in files:
-        path = "/".join([*folders, name])
-        if len(folders) <= above:
+        path, depth, part = "/".join([*folders, name]), above, None
+        if parts and len(folders) > above:
+            part, depth = parts[folders[above]], above + 1
+            while len(folders) > depth + 1 and part and part_of(folders[depth]) == part:
+                depth += 1  # train/train/cat, as archives unpack to
+        if parts and not part:
+            others.append(path)
+        elif len(folders) <= depth:
             loose.append(path)
         else:
-            found.append((path, parts[folders[above - 1]] if divided else None, folders[above]))
+            found.append((path, part, plain_text(folders[depth])))
     if not found:
         raise UserError(
             f"{findings.where} holds {plural(len(loose), 'image')} and no folder of images for "
             "each class: put each class into a folder of its own, such as photos/cat and photos/dog"
         )
     findings.leave_out("image", "outside the folders of classes", loose)
-    if divided:
-        names = ", ".join(sorted(f"{name}/" for name in top))
+    findings.leave_out("image", "outside the folders of parts (train, validation, test)", others)
+    if parts:
+        names = ", ".join(sorted(f"{name}/" for name in parts if parts[name]))
         findings.guessed.append(f"{names} are parts of the data, and the folders in them classes")
     return found
+
+
+def _parts(files: list[list[str]], above: int) -> dict[str, str | None]:
+    """Return what part each of the topmost folders is; nothing where these are classes."""
+    top = {file[above] for file in files if len(file) > above + 1}
+    if all(name.lower() in PART_OF for name in top):
+        return {name: part_of(name) for name in top}
+    # Of seg_train, test_set and the like some hold classes, and others may be beside them.
+    parts = {name: part_of(name) for name in top}
+    holding = {parts[file[above]] for file in files if len(file) > above + 2} - {None}
+    return parts if "train" in holding and len(holding) > 1 else {}
+
+
+def part_of(name: str) -> str | None:
+    """Return the part that a name says: of train-00000-of-00002.parquet it is train."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((PART_OF[word] for word in reversed(words) if word in PART_OF), None)
 
 
 def _are_below(files: list[list[str]], depth: int) -> bool:
@@ -212,6 +247,8 @@ def upright(file: IO[bytes], shorter: int) -> tuple[np.ndarray, dict[str, bool]]
         transparent = seen.getextrema()[3][0] < 255
         white = Image.new("RGBA", seen.size, "white")
         seen = Image.alpha_composite(white, seen)
+    if seen.mode in ("I", "F"):
+        raise ValueError("of 32 bits a pixel, of which nobody knows what is white: save as 8 or 16")
     if seen.mode.startswith("I;16"):
         seen = Image.fromarray((np.asarray(seen) >> 8).astype(np.uint8))
     seen = seen.convert("RGB")

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from hydra.core.override_parser.types import Quote, QuotedString
 
 from tasks.data.digest import digest_of
+from tasks.data.own.cells import plain_text
 from tasks.data.own.columns import Choice, Labels, Problem, choose, is_missing, read_labels
 from tasks.data.own.findings import Findings, LeftOut
 from tasks.data.own.folders import walk
@@ -82,8 +84,8 @@ class OwnData:
 
         Columns that were guessed are in them: another version may guess otherwise.
         """
-        columns = [f"task.data.{key}={name}" for key, name in self.columns.items()]
-        return [f"task={self.task}", f"task.data.path={self.path}", *columns]
+        columns = [f"task.data.{key}={_word(name)}" for key, name in self.columns.items()]
+        return [f"task={self.task}", f"task.data.path={_word(str(self.path))}", *columns]
 
     def part(self, name: str) -> Examples:
         """Return the examples of train, validation or test."""
@@ -118,6 +120,14 @@ class OwnData:
         return lines + [f"warning: {line}" for line in self.warnings]
 
 
+def _word(name: str) -> str:
+    """Return a name as the command line takes it: in quotes where Hydra reads its signs."""
+    if name.lower() != "null" and "${" not in name and name[0] not in "'\"":
+        return name
+    quoted: str = QuotedString(name.replace("${", r"\${"), Quote.single).with_quotes()
+    return quoted
+
+
 def inspect(
     path: str | Path,
     text: str | None = None,
@@ -145,7 +155,11 @@ def inspect(
     data_dir = data_dir or default_data_dir()
     findings = Findings(str(path))
     found = Path(path).expanduser().absolute()  # a worker may run in another folder
-    if not str(path) or not found.exists():
+    try:
+        is_there = bool(str(path)) and found.exists()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): correct the path") from error
+    if not is_there:
         if not is_name(str(path)):
             raise UserError(f"there is no file or folder {path}: correct the path")
         found = hub_copy(str(path), data_dir)
@@ -221,7 +235,8 @@ def _table(
         found: Any = images
     else:
         found = [tuple(map(_clean, inputs[i])) for i in left]
-        keys = [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in found]
+        plain = [list(map(plain_text, row)) for row in found]
+        keys = [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in plain]
         if len(choice.inputs) == 1:
             found = [text for (text,) in found]
     kind = np.int64 if labels.classes else np.float64

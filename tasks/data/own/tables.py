@@ -1,6 +1,5 @@
 """A user's tables: one file, a folder of files with or without parts, or what datasets saved."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from tasks.data.own import text_files
 from tasks.data.own.findings import Findings
 from tasks.data.own.folders import walk
-from tasks.data.own.images import PART_OF
+from tasks.data.own.images import part_of
 from tasks.data.own.text_files import Columns, content_of, decoded, json_rows, separated
 from tasks.errors import UserError, reason
 
@@ -101,12 +100,6 @@ def read_tables(path: Path, findings: Findings) -> Table:
     return table
 
 
-def part_of(name: str) -> str | None:
-    """Return the part that a name says: of train-00000-of-00002.parquet it is train."""
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((PART_OF[word] for word in reversed(words) if word in PART_OF), None)
-
-
 def _columns_of(table: Table, path: Path, where: str, findings: Findings) -> Columns:
     """Return the columns of a file; note in the table what they are."""
     try:
@@ -139,7 +132,7 @@ def _parquet(table: Table, path: Path, where: str) -> Iterator[Columns]:
 
     try:
         schema = parquet.read_schema(path)
-        kinds = _kinds(table, schema)
+        kinds = _kinds(table, schema, where)
         # As a dictionary a text is unpacked once, however often it comes.
         texts = [name for name in kinds if _is_text(schema.field(name).type)]
         file = parquet.ParquetFile(path, read_dictionary=texts)
@@ -168,7 +161,7 @@ def _append_saved(table: Table, path: Path, findings: Findings) -> None:
             if name and part_of(name) is None:
                 findings.leave_out("part", "that is not train, validation or test", [name])
                 continue
-            kinds = _kinds(table, part.features.arrow_schema)
+            kinds = _kinds(table, part.features.arrow_schema, f"{findings.where}/{name}")
             rows = part.select_columns(kinds).with_format("arrow")[:]
             if rows.nbytes > text_files.MOST_BYTES:
                 raise text_files.too_large(findings.where)
@@ -179,8 +172,12 @@ def _append_saved(table: Table, path: Path, findings: Findings) -> None:
         ) from error
 
 
-def _kinds(table: Table, schema: Any) -> list[str]:
-    """Return the columns that hold texts, numbers or images; note which are classes or images."""
+def _kinds(table: Table, schema: Any, where: str) -> list[str]:
+    """Return the columns that hold texts, numbers or images; note which are classes or images.
+
+    Raises:
+        UserError: if classes have other numbers than in what was read before.
+    """
     import datasets
     from pyarrow import types
 
@@ -193,7 +190,13 @@ def _kinds(table: Table, schema: Any) -> list[str]:
         kind, feature = column.type, features.get(column.name)
         binary = types.is_binary(kind) or types.is_large_binary(kind)
         if isinstance(feature, datasets.ClassLabel) and feature.names:
-            table.class_names[column.name] = list(feature.names)
+            names_before = table.class_names.setdefault(column.name, list(feature.names))
+            if names_before != feature.names:
+                raise UserError(
+                    f"{where}: {column.name} numbers its classes otherwise than another file or "
+                    f"part ({', '.join(feature.names[:5])}, ...; {', '.join(names_before[:5])}, "
+                    "...): give all of them the same classes, in the same order"
+                )
         inside = {field.name for field in kind} if types.is_struct(kind) else set()
         if "bytes" in inside or (binary and column.name.lower() in IMAGE_NAMES):
             table.images.add(column.name)

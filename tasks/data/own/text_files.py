@@ -8,9 +8,13 @@ import re
 import warnings
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tasks.data.own.cells import REPEATED, is_number, plain_numbers
 from tasks.data.own.findings import Findings
 from tasks.errors import UserError, reason
 from tasks.format import size
@@ -23,6 +27,7 @@ UNSUSPECTED = 64 * 2**20  # bytes that any file may unpack to
 BLOCK = 2**20
 SAMPLE = 200_000  # characters that tell what separates the columns
 LONGEST_NAME = 64  # of a column
+SURPLUS = "\0"  # the column of cells that no name is above
 
 # What else a file can be, by its first bytes or its name, and what to do then.
 PICKLE = "is a pickle, which can run programs when it is opened: save the table as CSV or Parquet"
@@ -164,22 +169,31 @@ def separated(text: str, usual: str, where: str, findings: Findings) -> Columns:
         raise UserError(f"{where} cannot be read as a table ({error}): close its quotes")
     total = len(quoted) + len(bad)
     todo = "put texts that hold separators into quotes"
-    findings.leave_out_damaged("row", bad, total, todo)
-    return {name: quoted[name].fillna("").tolist() for name in quoted}
+    findings.leave_out_damaged("row", [f"line {n}" for n in bad], total, todo)
+    columns = {name: quoted[name].fillna("").tolist() for name in quoted}
+    return dict(plain_numbers(columns, separator, findings))
 
 
 def _separator(text: str, usual: str, where: str, findings: Findings) -> str:
     """Return what separates the columns: the usual sign, unless another fits and it does not."""
-    scores = {}
+    scores, first = {}, {}
     for sign in dict.fromkeys((usual, ",", ";", "\t", "|")):
-        widths = [len(row) for row in _rows(text, sign) if row][:-1] or [0]
+        rows = [row for row in _rows(text, sign) if row][:-1] or [[]]
+        first[sign] = len(rows[0])
+        # A separator at a row's end may have no column after it.
+        widths = [len(row) - (len(row) == first[sign] + 1 and not row[-1]) for row in rows]
         width, count = Counter(widths).most_common(1)[0]
         # A comma in each text is no separator if the names of the columns have none.
-        scores[sign] = (count / len(widths) if width == widths[0] > 1 else 0.0, width)
+        scores[sign] = (count / len(widths) if width == first[sign] > 1 else 0.0, width)
     best = max(scores, key=lambda sign: (scores[sign][0] > 0.9, scores[sign]))
     if scores[usual][0] > 0.9 or scores[best][0] == 0:
         best = usual
     if scores[best][0] == 0:
+        if first[usual] > 1:
+            raise UserError(
+                f"{where}: most rows have not as many cells as the first, which has "
+                f"{first[usual]}: put texts that hold {usual!r} into quotes"
+            )
         raise UserError(
             f"{where} has one column, and needs two or more: the texts and their labels"
         )
@@ -207,18 +221,32 @@ def _rows(text: str, separator: str) -> list[list[str]]:
 def _header(text: str, separator: str, findings: Findings) -> tuple[list[str], bool]:
     """Return the columns' names, and whether the file has them."""
     first, *others = [row for row in _rows(text, separator) if row]
-    values: list[set[str]] = [
-        set(column) for column in zip(*_even(others, len(first)), strict=True)
-    ]
-    again = [bool(name) and name in column for name, column in zip(first, values, strict=False)]
-    if not any(is_number(name) or len(name) > LONGEST_NAME for name in first) and (
-        not any(again) or all(again)
-    ):
-        names = [name.strip().strip('"') or f"column{i}" for i, name in enumerate(first, 1)]
-        return [f"{n}{i}" if n in names[: i - 1] else n for i, n in enumerate(names, 1)], True
+    columns = list(zip(*_even(others, len(first)), strict=True))
+    again = [bool(name) and name in column for name, column in zip(first, columns, strict=True)]
+    odd = any(is_number(name) or len(name) > LONGEST_NAME for name in first)
+    if (not odd or any(map(_is_above, first, columns))) and (not any(again) or all(again)):
+        return _different([" ".join(name.strip('" \r\n\t').split()) for name in first]), True
     names = [f"column{i}" for i in range(1, len(first) + 1)]
     findings.guessed.append(f"the first row holds no names: the columns are {', '.join(names)}")
     return names, False
+
+
+def _is_above(name: str, cells: Sequence[str]) -> bool:
+    """Return whether a first cell is none of a column's: below it are numbers, or a few values."""
+    if not name or is_number(name) or name in cells:
+        return False
+    return REPEATED * len(set(cells)) <= len(cells) or all(map(is_number, cells))
+
+
+def _different(names: list[str]) -> list[str]:
+    """Return names without equal and empty ones: those get the number of their column."""
+    found: list[str] = []
+    for place, name in enumerate(names, 1):
+        new = name or f"column{place}"
+        while new in found or (new != name and new in names):
+            new = f"{new}{place}" if new == name else f"{new}_"
+        found.append(new)
+    return found
 
 
 def _even(rows: list[list[str]], width: int) -> list[list[str]]:
@@ -229,28 +257,36 @@ def _parsed(text: str, separator: str, names: list[str], header: bool, quoting: 
     """Return the table, and the rows that have too many cells."""
     import pandas
 
+    # Of a file's first rows, pandas takes any number of cells for what all have, and drops those
+    # without a name in silence. So there is one name more, and a row before the first.
+    file = io.StringIO()
+    file.write(f"{separator * len(names)}\n")
+    file.write(text)
+    file.seek(0)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         table = pandas.read_csv(
-            io.StringIO(text),
+            file,
             sep=separator,
-            names=names,
-            header=0 if header else None,
+            names=[*names, SURPLUS],
+            header=0,
             index_col=False,
             dtype=str,
             keep_default_na=False,
             quoting=quoting,
             on_bad_lines="warn",
         )
-    bad = [f"line {n}" for one in said for n in re.findall(r"line (\d+):", str(one.message))]
-    return table, bad
+    skipped = [int(n) - 1 for one in said for n in re.findall(r"line (\d+):", str(one.message))]
+    table = table.iloc[int(header) :]
+    surplus = table.pop(SURPLUS).fillna("").str.strip() != ""
+    return table[~surplus], sorted({*skipped, *_lines(surplus.to_numpy(), header, skipped)})
 
 
-def is_number(value: Any) -> bool:
-    """Return whether a value, or what a text says, is a finite number."""
-    if isinstance(value, str):
-        return bool(re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", value, re.ASCII))
-    return isinstance(value, int | float) and abs(value) < 1e300
+def _lines(wanted: np.ndarray, header: bool, skipped: Sequence[int]) -> list[int]:
+    """Return the lines of some of the rows that are left where others were skipped."""
+    lines = np.arange(1 + header, 1 + header + len(wanted) + len(skipped))
+    found: list[int] = lines[~np.isin(lines, skipped)][wanted].tolist()
+    return found
 
 
 def json_rows(text: str, where: str, findings: Findings) -> Columns:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import unicodedata
 from functools import partial
 
 import numpy as np
@@ -88,6 +89,55 @@ def test_part_that_is_lacking_comes_out_of_training(tmp_path, look):
     assert sum(counts["test"].values()) == 12
     assert sum(counts["train"].values()) + sum(counts["validation"].values()) == 60
     assert min(counts["validation"].values()) >= 1
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train_images", "test_images"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("training_set/training_set", "test_set"),
+    ],
+)
+def test_parts_are_known_by_a_word_of_their_names(train, test, tmp_path, look):
+    write_photos(tmp_path / "photos" / train, each=20)
+    write_photos(tmp_path / "photos" / test, each=4, first=50)
+    write_photos(tmp_path / "photos/seg_pred", each=1, first=90)
+    found = look(tmp_path / "photos")
+    assert found.classes == ("cat", "dog", "owl")
+    assert sum(found.counts["test"].values()) == 12
+    (left_out,) = found.left_out
+    assert str(left_out).startswith("3 images outside the folders of parts (train, validation, tes")
+
+
+def test_classes_are_no_parts_for_their_names(tmp_path, look):
+    photos = write_photos(tmp_path / "photos", each=20)
+    for old, new in (("cat", "bullet_train"), ("dog", "test_tube"), ("owl", "train")):
+        (photos / old).rename(photos / new)
+    assert look(photos).classes == ("bullet_train", "test_tube", "train")
+
+
+def test_parts_without_training_are_no_classes(tmp_path, look):
+    write_photos(tmp_path / "photos/val", each=20)
+    write_photos(tmp_path / "photos/test", each=20, first=30)
+    with pytest.raises(UserError, match="whose class training does not have"):
+        look(tmp_path / "photos")
+
+
+def test_folders_whose_names_look_the_same_are_one_class(tmp_path, look):
+    for part, form, first in (("train", "NFC", 0), ("test", "NFD", 50)):
+        write_photos(tmp_path / "photos" / part, each=20, first=first)
+        name = unicodedata.normalize(form, "élan")
+        (tmp_path / "photos" / part / "cat").rename(tmp_path / "photos" / part / name)
+    assert look(tmp_path / "photos").counts["test"] == {"dog": 20, "owl": 20, "élan": 20}
+
+
+def test_image_of_32_bits_a_pixel_is_damaged_and_not_white_or_black(tmp_path, look):
+    photos = write_photos(tmp_path / "photos", each=70)
+    Image.fromarray(np.full((16, 16), 40_000, np.int32)).save(photos / "cat/whole.tif")
+    Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(photos / "cat/real.tif")
+    (found,) = look(photos).left_out
+    assert str(found).startswith("2 images damaged: cat/real.tif (of 32 bits a pixel, of which ")
 
 
 def test_folder_around_the_classes_is_no_class(tmp_path, look):

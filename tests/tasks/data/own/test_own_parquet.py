@@ -65,6 +65,22 @@ def test_secret_labels_of_a_test_part_are_left_out(tmp_path, look):
     assert len(found.part("test").inputs) > 4 and pairs_of(found) == set(reviews())
 
 
+@pytest.mark.parametrize("form", ["files", "saved"])
+def test_classes_that_two_parts_number_otherwise_are_refused(form, tmp_path, look):
+    from datasets import DatasetDict
+
+    other = [("a fine film", 0), ("a bad film", 1)]
+    parts = {"train": table(NAMED, ["bad", "good"]), "test": table(other, ["good", "bad"])}
+    if form == "saved":
+        DatasetDict(parts).save_to_disk(tmp_path / "films")
+    else:
+        (tmp_path / "films").mkdir()
+        for name, rows in parts.items():
+            rows.to_parquet(tmp_path / f"films/{name}.parquet")
+    with pytest.raises(UserError, match="label numbers its classes otherwise than another file or"):
+        look(tmp_path / "films")
+
+
 @pytest.mark.parametrize("parts", [True, False])
 def test_what_datasets_saved(parts, tmp_path, look):
     from datasets import DatasetDict

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import unicodedata
 import zipfile
 from functools import partial
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from reviews import TEXT_LABEL, pairs_of, reviews, write_csv
 
+from runner.overrides import path_in
 from tasks.data.own import text_files
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
@@ -122,6 +124,43 @@ def test_damaged_rows_are_left_out_by_line_and_many_are_refused(tmp_path, look):
     assert str(look(lines).left_out[0]) == "1 row damaged: line 61"
 
 
+@pytest.mark.parametrize("first", [2, 3, 5])
+def test_rows_with_too_many_cells_are_damaged_wherever_they_are(first, tmp_path, look):
+    lines = ["text,label", *(f'"{text}",{label}' for text, label in reviews(300))]
+    for line in (first, first + 100):
+        lines[line - 1] = lines[line - 1].replace('"', "")  # whose comma parts the text, then
+    path = tmp_path / "films.csv"
+    path.write_text("\n".join(lines))
+    found = look(path)
+    assert found.classes == ("bad", "good")
+    assert str(found.left_out[0]) == f"2 rows damaged: line {first}, line {first + 100}"
+    lines[first + 50] = "a,b,c,d"
+    path.write_text("\n".join([*lines, "e,f,g"]))
+    with pytest.raises(UserError, match=f"4 of 301 rows are .*line {first}, line {first + 51}, "):
+        look(path)
+
+
+def test_unquoted_commas_are_no_reason_to_say_that_there_is_one_column(tmp_path, look):
+    path = tmp_path / "films.csv"
+    path.write_text("\n".join(["text,label", *map(",".join, reviews())]))
+    with pytest.raises(UserError, match="most rows have not as many cells as the first, which has"):
+        look(path)
+
+
+def test_separators_at_the_ends_of_rows_make_no_column(tmp_path, look):
+    path = write_csv(tmp_path / "films.csv", [(*row, "") for row in reviews()])
+    assert pairs_of(look(path)) == set(reviews())
+
+
+def test_texts_that_differ_in_white_space_alone_or_look_the_same_are_one(tmp_path, look):
+    rows = [(f"{text} né", label) for text, label in reviews()]
+    spaced = [(text.replace(" ", " \n "), label) for text, label in rows[:20]]
+    decomposed = [(unicodedata.normalize("NFD", text), label) for text, label in rows[20:40]]
+    found = look(write_csv(tmp_path / "films.csv", [*rows, *spaced, *decomposed]))
+    assert pairs_of(found) == set(rows)
+    assert str(found.left_out[0]).startswith("40 rows that came before: row 61, row 62")
+
+
 def test_added_rows_move_no_other_and_parts_have_all_classes(tmp_path, look):
     before = look(write_csv(tmp_path / "films.csv", reviews(200)))
     shuffled = [*reviews(300)][::-1]
@@ -178,6 +217,66 @@ def test_number_of_many_values_is_a_regression_unless_the_user_says_otherwise(tm
     assert found.overrides[0] == "task=own_text_regression"
     classes = look(path, kind="classification")
     assert len(classes.classes) == 30 and classes.overrides[0] == "task=own_texts"
+
+
+@pytest.mark.parametrize(
+    ("separator", "form", "said"),
+    [
+        (";", "{:.1f}", "decimal points"),
+        (",", "{:.2f}", "decimal points"),
+        ("\t", "{:.3f}", "decimal points"),  # none of which begins with 0 if they are of thousands
+        (";", "{:.3f}", "decimal points"),
+        (",", "{:,}", "between thousands"),
+    ],
+)
+def test_numbers_are_read_by_what_their_commas_are(separator, form, said, tmp_path, look):
+    numbers = [0.1 + n / 8 for n in range(60)] if "f" in form else range(1000, 61_000, 1000)
+    shown = [form.format(number).replace(".", ",") for number in numbers]
+    rows = [(text, price) for (text, _), price in zip(reviews(), shown, strict=True)]
+    path = write_csv(tmp_path / "films.csv", rows, ("text", "price"), delimiter=separator)
+    found = look(path, label="price")
+    assert found.problem == "regression" and f"numbers in price: commas are {said}" in found.guessed
+    mean, _ = found.scale
+    assert mean == pytest.approx(np.mean(found.part("train").labels) + mean)
+    if said == "decimal points":
+        assert mean < 8
+    else:
+        assert mean > 1000
+
+
+def test_number_that_is_not_there_is_no_class(tmp_path, look):
+    rows = [(text, "NA" if n == 7 else n % 5) for n, (text, _) in enumerate(reviews())]
+    found = look(write_csv(tmp_path / "films.csv", rows, ("text", "stars")))
+    assert found.classes == ("0", "1", "2", "3", "4")
+    assert "numbers in stars: NA and the like are empty cells" in found.guessed
+    assert str(found.left_out[0]) == "1 row without a label: row 8"
+    words = [(text, "nan" if n % 6 == 0 else label) for n, (text, label) in enumerate(reviews())]
+    found = look(write_csv(tmp_path / "words.csv", words))
+    assert found.classes == ("bad", "good", "nan")
+    assert found.warnings == ["nan is a class: empty the cells if it is none"]
+
+
+def test_long_numbers_are_classes_of_their_own(tmp_path, look):
+    users = [1234567890123450001, 1234567890123450002, 1234567890123450003]
+    rows = [(text, users[n % 3]) for n, (text, _) in enumerate(reviews())]
+    found = look(write_csv(tmp_path / "films.csv", rows, ("text", "user")), label="user")
+    assert found.classes == tuple(map(str, users))
+
+
+def test_number_beyond_all_floats_is_none(tmp_path, look):
+    rows = [(text, "1e999" if n == 3 else n % 50) for n, (text, _) in enumerate(reviews())]
+    path = write_csv(tmp_path / "films.csv", rows, ("text", "price"))
+    with pytest.raises(UserError, match="price has '1e999', which is no number"):
+        look(path, label="price", kind="regression")
+
+
+def test_names_of_classes_that_look_the_same_are_one(tmp_path, look):
+    forms = ("NFC", "NFD")
+    rows = [
+        (text, unicodedata.normalize(forms[n % 2], "café" if label == "bad" else "thé"))
+        for n, (text, label) in enumerate(reviews())
+    ]
+    assert look(write_csv(tmp_path / "films.csv", rows)).classes == ("café", "thé")
 
 
 def test_number_that_counts_the_rows_is_not_taken_for_the_label(tmp_path, look):
@@ -342,9 +441,25 @@ def test_several_tables_are_one_if_their_columns_are_the_same(tmp_path, look):
 
 
 def test_columns_of_one_name_are_told_apart(tmp_path, look):
-    rows = [(text, label, label) for text, label in reviews()]
-    found = look(write_csv(tmp_path / "films.csv", rows, ("text", "label", "label")))
-    assert found.guessed[-1] == "columns that are not read: label3"
+    rows = [(text, label, label, label, "") for text, label in reviews()]
+    names = ("text", "label", "label", "label3", "")
+    found = look(write_csv(tmp_path / "films.csv", rows, names))
+    assert found.guessed[-1] == "columns that are not read: label3_, label3, column5"
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("What could be better? " * 5, "Rating"), ("What could be better?", "Rating")),
+        (("text", "label", "2019"), ("text", "label")),
+        (("two\nlines", "a  b"), ("two lines", "a b")),
+    ],
+)
+def test_first_row_that_is_unlike_those_below_holds_names(names, columns, tmp_path, look):
+    rows = [(*row, n)[: len(names)] for n, row in enumerate(reviews())]
+    found = look(write_csv(tmp_path / "films.csv", rows, names))
+    assert pairs_of(found) == set(reviews())
+    assert found.columns["text"].startswith(columns[0]) and found.columns["label"] == columns[1]
 
 
 def test_tables_beside_a_stray_image_are_tables(tmp_path, look):
@@ -361,9 +476,18 @@ def test_words_of_a_run_hold_wherever_it_starts(tmp_path, look, monkeypatch):
     assert found.describe()[0].startswith("films.csv: texts")
 
 
+@pytest.mark.parametrize("name", ["'label'", "null", '"x', "price ${usd}", "is (ok)?, =", "it's"])
+def test_column_of_any_name_is_in_the_words_of_a_run(name, tmp_path, look):
+    path = tmp_path / "films.jsonl"
+    path.write_text("\n".join(json.dumps({"text": t, name: label}) for t, label in reviews()))
+    assert path_in(look(path, label=name).overrides[-1]) == name
+
+
 def test_path_that_is_not_there_and_wrong_kind(tmp_path, look):
     with pytest.raises(UserError, match="there is no file or folder"):
         look(tmp_path / "nothing.csv")
+    with pytest.raises(UserError, match="File name too long"):
+        look("x" * 300)
     with pytest.raises(UserError, match="there is no file or folder : correct"):
         look("")
     with pytest.raises(UserError, match="kind=classes: must be one of"):
