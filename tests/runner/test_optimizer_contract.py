@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import QUIET, stop_at
+from conftest import LONG_ONLY, QUIET, stop_at
 from torch import nn
 
 from runner import config
@@ -19,6 +19,8 @@ OPTIMIZERS = config.options("opt")
 # Those kinds of problem that differ in what an optimizer meets: kernels of four dimensions and
 # vectors; embeddings and matrices; one matrix of float64 that starts at zero.
 KINDS = ["mnist_scratch", "cola", "logistic_wine"]
+# The others meet the same, with batch normalization, as regression, and on features.
+KINDS += [pytest.param(task, marks=LONG_ONLY) for task in ("cifar", "stsb", "probe_newsgroups")]
 
 
 def made_up(folder, optimizer, *words, task="probe_newsgroups"):

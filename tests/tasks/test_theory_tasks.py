@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import LONG_ONLY
 from omegaconf import OmegaConf
 
 from runner import config
@@ -105,7 +106,13 @@ def test_minimum_of_logistic_regression_is_that_of_scikit_learn():
     np.testing.assert_allclose(weights, task.optimum().numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["logistic_breast_cancer", "logistic_wine"])  # 2 classes, and 3
+@pytest.mark.parametrize(
+    "name",  # of 2 classes, of 3 and of 10
+    [
+        *("logistic_breast_cancer", "logistic_wine"),
+        pytest.param("logistic_digits", marks=LONG_ONLY),
+    ],
+)
 def test_dog_comes_close_to_the_minimum_and_its_distance_to_that_of_the_optimum(name, tmp_path):
     record, _ = trained(name, tmp_path, "opt=dog", "train.steps=1000")
     scores, facts = record["results"]["test"], record["results"]["facts"]
