@@ -9,10 +9,11 @@ import pandas as pd
 from analysis.choice import DEFAULT, INSTANCE_TUNED, PORTFOLIO
 from analysis.comparison import Comparison, compare_problems, labels_of
 from analysis.findings.pairs import Evidence, Line, pairs_of
-from analysis.findings.problems import of_kind
+from analysis.findings.problems import PROTOCOL, of_kind
 from analysis.findings.runs import Runs
 from analysis.kinds import KINDS
 from analysis.roles import TUNING_FREE
+from analysis.tables.starts import regrets
 
 DOG, LDOG = ("dog", DEFAULT), ("ldog", DEFAULT)
 AUTO, LAUTO = ("dog_auto", DEFAULT), ("ldog_auto", DEFAULT)
@@ -43,6 +44,12 @@ class Archived:
     def by_kind(self) -> dict[str, list[Comparison]]:
         """The problems of each kind, at the protocol's own number of steps."""
         return {kind: of_kind(self.comparisons, kind) for kind in KINDS}
+
+    @cached_property
+    def regrets(self) -> pd.DataFrame:
+        """How far starts that are found are behind the best fixed one."""
+        lines = regrets(self.comparisons, self.frame)
+        return lines[lines["protocol"] == PROTOCOL]
 
     @cached_property
     def labels(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from analysis.findings.texts import NO_RUNS, counted, listed, span
 from analysis.kinds import FINE_TUNING, PROBES
 from analysis.roles import start_of
 from analysis.tables.page import markdown, number
-from analysis.tables.starts import regrets, regrets_of_fixed, regrets_of_rules
+from analysis.tables.starts import regrets_of_fixed, regrets_of_rules
 from analysis.variants import departures, has_other_steps
 from tasks.format import NONE
 
@@ -125,8 +125,7 @@ def found_by_steps(archived: Archived) -> str:
 
 def _regrets(archived: Archived) -> pd.DataFrame:
     """The lines of the automatic starts, DoG's first."""
-    lines = regrets(archived.comparisons, archived.frame)
-    lines = lines[lines["protocol"] == PROTOCOL]
+    lines = archived.regrets
     names = [archived.labels.get(optimizer) for optimizer, _ in (AUTO, LAUTO)]
     return pd.concat(lines[lines["optimizer"] == name] for name in names)
 
@@ -153,6 +152,5 @@ def _judged(groups: Mapping[str, pd.DataFrame]) -> str:
 
 def rules(archived: Archived) -> str:
     """Return how far each rule is behind the best fixed start, on the problems that have all."""
-    lines = regrets(archived.comparisons, archived.frame)
-    table = regrets_of_rules(lines[lines["protocol"] == PROTOCOL])
+    table = regrets_of_rules(archived.regrets)
     return markdown(table, ["rule"]) if len(table) else NO_RUNS

@@ -1,19 +1,16 @@
 """What a record tells of its surroundings."""
 
 import tomllib
-from importlib import metadata
 
 import torch
 from conftest import ROOT
 
 from runner import environment
+from tasks.data import cache
 
 
 def test_a_plain_checkout_tells_its_version_too(monkeypatch):
-    def not_installed(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", not_installed)
+    monkeypatch.setattr(cache, "installed_version", lambda package: None)
     described = environment.describe(torch.device("cpu"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert described["code"]["version"] == project["version"]

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-import processes
+import process_tree
 import psutil
 import pytest
 import warm
@@ -436,12 +436,12 @@ def test_interrupted_sweep_on_a_ray_of_its_own_saves_and_leaves_no_process(tmp_p
     while not list(tmp_path.glob("runs/*/*/metrics.jsonl")):
         assert driver.poll() is None
         time.sleep(0.05)
-    below = processes.below(driver.pid)
+    below = process_tree.below(driver.pid)
     driver.send_signal(signal.SIGTERM)
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130, errors
     assert list(tmp_path.glob("runs/*/*/checkpoint.pt"))
-    assert below and not processes.left(below, seconds=60)
+    assert below and not process_tree.left(below, seconds=60)
 
 
 def test_unreachable_ray_cluster_is_said(tmp_path):

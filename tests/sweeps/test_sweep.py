@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-import processes
+import process_tree
 import pytest
 import torch
 import warm
@@ -132,11 +132,11 @@ def test_workers_do_not_outlive_a_driver_that_is_killed(sweeps, tmp_path):
     while not list(tmp_path.glob("results/runs/*/*/metrics.jsonl")):
         assert driver.poll() is None
         time.sleep(0.05)
-    workers = processes.below(driver.pid)
+    workers = process_tree.below(driver.pid)
     assert workers
     driver.kill()
     driver.wait()
-    assert not processes.left(workers, seconds=30)
+    assert not process_tree.left(workers, seconds=30)
     assert list(tmp_path.glob("results/runs/*/*/checkpoint.pt"))
 
 
