@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
@@ -46,6 +47,11 @@ class FigureData:
         ids = [comparison.problem.problem_id for comparison in comparisons]
         of_problems = {problem_id: groups.get(problem_id, runs[:0]) for problem_id in ids}
         return cls(comparisons, of_problems, curves)
+
+    @cached_property
+    def with_curves(self) -> list[str]:
+        """The runs that have a curve, which has many lines."""
+        return [*self.curves["run_id"].unique()]
 
     @property
     def of_protocols_steps(self) -> "FigureData":

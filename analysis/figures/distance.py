@@ -27,7 +27,7 @@ def _default_curves(
     for comparison in comparisons:
         runs = reported(data.runs_of(comparison)).sort_values("seed")
         default = runs[is_reference_run(runs)]
-        known = default["run_id"][default["run_id"].isin(data.curves["run_id"])]
+        known = default["run_id"][default["run_id"].isin(data.with_curves)]
         if len(known):
             lines.append((comparison, data.curves[data.curves["run_id"] == known.iloc[0]]))
     return lines

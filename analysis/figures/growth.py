@@ -52,7 +52,7 @@ def _small_starts(
         runs = data.runs_of(comparison)
         runs = varied(runs[runs["role"] == REFERENCE], "reps_rel")
         runs = runs[runs["value"] <= LARGEST_START].sort_values(["value", "seed"])
-        runs = runs[runs["run_id"].isin(data.curves["run_id"])]
+        runs = runs[runs["run_id"].isin(data.with_curves)]
         if len(runs):
             curve = data.curves[data.curves["run_id"] == runs["run_id"].iloc[0]]
             found.setdefault(but_steps(comparison), (comparison, curve))

@@ -56,7 +56,7 @@ def curves_by_start(
 
     Of seeds with equally many the smallest is taken; a step size that overflowed is left out.
     """
-    curves = curves[np.isfinite(curves["eta"])]
+    curves = curves[curves["run_id"].isin(starts["run_id"]) & np.isfinite(curves["eta"])]
     known = starts[starts["run_id"].isin(curves["run_id"])]
     seed = known["seed"].mode().min()
     of_seed = known[known["seed"] == seed]
