@@ -15,7 +15,7 @@ from analysis.tables.page import markdown
 from tasks.format import NONE
 
 FAMILY = (DOG, AUTO, LDOG, LAUTO, SGD, ADAMW)
-# The problems on which every method is run: task and network.
+# The problems on which every method is to be run: task and network.
 WITH_ALL = (
     ("probe_cifar", "efficientnet_lite0"),
     ("probe_newsgroups", "minilm"),
