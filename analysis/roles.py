@@ -1,6 +1,6 @@
 """What part an optimizer has in a comparison; its role decides what tables and figures do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,14 @@ def left_to_set(optimizer: str) -> list[str] | None:
 def start_of(optimizer: str) -> str | None:
     """The argument that sets the length of an optimizer's first steps, by its yaml; or None."""
     return in_yaml(optimizer, "start")
+
+
+def default_start_of(run: Mapping[Any, Any]) -> float:
+    """The default of that argument: `reps_rel` is the protocol's, others are the yaml's."""
+    optimizer, start = run["optimizer"], start_of(run["optimizer"])
+    if start == "reps_rel":
+        return float(run["reps_rel"])
+    return float(in_yaml(optimizer, start or "") or in_yaml(optimizer, "start_default"))
 
 
 def start_power_of(optimizer: str) -> int:

@@ -1,6 +1,8 @@
 """Mechanic (Cutkosky, Defazio, Mehta, arXiv 2306.00144), of the package ``mechanic-pytorch``."""
 
 import copy
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -8,6 +10,9 @@ from mechanic_pytorch import mechanize
 from torch import Tensor
 
 _Optimizer: Any = torch.optim.Optimizer  # Any: its state has keys that are not tensors
+
+
+S_INIT = 1e-8  # the package's default
 
 
 class _Resumable(_Optimizer):
@@ -48,13 +53,36 @@ class _Resumable(_Optimizer):
         return [{"lr": group["lr"], "eta": s * group["lr"]} for group in self.param_groups]
 
 
-_SGD: Any = mechanize(torch.optim.SGD, store_delta=True)
-_AdamW: Any = mechanize(torch.optim.AdamW, store_delta=True)
+@cache
+def _mechanized(base: type[torch.optim.Optimizer], s_init: float) -> Any:
+    return type(
+        f"Mechanic{base.__name__}",
+        (_Resumable, mechanize(base, s_init=s_init, store_delta=True)),
+        {"__doc__": f"Mechanic over torch's {base.__name__}."},
+    )
 
 
-class MechanicSGD(_Resumable, _SGD):
-    """Mechanic over torch's SGD."""
+def mechanic_sgd(
+    params: Iterable[Any], s_init: float | None = None, **of_base: Any
+) -> torch.optim.Optimizer:
+    """Return Mechanic over torch's SGD.
+
+    Args:
+        params: parameters, or param groups.
+        s_init: what the factor of the first steps is proportional to; None: the package's 1e-8.
+        of_base: arguments of SGD.
+    """
+    optimizer: torch.optim.Optimizer = _mechanized(torch.optim.SGD, s_init or S_INIT)(
+        params, **of_base
+    )
+    return optimizer
 
 
-class MechanicAdamW(_Resumable, _AdamW):
-    """Mechanic over torch's AdamW."""
+def mechanic_adamw(
+    params: Iterable[Any], s_init: float | None = None, **of_base: Any
+) -> torch.optim.Optimizer:
+    """Return Mechanic over torch's AdamW; its arguments are as :func:`mechanic_sgd`'s."""
+    optimizer: torch.optim.Optimizer = _mechanized(torch.optim.AdamW, s_init or S_INIT)(
+        params, **of_base
+    )
+    return optimizer

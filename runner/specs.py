@@ -58,6 +58,9 @@ class OptimizerSpec(Spec):
     start: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
         None, description="the argument that sets the length of its first steps; null: none"
     )
+    start_default: Annotated[Positive | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="the value of `start` where that is null"
+    )
     start_power: Annotated[Count, DESCRIBES, YAML_ONLY] = Field(
         1, description="the power of that length which `start` is: 2 of a squared one"
     )
@@ -100,6 +103,9 @@ class OptimizerSpec(Spec):
     lr: Positive | None = Field(None, description="learning rate; of DoG the paper's c")
     reps_rel: Positive | Literal["auto"] | None = Field(
         None, description="initial step length r_ε, relative to 1 + ‖x_0‖; auto: docs/start.md"
+    )
+    s_init: Positive | None = Field(
+        None, description="Mechanic's first factor is proportional to it; null: the package's 1e-8"
     )
     init_eta: Positive | None = Field(None, description="the first step size, instead of reps_rel")
     weight_decay: NotNegative | None = Field(None, description="L2 penalty")

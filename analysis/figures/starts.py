@@ -20,7 +20,7 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.roles import finds_start_of, in_yaml, start_of, untuned
+from analysis.roles import default_start_of, finds_start_of, start_of, untuned
 
 # Fewer starts make no line, and fewer methods no figure.
 LEAST_STARTS = 5
@@ -60,9 +60,7 @@ def _start(run: dict[Any, Any], key: str | None) -> float:
     changed = json.loads(run["overrides"])
     if key is None or not set(changed) <= {key}:
         return math.nan
-    return changed.get(
-        key, run["reps_rel"] if key == "reps_rel" else in_yaml(run["optimizer"], key)
-    )
+    return changed[key] if key in changed else default_start_of(run)
 
 
 def starts_found(runs: pd.DataFrame) -> dict[str, pd.Series]:

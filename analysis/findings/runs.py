@@ -12,7 +12,7 @@ from analysis import statistics
 from analysis.choice import comparable
 from analysis.comparison import Comparison, reported, scored
 from analysis.findings.pairs import Line, Pair, pair
-from analysis.roles import in_yaml, start_of, start_power_of
+from analysis.roles import default_start_of, start_of, start_power_of
 
 # By how much the first steps are moved either way.
 FACTOR = 100
@@ -66,9 +66,9 @@ class Runs:
                 errors.setdefault(changed[key], {})[run.seed] = run.error
         if not errors:
             return None
-        own = default["reps_rel"].iloc[0] if key == "reps_rel" else in_yaml(optimizer, key)
-        errors[float(own)] = dict(zip(default["seed"], default["error"], strict=True))
-        return Starts(comparison, float(own), errors, start_power_of(optimizer))
+        own = default_start_of(default.iloc[0].to_dict())
+        errors[own] = dict(zip(default["seed"], default["error"], strict=True))
+        return Starts(comparison, own, errors, start_power_of(optimizer))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """An optimizer's role, not its name, decides what tables and figures do with it."""
 
 import copy
+from pathlib import Path
 
 import made_up_records as made_up
 import pytest
@@ -12,7 +13,15 @@ from analysis.all_tables import all_pages
 from analysis.comparison import compare_problems
 from analysis.figures import all_figures
 from analysis.figures.data import FigureData
-from analysis.roles import REFERENCE, ROLES, TUNED, TUNING_FREE, with_roles
+from analysis.roles import (
+    REFERENCE,
+    ROLES,
+    TUNED,
+    TUNING_FREE,
+    default_start_of,
+    start_of,
+    with_roles,
+)
 from analysis.tables.page import files_of
 from runner import config
 from tasks.errors import UserError
@@ -132,3 +141,11 @@ def test_the_role_is_no_part_of_a_runs_settings_and_cannot_be_typed():
     assert "role" not in config.load(["opt=dog"]).spec.settings["opt"]
     with pytest.raises(UserError, match="role is not to be changed"):
         config.load(["opt=dog", "opt.role=tuned"])
+
+
+def test_the_default_start_is_the_protocols_reps_rel_or_the_yamls_argument():
+    names = {path.stem for path in Path("configs/opt").glob("*.yaml") if start_of(path.stem)}
+    found = {name: default_start_of({"optimizer": name, "reps_rel": 0.5}) for name in names}
+    assert found["dog"] == found["tdog"] == 0.5
+    assert found["dowg"] == 1e-4
+    assert found["mechanic_sgd"] == found["mechanic_adamw"] == 1e-8  # null there: the package's

@@ -19,7 +19,7 @@ from rivals.adamg import AdamGAdapter
 from rivals.cocob import COCOBAdapter
 from rivals.dadapt import DAdaptSGDAdapter
 from rivals.dowg import DoWGAdapter
-from rivals.mechanic import MechanicAdamW, MechanicSGD
+from rivals.mechanic import mechanic_adamw, mechanic_sgd
 from rivals.momo import MomoAdamAdapter, MomoAdapter
 from rivals.sps import SPSSafeAdapter
 from runner.schedule import factor
@@ -31,8 +31,8 @@ ADAPTERS = {
     COCOBAdapter: (COCOB, {"weight_decay": 0.01}),
     DAdaptSGDAdapter: (DAdaptSGD, {"d0": 1e-3}),
     DoWGAdapter: (DoWG, {}),
-    MechanicAdamW: (mechanize(torch.optim.AdamW, store_delta=True), {"lr": 1.0}),
-    MechanicSGD: (mechanize(torch.optim.SGD, store_delta=True), {"lr": 1.0}),
+    mechanic_adamw: (mechanize(torch.optim.AdamW, store_delta=True), {"lr": 1.0}),
+    mechanic_sgd: (mechanize(torch.optim.SGD, store_delta=True), {"lr": 1.0}),
     MomoAdamAdapter: (MomoAdam, {"weight_decay": 0.01}),
     MomoAdapter: (Momo, {"weight_decay": 0.01, "use_fstar": True}),
     SPSSafeAdapter: (SPS_safe, {"weight_decay": 0.01}),
@@ -64,7 +64,7 @@ def test_parameters_without_a_gradient_are_left_as_they_are(kind):
 
 
 # They divide by the norm of nothing, or take its root.
-WITHOUT = {DAdaptSGDAdapter, MechanicAdamW, MechanicSGD}
+WITHOUT = {DAdaptSGDAdapter, mechanic_adamw, mechanic_sgd}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in WITHOUT])
@@ -150,11 +150,11 @@ def test_telemetry_of_sgd_is_the_step_over_the_gradient(kind):
         assert numbers["eta"] == pytest.approx((taken / gradient).item(), rel=0.02)
 
 
-@pytest.mark.parametrize("kind", [COCOBAdapter, MechanicSGD])
+@pytest.mark.parametrize("kind", [COCOBAdapter, mechanic_sgd])
 def test_telemetry_is_the_distance_over_the_sum_of_gradients(kind):
     problem = NothingMissing()
     start, total = problem.weights(), [0, 0, 0]
-    optimizer = built(kind, problem, **({"lr": 1.0} if kind is MechanicSGD else {}))
+    optimizer = built(kind, problem, **({"lr": 1.0} if kind is mechanic_sgd else {}))
     for step in range(20):
         train(problem, optimizer, [step])
         total = [a + p.grad for a, p in zip(total, problem.parameters(), strict=True)]
@@ -185,7 +185,7 @@ def test_telemetry_of_momo_is_the_step_over_its_direction(kind, lr, weight_decay
         assert numbers["lr"] == lr and (numbers["eta"] < 0.9 * cap) == (lr == 100)
 
 
-@pytest.mark.parametrize("kind", [AdamGAdapter, MechanicAdamW])
+@pytest.mark.parametrize("kind", [AdamGAdapter, mechanic_adamw])
 def test_telemetry_of_adam_is_the_first_steps_length_per_coordinate(kind):
     problem = NothingMissing()
     before = problem.weights()
@@ -193,6 +193,17 @@ def test_telemetry_of_adam_is_the_first_steps_length_per_coordinate(kind):
     train(problem, optimizer, [0])
     lengths = torch.cat([t.flatten() for t in difference(problem.weights(), before)]).abs()
     assert optimizer.telemetry()[0]["eta"] == pytest.approx(lengths.mean().item(), rel=0.05)
+
+
+@pytest.mark.parametrize("kind", [mechanic_adamw, mechanic_sgd])
+def test_the_first_step_of_mechanic_is_as_long_as_its_start_says(kind):
+    first = {}
+    for s_init in (None, 1e-8, 1e-3):
+        problem = NothingMissing()
+        optimizer = built(kind, problem, lr=1.0, s_init=s_init)
+        train(problem, optimizer, [0])
+        first[s_init] = optimizer.telemetry()[0]["eta"]
+    assert first[None] == first[1e-8] == pytest.approx(1e-5 * first[1e-3], rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", [Prodigy, DAdaptAdam])
