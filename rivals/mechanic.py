@@ -63,26 +63,39 @@ def _mechanized(base: type[torch.optim.Optimizer], s_init: float) -> Any:
 
 
 def mechanic_sgd(
-    params: Iterable[Any], s_init: float | None = None, **of_base: Any
+    params: Iterable[Any],
+    lr: float = 1.0,
+    s_init: float | None = None,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """Return Mechanic over torch's SGD.
 
     Args:
         params: parameters, or param groups.
-        s_init: what the factor of the first steps is proportional to; None: the package's 1e-8.
-        of_base: arguments of SGD.
+        lr: SGD's; its schedule alone matters.
+        s_init: what Mechanic's first factor is proportional to; None: the package's 1e-8.
+        momentum: SGD's.
+        weight_decay: SGD's.
     """
-    optimizer: torch.optim.Optimizer = _mechanized(torch.optim.SGD, s_init or S_INIT)(
-        params, **of_base
+    kind = _mechanized(torch.optim.SGD, s_init or S_INIT)
+    optimizer: torch.optim.Optimizer = kind(
+        params, lr=lr, momentum=momentum, weight_decay=weight_decay
     )
     return optimizer
 
 
 def mechanic_adamw(
-    params: Iterable[Any], s_init: float | None = None, **of_base: Any
+    params: Iterable[Any],
+    lr: float = 1.0,
+    s_init: float | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
 ) -> torch.optim.Optimizer:
-    """Return Mechanic over torch's AdamW; its arguments are as :func:`mechanic_sgd`'s."""
-    optimizer: torch.optim.Optimizer = _mechanized(torch.optim.AdamW, s_init or S_INIT)(
-        params, **of_base
+    """Return Mechanic over torch's AdamW; its arguments are AdamW's, and :func:`mechanic_sgd`'s."""
+    kind = _mechanized(torch.optim.AdamW, s_init or S_INIT)
+    optimizer: torch.optim.Optimizer = kind(
+        params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay
     )
     return optimizer

@@ -2,7 +2,7 @@
 
 import inspect
 
-from hydra.utils import get_class
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from runner.config import CONFIGS, GROUPS
@@ -33,9 +33,12 @@ def test_every_key_that_a_yaml_has_is_described():
 
 
 def arguments(target):
-    """The names of a class's arguments."""
-    kinds = inspect.getmro(get_class(target))
-    return {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
+    """The names of the arguments of a class, or of a function that returns an optimizer."""
+    found = get_object(target)
+    called = (
+        [kind.__init__ for kind in inspect.getmro(found)] if inspect.isclass(found) else [found]
+    )
+    return {name for one in called for name in inspect.signature(one).parameters}
 
 
 def test_ranges_and_choices_are_shown():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import QUIET
-from hydra.utils import get_class
+from hydra.utils import get_object
 
 from runner import config
 from runner.run import Job, build_task, prepare_training
@@ -259,7 +259,7 @@ def test_groups_are_independent_where_the_yaml_says_so(opt):
     """The contract of every yaml, a copied one too."""
     spec = config.load(["task=probe_cifar", f"opt={opt}"]).spec.opt
     if spec.independent_groups:
-        assert groups_are_independent(get_class(spec.target), spec.arguments)
+        assert groups_are_independent(get_object(spec.target), spec.arguments)
 
 
 def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
