@@ -23,6 +23,9 @@ from analysis.figures.style import (
 from analysis.roles import REFERENCE, TUNED, TUNING_FREE, in_order
 from analysis.statistics import error
 
+# How many times the budget before it is one whose number is written; closer, they would overlap.
+TICKS_APART = 1.15
+
 
 def budget_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each problem of which a line was run with several numbers of steps."""
@@ -67,6 +70,8 @@ def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, Any, str]]:
 def draw_budget(comparisons: list[Comparison]) -> Any:
     """The figure of problems that differ in steps alone: a line an optimizer, a point a budget."""
     cells = pd.concat(main_cells(comparison) for comparison in comparisons).sort_values("steps")
+    points = cells.groupby("label")["steps"].transform("size")
+    cells = cells[points >= points.max() / 2]  # what was run with few of the budgets hides the rest
     looks = _looks(cells)
     rows = cells.drop_duplicates("label").set_index("label")["row"]
     names = {label: f"{label}, {rows[label]}" for label in looks}
@@ -81,8 +86,11 @@ def draw_budget(comparisons: list[Comparison]) -> Any:
         bars = line["test_half_width"].fillna(0) * scale
         axes.errorbar(line["steps"], errors, yerr=bars, capsize=2, elinewidth=0.8, **style)
         labels.append((names[label], float(errors[-1]), style))
-    steps = sorted({int(comparison.problem.steps) for comparison in comparisons})
-    axes.set_xticks(steps, map(str, steps))
+    ticks: list[int] = []
+    for steps in sorted({int(steps) for steps in cells["steps"]}):
+        if not ticks or steps > TICKS_APART * ticks[-1]:
+            ticks.append(steps)
+    axes.set_xticks(ticks, map(str, ticks))
     axes.yaxis.set_major_locator(error_locator(*axes.get_ylim()))
     write_labels(axes, labels)
     first = comparisons[0]

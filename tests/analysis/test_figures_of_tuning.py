@@ -161,6 +161,14 @@ def test_a_budget_figure_needs_a_line_with_two_points(gather):
     assert {text.get_text() for text in figure.axes[0].texts} >= {"DoG, default"}
 
 
+def test_a_line_with_few_of_the_budgets_is_left_out(gather):
+    more = [made_up.record(0.8, opt="dog", seed=0, steps=steps) for steps in (200, 210, 400)]
+    ((_, figure),) = budget_figures(gather(*problem(steps=100), *more))
+    (dog,) = (bars.lines[0].get_xydata() for bars in figure.axes[0].containers)
+    assert list(dog[:, 0]) == [100, 200, 210, 400]
+    assert list(figure.axes[0].get_xticks()) == [100, 200, 400]  # 210 would be written over 200
+
+
 def test_how_often_is_evaluated_tells_budgets_apart_only_where_the_best_checkpoint_counts(gather):
     for checkpoint, figures in (("last", 1), ("best", 0)):
         chosen = {"task": checkpoint, "checkpoint": checkpoint}
