@@ -8,13 +8,13 @@ import pandas as pd
 from analysis.comparison import Comparison
 from analysis.findings.archived import AUTO, DOG, LAUTO, Archived
 from analysis.findings.pairs import Pair
-from analysis.findings.problems import PROTOCOL, TRAINED_STATISTICS, kind_of, name_of
+from analysis.findings.problems import TRAINED_STATISTICS, kind_of, name_of
 from analysis.findings.runs import FACTOR, Starts
 from analysis.findings.texts import NO_RUNS, counted, listed, span
 from analysis.kinds import FINE_TUNING, PROBES
 from analysis.roles import start_of
 from analysis.tables.page import markdown, number
-from analysis.tables.starts import regrets_of_fixed, regrets_of_rules
+from analysis.tables.starts import COLUMNS, regrets_of_rules
 from analysis.variants import departures, has_other_steps
 from tasks.format import NONE
 
@@ -103,14 +103,17 @@ def found(archived: Archived) -> str:
 
 def _best_for_all(archived: Archived, optimizer: str) -> Mapping[str, pd.DataFrame]:
     """The lines of the one fixed start with the least mean regret over the problems of a rule."""
-    lines = regrets_of_fixed(archived.comparisons, archived.frame, optimizer)
-    lines = lines[lines["protocol"] == PROTOCOL]
+    tried = [each for each in archived.tried if each.optimizer == optimizer]
+    of_fixed = [
+        [*each.line(each.fixed[start].dropna()), start] for each in tried for start in each.fixed
+    ]
+    lines = pd.DataFrame(of_fixed, columns=[*COLUMNS, "start"])
     regret = lines.pivot_table(index="start", columns="problem_id", values="regret").dropna()
     if regret.empty:
         return {}
     best = regret.mean(axis=1).idxmin()
     lines = lines[lines["start"] == best]
-    return {f"{lines['optimizer'].iloc[0]} from {best:g} on all": lines}
+    return {f"{archived.labels[tried[0].starts_of]} from {best:g} on all": lines}
 
 
 def found_by_steps(archived: Archived) -> str:
