@@ -14,7 +14,7 @@ from analysis.findings.texts import NO_RUNS, counted, listed, span
 from analysis.kinds import FINE_TUNING, PROBES
 from analysis.roles import start_of
 from analysis.tables.page import markdown, number
-from analysis.tables.starts import COLUMNS, regrets_of_rules
+from analysis.tables.starts import COLUMNS, table_of_rules
 from analysis.variants import departures, has_other_steps
 from tasks.format import NONE
 
@@ -155,5 +155,5 @@ def _judged(groups: Mapping[str, pd.DataFrame]) -> str:
 
 def rules(archived: Archived) -> str:
     """Return how far each rule is behind the best fixed start, on the problems that have all."""
-    table = regrets_of_rules(archived.regrets)
+    table = table_of_rules(archived.regrets)
     return markdown(table, ["rule"]) if len(table) else NO_RUNS

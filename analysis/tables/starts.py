@@ -61,7 +61,7 @@ def pages_of_regrets(found: pd.DataFrame) -> Iterator[Page]:
                 stem=f"start-rules-{protocol}",
                 exact=lines,
                 title=f"Rules that find DoG's start: {title}",
-                shown=regrets_of_rules(lines),
+                shown=table_of_rules(lines),
                 left=["rule"],
                 notes=RULE_NOTES,
             )
@@ -175,6 +175,14 @@ def _shown(lines: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def table_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return `regrets_of_rules` as text, in points, with the worst and the mean."""
+    table = regrets_of_rules(lines)
+    shown = table.assign(worst=table.max(axis=1), mean=table.mean(axis=1)).sort_values("worst")
+    texts = shown.map(lambda points: number(100 * points, ".2f"))
+    return texts.reset_index(names="rule")
+
+
 def regrets_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each rule, a column for each problem that has all rules: the regrets."""
     with_rules = lines[lines["optimizer"].isin(_with_rules(lines))]
@@ -183,11 +191,7 @@ def regrets_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
     names = lines["rule"].where(lines["rule"] != "", lines["optimizer"])
     lines = lines.assign(name=names, column=lines["problem"])
     table = lines.pivot_table(index="name", columns="column", values="regret", sort=False)
-    complete = table.dropna()
-    shown = complete.assign(worst=complete.max(axis=1), mean=complete.mean(axis=1))
-    shown = shown.sort_values("worst")
-    texts = shown.map(lambda points: number(100 * points, ".2f"))
-    return texts.reset_index(names="rule")
+    return table.dropna(axis="columns")
 
 
 def _percent(scores: pd.Series) -> list[str]:
