@@ -1,6 +1,6 @@
 """What part an optimizer has in a comparison; its role decides what tables and figures do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,13 @@ def start_of(optimizer: str) -> str | None:
     return in_yaml(optimizer, "start")
 
 
-def default_start_of(run: Mapping[Any, Any]) -> float:
-    """The default of that argument: `reps_rel` is the protocol's, others are the yaml's."""
-    optimizer, start = run["optimizer"], start_of(run["optimizer"])
-    if start == "reps_rel":
-        return float(run["reps_rel"])
-    return float(in_yaml(optimizer, start or "") or in_yaml(optimizer, "start_default"))
+def default_of(optimizer: str, key: str, reps_rel: float) -> Any:
+    """The default of an argument, by its yaml; of `reps_rel` the protocol's, which is given."""
+    if key == "reps_rel":
+        return reps_rel
+    value = in_yaml(optimizer, key)
+    is_start = value is None and key == start_of(optimizer)
+    return in_yaml(optimizer, "start_default") if is_start else value
 
 
 def start_power_of(optimizer: str) -> int:

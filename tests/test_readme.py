@@ -3,14 +3,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import warm
 from torch import nn
 
 from analysis import records
+from analysis.choice import DEFAULT
 from analysis.findings.archived import Archived
 from analysis.findings.values import filled
+from analysis.kinds import FINE_TUNING
+from analysis.tables.starts import regrets_of_rules
 from runner import config
 from sweeps import plan
 
@@ -58,11 +62,71 @@ def test_every_link_leads_to_a_file_or_a_heading(page):
         assert not anchor or anchor in headings(target), link
 
 
-def test_pages_say_what_the_archive_gives():
+@pytest.fixture(scope="module")
+def archived():
+    """All stored runs."""
+    return Archived(records.of_archive(ROOT / "results" / "archive"))
+
+
+def test_pages_say_what_the_archive_gives(archived):
     """The numbers, intervals and verdicts of README.md and docs/, by `make tables`."""
-    archived = Archived(records.of_archive(ROOT / "results" / "archive"))
     for page, text in filled(ROOT, archived).items():
         assert text == (ROOT / page).read_text("utf-8"), page
+
+
+# What pages say of the archive in words.
+
+
+def by_start(archived, task, model, setting):
+    """The problem of fine-tuning, and the mean test accuracies of DoG from its starts."""
+    (problem,) = (
+        each
+        for each in archived.by_kind[FINE_TUNING]
+        if (each.problem.task, each.problem.model) == (task, model) and setting in each.variant
+    )
+    _, errors = archived.runs.varied(problem, "dog", "reps_rel")
+    return problem, {start: 1 - np.mean([*seeds.values()]) for start, seeds in errors.items()}
+
+
+def test_on_adapters_dog_is_better_from_a_larger_start_and_adamw_is_better_still(archived):
+    """docs/optimizers.md."""
+    problem, dog = by_start(archived, "movies", "minilm", "lora")
+    assert dog[0.01] > dog[1e-4]
+    reached = {cell.optimizer: cell.test for cell in problem.cells if cell.row == DEFAULT}
+    assert reached.pop("adamw") > max(*reached.values(), *dog.values())
+
+
+def test_the_start_that_is_best_over_many_problems_ruins_another_network(archived):
+    """docs/start.md: ten classes."""
+    _, dog = by_start(archived, "cifar", "efficientnet_lite0", "frozen")
+    assert dog[0.01] < 0.11
+
+
+def test_polyaks_step_ruins_a_small_network_and_falling_back_mends_that(archived):
+    """docs/start.md, of the other rules."""
+    found = regrets_of_rules(archived.regrets)
+    scratch = found[[name for name in found if name.startswith("mnist_scratch")]].max(axis=1)
+    features = found[[name for name in found if name.startswith("probe_")]]
+    assert min(scratch["polyak_1"], scratch["polyak_10"]) > 0.05
+    assert max(scratch["fall_back_1"], scratch["fall_back_10"]) < 0.01
+    assert (features.loc["polyak_1"] <= features.loc["DoG auto"] + 0.001).all()
+
+
+def test_in_short_runs_a_smaller_start_is_often_worse(archived):
+    """docs/findings.md, of claim 4."""
+    problems = [each for each in archived.comparisons if each.problem.steps == 125]
+    moved = [pair for each in archived.runs.starts(problems, "dog") for pair in each.moved(0.01)]
+    assert sum(pair.verdict == "worse" for pair in moved) > len(moved) / 2 > 3
+
+
+def test_on_mnist_scratch_some_rivals_jump_from_start_to_start_and_one_never_learns(archived):
+    """docs/start.md, docs/findings.md."""
+    problems = [each for each in archived.comparisons if each.problem.task == "mnist_scratch"]
+    spreads = {
+        name: max(each.spread for each in archived.runs.starts(problems, name))
+        for name in ("prodigy", "dowg", "dadapt_sgd", "dadapt_adam")
+    }
+    assert spreads.pop("dadapt_adam") < 0.01 and min(spreads.values()) > 0.5
 
 
 def test_training_loop_trains(capsys):

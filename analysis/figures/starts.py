@@ -20,7 +20,7 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.roles import default_start_of, finds_start_of, start_of, untuned
+from analysis.roles import default_of, finds_start_of, start_of, untuned
 
 # Fewer starts make no line, and fewer methods no figure.
 LEAST_STARTS = 5
@@ -60,7 +60,7 @@ def _start(run: dict[Any, Any], key: str | None) -> float:
     changed = json.loads(run["overrides"])
     if key is None or not set(changed) <= {key}:
         return math.nan
-    return changed[key] if key in changed else default_start_of(run)
+    return changed.get(key, default_of(run["optimizer"], key, run["reps_rel"]))
 
 
 def starts_found(runs: pd.DataFrame) -> dict[str, pd.Series]:

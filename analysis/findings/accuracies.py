@@ -12,9 +12,10 @@ from analysis.findings.texts import NO_RUNS
 from analysis.kinds import FINE_TUNING
 from analysis.roles import TUNED
 from analysis.tables.page import markdown
+from analysis.variants import departures
 from tasks.format import NONE
 
-FAMILY = (DOG, AUTO, LDOG, LAUTO, SGD, ADAMW)
+FAMILY = (DOG, AUTO, LDOG, LAUTO, SGD, (ADAMW[0], DEFAULT), ADAMW)
 # The problems on which every method is to be run: task and network.
 WITH_ALL = (
     ("probe_cifar", "efficientnet_lite0"),
@@ -24,11 +25,15 @@ WITH_ALL = (
 )
 
 
-def of_family(archived: Archived) -> str:
-    """Return a row for each problem of fine-tuning: DoG, its variants, and tuned SGD and AdamW."""
+def of_family(archived: Archived, setting: str = "") -> str:
+    """Return a row for each problem of fine-tuning: DoG, its variants, and SGD and AdamW.
+
+    With a setting that is not the protocol's own, if one is given.
+    """
     rows = [
         {"": each.name, **{headline.name_of(archived, line): _text(each, line) for line in FAMILY}}
         for each in archived.by_kind[FINE_TUNING]
+        if setting in " ".join(departures(each.problem))
     ]
     return markdown(pd.DataFrame(rows), [""]) if rows else NO_RUNS
 

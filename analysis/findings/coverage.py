@@ -1,14 +1,18 @@
 """Which runs there are, and which of the planned ones there are not."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from analysis.choice import MAIN_ROW
 from analysis.findings.archived import Archived
-from analysis.findings.problems import planned
+from analysis.findings.problems import SWEEP, planned
 from analysis.findings.texts import NO_RUNS, span
 from analysis.tables.page import bullets, markdown
 from analysis.tables.problems import short_table
 
+# What is trained for docs/start.md.
+OF_STARTS = ("start", "start_networks", "start_rivals")
 # So many optimizers are named.
 MANY = 6
 
@@ -41,17 +45,23 @@ def table(archived: Archived) -> str:
     return markdown(pd.DataFrame(rows), ["", "tasks", "networks"])
 
 
-def missing(archived: Archived) -> str:
-    """Return which planned problems have no runs yet, and which lack optimizers or seeds."""
+def missing(archived: Archived, sweeps: Iterable[str] = (SWEEP,)) -> str:
+    """Return which problems of sweeps have no runs yet, and which lack settings or seeds."""
     absent, lines = [], []
-    for plan in planned():
+    for plan in planned(*sweeps):
         mine = [each for each in archived.comparisons if plan.is_of(each)]
         have = {
             cell.optimizer
             for each in mine
             for cell in each.cells
-            if cell.row == MAIN_ROW[cell.role] and cell.seeds >= plan.seeds.get(cell.optimizer, 0)
+            if cell.row == MAIN_ROW[cell.role]
+            and cell.seeds >= len(plan.seeds.get(cell.optimizer, ()))
         }
+        for (name, argument), values in plan.varied.items():
+            found = [archived.runs.varied(each, name, argument)[1] for each in mine]
+            for value, seeds in values.items():
+                if not any(seeds <= errors.get(value, {}).keys() for errors in found):
+                    have.discard(name)
         lacking = [archived.labels.get(name, name) for name in plan.seeds if name not in have]
         if not any(cell.seeds for each in mine for cell in each.cells):
             absent.append(plan.name)

@@ -1,6 +1,6 @@
 """Which problems count as evidence, by their kind, and which are planned."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from analysis.comparison import Comparison
-from analysis.variants import departures, has_other_steps
+from analysis.variants import departures, has_other_steps, settings
 
 PROTOCOL = "lite"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -72,12 +72,13 @@ def name_of(comparison: Comparison) -> str:
 
 @dataclass(frozen=True)
 class Planned:
-    """A problem that the sweep is to train."""
+    """A problem that sweeps are to train."""
 
     task: str
     model: str
-    settings: tuple[str, ...]  # that are not the protocol's own
-    seeds: dict[str, int]  # how many of each optimizer are reported
+    settings: tuple[str, ...]  # that the sweeps set: the protocol's own may be among them
+    seeds: dict[str, set[int]]  # of each optimizer, that are reported
+    varied: dict[tuple[str, str], dict[Any, set[int]]]  # the same of its arguments' values
 
     @property
     def name(self) -> str:
@@ -89,22 +90,27 @@ class Planned:
         problem = comparison.problem
         if (problem.task, problem.model) != (self.task, self.model) or kind_of(comparison) is None:
             return False
-        return set(departures(problem)) == set(self.settings)
+        there = {f"{key}={value}" for key, value in settings(problem).items()}
+        return set(departures(problem)) <= set(self.settings) <= there
 
 
-def planned() -> Iterator[Planned]:
-    """Yield the problems of the sweep's yaml, each once."""
-    content: Any = yaml.safe_load((CONFIGS / "sweep" / f"{SWEEP}.yaml").read_text("utf-8"))
-    found: dict[tuple, dict[str, set[int]]] = {}
-    for part in content["parts"]:
+def planned(*sweeps: str) -> Iterable[Planned]:
+    """Return the problems of sweeps' yamls, each once."""
+    paths = [CONFIGS / "sweep" / f"{sweep}.yaml" for sweep in sweeps]
+    contents: list[Any] = [yaml.safe_load(path.read_text("utf-8")) for path in paths]
+    found: dict[tuple, Planned] = {}
+    for part in (part for content in contents for part in content["parts"]):
         words = [word for word in part["overrides"] if not word.startswith("wandb.")]
         models = [word.partition("=")[2] for word in words if word.startswith("model=")]
-        settings = tuple(word for word in words if not word.startswith("model="))
+        others = tuple(word for word in words if not word.startswith("model="))
         for task in part["tasks"]:
-            key = (task, models[0] if models else own_network(task), settings)
-            seeds = found.setdefault(key, {})
+            key = (task, models[0] if models else own_network(task), others)
+            plan = found.setdefault(key, Planned(*key, {}, {}))
             for optimizer in part["optimizers"]:
-                seeds.setdefault(optimizer, set()).update(part["seeds"])
-    for (task, model, settings), by_optimizer in found.items():
-        seeds_of = {optimizer: len(seeds) for optimizer, seeds in by_optimizer.items()}
-        yield Planned(task, model, settings, seeds_of)
+                plan.seeds.setdefault(optimizer, set()).update(part["seeds"])
+            for optimizer, grid in part.get("vary", {}).items():
+                for argument, values in grid.items():
+                    varied = plan.varied.setdefault((optimizer, argument), {})
+                    for value in values:
+                        varied.setdefault(value, set()).update(part["seeds"])
+    return found.values()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ from analysis import statistics
 from analysis.choice import comparable
 from analysis.comparison import Comparison, reported, scored
 from analysis.findings.pairs import Line, Pair, pair
-from analysis.roles import default_start_of, start_of, start_power_of
+from analysis.roles import default_of, start_of, start_power_of
 
 # By how much the first steps are moved either way.
 FACTOR = 100
+_OF_LINE = ["problem_id", "optimizer", "overrides", "seed", "error", "opt_default", "reps_rel"]
 
 
 class Runs:
@@ -27,6 +29,9 @@ class Runs:
         current = scored(current[current["status"] != "failed"])
         self._groups = dict(list(current.groupby(["problem_id", "optimizer"])))
         self._none = current[:0]
+        self._lines: dict[tuple, list[Any]] = {}  # of few columns: frames are slow
+        for run in current[_OF_LINE].itertuples(index=False):
+            self._lines.setdefault((run.problem_id, run.optimizer), []).append(run)
 
     def of(self, comparison: Comparison, optimizer: str) -> pd.DataFrame:
         """Return an optimizer's runs on a problem, of all its settings."""
@@ -55,20 +60,31 @@ class Runs:
         return [starts for starts in found if starts and starts.are_moved and starts.seeds]
 
     def _starts_on(self, comparison: Comparison, optimizer: str) -> "Starts | None":
-        key, runs = start_of(optimizer), self.of(comparison, optimizer)
-        default = runs[runs["opt_default"]]
-        if key is None or default.empty or len(default) == len(runs):
+        key = start_of(optimizer)
+        default, errors = self.varied(comparison, optimizer, key) if key else (None, {})
+        if default is None or len(errors) == 1:
             return None
-        errors: dict[float, dict[int, float]] = {}
-        for run in runs[["overrides", "seed", "error"]].itertuples(index=False):
+        return Starts(comparison, default, errors, start_power_of(optimizer))
+
+    def varied(
+        self, comparison: Comparison, optimizer: str, key: str
+    ) -> tuple[Any, dict[Any, dict[int, float]]]:
+        """Return an argument's default, None if it was not run, and the errors by value and seed.
+
+        All else is as by default.
+        """
+        runs = self._lines.get((comparison.problem.problem_id, optimizer), [])
+        errors: dict[Any, dict[int, float]] = {}
+        for run in runs:
             changed = json.loads(run.overrides)
             if set(changed) == {key}:
                 errors.setdefault(changed[key], {})[run.seed] = run.error
-        if not errors:
-            return None
-        own = default_start_of(default.iloc[0].to_dict())
-        errors[own] = dict(zip(default["seed"], default["error"], strict=True))
-        return Starts(comparison, own, errors, start_power_of(optimizer))
+        default = [run for run in runs if run.opt_default]
+        if not default:
+            return None, errors
+        value = default_of(optimizer, key, default[0].reps_rel)
+        errors[value] = {run.seed: run.error for run in default}
+        return value, errors
 
 
 @dataclass(frozen=True)

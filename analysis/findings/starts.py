@@ -1,20 +1,19 @@
-"""What archived runs say of the first steps: moved starts, and starts that are found."""
+"""What archived runs say of starts that are moved."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from analysis.comparison import Comparison
-from analysis.findings.archived import AUTO, DOG, LAUTO, Archived
+from analysis.findings.archived import DOG, Archived
 from analysis.findings.pairs import Pair
-from analysis.findings.problems import PROTOCOL, TRAINED_STATISTICS, kind_of, name_of
+from analysis.findings.problems import TRAINED_STATISTICS, kind_of, name_of
 from analysis.findings.runs import FACTOR, Starts
 from analysis.findings.texts import NO_RUNS, counted, listed, span
 from analysis.kinds import FINE_TUNING, PROBES
 from analysis.roles import start_of
-from analysis.tables.page import markdown, number
-from analysis.tables.starts import regrets_of_fixed, regrets_of_rules
+from analysis.tables.page import markdown
 from analysis.variants import departures, has_other_steps
 from tasks.format import NONE
 
@@ -89,68 +88,3 @@ def _tried(
         for optimizer in optimizers:
             if start_of(optimizer) and (tried := archived.runs.starts(comparisons, optimizer)):
                 yield kind, optimizer, tried
-
-
-def found(archived: Archived) -> str:
-    """Return how far the automatic starts are behind the best fixed ones, and one for all is."""
-    groups = {}
-    for name, lines in _regrets(archived).groupby("optimizer", sort=False):
-        groups[str(name)] = lines
-    for optimizer, _ in (AUTO, LAUTO):
-        groups |= _best_for_all(archived, optimizer)
-    return _judged(groups)
-
-
-def _best_for_all(archived: Archived, optimizer: str) -> Mapping[str, pd.DataFrame]:
-    """The lines of the one fixed start with the least mean regret over the problems of a rule."""
-    lines = regrets_of_fixed(archived.comparisons, archived.frame, optimizer)
-    lines = lines[lines["protocol"] == PROTOCOL]
-    regret = lines.pivot_table(index="start", columns="problem_id", values="regret").dropna()
-    if regret.empty:
-        return {}
-    best = regret.mean(axis=1).idxmin()
-    lines = lines[lines["start"] == best]
-    return {f"{lines['optimizer'].iloc[0]} from {best:g} on all": lines}
-
-
-def found_by_steps(archived: Archived) -> str:
-    """Return the same, by what is trained and for how many steps."""
-    kinds = {each.problem.problem_id: each.kind for each in archived.comparisons}
-    lines = _regrets(archived)
-    groups = lines.groupby(["optimizer", lines["problem_id"].map(kinds), "steps"], sort=False)
-    named = [(str(kind), int(steps), str(name), each) for (name, kind, steps), each in groups]
-    named.sort(key=lambda group: group[:2])
-    return _judged({f"{name}, {kind}, {steps:,} steps": each for kind, steps, name, each in named})
-
-
-def _regrets(archived: Archived) -> pd.DataFrame:
-    """The lines of the automatic starts, DoG's first."""
-    lines = archived.regrets
-    names = [archived.labels.get(optimizer) for optimizer, _ in (AUTO, LAUTO)]
-    return pd.concat(lines[lines["optimizer"] == name] for name in names)
-
-
-def _judged(groups: Mapping[str, pd.DataFrame]) -> str:
-    """Return a row for each group of lines: its regrets, and its verdicts against the default."""
-    rows = []
-    for name, lines in groups.items():
-        worst = lines.loc[lines["regret"].idxmax()]
-        over, half = lines["over_default"], lines["over_default_half_width"]
-        row = {
-            "": name,
-            "problems": str(len(lines)),
-            "seeds": span(lines["seeds"]),
-            "at most 1 point behind": str((lines["regret"] <= 0.01).sum()),
-            "farthest behind": f"{number(100 * worst['regret'], '.1f')} ({worst['problem']})",
-            "over the default start, mean": number(100 * over.mean(), "+.1f"),
-            "better": str((over > half).sum()),
-            "worse": str((over < -half).sum()),
-        }
-        rows.append(row)
-    return markdown(pd.DataFrame(rows), ["", "farthest behind"]) if rows else NO_RUNS
-
-
-def rules(archived: Archived) -> str:
-    """Return how far each rule is behind the best fixed start, on the problems that have all."""
-    table = regrets_of_rules(archived.regrets)
-    return markdown(table, ["rule"]) if len(table) else NO_RUNS

@@ -1,7 +1,7 @@
 """How evidence is written: intervals with their verdicts, counts, tables and lists."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -81,7 +81,12 @@ def listed(pairs: Iterable[tuple[str, Pair]]) -> str:
         if pair.verdict == "worse":
             problem = f"{name_of(pair.comparison)} ({bounds(*pair.red.interval())})"
             lines.setdefault(what, []).append(problem)
-    said = [f"{what}: {'; '.join(names)}" for what, names in lines.items()] or ["none"]
+    return named(lines, unknown)
+
+
+def named(lines: Mapping[str, Sequence[str]], unknown: int) -> str:
+    """Return a list of what is so, by what it is said of; and how often that is not known."""
+    said = [f"{what}: {'; '.join(names)}" for what, names in lines.items() if names] or ["none"]
     if unknown:
         said.append(f"not known, for lack of seeds: {plural(unknown, 'comparison')}")
     return bullets(said)

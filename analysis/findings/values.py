@@ -1,18 +1,18 @@
 """All that can be filled in, by the name of its marks; and the pages that it is filled into."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from analysis import records
 from analysis.figures.style import svg
-from analysis.findings import accuracies, claims, coverage, figure, headline, starts
+from analysis.findings import accuracies, automatic, claims, coverage, figure, headline, starts
 from analysis.findings.archived import FAMILY, Archived
 from analysis.findings.fill import fill
 from analysis.statistics import MARGIN
 from runner.archive import SUFFIX, archive_files
 
-PAGES = ("README.md", "docs/findings.md", "docs/rivals.md", "docs/start.md")
+PAGES = ("README.md", "docs/findings.md", "docs/optimizers.md", "docs/rivals.md", "docs/start.md")
 ARCHIVE = "results/archive"
 FIGURE = "results/figures/findings.svg"
 # Not that of tables and figures made of all runs: it stays when these are made anew.
@@ -34,10 +34,18 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "rivals": claims.rivals,
         "starts": partial(starts.table, optimizers=FAMILY),
         "starts.against": partial(starts.contradicting, optimizers=FAMILY),
-        "starts.found": starts.found,
-        "starts.found.by_steps": starts.found_by_steps,
-        "starts.rules": starts.rules,
+        "starts.found": automatic.table,
+        "starts.found.against": automatic.missed,
+        "starts.found.by_steps": automatic.table_by_steps,
+        "starts.found.gain": automatic.gain,
+        "starts.found.near": automatic.near,
+        "starts.best": automatic.best,
+        "starts.overtrained": automatic.overtrained,
+        "starts.rules": automatic.rules,
+        "starts.rules.moved": automatic.rules_moved,
+        "starts.missing": partial(coverage.missing, sweeps=coverage.OF_STARTS),
         "accuracies": accuracies.of_family,
+        "accuracies.adapters": partial(accuracies.of_family, setting="model.lora="),
         "accuracies.defaults": accuracies.at_defaults,
         "rivals.starts": lambda found: starts.table(found, _names_of_rivals(found)),
         "rivals.starts.against": lambda found: starts.contradicting(found, _names_of_rivals(found)),
@@ -48,7 +56,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
     for name, matches in claims.MATCHES.items():
         named[name] = partial(claims.table, matches=matches)
         named[f"{name}.against"] = partial(claims.contradicting, matches=matches)
-    return {name: partial(make, archived) for name, make in named.items()}
+    return {name: cache(partial(make, archived)) for name, make in named.items()}
 
 
 def _names_of_rivals(archived: Archived) -> list[str]:

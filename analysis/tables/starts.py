@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def pages_of_regrets(found: pd.DataFrame) -> Iterator[Page]:
                 stem=f"start-rules-{protocol}",
                 exact=lines,
                 title=f"Rules that find DoG's start: {title}",
-                shown=regrets_of_rules(lines),
+                shown=table_of_rules(lines),
                 left=["rule"],
                 notes=RULE_NOTES,
             )
@@ -74,70 +75,80 @@ def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFr
     the other way round); `over_default` is the rule's score less that of the default start. The
     half widths are of 95 % intervals of the paired differences, NaN for one seed.
     """
-    lines = [
-        _line(comparison, fixed_name, rule, fixed)
-        for comparison, fixed_name, rule, fixed in _found_and_fixed(comparisons, frame)
-    ]
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return regrets_of(tried_starts(comparisons, frame))
 
 
-def regrets_of_fixed(
-    comparisons: Iterable[Comparison], frame: pd.DataFrame, optimizer: str
-) -> pd.DataFrame:
-    """The same of each fixed start beside which this optimizer finds its own, with it as `start`.
-
-    Over the problems and seeds of the optimizer's line in `regrets`.
-    """
-    lines = [
-        [*_line(comparison, fixed_name, of_start, fixed), start]
-        for comparison, fixed_name, rule, fixed in _found_and_fixed(comparisons, frame)
-        if rule["optimizer"].iloc[0] == optimizer
-        for start, of_start in fixed[fixed["seed"].isin(rule["seed"])].groupby("value")
-    ]
-    return pd.DataFrame(lines, columns=[*COLUMNS, "start"])
+def regrets_of(tried: Iterable["Tried"]) -> pd.DataFrame:
+    """The same of what was tried."""
+    return pd.DataFrame([each.line(each.found) for each in tried], columns=COLUMNS)
 
 
-def _found_and_fixed(
-    comparisons: Iterable[Comparison], frame: pd.DataFrame
-) -> Iterator[tuple[Comparison, str, pd.DataFrame, pd.DataFrame]]:
-    """Each problem and setting that finds its start: whose start that is, and the runs of both."""
+@dataclass(frozen=True)
+class Tried:
+    """The test scores on a problem of a start that is found, and of fixed ones on its seeds."""
+
+    comparison: Comparison
+    optimizer: str  # that finds its start
+    label: str  # its name for readers
+    rule: str  # by which it does, where it has several
+    starts_of: str  # the optimizer of the fixed ones
+    default: float  # its start by default
+    found: pd.Series  # by seed
+    fixed: pd.DataFrame  # by seed, a column for each start
+
+    def over(self, start: float, scores: pd.Series) -> tuple[float, float]:
+        """By how much scores are better than those from a fixed start: mean and half width."""
+        fixed = self.fixed.get(start, scores * np.nan)
+        return student_t(self._sign * (scores - fixed))
+
+    def line(self, scores: pd.Series) -> list[object]:
+        """The line of `regrets` that some scores by seed have."""
+        problem, means = self.comparison.problem, self.fixed.mean()
+        best = (self._sign * means).idxmax()
+        return [
+            *(problem.protocol, problem.protocol_version, problem.problem_id),
+            *(self.comparison.name, problem.steps),
+            *(self.starts_of, self.label, self.rule, len(scores), scores.mean()),
+            *(best, means[best], self.default, means.get(self.default, np.nan)),
+            *student_t(self._sign * (self.fixed[best] - scores)),
+            *(*self.over(self.default, scores), best in (means.index[0], means.index[-1])),
+        ]
+
+    @property
+    def _sign(self) -> float:
+        return 1.0 if self.comparison.problem.higher_is_better else -1.0
+
+
+def tried_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Tried]:
+    """What was tried on each problem, for each setting of an optimizer that finds its start."""
     runs = comparable(frame)
     runs = scored(runs[(runs["status"] != "failed") & (runs["seed"] < TUNING_SEED)])[_OF_RUN]
     by_problem = dict(list(runs.groupby("problem_id")))
     for comparison in comparisons:
         of_problem = by_problem.get(comparison.problem.problem_id, runs[:0])
-        for (optimizer, setting), rule in of_problem.groupby(["optimizer", "overrides"]):
-            fixed_name = finds_start_of(optimizer)
-            if fixed_name is None:
-                continue
-            fixed = varied(of_problem[of_problem["optimizer"] == fixed_name], KEY)
-            is_alone = set(json.loads(setting)) <= {"rule"}
-            has_seeds = rule["seed"].isin(fixed["seed"]).any()
-            if fixed["value"].nunique() >= LEAST_STARTS and is_alone and has_seeds:
-                yield comparison, fixed_name, rule, fixed
-
-
-def _line(
-    comparison: Comparison, starts_of: str, rule: pd.DataFrame, fixed: pd.DataFrame
-) -> list[object]:
-    problem = comparison.problem
-    table = fixed.pivot_table(index="seed", columns="value", values="test")
-    own = rule.set_index("seed")["test"]
-    seeds = table.index.intersection(own.index)
-    sign = 1.0 if problem.higher_is_better else -1.0
-    table, own = sign * table.loc[seeds], sign * own.loc[seeds]
-    best, default = table.mean().idxmax(), fixed["value"][fixed["opt_default"]].median()
-    behind = table[best] - own
-    over = own - table[default] if default in table else own * np.nan
-    first = rule.iloc[0]
-    at_default = sign * table[default].mean() if default in table else np.nan
-    return [
-        *(problem.protocol, problem.protocol_version, problem.problem_id),
-        *(comparison.name, problem.steps),
-        *(starts_of, first["label"], json.loads(first["overrides"]).get("rule", ""), len(seeds)),
-        *(sign * own.mean(), best, sign * table[best].mean(), default, at_default),
-        *(*student_t(behind), *student_t(over), best in (table.columns[0], table.columns[-1])),
-    ]
+        starts_of = of_problem["optimizer"].map(finds_start_of)
+        fixed = {
+            name: varied(of_problem[of_problem["optimizer"] == name], KEY)
+            for name in starts_of.dropna().unique()
+        }
+        finding = of_problem[starts_of.notna()].groupby(["optimizer", "overrides"])
+        for (optimizer, setting), own in finding:
+            name, changed = str(finds_start_of(str(optimizer))), json.loads(str(setting))
+            starts = fixed[name]
+            scores = starts.groupby(["seed", "value"])["test"].mean().unstack()
+            found = own.set_index("seed")["test"]
+            seeds = scores.index.intersection(found.index)
+            if scores.shape[1] >= LEAST_STARTS and set(changed) <= {"rule"} and len(seeds):
+                yield Tried(
+                    comparison=comparison,
+                    optimizer=str(optimizer),
+                    label=own["label"].iloc[0],
+                    rule=changed.get("rule", ""),
+                    starts_of=name,
+                    default=starts["value"][starts["opt_default"]].median(),
+                    found=found.loc[seeds],
+                    fixed=scores.loc[seeds],
+                )
 
 
 def _with_rules(lines: pd.DataFrame) -> set[str]:
@@ -164,6 +175,14 @@ def _shown(lines: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def table_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return `regrets_of_rules` as text, in points, with the worst and the mean."""
+    table = regrets_of_rules(lines)
+    shown = table.assign(worst=table.max(axis=1), mean=table.mean(axis=1)).sort_values("worst")
+    texts = shown.map(lambda points: number(100 * points, ".2f"))
+    return texts.reset_index(names="rule")
+
+
 def regrets_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each rule, a column for each problem that has all rules: the regrets."""
     with_rules = lines[lines["optimizer"].isin(_with_rules(lines))]
@@ -172,11 +191,7 @@ def regrets_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
     names = lines["rule"].where(lines["rule"] != "", lines["optimizer"])
     lines = lines.assign(name=names, column=lines["problem"])
     table = lines.pivot_table(index="name", columns="column", values="regret", sort=False)
-    complete = table.dropna()
-    shown = complete.assign(worst=complete.max(axis=1), mean=complete.mean(axis=1))
-    shown = shown.sort_values("worst")
-    texts = shown.map(lambda points: number(100 * points, ".2f"))
-    return texts.reset_index(names="rule")
+    return table.dropna(axis="columns")
 
 
 def _percent(scores: pd.Series) -> list[str]:

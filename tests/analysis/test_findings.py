@@ -8,7 +8,7 @@ import pytest
 from made_up_records import with_rate
 
 from analysis.files import write_files
-from analysis.findings import accuracies, claims, coverage, headline, problems, starts
+from analysis.findings import accuracies, automatic, claims, coverage, headline, problems, starts
 from analysis.findings.archived import DOG, LDOG, SGD, Archived
 from analysis.findings.fill import fill
 from analysis.findings.pairs import NO_VERDICT
@@ -194,9 +194,9 @@ def test_averaged_weights_are_weighed_against_the_last_ones_of_the_same_runs(arc
 
 def test_planned_problems_without_runs_are_named_and_those_that_lack_some(archived, monkeypatch):
     monkeypatch.setattr(problems, "departures", lambda _: [])  # made-up problems have many
-    plans = {plan.name: plan for plan in planned()}
-    assert plans["cifar · squeezenet"].seeds["dog"] == 5
-    assert plans["cifar · squeezenet"].seeds["prodigy"] == 3
+    plans = {plan.name: plan for plan in planned("campaign")}
+    assert plans["cifar · squeezenet"].seeds["dog"] == {0, 1, 2, 3, 4}
+    assert plans["cifar · squeezenet"].seeds["prodigy"] == {0, 1, 2}
     assert "movies · minilm, model.lora=8" in plans
     found = coverage.missing(archived(*sgd_and_dogs("mnist", seeds=range(5))))
     absent, some = found.splitlines()
@@ -205,6 +205,18 @@ def test_planned_problems_without_runs_are_named_and_those_that_lack_some(archiv
     # A problem with too few seeds has runs.
     found = coverage.missing(archived(*sgd_and_dogs("cifar", seeds=range(2))))
     assert "\n- cifar · efficientnet_lite0: DoG, L-DoG, dog_auto, ldog_auto, SGD, adamw" in found
+
+
+def test_a_planned_problem_lacks_an_optimizer_whose_starts_are_not_all_there(archived, monkeypatch):
+    """Those of the sweep `start_networks` are 1e-6, 1e-3 and 1e-2."""
+    monkeypatch.setattr(problems, "departures", lambda _: [])  # made-up problems have many
+    where = {"task": "movies", "model": "minilm", "steps": 200}
+    made = [*sgd_and_dogs(seeds=(0,), **where)]
+    for opt, starts_of in (("dog", (1e-6, 1e-3, 1e-2)), ("ldog", (1e-6, 1e-3))):
+        for start in starts_of:
+            made.append(made_up.record(0.5, opt=opt, changed={"reps_rel": start}, **where))
+    found = coverage.missing(archived(*made), ["start_networks"])
+    assert "\n- movies · minilm, train.steps=200: L-DoG, dog_auto, ldog_auto" in found
 
 
 def test_none_is_worse_is_not_said_of_comparisons_without_a_verdict():
@@ -279,10 +291,16 @@ def test_accuracies_stand_side_by_side_and_those_of_a_guess_are_marked(archived)
     assert "SGD, tuned" in header and "74.2 ± 2.1" in row
 
 
-def test_automatic_starts_are_judged_by_kind_and_steps(archived, monkeypatch):
+@pytest.fixture
+def automatic_start(monkeypatch):
+    """`dog_auto` among what can be made up."""
     monkeypatch.setitem(made_up.DEFAULTS, "dog_auto", {"lr": 1.0, "reps_rel": "auto"})
     monkeypatch.setitem(made_up.GRIDS, "dog_auto", {})
     monkeypatch.setitem(made_up.LABELS, "dog_auto", "DoG auto")
+
+
+@pytest.mark.usefixtures("automatic_start")
+def test_automatic_starts_are_judged_by_kind_and_steps(archived):
     made = []
     for steps, behind in ((125, 0.0), (468, 0.04)):
         for start, score in ((1e-6, 0.5), (1e-4, 0.6), (1e-2, 0.7)):
@@ -290,13 +308,47 @@ def test_automatic_starts_are_judged_by_kind_and_steps(archived, monkeypatch):
             made.append(made_up.record(0.5, score, opt="dog", changed=changed, steps=steps))
         made.append(made_up.record(0.5, 0.7 - behind, opt="dog_auto", steps=steps))
     found = archived(*made)
-    _, _, short, long = starts.found_by_steps(found).splitlines()
+    _, _, short, long = automatic.table_by_steps(found).splitlines()
     assert [cell.strip() for cell in short.split("|")[1:5]] == [
         *("DoG auto, fine-tuning, 125 steps", "1", "1", "1")
     ]
     assert "fine-tuning, 468 steps" in long and " 4.0 (cifar" in long and " +6.0 " in long
-    _, _, all_steps, fixed = starts.found(found).splitlines()
+    _, _, all_steps, fixed, default = automatic.table(found).splitlines()
     assert [cell.strip() for cell in all_steps.split("|")[2:5]] == ["2", "1", "1"]
     # The best of the starts that are the same for all problems: here it is the best of each.
     assert [cell.strip() for cell in fixed.split("|")[1:4]] == ["DoG from 0.01 on all", "2", "1"]
     assert " 0.0 (cifar" in fixed and " +10.0 " in fixed
+    assert "| DoG from 0.0001 on all " in default and " 10.0 (cifar" in default
+    assert automatic.near(found) == "1 of 2 problems" and automatic.best(found) == "0.01 to 0.01"
+    assert automatic.missed(found).splitlines() == [
+        "- DoG auto, more than 1 point behind the best fixed start: "
+        "cifar · efficientnet_lite0, steps=468 (4.0)",
+        "- not known, for lack of seeds: 2 comparisons",
+    ]
+
+
+@pytest.mark.usefixtures("automatic_start")
+def test_on_probes_the_gain_over_the_default_start_is_said_and_what_more_training_does(archived):
+    made = []
+    where = {"task": "probe_amazon", "budget": "probe"}
+    for steps, behind in ((125, -0.04), (1500, 0.02)):
+        for start, score, loss in ((1e-6, 0.75, 0.3), (1e-4, 0.7, 0.2), (1e-2, 0.65, 0.1)):
+            for seed in (0, 1):
+                changed = {} if start == 1e-4 else {"reps_rel": start}
+                one = made_up.record(
+                    score, opt="dog", changed=changed, steps=steps, seed=seed, **where
+                )
+                one["results"]["train_loss"] = loss
+                made.append(one)
+        for seed in (0, 1):
+            score = 0.7 - behind - seed / 1000
+            made.append(made_up.record(score, opt="dog_auto", steps=steps, seed=seed, **where))
+    found = archived(*made)
+    assert automatic.gain(found) == "+4.0 at 125 steps, −2.1 at 1,500 steps"
+    said = "1,500 steps, 0.300 and 75.0 % from 1e-06, 0.100 and 65.0 % from 0.01"
+    assert automatic.overtrained(found) == said
+    # Differences .020 and .021 from the default: 12.706 standard errors of .0005.
+    _, worse, published, *_ = automatic.missed(found).splitlines()
+    name = "probe_amazon · efficientnet_lite0, steps=1500"
+    assert worse == f"- DoG auto, worse than from 0.0001: {name} (−2.05 ± 0.64)"
+    assert published.startswith("- DoG auto, worse than from 1e-06: ") and name in published

@@ -85,6 +85,24 @@ def test_tables_show_the_own_start_and_the_rules_apart(tmp_path):
     assert list(rules.shown["worst"]) == ["0.50", "1.00", "10.00"]
 
 
+def test_a_problem_that_lacks_a_rule_is_not_in_the_table_of_rules_and_all_rules_are(tmp_path):
+    made = []
+    for steps, rules in ((468, ("race", "switch")), (125, ("race",))):
+        where = {"steps": steps, "seed": 0}
+        for start, (score, _) in FIXED.items():
+            changed = {} if start == 1e-4 else {"reps_rel": start}
+            made.append(made_up.record(score, opt="dog", changed=changed, **where))
+        made.append(made_up.record(0.78, opt="dog_auto", **where))
+        for rule in rules:
+            made.append(made_up.record(0.70, opt="dog_start", changed={"rule": rule}, **where))
+    frame = collected(tmp_path, made)
+    *_, page = pages_of_starts(compare_problems(frame), frame)
+    assert sorted(page.shown["rule"]) == ["dog_auto", "race", "switch"]
+    assert [name for name in page.shown if "cifar" in name] == [
+        "cifar · efficientnet_lite0, steps=468"
+    ]
+
+
 def test_the_figure_of_starts_has_a_line_for_each_method_and_a_level_for_each_rule(
     tmp_path, monkeypatch
 ):
