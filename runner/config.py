@@ -363,22 +363,23 @@ def in_project(path: str) -> Path:
 
 
 def opt_changes(spec: "RunSpec") -> dict[str, Any]:
-    """Return the optimizer's settings that are not its yaml's defaults."""
+    """Return the optimizer's settings that are not its yaml's defaults for so many steps."""
     # No optimizer's default depends on a network that is not of a yaml.
     groups = [group for group in GROUPS if group != "model" or not spec.model.is_own]
     choices = tuple(f"{group}={getattr(spec, group).name}" for group in groups)
-    default = _default_opt(choices, spec.task.synthetic)
+    default = _default_opt(choices, spec.task.synthetic, spec.train.steps)
     return {
         name: value for name, value in spec.settings["opt"].items() if value != default.get(name)
     }
 
 
 @functools.cache
-def _default_opt(choices: tuple[str, ...], synthetic: bool) -> dict[str, Any]:
-    """Return the optimizer's settings as these choices alone make them."""
+def _default_opt(choices: tuple[str, ...], synthetic: bool, steps: int) -> dict[str, Any]:
+    """Return the optimizer's settings as these choices and the number of steps make them."""
     defaults = _composed(dict(choice.split("=") for choice in choices))
     tree = OmegaConf.create(defaults)
     tree.task.synthetic = synthetic
+    tree.train.steps = steps
     OmegaConf.resolve(tree.opt)
     settings: dict[str, Any] = _checked_optimizer(to_plain(tree.opt), defaults["opt"]).scientific
     return settings

@@ -206,6 +206,12 @@ def test_optimizer_changes_are_those_from_its_defaults():
     assert config.opt_changes(config.load(["opt=sgd", "opt.lr=0.001"]).spec) == {}
 
 
+def test_an_optimizer_that_is_told_the_number_of_steps_is_not_changed_by_another_number():
+    loaded = config.load(["opt=tdog", "train.steps=7", "opt.reps_rel=0.1"])
+    assert loaded.spec.opt.steps == 7
+    assert config.opt_changes(loaded.spec) == {"reps_rel": 0.1}
+
+
 def test_a_tasks_own_entry_in_the_protocol_comes_before_its_budgets_and_its_domains():
     own = ["+protocol.tasks.cifar={steps: 7, clip_norm: null}", "+protocol.vision.clip_norm=2.0"]
     loaded = config.load(["protocol=paper", "opt=sgd", *own])
