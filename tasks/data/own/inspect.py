@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -235,8 +236,7 @@ def _table(
         found: Any = images
     else:
         found = [tuple(map(_clean, inputs[i])) for i in left]
-        plain = [list(map(plain_text, row)) for row in found]
-        keys = [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in plain]
+        keys = [_key(row) for row in found]
         if len(choice.inputs) == 1:
             found = [text for (text,) in found]
     kind = np.int64 if labels.classes else np.float64
@@ -257,9 +257,17 @@ def _table(
     return OwnData(path, choice.kind, labels.problem, data, columns, scale, digest, findings)
 
 
+def _key(texts: Sequence[str]) -> str:
+    """Return the sha256 of what texts say."""
+    return hashlib.sha256(json.dumps([*map(plain_text, texts)]).encode()).hexdigest()
+
+
 def _clean(cell: Any) -> str:
     """Return a cell as a text without white space around it, and without halves of signs."""
-    return str(cell).strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = str(cell).strip()
+    if text.isascii():
+        return text  # itself: no copy of every text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _standardised(

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import tracemalloc
 import unicodedata
 import zipfile
 from functools import partial
@@ -81,6 +82,17 @@ def test_encodings_are_found_and_said(encoding, said, tmp_path, look):
     found = look(write_csv(tmp_path / "films.csv", rows, encoding=encoding))
     assert pairs_of(found) == set(rows)
     assert (said in found.guessed[0]) if said else not any("encoding" in g for g in found.guessed)
+
+
+def test_large_table_takes_few_bytes_of_memory_a_sign(tmp_path, look):
+    rows = [(f"{number} {'word ' * 200}", label) for number, (_, label) in enumerate(reviews(3000))]
+    path = write_csv(tmp_path / "films.csv", rows)
+    look(path)  # with what it imports
+    tracemalloc.start()
+    look(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * path.stat().st_size
 
 
 def test_quotes_line_breaks_and_separators_in_texts(tmp_path, look):
