@@ -18,7 +18,7 @@ from tasks.data.cache import content_key, made_once, versions
 from tasks.data.digest import digest_of
 from tasks.data.images import Images
 from tasks.data.own.cells import plain_text
-from tasks.data.own.findings import Findings
+from tasks.data.own.findings import Findings, listed
 from tasks.data.own.folders import walk
 from tasks.errors import UserError, reason
 from tasks.format import plural
@@ -59,7 +59,7 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     while len({tuple(file[: above + 1]) for file in files}) == 1 and _are_below(files, above + 1):
         above += 1  # one folder with everything in it, as archives unpack to
     parts = _parts(files, above)
-    found, loose, others = [], [], []
+    found, loose, others, inner = [], [], [], set()
     for *folders, name in files:
         path, depth, part = "/".join([*folders, name]), above, None
         if parts and len(folders) > above:
@@ -72,6 +72,7 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
             loose.append(path)
         else:
             found.append((path, part, plain_text(folders[depth])))
+            inner.update(["/".join(folders[: depth + 2])] if len(folders) > depth + 1 else [])
     if not found:
         raise UserError(
             f"{findings.where} holds {plural(len(loose), 'image')} and no folder of images for "
@@ -82,6 +83,10 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     if parts:
         names = ", ".join(sorted(f"{name}/" for name in parts if parts[name]))
         findings.guessed.append(f"{names} are parts of the data, and the folders in them classes")
+    if inner:
+        findings.guessed.append(
+            f"images in folders inside a class's are of that class: {listed(sorted(inner))}"
+        )
     return found
 
 

@@ -19,7 +19,7 @@ from tasks.data.own.folders import walk
 from tasks.data.own.hub import hub_copy, is_name
 from tasks.data.own.images import class_folders, decoded, is_image, kept_images
 from tasks.data.own.splits import PARTS, Rows, divide
-from tasks.data.own.tables import Table, is_saved, read_tables, table_files
+from tasks.data.own.tables import Table, is_saved, read_tables, table_files, take_parts
 from tasks.data.readers import DataSet, Examples
 from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
@@ -173,6 +173,7 @@ def inspect(
         _refuse_columns(text=text, second_text=second_text, label=label, kind=kind)
         return _images(found, data_dir, shorter_side, findings)
     table = read_tables(root, findings)
+    take_parts(table, (text, second_text, label), findings)
     if not table.names:
         raise UserError(f"{findings.where} has no rows: give the file that holds your data")
     choice = choose(table, text, second_text, label, findings)
@@ -275,10 +276,12 @@ def _standardised(
 ) -> tuple[DataSet, tuple[float, float]]:
     """Return the data with labels of mean 0 and deviation 1 in training: losses are of order 1."""
     mean, deviation = float(data.train.labels.mean()), float(data.train.labels.std())
-    if deviation == 0:
-        raise UserError(
-            f"{findings.where}: {label} is {mean:g} everywhere: there is nothing to learn"
-        )
+    for part in PARTS:
+        if np.ptp(labels := getattr(data, part).labels) == 0:
+            raise UserError(
+                f"{findings.where}: {label} is {labels[0]:g} in all of {part}: there is nothing to "
+                "learn, or to score"
+            )
     findings.guessed.append(
         f"{label} is learnt as ({label} − {mean:.4g}) / {deviation:.4g}: its mean and standard "
         "deviation in training"

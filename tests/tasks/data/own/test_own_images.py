@@ -176,6 +176,15 @@ def test_first_of_several_frames_is_read_and_said(photos, look):
     assert sum(image.shape == first.shape and (image == first).all() for image in read) == 2
 
 
+def test_classes_that_differ_in_case_and_folders_in_those_of_classes_are_said(photos, look):
+    (photos / "dog").rename(photos / "Cat")
+    (photos / "owl/test").mkdir()
+    (photos / "owl/1.png").rename(photos / "owl/test/1.png")
+    found = look(photos)
+    assert found.warnings == ["classes that differ in case alone: Cat, cat"]
+    assert found.guessed == ["images in folders inside a class's are of that class: owl/test"]
+
+
 def test_folder_around_the_classes_is_no_class(tmp_path, look):
     write_photos(tmp_path / "download/photos")
     assert look(tmp_path / "download").classes == ("cat", "dog", "owl")
