@@ -15,7 +15,9 @@ from analysis.statistics import (
     RATES,
     RedOfMeans,
     Verdict,
+    error_name,
     gain,
+    is_in_percent,
     red_of_means,
     verdict,
 )
@@ -98,22 +100,22 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         line = "Cannot tell: fewer than 2 runs of DoG, or of a tuned optimizer, have a result."
         return Answer([line], "inconclusive", [cell for cell in (dog, tuned) if cell])
     problem = comparison.problem
-    percent = bool(problem.higher_is_better)
     tries = comparison.break_even.get(tuned.optimizer)
     sentences = [
         f"On {name} with {problem.model} ({plural(dog.seeds, 'seed')}, {problem.steps} steps), "
-        f"test {problem.metric}: DoG {_score(dog, percent)}, {tuned.label} tuned over "
-        f"{plural(tuned.runs, 'rate')} {_score(tuned, percent)}."
+        f"test {problem.metric}: DoG {_score(dog, problem)}, {tuned.label} tuned over "
+        f"{plural(tuned.runs, 'rate')} {_score(tuned, problem)}."
     ]
     if np.isnan(tuned.red):
         sentences.append(_too_few(dog, problem))
         return Answer(sentences, "inconclusive", [dog, tuned])
     # Never so where there is no majority: nan.
-    has_learnt = ~(gain([dog.test, tuned.test], percent) <= gain(problem.test_majority, percent))
+    scores = gain([dog.test, tuned.test, problem.test_majority], problem.higher_is_better)
+    has_learnt = ~(scores[:2] <= scores[2])
     if not has_learnt.any():
         sentences.append(
-            "Cannot tell: neither is better than the most frequent answer, always given. Give more "
-            "steps (hours=), another model, or more data."
+            "Cannot tell: neither is better than always the same answer. Give more steps (hours=), "
+            "another model, or more data."
         )
         return Answer(sentences, "inconclusive", [dog, tuned])
     red = red_of_means(*_aligned(dog.errors, tuned.errors))
@@ -122,7 +124,8 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     low, high = red.interval(confidence_of(look))
     found = verdict(low, high)
     sure = f"{100 * confidence_of(look):g} % interval"
-    sentences.append(verdict_in_words(found, dog.label, f"tuned {tuned.label}", low, high, sure))
+    words = dog.label, f"tuned {tuned.label}", error_name(problem)
+    sentences.append(verdict_in_words(found, *words, low, high, sure))
     more = None
     if found == "inconclusive":
         more = seeds_needed(red, dog.seeds, look)
@@ -144,7 +147,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     if found == "worse":
         if not has_learnt[0]:
             sentences.append(
-                f"In {problem.steps} steps DoG has learnt no more than the most frequent answer: "
+                f"In {problem.steps} steps DoG has become no better than always the same answer: "
                 "it may take more steps (hours=)."
             )
         sentences.append(f"Do not use DoG here: use {tuned.label}, {tuned.setting}.")
@@ -195,11 +198,14 @@ def _too_few(dog: Cell, problem: pd.Series) -> str:
 
 
 def verdict_in_words(
-    found: Verdict, subject: str, rival: str, low: float, high: float, sure: str
+    found: Verdict, subject: str, rival: str, what: str, low: float, high: float, sure: str
 ) -> str:
-    """What the interval of the rival's RED against the subject says; `sure` is its confidence."""
+    """What the interval of the rival's RED against the subject says.
+
+    `what` is what errors are called, `sure` the interval's confidence.
+    """
     margin = f"(margin {100 * MARGIN:g} %, {sure})"
-    error, than = f"the error of {rival} is", f"than {subject}'s"
+    error, than = f"the {what} of {rival} is", f"than {subject}'s"
     if found == "better":  # the margin does not matter
         return f"{subject} is better: {error} at least {_percent(-high)} larger {than} ({sure})."
     if found == "non-inferior":
@@ -217,9 +223,11 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def _score(cell: Cell, percent: bool) -> str:
-    if percent:
+def _score(cell: Cell, problem: pd.Series) -> str:
+    if is_in_percent(problem):
         return f"{number(100 * cell.test, '.1f')} ± {100 * cell.test_half_width:.1f} %"
+    if problem.higher_is_better:
+        return f"{number(cell.test, '.3f')} ± {cell.test_half_width:.3f}"
     return f"{number(cell.test, '.4g')} ± {cell.test_half_width:.2g}"
 
 

@@ -5,6 +5,7 @@ from math import comb
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 # Below this many errors of DoG the relative difference is noise.
@@ -20,6 +21,9 @@ LEAST_TASKS = 6
 
 # Metrics whose error is a rate of examples. Matthews' correlation, F1 or a loss counts none.
 RATES = ("accuracy", "squad_exact")
+
+# Metrics in −1..1, which are shown so: nobody writes a correlation in percent.
+CORRELATIONS = ("matthews", "pearson")
 
 RESAMPLES = 10_000
 UNKNOWN = (np.nan, np.nan)
@@ -52,6 +56,18 @@ def error(score: ArrayLike, higher_is_better: ArrayLike) -> np.ndarray:
     """The error of a score, elementwise: 1 − metric, or the metric itself where lower is better."""
     score = np.asarray(score, dtype=float)
     return np.where(np.asarray(higher_is_better, dtype=bool), 1 - score, score)
+
+
+def error_name(problem: pd.Series) -> str:
+    """The word for a problem's error, and how it is made of a score that is no rate of examples."""
+    if problem.metric in RATES or not problem.higher_is_better:
+        return "error"
+    return f"error (1 − {problem.metric})"
+
+
+def is_in_percent(problem: pd.Series) -> bool:
+    """Whether a problem's scores and errors are shown in percent: those that are parts of 1."""
+    return bool(problem.higher_is_better) and problem.metric not in CORRELATIONS
 
 
 def gain(score: ArrayLike, higher_is_better: ArrayLike) -> np.ndarray:

@@ -18,7 +18,7 @@ from tasks.data.images import Images
 from tasks.data.readers import DataSet, Examples, read
 from tasks.errors import NotFinite, UserError
 from tasks.format import did_you_mean
-from tasks.metrics import OF_CLASSES, Metrics
+from tasks.metrics import OF_CLASSES, Metrics, f1
 from tasks.specs import ModelSpec, TaskSpec, TrainSpec
 
 SPLITS = ("train", "validation", "test")
@@ -53,8 +53,12 @@ class Task(ABC):
     def __init__(self, spec: TaskSpec, model: ModelSpec, train: TrainSpec, data_dir: Path) -> None:
         self.spec, self.model, self.train, self.data_dir = spec, model, train, data_dir
         self.name, self.synthetic = spec.name, spec.synthetic
-        if self.metrics and spec.metric not in self.metrics:
-            near = did_you_mean(spec.metric, self.metrics)
+        metrics = list(self.metrics)
+        if spec.classes != 2 or (spec.data and spec.data.is_users):
+            # It is that of class 1, which is a yaml's choice: of a user's data it is any.
+            metrics = [name for name in metrics if name != f1.__name__]
+        if metrics and spec.metric not in metrics:
+            near = did_you_mean(spec.metric, metrics)
             raise UserError(f"task {self.name} has no task.metric={spec.metric}: {near}")
         self.splits, self.classes = self.load()
 

@@ -57,6 +57,7 @@ def settings_of(
     higher_is_better: bool = True,
     budget: str = "vision",
     batch_norm: str | None = None,
+    metric: str | None = None,
     **train: Any,
 ) -> dict[str, Any]:
     return {
@@ -65,7 +66,7 @@ def settings_of(
             "version": task_version,
             "domain": "vision",
             "budget": budget,
-            "metric": "accuracy" if higher_is_better else "loss",
+            "metric": metric or ("accuracy" if higher_is_better else "loss"),
             "higher_is_better": higher_is_better,
             "image_size": 64,
         },

@@ -24,7 +24,7 @@ from analysis.figures.style import (
     write_labels,
 )
 from analysis.roles import REFERENCE, TUNING_FREE, untuned
-from analysis.statistics import RATES
+from analysis.statistics import RATES, is_in_percent
 
 MAJORITY = "majority class"
 
@@ -165,7 +165,7 @@ def _draw_curve(axes: Any, curve: Curve, look: tuple) -> Label:
 
 def _draw_majority(axes: Any, runs: pd.DataFrame, comparison: Comparison) -> list[Label]:
     majority = runs["test_majority"].dropna()
-    if majority.empty or not comparison.problem.higher_is_better:
+    if majority.empty or not is_in_percent(comparison.problem):
         return []
     error = 100 * (1 - majority.iloc[0])
     low, high = axes.get_ylim()

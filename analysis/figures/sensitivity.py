@@ -18,6 +18,7 @@ from analysis.figures.style import (
     write_labels,
 )
 from analysis.roles import untuned
+from analysis.statistics import is_in_percent
 from analysis.varied import VARIED, varied
 
 # Fewer values make no line.
@@ -46,7 +47,7 @@ def _lines(data: FigureData, comparisons: list[Comparison]) -> Lines:
             for comparison in comparisons:
                 runs = data.runs_of(comparison)
                 runs = varied(runs[runs["optimizer"] == optimizer], key)
-                if comparison.problem.higher_is_better and runs["value"].nunique() >= LEAST_VALUES:
+                if is_in_percent(comparison.problem) and runs["value"].nunique() >= LEAST_VALUES:
                     lines.setdefault((optimizer, key), []).append((comparison, runs))
     return lines
 

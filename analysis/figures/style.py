@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.comparison import Comparison
 from analysis.files import MADE_BY, mark
 from analysis.roles import in_order
+from analysis.statistics import is_in_percent
 
 # Each optimizer has its own marker and dashes, so that a print in black and white can be read.
 # Colours: Okabe and Ito's, told apart by the colour-blind.
@@ -165,20 +166,22 @@ def head(axes: Any, title: str, note: str) -> None:
 
 def score(comparison: Comparison, values: Any) -> Any:
     """Scores in the unit in which they are drawn: percent, or the metric's own."""
-    return 100 * values if comparison.problem.higher_is_better else values
+    return 100 * values if is_in_percent(comparison.problem) else values
 
 
 def score_label(comparison: Comparison) -> str:
     """The name of that unit."""
-    percent = " (%)" if comparison.problem.higher_is_better else ""
+    percent = " (%)" if is_in_percent(comparison.problem) else ""
     return f"test {comparison.problem.metric}{percent}"
 
 
 def error_unit(comparison: Comparison) -> tuple[str, float]:
     """The label of an axis of errors, log scale, and what an error is multiplied by there."""
-    if comparison.problem.higher_is_better:
+    problem = comparison.problem
+    if is_in_percent(problem):
         return "test error (%, log scale)", 100
-    return f"test {comparison.problem.metric} (log scale)", 1
+    one_minus = "1 − " if problem.higher_is_better else ""
+    return f"test {one_minus}{problem.metric} (log scale)", 1
 
 
 def error_locator(low: float, high: float) -> Any:

@@ -16,6 +16,7 @@ from analysis.html.duels import Duel, Key, Scope, duels
 from analysis.html.table import fragment
 from analysis.kinds import KINDS
 from analysis.roles import REFERENCE, TUNED
+from analysis.statistics import is_in_percent
 from analysis.tables.leaderboard import Leaderboard, StepCosts
 from analysis.tables.notes import unit
 from analysis.tables.page import number, score_text, signed
@@ -201,10 +202,10 @@ def best_starts(
         behind, said = {}, []
         for label, comparison, runs in lines:
             means = runs.groupby("value")["test"].mean()
-            percent = bool(comparison.problem.higher_is_better)
-            best = means.idxmax() if percent else means.idxmin()
+            problem = comparison.problem
+            best = means.idxmax() if problem.higher_is_better else means.idxmin()
             behind[label] = abs(means - means[best])
-            shown = {value: score_text(mean, percent) for value, mean in means.items()}
+            shown = {value: score_text(mean, problem) for value, mean in means.items()}
             default = [*runs["value"][runs["opt_default"]].head(1)]
             others = dict.fromkeys([*default, means.index[0], means.index[-1]])
             rest = ", ".join(
@@ -212,7 +213,6 @@ def best_starts(
                 for value in others
                 if value != best
             )
-            problem = comparison.problem
             how = _NORMALIZED[settings(problem).get(KEY)]
             text = (
                 f"{how} ({problem.task} · {problem.model}), the best of "
@@ -221,7 +221,9 @@ def best_starts(
             seeds = plural(runs["seed"].nunique(), "seed")
             numbers = f"test {unit(problem)} {shown[best]}; {rest}; {seeds}"
             said.append(Statement(text, numbers, f"figure-{chart.name}"))
-        yield from start_for_all(pd.DataFrame(behind).dropna(), percent, f"figure-{chart.name}")
+        yield from start_for_all(
+            pd.DataFrame(behind).dropna(), is_in_percent(problem), f"figure-{chart.name}"
+        )
         yield from said
     for name, lines in regrets[regrets["rule"] == ""].groupby("optimizer", sort=False):
         worst = lines.loc[lines["regret"].idxmax()]

@@ -18,7 +18,14 @@ from analysis.choice import (
 )
 from analysis.comparison import Cell, Comparison
 from analysis.roles import TUNED
-from analysis.statistics import LEAST_ERRORS, RATES, binomial_standard_error
+from analysis.statistics import (
+    CORRELATIONS,
+    LEAST_ERRORS,
+    RATES,
+    binomial_standard_error,
+    error_name,
+    is_in_percent,
+)
 from analysis.tables.page import count, score_text
 from runner import TUNING_SEED
 from tasks.format import duration, plural
@@ -97,14 +104,15 @@ def _difference(problem: pd.Series, rival: pd.Series) -> str:
 def _explanations(comparison: Comparison) -> list[str]:
     """What the columns and rows of this table mean."""
     problem, cells = comparison.problem, comparison.cells
-    diverged = "majority class" if problem.higher_is_better else "start"
+    diverged = "the majority class" if problem.higher_is_better else "the start"
+    diverged = "0" if problem.metric in CORRELATIONS else diverged
     notes = [
         f"{problem.metric}: of the last or the averaged iterate, whichever is better on validation "
         "in that run; the next two columns show both.",
-        "±: half width of Student's 95 % t interval over seeds; a diverged run counts as the "
+        "±: half width of Student's 95 % t interval over seeds; a diverged run counts as "
         f"{diverged}.",
-        "RED: how much smaller the mean error is than DoG's, (err_DoG − err) / err_DoG; positive "
-        "is better than DoG.",
+        f"RED: how much smaller the mean {error_name(problem)} is than DoG's, "
+        "(err_DoG − err) / err_DoG; positive is better than DoG.",
     ]
     rows: dict[str, list[Choice]] = {}
     for choice in comparison.choices:
@@ -251,10 +259,9 @@ def _break_even(comparison: Comparison) -> list[str]:
             time = duration(3600 * curve.hours[curve.runs - 1])
             runs = f"{curve.runs} of {tried} runs{without}, {time}"
             parts.append(f"{labels[optimizer]} catches up with DoG after {runs}")
-    percent = bool(problem.higher_is_better)
     error, reference = comparison.reference_error, comparison.reference
-    here = score_text(1 - error if percent else error, percent)
-    mean = score_text(float("nan") if reference is None else reference.test, percent)
+    here = score_text(1 - error if problem.higher_is_better else error, problem)
+    mean = score_text(float("nan") if reference is None else reference.test, problem)
     return [
         f"Break-even: {'; '.join(parts)}. That is where the expected test error of the best on "
         f"validation among so many learning rates, drawn at random, at seed {TUNING_SEED}, is at "
@@ -264,8 +271,8 @@ def _break_even(comparison: Comparison) -> list[str]:
 
 
 def unit(problem: pd.Series) -> str:
-    """The name of the metric, in percent where more is better."""
-    return f"{problem.metric}{' %' if problem.higher_is_better else ''}"
+    """The name of the metric, and in what it is shown."""
+    return f"{problem.metric}{' %' if is_in_percent(problem) else ''}"
 
 
 def _sampling_error(problem: pd.Series, cells: Iterable[Cell]) -> list[str]:

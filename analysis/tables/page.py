@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.files import MADE_BY, mark, write_files
+from analysis.statistics import is_in_percent
 from tasks.format import NONE
 
 
@@ -112,9 +113,11 @@ def count(value: object) -> str:
     return "unknown" if pd.isna(value) else f"{int(value):,}"  # type: ignore[call-overload]
 
 
-def score_text(value: float, percent: bool) -> str:
-    """A score with its digits, in percent or in its own unit."""
-    return number(100 * value, ".2f") if percent else number(value, ".4g")
+def score_text(value: float, problem: pd.Series) -> str:
+    """A score with its digits, in percent or in its own unit: an error may be very small."""
+    if is_in_percent(problem):
+        return number(100 * value, ".2f")
+    return number(value, ".4f" if problem.higher_is_better else ".4g")
 
 
 def signed(red: float) -> str:

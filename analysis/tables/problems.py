@@ -113,15 +113,14 @@ def heading(problem: pd.Series) -> str:
 
 def shown_cells(problem: pd.Series, cells: Sequence[Cell]) -> pd.DataFrame:
     """The cells of a table as a reader sees them: text, in named columns."""
-    percent = bool(problem.higher_is_better)
     return pd.DataFrame(
         {
             "optimizer": [cell.label for cell in cells],
             "row": [cell.row for cell in cells],
             "learning rate": [_learning_rate(cell) for cell in cells],
-            unit(problem): [_mean_and_width(cell, percent) for cell in cells],
-            "last": [score_text(cell.last, percent) for cell in cells],
-            "averaged": [score_text(cell.averaged, percent) for cell in cells],
+            unit(problem): [_mean_and_width(cell, problem) for cell in cells],
+            "last": [score_text(cell.last, problem) for cell in cells],
+            "averaged": [score_text(cell.averaged, problem) for cell in cells],
             "RED %": ["reference" if cell.is_reference else signed(cell.red) for cell in cells],
             "seeds": [f"{cell.seeds}/{cell.tried}" if cell.tried else NONE for cell in cells],
             "diverged": [str(cell.diverged) if cell.seeds else NONE for cell in cells],
@@ -131,8 +130,8 @@ def shown_cells(problem: pd.Series, cells: Sequence[Cell]) -> pd.DataFrame:
     )
 
 
-def _mean_and_width(cell: Cell, percent: bool) -> str:
-    mean, width = score_text(cell.test, percent), score_text(cell.test_half_width, percent)
+def _mean_and_width(cell: Cell, problem: pd.Series) -> str:
+    mean, width = score_text(cell.test, problem), score_text(cell.test_half_width, problem)
     return mean if width == NONE else f"{mean} ± {width}"
 
 

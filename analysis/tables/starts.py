@@ -11,7 +11,7 @@ from analysis.choice import comparable
 from analysis.comparison import Comparison, scored, title_of_protocol
 from analysis.roles import finds_start_of
 from analysis.statistics import student_t
-from analysis.tables.page import Page, number, score_text
+from analysis.tables.page import Page, number
 from analysis.varied import varied
 from runner import TUNING_SEED
 
@@ -195,7 +195,7 @@ def regrets_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _percent(scores: pd.Series) -> list[str]:
-    return [score_text(score, percent=True) for score in scores]
+    return [number(100 * score, ".2f") for score in scores]
 
 
 def _points(means: pd.Series, half_widths: pd.Series) -> list[str]:

@@ -25,7 +25,7 @@ def cell(optimizer, errors, red=0.0, **changes):
     return Cell(**{**values, **changes})
 
 
-def said(dog, tuned, look=1, tries=5, examples=1000, **changes):
+def said(dog, tuned, look=1, tries=5, examples=1000, metric="accuracy", **changes):
     """The answer for errors by seed of both sides."""
     curve = BreakEven(np.zeros(9), np.zeros(9), tries)
     reference = cell("dog", dog)
@@ -34,7 +34,7 @@ def said(dog, tuned, look=1, tries=5, examples=1000, **changes):
         reference=reference,
         break_even={"adamw": curve},
         problem=pd.Series(
-            {"model": "minilm", "steps": 400, "metric": "accuracy", "higher_is_better": True,
+            {"model": "minilm", "steps": 400, "metric": metric, "higher_is_better": True,
              "test_examples": examples, "test_majority": 0.5}
         ),
     )  # fmt: skip
@@ -79,9 +79,15 @@ def test_worse_says_do_not_and_which_rate():
     assert optimizers(found) == ["adamw"]
 
 
+def test_correlation_is_no_percentage_and_its_error_is_explained():
+    found = said([0.20, 0.21, 0.22], [0.198, 0.208, 0.218], metric="pearson")
+    assert "test pearson: DoG 0.790 ± 0.008, AdamW tuned" in found.sentences[0]
+    assert "the error (1 − pearson) of tuned AdamW is at most 1.1 % smaller" in found.sentences[1]
+
+
 def test_worse_says_where_dog_has_learnt_nothing():
     found = said([0.50, 0.51, 0.52], [0.15, 0.16, 0.17])
-    assert found.sentences[-2].startswith("In 400 steps DoG has learnt no more than the most")
+    assert found.sentences[-2].startswith("In 400 steps DoG has become no better than alw")
     assert found.sentences[-1].startswith("Do not use DoG here")
 
 
@@ -98,7 +104,7 @@ def test_open_verdict_says_how_many_seeds_would_tell():
         ([0.002, 0.003], [0.002, 0.003], {"red": np.nan}, "fewer than 10 errors on 1000 test"),
         ([0.002, 0.003], [0.002, 0.003], {"red": np.nan}, "takes 4000 test examples or more"),
         ([0.0, 0.0], [0.002, 0.003], {"red": np.nan}, "a harder test part would tell"),
-        ([0.5, 0.5], [0.52, 0.5], {}, "neither is better than the most frequent answer"),
+        ([0.5, 0.5], [0.52, 0.5], {}, "neither is better than always the same answer"),
         ([0.2], [0.2], {}, "fewer than 2 runs"),
     ],
 )

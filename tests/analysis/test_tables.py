@@ -10,6 +10,7 @@ import pytest
 from analysis import statistics
 from analysis.all_tables import all_pages, write_tables
 from analysis.comparison import compare_problems
+from analysis.figures.style import error_unit, score_label
 from analysis.tables import notes
 from analysis.tables.page import files_of
 from analysis.tables.problems import CELLS, IDENTITY, heading, render, shown_cells
@@ -297,6 +298,20 @@ def test_where_lower_is_better_the_metric_is_shown_in_its_own_unit(frame_of):
     assert shown_cells(table.problem, table.cells)["loss"].tolist() == ["2.4", "1.2"]
     assert "a diverged run counts as the start" in notes_of(frame)
     assert cells_of(frame).loc["default"].red == pytest.approx(0.5)
+
+
+def test_correlation_is_shown_as_it_is(frame_of):
+    frame = frame_of(
+        made_up.record(0.8, 0.75, opt="dog", metric="pearson"),
+        made_up.record(0.8, 0.8, metric="pearson"),
+    )
+    (table,) = compare_problems(frame)
+    assert shown_cells(table.problem, table.cells)["pearson"].tolist() == ["0.7500", "0.8000"]
+    assert "RED: how much smaller the mean error (1 − pearson) is" in notes_of(frame)
+    assert "a diverged run counts as 0." in notes_of(frame)
+    assert cells_of(frame).loc["default"].red == pytest.approx(0.2)
+    assert score_label(table) == "test pearson"
+    assert error_unit(table) == ("test 1 − pearson (log scale)", 1)
 
 
 def test_a_negative_score_has_the_sign_of_red(frame_of):

@@ -1,7 +1,6 @@
 """Which columns of a table are the text and the label, and what is to be learnt of the label."""
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -32,6 +31,7 @@ PAIRS = (
     ("query", "document"),
 )
 IDS = {"id", "idx", "index", "uuid", "guid", "key", "unnamed", "column1", "row", "rownumber"}
+IDS |= {"date", "datetime", "timestamp", "fold", "split"}  # no labels, either, unless one says so
 
 FEW = 50  # a label that is not named so has at most so many values
 MANY = 20  # a number with more values is a regression's; with fractions, half as many
@@ -217,9 +217,6 @@ def read_labels(table: Table, label: str, kind: Problem | None, findings: Findin
     classes = tuple(sorted({t for t in texts if t is not None}, key=order))
     if nothing := [name for name in classes if name in NO_VALUE]:
         findings.warnings.append(f"{listed(nothing)} is a class: empty the cells if it is none")
-    alike = Counter(name.lower() for name in classes)
-    if twice := [name for name in classes if alike[name.lower()] > 1]:
-        findings.warnings.append(f"classes that differ in case alone: {', '.join(twice[:10])}")
     index = {name: i for i, name in enumerate(classes)}
     return Labels("classification", [None if t is None else index[t] for t in texts], classes)
 

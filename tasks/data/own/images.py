@@ -18,12 +18,12 @@ from tasks.data.cache import content_key, made_once, versions
 from tasks.data.digest import digest_of
 from tasks.data.images import Images
 from tasks.data.own.cells import plain_text
-from tasks.data.own.findings import Findings
+from tasks.data.own.findings import Findings, listed
 from tasks.data.own.folders import walk
 from tasks.errors import UserError, reason
 from tasks.format import plural
 
-VERSION = 2  # of what is decoded: a new number makes the decoded images anew
+VERSION = 3  # of what is decoded: a new number makes the decoded images anew
 # What Pillow is allowed to take a file for: some of its other formats start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = {
@@ -39,6 +39,7 @@ SUFFIXES = {
     ".tiff",
     ".ppm",
 }
+COUNTED = ("turned", "transparent", "frames", "deep")  # images of which this is so
 FOREIGN = {".heic", ".heif", ".avif", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg"}
 ORIENTATION, UPRIGHT, ROTATED = 0x0112, 1, range(2, 9)  # of EXIF
 MOST_PIXELS = 100_000_000  # a larger image takes a gigabyte and more
@@ -58,7 +59,7 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     while len({tuple(file[: above + 1]) for file in files}) == 1 and _are_below(files, above + 1):
         above += 1  # one folder with everything in it, as archives unpack to
     parts = _parts(files, above)
-    found, loose, others = [], [], []
+    found, loose, others, inner = [], [], [], set()
     for *folders, name in files:
         path, depth, part = "/".join([*folders, name]), above, None
         if parts and len(folders) > above:
@@ -71,6 +72,7 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
             loose.append(path)
         else:
             found.append((path, part, plain_text(folders[depth])))
+            inner.update(["/".join(folders[: depth + 2])] if len(folders) > depth + 1 else [])
     if not found:
         raise UserError(
             f"{findings.where} holds {plural(len(loose), 'image')} and no folder of images for "
@@ -81,6 +83,10 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     if parts:
         names = ", ".join(sorted(f"{name}/" for name in parts if parts[name]))
         findings.guessed.append(f"{names} are parts of the data, and the folders in them classes")
+    if inner:
+        findings.guessed.append(
+            f"images in folders inside a class's are of that class: {listed(sorted(inner))}"
+        )
     return found
 
 
@@ -176,9 +182,12 @@ def _say(index: dict[str, Any], names: Sequence[str], findings: Findings) -> Non
         len(names),
         "put whole copies there, or remove them",
     )
+    white = f"{2 ** index['bits'] - 1:,}"
     for count, what in (
         (index["turned"], "turned upright, as EXIF data say"),
         (index["transparent"], "put on white, as transparent"),
+        (index["frames"], "of several frames or pages: the first is read"),
+        (index["deep"], f"of 16 bits a pixel: white is {white}, as no value is above it"),
     ):
         if count:
             findings.guessed.append(f"{plural(count, 'image')} {what}")
@@ -188,9 +197,20 @@ def _write(
     sources: Sequence[Any], names: Sequence[str], shorter: int, where: str, folder: Path
 ) -> None:
     """Write all whole images one after another into pixels.bin, and index.json about them."""
-    index: dict[str, Any] = {"images": [], "damaged": [], "turned": 0, "transparent": 0}
+    index = _write_pixels(sources, shorter, 16, folder)
+    fewest = max(8, index["greatest"].bit_length())
+    if index["deep"] and fewest < 16:  # cameras and scanners of 10, 12 or 14 bits write 16
+        index = _write_pixels(sources, shorter, fewest, folder)
+    _say(index, names, Findings(where))  # too many damaged ones: nothing is kept
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def _write_pixels(sources: Sequence[Any], shorter: int, bits: int, folder: Path) -> dict[str, Any]:
+    """Write pixels.bin; return what is known of the images."""
+    index: dict[str, Any] = {"images": [], "damaged": [], "bits": bits, "greatest": 0}
+    index |= dict.fromkeys(COUNTED, 0)
     places, start = iter(range(len(sources))), 0
-    decode = partial(_decoded, shorter=shorter)
+    decode = partial(_decoded, shorter=shorter, bits=bits)
     with (
         (folder / "pixels.bin").open("wb") as file,
         ThreadPoolExecutor() as pool,
@@ -206,30 +226,31 @@ def _write(
                 file.write(pixels.data)
                 index["images"].append([place, about["sha256"], start, *pixels.shape])
                 start += pixels.size
-                for fact in ("turned", "transparent"):
+                index["greatest"] = max(index["greatest"], about["greatest"])
+                for fact in COUNTED:
                     index[fact] += about[fact]
-    _say(index, names, Findings(where))  # too many damaged ones: nothing is kept
-    (folder / "index.json").write_text(json.dumps(index))
+    return index
 
 
-def _decoded(source: Any, shorter: int) -> tuple[np.ndarray | None, Any]:
+def _decoded(source: Any, shorter: int, bits: int) -> tuple[np.ndarray | None, Any]:
     """Return an image, uint8 [H, W, 3], and what is known of it; or None and what is wrong."""
     from PIL import UnidentifiedImageError
 
     try:
         content = source()
-        pixels, about = upright(io.BytesIO(content), shorter)
+        pixels, about = upright(io.BytesIO(content), shorter, bits)
     except Exception as error:  # damaged bytes make the decoders raise almost anything
         unknown = isinstance(error, UnidentifiedImageError)
         return None, "no image" if unknown else getattr(error, "strerror", None) or reason(error)
     return pixels, {**about, "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def upright(file: IO[bytes], shorter: int) -> tuple[np.ndarray, dict[str, bool]]:
+def upright(file: IO[bytes], shorter: int, bits: int = 16) -> tuple[np.ndarray, dict[str, int]]:
     """Return an encoded image as it is looked at: turned as its EXIF data say, RGB, on white.
 
-    One whose shorter side is longer than `shorter` is shrunk to that. Raises what Pillow raises for
-    a damaged image, ValueError for one of impossible size.
+    One whose shorter side is longer than `shorter` is shrunk to that. Of one of 16 bits a pixel,
+    white is the greatest number of `bits`; what is known of it has its greatest value. Raises what
+    Pillow raises for a damaged image, ValueError for one of impossible size.
     """
     from PIL import Image, ImageOps
 
@@ -239,8 +260,15 @@ def upright(file: IO[bytes], shorter: int) -> tuple[np.ndarray, dict[str, bool]]
             raise ValueError(f"of {width} × {height} pixels")
         image.draft(None, (shorter, shorter))  # a large JPEG is read at a part of its size
         image.load()
+        # A photograph has small copies of itself behind it (MPO), which are no frames.
+        frames = getattr(image, "is_animated", False) and image.format != "MPO"
         turned = image.getexif().get(ORIENTATION, UPRIGHT) in ROTATED
         seen: Any = ImageOps.exif_transpose(image)
+    greatest, deep = 0, seen.mode.startswith("I;16")
+    if deep:
+        values = np.asarray(seen)
+        greatest = int(values.max())
+        seen = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
     transparent = seen.has_transparency_data
     if transparent:
         seen = seen.convert("RGBA")
@@ -249,14 +277,13 @@ def upright(file: IO[bytes], shorter: int) -> tuple[np.ndarray, dict[str, bool]]
         seen = Image.alpha_composite(white, seen)
     if seen.mode in ("I", "F"):
         raise ValueError("of 32 bits a pixel, of which nobody knows what is white: save as 8 or 16")
-    if seen.mode.startswith("I;16"):
-        seen = Image.fromarray((np.asarray(seen) >> 8).astype(np.uint8))
     seen = seen.convert("RGB")
     scale = shorter / min(seen.size)
     if scale < 1:
         size = [max(1, round(side * scale)) for side in seen.size]
         seen = seen.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return np.array(seen), {"turned": turned, "transparent": transparent}
+    about = {"turned": turned, "transparent": transparent, "frames": frames, "deep": deep}
+    return np.array(seen), {**about, "greatest": greatest}
 
 
 # Classes and not closures: processes that prepare batches may have to pickle them.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from tasks.data.own.folders import walk
 from tasks.data.own.hub import hub_copy, is_name
 from tasks.data.own.images import class_folders, decoded, is_image, kept_images
 from tasks.data.own.splits import PARTS, Rows, divide
-from tasks.data.own.tables import Table, is_saved, read_tables, table_files
+from tasks.data.own.tables import Table, is_saved, read_tables, table_files, take_parts
 from tasks.data.readers import DataSet, Examples
 from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
@@ -172,6 +173,7 @@ def inspect(
         _refuse_columns(text=text, second_text=second_text, label=label, kind=kind)
         return _images(found, data_dir, shorter_side, findings)
     table = read_tables(root, findings)
+    take_parts(table, (text, second_text, label), findings)
     if not table.names:
         raise UserError(f"{findings.where} has no rows: give the file that holds your data")
     choice = choose(table, text, second_text, label, findings)
@@ -235,8 +237,7 @@ def _table(
         found: Any = images
     else:
         found = [tuple(map(_clean, inputs[i])) for i in left]
-        plain = [list(map(plain_text, row)) for row in found]
-        keys = [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in plain]
+        keys = [_key(row) for row in found]
         if len(choice.inputs) == 1:
             found = [text for (text,) in found]
     kind = np.int64 if labels.classes else np.float64
@@ -257,9 +258,17 @@ def _table(
     return OwnData(path, choice.kind, labels.problem, data, columns, scale, digest, findings)
 
 
+def _key(texts: Sequence[str]) -> str:
+    """Return the sha256 of what texts say."""
+    return hashlib.sha256(json.dumps([*map(plain_text, texts)]).encode()).hexdigest()
+
+
 def _clean(cell: Any) -> str:
     """Return a cell as a text without white space around it, and without halves of signs."""
-    return str(cell).strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = str(cell).strip()
+    if text.isascii():
+        return text  # itself: no copy of every text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _standardised(
@@ -267,10 +276,12 @@ def _standardised(
 ) -> tuple[DataSet, tuple[float, float]]:
     """Return the data with labels of mean 0 and deviation 1 in training: losses are of order 1."""
     mean, deviation = float(data.train.labels.mean()), float(data.train.labels.std())
-    if deviation == 0:
-        raise UserError(
-            f"{findings.where}: {label} is {mean:g} everywhere: there is nothing to learn"
-        )
+    for part in PARTS:
+        if np.ptp(labels := getattr(data, part).labels) == 0:
+            raise UserError(
+                f"{findings.where}: {label} is {labels[0]:g} in all of {part}: there is nothing to "
+                "learn, or to score"
+            )
     findings.guessed.append(
         f"{label} is learnt as ({label} − {mean:.4g}) / {deviation:.4g}: its mean and standard "
         "deviation in training"

@@ -65,6 +65,9 @@ def divide(rows: Rows, classes: tuple[str, ...], findings: Findings) -> Division
             f"{findings.where} has {len(classes)} classes ({listed(classes)}), and "
             f"{MAX_CLASSES} are the most that can be compared: choose another label, or fewer"
         )
+    alike = Counter(name.lower() for name in classes)
+    if twice := [name for name in classes if alike[name.lower()] > 1]:
+        findings.warnings.append(f"classes that differ in case alone: {', '.join(twice[:10])}")
     given = {part for part in rows.parts if part}
     taken = [part for part in PARTS[1:] if part not in given]
     kept = _first_of_equals(rows, findings)
@@ -186,6 +189,8 @@ def _check(
                 "division into parts to this program"
             )
     if not classes:
+        if few := [part for part in PARTS[1:] if len(found[part]) < FEW]:
+            findings.warnings.append(f"fewer than {FEW} examples in {' and '.join(few)}")
         return
     counts = np.bincount(labels[every], minlength=len(classes))
     largest = counts.argmax()

@@ -1,6 +1,6 @@
 """A user's tables: one file, a folder of files with or without parts, or what datasets saved."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from tasks.data.own import text_files
 from tasks.data.own.findings import Findings
 from tasks.data.own.folders import walk
-from tasks.data.own.images import part_of
+from tasks.data.own.images import PART_OF, part_of
 from tasks.data.own.text_files import Columns, content_of, decoded, json_rows, separated
 from tasks.errors import UserError, reason
 
@@ -17,6 +17,7 @@ JSON = {".jsonl", ".ndjson", ".json"}
 SUFFIXES = {*SEPARATORS, *JSON, ".parquet"} - {".txt"}
 SAVED = ("dataset_dict.json", "state.json")  # what datasets writes into a folder
 IMAGE_NAMES = ("image", "img", "picture", "photo")  # of columns of bytes
+SPLITS = {"split", "set", "subset", "part", "partition"}  # columns of each row's part
 BATCH = 4096  # rows of a Parquet file that are unpacked at once
 
 
@@ -90,6 +91,8 @@ def read_tables(path: Path, findings: Findings) -> Table:
     for file in files:
         inside, part = file.relative_to(path), parts[file]
         columns = _columns_of(table, file, f"{findings.where}/{inside}", findings)
+        if not any(columns.values()):
+            findings.leave_out("file", "without any row", [str(inside)])
         other, names = first.setdefault(part, (inside, set(columns)))
         if names != set(columns):
             raise UserError(
@@ -98,6 +101,16 @@ def read_tables(path: Path, findings: Findings) -> Table:
             )
         table.append(columns, part, f"{inside} ")
     return table
+
+
+def take_parts(table: Table, named: Collection[str | None], findings: Findings) -> None:
+    """Take the parts of the rows from a column that has one for each, unless the user named it."""
+    for name in [name for name in table.columns if name.lower() in SPLITS and name not in named]:
+        parts = [PART_OF.get(str(cell).strip().lower()) for cell in table.columns[name]]
+        if not any(table.parts) and all(parts) and {"train"} < set(parts):
+            table.parts = parts
+            del table.columns[name]
+            findings.guessed.append(f"parts: column {name}, by its name and values")
 
 
 def _columns_of(table: Table, path: Path, where: str, findings: Findings) -> Columns:

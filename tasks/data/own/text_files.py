@@ -170,7 +170,7 @@ def separated(text: str, usual: str, where: str, findings: Findings) -> Columns:
     total = len(quoted) + len(bad)
     todo = "put texts that hold separators into quotes"
     findings.leave_out_damaged("row", [f"line {n}" for n in bad], total, todo)
-    columns = {name: quoted[name].fillna("").tolist() for name in quoted}
+    columns = {name: quoted.pop(name).fillna("").tolist() for name in [*quoted]}
     return dict(plain_numbers(columns, separator, findings))
 
 
@@ -258,11 +258,9 @@ def _parsed(text: str, separator: str, names: list[str], header: bool, quoting: 
     import pandas
 
     # Of a file's first rows, pandas takes any number of cells for what all have, and drops those
-    # without a name in silence. So there is one name more, and a row before the first.
-    file = io.StringIO()
-    file.write(f"{separator * len(names)}\n")
-    file.write(text)
-    file.seek(0)
+    # without a name in silence. So there is one name more, and a row before the first. As bytes,
+    # since a file of text in memory takes four of them a sign.
+    file = io.BytesIO(f"{separator * len(names)}\n{text}".encode())
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         table = pandas.read_csv(

@@ -140,6 +140,51 @@ def test_image_of_32_bits_a_pixel_is_damaged_and_not_white_or_black(tmp_path, lo
     assert str(found).startswith("2 images damaged: cat/real.tif (of 32 bits a pixel, of which ")
 
 
+@pytest.mark.parametrize(
+    ("brightest", "bits"), [(65_535, 16), (40_000, 16), (4_000, 12), (600, 10), (200, 8)]
+)
+def test_white_of_16_bit_images_is_that_of_the_bits_that_the_data_set_uses(
+    brightest, bits, tmp_path, look
+):
+    photos, written = write_photos(tmp_path / "photos", each=4), []
+    for number in range(24):
+        values = np.full((16, 16), brightest if number == 7 else brightest // 3 + number)
+        written.append((values[0, 0] >> (bits - 8)).item())
+        image = Image.fromarray(values.astype(np.uint16))
+        # A PNG file may call one value transparent; Pillow makes such an image white.
+        options = {"transparency": int(values[0, 0])} if number == 9 else {}
+        path = photos / ("cat", "dog")[number % 2] / f"deep{number:02}.png"
+        image.save(path, **options)
+    found = look(photos)
+    line = f"24 images of 16 bits a pixel: white is {2**bits - 1:,}, as no value is above it"
+    assert line in found.guessed
+    read = [i[0, 0, 0].item() for part in found.counts for i in found.part(part).inputs
+            if (i == i[0, 0]).all()]  # fmt: skip
+    assert sorted(read) == sorted(written)
+
+
+def test_first_of_several_frames_is_read_and_said(photos, look):
+    frames = [photo("cat", number) for number in (91, 92)]
+    frames[0].save(photos / "cat/moving.webp", lossless=True, save_all=True,
+                   append_images=frames[1:])  # fmt: skip
+    frames[0].save(photos / "cat/pages.tif", save_all=True, append_images=frames[1:])
+    frames[0].save(photos / "cat/phone.jpg", "MPO", save_all=True, append_images=frames[1:])
+    found = look(photos)
+    assert "2 images of several frames or pages: the first is read" in found.guessed
+    read = [image for part in found.counts for image in found.part(part).inputs]
+    first = np.array(frames[0])
+    assert sum(image.shape == first.shape and (image == first).all() for image in read) == 2
+
+
+def test_classes_that_differ_in_case_and_folders_in_those_of_classes_are_said(photos, look):
+    (photos / "dog").rename(photos / "Cat")
+    (photos / "owl/test").mkdir()
+    (photos / "owl/1.png").rename(photos / "owl/test/1.png")
+    found = look(photos)
+    assert found.warnings == ["classes that differ in case alone: Cat, cat"]
+    assert found.guessed == ["images in folders inside a class's are of that class: owl/test"]
+
+
 def test_folder_around_the_classes_is_no_class(tmp_path, look):
     write_photos(tmp_path / "download/photos")
     assert look(tmp_path / "download").classes == ("cat", "dog", "owl")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import tracemalloc
 import unicodedata
 import zipfile
 from functools import partial
@@ -81,6 +82,17 @@ def test_encodings_are_found_and_said(encoding, said, tmp_path, look):
     found = look(write_csv(tmp_path / "films.csv", rows, encoding=encoding))
     assert pairs_of(found) == set(rows)
     assert (said in found.guessed[0]) if said else not any("encoding" in g for g in found.guessed)
+
+
+def test_large_table_takes_few_bytes_of_memory_a_sign(tmp_path, look):
+    rows = [(f"{number} {'word ' * 200}", label) for number, (_, label) in enumerate(reviews(3000))]
+    path = write_csv(tmp_path / "films.csv", rows)
+    look(path)  # with what it imports
+    tracemalloc.start()
+    look(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * path.stat().st_size
 
 
 def test_quotes_line_breaks_and_separators_in_texts(tmp_path, look):
@@ -340,6 +352,45 @@ def test_parts_by_file_names(tmp_path, look):
         "2 rows that another part has, too (test keeps it): train.csv row 41, train.csv row 42",
         "1 row of test whose class training does not have: test.csv row 21 (unseen)",
     ]
+
+
+def test_parts_by_a_column(tmp_path, look):
+    parts = {"Train": 40, "val": 20, "test": 20}
+    cells = [part for part, count in parts.items() for _ in range(count)]
+    rows = [(part, *row) for part, row in zip(cells, reviews(80), strict=True)]
+    found = look(write_csv(tmp_path / "films.csv", rows, ("split", "review", "verdict")))
+    assert [sum(counts.values()) for counts in found.counts.values()] == [40, 20, 20]
+    assert set(found.part("validation").inputs) == {text for text, _ in reviews(20, first=40)}
+    assert found.guessed[0] == "parts: column split, by its name and values"
+    named = look(tmp_path / "films.csv", label="split")
+    assert named.classes == ("Train", "test", "val")
+
+
+@pytest.mark.parametrize("values", [("2024-01-01", "2024-02-01"), ("0", "1")], ids=["date", "fold"])
+def test_date_or_fold_is_not_taken_for_the_label(values, tmp_path, look, request):
+    name = request.node.callspec.id
+    rows = [(text, values[n % 2], f"class {n % 4}") for n, (text, _) in enumerate(reviews())]
+    found = look(write_csv(tmp_path / "films.csv", rows, ("text", name, "kind of film")))
+    assert len(found.classes) == 4
+
+
+def test_part_without_any_row_is_said(tmp_path, look):
+    (tmp_path / "films").mkdir()
+    write_csv(tmp_path / "films/train.csv", reviews())
+    write_csv(tmp_path / "films/val.csv", [])
+    found = look(tmp_path / "films")
+    assert str(found.left_out[0]) == "1 file without any row: val.csv"
+
+
+def test_numbers_of_a_part_that_have_no_correlation_are_refused_and_few_warned_of(tmp_path, look):
+    (tmp_path / "films").mkdir()
+    numbers = [(text, n * 1.5) for n, (text, _) in enumerate(reviews(200))]
+    write_csv(tmp_path / "films/train.csv", numbers, ("text", "price"))
+    write_csv(tmp_path / "films/test.csv", [(f"new {n}", n) for n in range(9)], ("text", "price"))
+    assert look(tmp_path / "films").warnings == ["fewer than 10 examples in test"]
+    write_csv(tmp_path / "films/test.csv", [(f"new {n}", 3.5) for n in range(9)], ("text", "price"))
+    with pytest.raises(UserError, match=r"price is 3\.5 in all of test: there is nothing to learn"):
+        look(tmp_path / "films")
 
 
 def test_test_part_without_labels_is_left_out_and_made_from_training(tmp_path, look):
