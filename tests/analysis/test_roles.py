@@ -146,6 +146,6 @@ def test_the_role_is_no_part_of_a_runs_settings_and_cannot_be_typed():
 def test_the_default_start_is_the_protocols_reps_rel_or_the_yamls_argument():
     names = {path.stem for path in Path("configs/opt").glob("*.yaml") if start_of(path.stem)}
     found = {name: default_of(name, start_of(name), reps_rel=0.5) for name in names}
-    assert found["dog"] == found["tdog"] == 0.5
+    assert found["dog"] == found["adog"] == 0.5
     assert found["dowg"] == 1e-4
     assert found["mechanic_sgd"] == found["mechanic_adamw"] == 1e-8  # null there: the package's
