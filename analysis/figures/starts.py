@@ -88,7 +88,9 @@ def draw_starts(data: FigureData, lines: list[tuple[Comparison, Moved]]) -> Any:
         bottom = (3.3 * (rows - 1 - i // COLUMNS) + 0.55) / height
         axes = figure.add_axes((0.05 + 0.5 * (i % COLUMNS), bottom, 0.33, 2.3 / height))
         panel(
-            axes, "start: r_ε, d_0, ε or s_init, as each method has it (log scale)", score_label(comparison)
+            axes,
+            "start: r_ε, d_0, ε or s_init, as each method has it (log scale)",
+            score_label(comparison),
         )
         axes.set_title(comparison.name, loc="left", fontsize=9)
         labels: list[Label] = []
