@@ -14,7 +14,7 @@ from analysis.choice import DEFAULT
 from analysis.findings.archived import Archived
 from analysis.findings.values import filled
 from analysis.kinds import FINE_TUNING
-from analysis.tables.starts import regrets_of_rules
+from analysis.tables.starts import regrets_of, regrets_of_rules
 from runner import config
 from sweeps import plan
 
@@ -100,6 +100,15 @@ def test_the_start_that_is_best_over_many_problems_ruins_another_network(archive
     """docs/start.md: ten classes."""
     _, dog = by_start(archived, "cifar", "efficientnet_lite0", "frozen")
     assert dog[0.01] < 0.11
+
+
+def test_the_automatic_start_is_near_the_best_on_images_and_fails_on_a_language_model(archived):
+    """docs/start.md, docs/optimizers.md, README.md, configs/opt/dog_auto.yaml."""
+    tried = [each for each in archived.tried if each.optimizer == "dog_auto"]
+    found = regrets_of(tried)
+    language = found["problem"].str.contains("minilm")
+    assert (~language).sum() > 10 and found["regret"][~language].max() < 0.01
+    assert found["regret"][language].max() > 0.4
 
 
 def test_polyaks_step_ruins_a_small_network_and_falling_back_mends_that(archived):

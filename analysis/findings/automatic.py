@@ -126,6 +126,18 @@ def near(archived: Archived) -> str:
     return f"{(found <= POINT).sum()} of {plural(len(found), 'problem')}"
 
 
+def worst(archived: Archived) -> str:
+    """Return what DoG reaches where it is farthest behind, and what fixed starts reach there."""
+    found = regrets_of(_of_dog(archived))
+    if found.empty:
+        return NO_RUNS
+    line = found.loc[found["regret"].idxmax()]
+    scores = (number(100 * line[name], ".1f") for name in ("score", "default_score", "best_score"))
+    return "{} % on {}, where the default start has {} % and the best one {} %".format(
+        *(next(scores), line["problem"], next(scores), next(scores))
+    )
+
+
 def best(archived: Archived) -> str:
     """Return between which starts the best fixed one of each problem lies."""
     found = regrets_of(_of_dog(archived))["best_start"]

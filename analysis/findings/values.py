@@ -39,6 +39,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "starts.found.by_steps": automatic.table_by_steps,
         "starts.found.gain": automatic.gain,
         "starts.found.near": automatic.near,
+        "starts.found.worst": automatic.worst,
         "starts.best": automatic.best,
         "starts.overtrained": automatic.overtrained,
         "starts.rules": automatic.rules,
