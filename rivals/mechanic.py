@@ -73,7 +73,7 @@ def mechanic_sgd(
 
     Args:
         params: parameters, or param groups.
-        lr: SGD's; its schedule alone matters.
+        lr: SGD's: times `s_init` it sets the first steps, later the factor makes up for it.
         s_init: what Mechanic's first factor is proportional to; None: the package's 1e-8.
         momentum: SGD's.
         weight_decay: SGD's.

@@ -59,7 +59,7 @@ class OptimizerSpec(Spec):
         None, description="the argument that sets the length of its first steps; null: none"
     )
     start_default: Annotated[Positive | None, DESCRIBES, YAML_ONLY] = Field(
-        None, description="the value of `start` where that is null"
+        None, description="the value used where the argument that `start` names is null"
     )
     start_power: Annotated[Count, DESCRIBES, YAML_ONLY] = Field(
         1, description="the power of that length which `start` is: 2 of a squared one"

@@ -10,7 +10,7 @@ import warm
 from torch import nn
 
 from analysis import records
-from analysis.choice import DEFAULT
+from analysis.choice import DEFAULT, MAIN_ROW
 from analysis.findings.archived import Archived
 from analysis.findings.values import filled
 from analysis.kinds import FINE_TUNING
@@ -126,6 +126,19 @@ def test_in_short_runs_a_smaller_start_is_often_worse(archived):
     problems = [each for each in archived.comparisons if each.problem.steps == 125]
     moved = [pair for each in archived.runs.starts(problems, "dog") for pair in each.moved(0.01)]
     assert sum(pair.verdict == "worse" for pair in moved) > len(moved) / 2 > 3
+
+
+@pytest.mark.parametrize("task", ["probe_cifar", "probe_movies"])
+def test_dog_needs_some_hundred_steps_to_be_level_with_what_is_tuned(archived, task):
+    """docs/protocol.md, of the error by number of steps."""
+    ahead = {}
+    for each in archived.comparisons:
+        test = {cell.optimizer: cell.test for cell in each.cells if cell.row == MAIN_ROW[cell.role]}
+        ours = (each.problem.task, each.problem.protocol) == (task, "lite")
+        if ours and test.keys() >= {"dog", "sgd", "adam"}:
+            ahead[each.problem.steps] = test["dog"] - max(test["sgd"], test["adam"])
+    assert ahead[125] < -0.01 and min(ahead[500], ahead[1000]) > -0.005
+    assert (ahead[4000] < -0.02) == (task == "probe_cifar")
 
 
 def test_on_mnist_scratch_some_rivals_jump_from_start_to_start_and_one_never_learns(archived):

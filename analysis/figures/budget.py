@@ -23,7 +23,7 @@ from analysis.figures.style import (
 from analysis.roles import REFERENCE, TUNED, TUNING_FREE, in_order
 from analysis.statistics import error
 
-# How many times the budget before it is one whose number is written; closer, they would overlap.
+# A budget's number is written if it is at least this many times the last one written.
 TICKS_APART = 1.15
 
 

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from conftest import LONG_ONLY, QUIET, stop_at
+from hydra.utils import get_object
 from torch import nn
 
 from runner import config
@@ -138,7 +139,7 @@ def test_two_param_groups_both_move(optimizer, tmp_path):
     torch.manual_seed(0)
     opt, network = made_up(tmp_path, optimizer).spec.opt, nn.Sequential(Unused(), nn.Identity())
     layers = [network[0].layer.weight], [network[0].layer.bias]
-    kind = type(build_optimizer(opt, network))
+    kind = get_object(opt.target)
     groups = kind([{"params": layer} for layer in layers], **opt.arguments)
     if opt.averages_itself:
         groups.train()
