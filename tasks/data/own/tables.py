@@ -257,3 +257,8 @@ def _columns(rows: Any, images: set[str]) -> Columns:
             values = [value.get("bytes") if isinstance(value, dict) else value for value in values]
         found[name] = [float(v) if hasattr(v, "as_tuple") else v for v in values]  # decimals
     return found
+    import pyarrow
+    from pyarrow import types
+
+                if types.is_float32(chunk.type):  # 0.1, and not 0.10000000149
+                    chunk = chunk.cast(pyarrow.string()).cast(pyarrow.float64())
