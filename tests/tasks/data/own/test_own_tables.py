@@ -408,6 +408,15 @@ def test_column_of_parts_that_is_whole_is_taken_beside_one_that_is_not(tmp_path,
     assert len(found.part("test")) == 20
 
 
+@pytest.mark.parametrize("name", ["date", "fold", "split"])
+def test_date_or_fold_is_no_label_where_it_is_the_only_column_of_numbers(name, tmp_path, look):
+    rows = [(text, 2020 + n % 3) for n, (text, _) in enumerate(reviews())]
+    path = write_csv(tmp_path / "films.csv", rows, ("text", name))
+    with pytest.raises(UserError, match="no column looks like a label"):
+        look(path)
+    assert look(path, label=name).classes == ("2020", "2021", "2022")
+
+
 @pytest.mark.parametrize("values", [("2024-01-01", "2024-02-01"), ("0", "1")], ids=["date", "fold"])
 def test_date_or_fold_is_not_taken_for_the_label(values, tmp_path, look, request):
     name = request.node.callspec.id
