@@ -114,8 +114,8 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     has_learnt = ~(scores[:2] <= scores[2])
     if not has_learnt.any():
         sentences.append(
-            "Cannot tell: neither is better than always the same answer. Give more steps (hours=), "
-            "another model, or more data."
+            "Cannot tell: neither is better than always predicting the same. Give more steps "
+            "(hours=), another model, or more data."
         )
         return Answer(sentences, "inconclusive", [dog, tuned])
     red = red_of_means(*_aligned(dog.errors, tuned.errors))
@@ -147,8 +147,8 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     if found == "worse":
         if not has_learnt[0]:
             sentences.append(
-                f"In {problem.steps} steps DoG has become no better than always the same answer: "
-                "it may take more steps (hours=)."
+                f"In {problem.steps} steps DoG has become no better than always predicting the "
+                "same: it may take more steps (hours=)."
             )
         sentences.append(f"Do not use DoG here: use {tuned.label}, {tuned.setting}.")
         return Answer(sentences, found, [tuned])

@@ -59,6 +59,8 @@ class Task(ABC):
             metrics = [name for name in metrics if name != f1.__name__]
         if metrics and spec.metric not in metrics:
             near = did_you_mean(spec.metric, metrics)
+            if spec.metric == f1.__name__ and spec.metric in self.metrics:
+                near += " (f1 needs a positive class of two, which only a task's yaml can name)"
             raise UserError(f"task {self.name} has no task.metric={spec.metric}: {near}")
         self.splits, self.classes = self.load()
 

@@ -87,7 +87,9 @@ def test_correlation_is_no_percentage_and_its_error_is_explained():
 
 def test_worse_says_where_dog_has_learnt_nothing():
     found = said([0.50, 0.51, 0.52], [0.15, 0.16, 0.17])
-    assert found.sentences[-2].startswith("In 400 steps DoG has become no better than alw")
+    assert found.sentences[-2].startswith(
+        "In 400 steps DoG has become no better than always predicting the same: "
+    )
     assert found.sentences[-1].startswith("Do not use DoG here")
 
 
@@ -104,7 +106,7 @@ def test_open_verdict_says_how_many_seeds_would_tell():
         ([0.002, 0.003], [0.002, 0.003], {"red": np.nan}, "fewer than 10 errors on 1000 test"),
         ([0.002, 0.003], [0.002, 0.003], {"red": np.nan}, "takes 4000 test examples or more"),
         ([0.0, 0.0], [0.002, 0.003], {"red": np.nan}, "a harder test part would tell"),
-        ([0.5, 0.5], [0.52, 0.5], {}, "neither is better than always the same answer"),
+        ([0.5, 0.5], [0.52, 0.5], {}, "neither is better than always predicting the same"),
         ([0.2], [0.2], {}, "fewer than 2 runs"),
     ],
 )

@@ -35,10 +35,10 @@ def test_every_key_that_a_yaml_has_is_described():
 def arguments(target):
     """The names of the arguments of a class, or of a function that returns an optimizer."""
     found = get_object(target)
-    called = (
+    functions = (
         [kind.__init__ for kind in inspect.getmro(found)] if inspect.isclass(found) else [found]
     )
-    return {name for one in called for name in inspect.signature(one).parameters}
+    return {name for function in functions for name in inspect.signature(function).parameters}
 
 
 def test_ranges_and_choices_are_shown():

@@ -83,7 +83,11 @@ def choose(
 
 
 def _label(table: Table, texts: list[str], findings: Findings) -> str:
-    others = [name for name in table.columns if name not in texts and name not in table.images]
+    others = [
+        name
+        for name in table.columns
+        if name not in (*texts, *table.images) and _plain(name) not in IDS
+    ]
     named = {_plain(name): name for name in reversed(others)}
     for name in LABELS:
         if name in named:
@@ -96,7 +100,7 @@ def _label(table: Table, texts: list[str], findings: Findings) -> str:
     few = [
         name
         for name, (values, distinct) in counts.items()
-        if 2 <= distinct <= FEW and values >= REPEATED * distinct and _plain(name) not in IDS
+        if 2 <= distinct <= FEW and values >= REPEATED * distinct
     ]
     if few:
         fewest = min(reversed(few), key=lambda name: counts[name][1])

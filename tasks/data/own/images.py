@@ -227,8 +227,8 @@ def _write_pixels(sources: Sequence[Any], shorter: int, bits: int, folder: Path)
                 index["images"].append([place, about["sha256"], start, *pixels.shape])
                 start += pixels.size
                 index["greatest"] = max(index["greatest"], about["greatest"])
-                for fact in COUNTED:
-                    index[fact] += about[fact]
+                for key in COUNTED:
+                    index[key] += about[key]
     return index
 
 

@@ -1,16 +1,19 @@
 """A user's tables: one file, a folder of files with or without parts, or what datasets saved."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks.data.own import text_files
-from tasks.data.own.findings import Findings
+from tasks.data.own.cells import plain_text
+from tasks.data.own.findings import Findings, listed
 from tasks.data.own.folders import walk
-from tasks.data.own.images import PART_OF, part_of
+from tasks.data.own.images import part_of
 from tasks.data.own.text_files import Columns, content_of, decoded, json_rows, separated
 from tasks.errors import UserError, reason
+from tasks.format import plural
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 JSON = {".jsonl", ".ndjson", ".json"}
@@ -104,13 +107,39 @@ def read_tables(path: Path, findings: Findings) -> Table:
 
 
 def take_parts(table: Table, named: Collection[str | None], findings: Findings) -> None:
-    """Take the parts of the rows from a column that has one for each, unless the user named it."""
-    for name in [name for name in table.columns if name.lower() in SPLITS and name not in named]:
-        parts = [PART_OF.get(str(cell).strip().lower()) for cell in table.columns[name]]
-        if not any(table.parts) and all(parts) and {"train"} < set(parts):
+    """Take the parts of the rows from a column that has one for each, unless the user named it.
+
+    Raises:
+        UserError: if a column has them for some rows alone: parts made anew would mix the user's.
+    """
+    if any(table.parts):
+        return  # of the files
+    columns = {
+        name: [part_of(str(cell)) for cell in cells]
+        for name, cells in table.columns.items()
+        if name.lower() in SPLITS and name not in named
+    }
+    for name, parts in columns.items():
+        if all(parts) and {"train"} < set(parts):
             table.parts = parts
             del table.columns[name]
             findings.guessed.append(f"parts: column {name}, by its name and values")
+            return
+    for name, parts in columns.items():
+        if any(parts) and not all(parts):
+            raise _odd_parts(name, table.columns[name], parts, findings.where)
+
+
+def _odd_parts(name: str, cells: list[Any], parts: list[str | None], where: str) -> UserError:
+    """Return the error for a column that says no part of some rows."""
+    odd = [cell for cell, part in zip(cells, parts, strict=True) if part is None]
+    counts = Counter("" if cell is None else plain_text(cell) for cell in odd)
+    shown = [f"{value[:20] or 'blank'} ({n})" for value, n in counts.most_common()]
+    return UserError(
+        f"{where}: column {name} says train, validation or test, but not in "
+        f"{len(odd)} of {plural(len(cells), 'row')}: {listed(shown)}: write one of train, "
+        "validation, test there, or leave these rows out, or rename the column if it says no parts"
+    )
 
 
 def _columns_of(table: Table, path: Path, where: str, findings: Findings) -> Columns:
@@ -244,6 +273,9 @@ def _size(column: Any) -> int:
 
 def _columns(rows: Any, images: set[str]) -> Columns:
     """Return the columns of a pyarrow table as values."""
+    import pyarrow
+    from pyarrow import types
+
     found: Columns = {}
     for name in rows.column_names:
         values: list[Any] = []
@@ -252,6 +284,8 @@ def _columns(rows: Any, images: set[str]) -> Columns:
                 texts = chunk.dictionary.to_pylist()
                 values += [None if i is None else texts[i] for i in chunk.indices.to_pylist()]
             else:
+                if types.is_float32(chunk.type):  # 0.1, and not 0.10000000149
+                    chunk = chunk.cast(pyarrow.string()).cast(pyarrow.float64())
                 values += chunk.to_pylist()
         if name in images:
             values = [value.get("bytes") if isinstance(value, dict) else value for value in values]

@@ -6,6 +6,7 @@ import shutil
 from functools import partial
 
 import huggingface_hub
+import numpy as np
 import pyarrow
 import pytest
 from photos import COLOURS, encoded, photo
@@ -42,6 +43,15 @@ def test_parquet_has_the_names_of_classes(tmp_path, look):
     table(NAMED, ["bad", "good"]).to_parquet(tmp_path / "films.parquet")
     found = look(tmp_path / "films.parquet")
     assert pairs_of(found) == set(reviews()) and found.classes == ("bad", "good")
+
+
+@pytest.mark.parametrize("kind", [pyarrow.float32(), pyarrow.float64()])
+def test_classes_of_short_floats_are_called_as_they_were_written(kind, tmp_path, look):
+    texts, numbers = [text for text, _ in reviews()], [0.1, 0.25, None] * 20
+    labels = pyarrow.array(np.array(numbers, dtype=kind.to_pandas_dtype()), kind, from_pandas=True)
+    parquet.write_table(pyarrow.table({"text": texts, "score": labels}), tmp_path / "films.parquet")
+    found = look(tmp_path / "films.parquet")
+    assert found.classes == ("0.1", "0.25") and found.left_out[0].why == "without a label"
 
 
 def test_parquet_files_with_parts_of_their_own(tmp_path, look):

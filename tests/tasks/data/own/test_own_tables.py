@@ -366,6 +366,57 @@ def test_parts_by_a_column(tmp_path, look):
     assert named.classes == ("Train", "test", "val")
 
 
+def split_table(path, train="train", val="val", test="test", odd=None, name="split"):
+    """60 rows of training, 20 of validation and 20 of test; of the last, `odd` if it is given."""
+    cells = [*[train] * 60, *[val] * 20, *[test] * 20]
+    cells[-1] = test if odd is None else odd
+    rows = [(cell, *row) for cell, row in zip(cells, reviews(100), strict=True)]
+    return write_csv(path, rows, (name, "review", "verdict"))
+
+
+def test_cells_of_a_column_of_parts_are_read_as_names_of_files_are(tmp_path, look):
+    path = split_table(tmp_path / "films.csv", "train_set", "Validation-1", "the test set")
+    found = look(path)
+    assert [sum(counts.values()) for counts in found.counts.values()] == [60, 20, 20]
+    assert set(found.part("test").inputs) == {text for text, _ in reviews(20, first=80)}
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"odd": ""}, r"not in 1 of 100 rows: blank \(1\)"),
+        ({"odd": "extra"}, r"not in 1 of 100 rows: extra \(1\)"),
+        ({"train": "fit", "odd": "two\nlines"}, r"61 of 100 rows: fit \(60\), two lines \(1\)"),
+        ({"val": "eval"}, r"not in 20 of 100 rows: eval \(20\)"),
+    ],
+)
+def test_column_that_says_a_part_of_some_rows_alone_is_refused(cells, said, tmp_path, look):
+    path = split_table(tmp_path / "films.csv", **cells)
+    with pytest.raises(UserError, match=f"column split says train.*{said}: write one of") as error:
+        look(path)
+    assert "\n" not in str(error.value)
+    renamed = look(split_table(path, **cells, name="origin"))
+    assert "parts" not in " ".join(renamed.guessed)
+
+
+def test_column_of_parts_that_is_whole_is_taken_beside_one_that_is_not(tmp_path, look):
+    rows = [
+        ("test" if n == 0 else "a", "train" if n < 40 else "test", *row)
+        for n, row in enumerate(reviews())
+    ]
+    found = look(write_csv(tmp_path / "films.csv", rows, ("set", "split", "review", "verdict")))
+    assert len(found.part("test")) == 20
+
+
+@pytest.mark.parametrize("name", ["date", "fold", "split"])
+def test_date_or_fold_is_no_label_where_it_is_the_only_column_of_numbers(name, tmp_path, look):
+    rows = [(text, 2020 + n % 3) for n, (text, _) in enumerate(reviews())]
+    path = write_csv(tmp_path / "films.csv", rows, ("text", name))
+    with pytest.raises(UserError, match="no column looks like a label"):
+        look(path)
+    assert look(path, label=name).classes == ("2020", "2021", "2022")
+
+
 @pytest.mark.parametrize("values", [("2024-01-01", "2024-02-01"), ("0", "1")], ids=["date", "fold"])
 def test_date_or_fold_is_not_taken_for_the_label(values, tmp_path, look, request):
     name = request.node.callspec.id
