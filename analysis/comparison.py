@@ -172,7 +172,8 @@ def compare_problems(frame: pd.DataFrame) -> list[Comparison]:
     for choice in choose_among(current):
         choices.setdefault(choice.problem_id, []).append(choice)
     runs = dict(list(scored(current)[_OF_RUN].groupby("problem_id")))
-    problems = current.sort_values("test_examples").drop_duplicates("problem_id")
+    problems = current.sort_values(["test_examples", "run_id"], kind="stable")
+    problems = problems.drop_duplicates("problem_id")
     problems = problems.drop(columns=["steps", "started"])
     problems = problems.merge(variants.rank(current), on="problem_id")
     problems = problems.sort_values("rank", ascending=False, ignore_index=True)

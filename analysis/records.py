@@ -356,6 +356,13 @@ def _sorted(rows: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    # An option that is null counts as absent in a problem's id: of the texts that its runs have, by
+    # whether they are older than an option, all get the one that names the most.
+    texts: dict[str, str] = {}
+    for row in rows:
+        alike = (texts.get(row["problem_id"], ""), row["problem_settings"])
+        texts[row["problem_id"]] = max(alike, key=lambda text: (len(text), text))
+    rows = [row | {"problem_settings": texts[row["problem_id"]]} for row in rows]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.fillna(dict.fromkeys(TEXT, "")).astype(COLUMNS)
 

@@ -11,6 +11,8 @@ from tasks.errors import UserError
 
 # Problems of the same name are variants of each other.
 NAME = ["task", "model", "protocol", "protocol_version"]
+# How a setting is written that is null, which counts as absent.
+NULL = "null"
 
 
 def settings(problem: Mapping[Any, Any]) -> dict[str, str]:
@@ -33,7 +35,7 @@ def departures(problem: Mapping[Any, Any]) -> list[str]:
         f"{key}={value}"
         for key, value in sorted(settings(problem).items())
         # A network's setting that is not set by default, as lora, is not among the defaults.
-        if default.get(key, "" if default and key.startswith("model.") else value) != value
+        if default.get(key, NULL if default and key.startswith("model.") else value) != value
     ]
 
 
@@ -104,7 +106,7 @@ def labels(problems: Iterable[Mapping[Any, Any]]) -> list[str]:
         ", ".join(
             f"{key.rpartition('.')[2]}={value}"
             for key, value in sorted(chosen.items())
-            if any(other.get(key) != value for other in all_settings)
+            if any(other.get(key, NULL) != value for other in all_settings)
         )
         for chosen in all_settings
     ]

@@ -113,7 +113,7 @@ def test_the_automatic_start_is_near_the_best_on_images_and_fails_on_a_language_
 
 def test_polyaks_step_ruins_a_small_network_and_falling_back_mends_that(archived):
     """docs/start.md, of the other rules."""
-    found = regrets_of_rules(archived.regrets)
+    found = regrets_of_rules(archived.tried)
     scratch = found[[name for name in found if name.startswith("mnist_scratch")]].max(axis=1)
     features = found[[name for name in found if name.startswith("probe_")]]
     assert min(scratch["polyak_1"], scratch["polyak_10"]) > 0.05

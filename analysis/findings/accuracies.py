@@ -8,6 +8,7 @@ from analysis.comparison import Cell, Comparison
 from analysis.findings import headline
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
 from analysis.findings.pairs import Line
+from analysis.findings.problems import name_of
 from analysis.findings.texts import NO_RUNS
 from analysis.kinds import FINE_TUNING
 from analysis.roles import TUNED
@@ -28,12 +29,17 @@ WITH_ALL = (
 def of_family(archived: Archived, setting: str = "") -> str:
     """Return a row for each problem of fine-tuning: DoG, its variants, and SGD and AdamW.
 
-    With a setting that is not the protocol's own, if one is given.
+    Args:
+        archived: the runs.
+        setting: how a setting begins that is not the protocol's: only problems with such a one.
     """
     rows = [
-        {"": each.name, **{headline.name_of(archived, line): _text(each, line) for line in FAMILY}}
+        {
+            "": name_of(each),
+            **{headline.name_of(archived, line): _text(each, line) for line in FAMILY},
+        }
         for each in archived.by_kind[FINE_TUNING]
-        if setting in " ".join(departures(each.problem))
+        if not setting or any(text.startswith(setting) for text in departures(each.problem))
     ]
     return markdown(pd.DataFrame(rows), [""]) if rows else NO_RUNS
 

@@ -13,7 +13,7 @@ from analysis.findings.problems import PROTOCOL, of_kind
 from analysis.findings.runs import Runs
 from analysis.kinds import KINDS
 from analysis.roles import TUNING_FREE
-from analysis.tables.starts import Tried, regrets_of, tried_starts
+from analysis.tables.starts import Tried, tried_starts
 
 DOG, LDOG = ("dog", DEFAULT), ("ldog", DEFAULT)
 AUTO, LAUTO = ("dog_auto", DEFAULT), ("ldog_auto", DEFAULT)
@@ -50,11 +50,6 @@ class Archived:
         """The starts that are found, beside fixed ones."""
         tried = tried_starts(self.comparisons, self.frame)
         return [each for each in tried if each.comparison.problem.protocol == PROTOCOL]
-
-    @cached_property
-    def regrets(self) -> pd.DataFrame:
-        """How far starts that are found are behind the best fixed one."""
-        return regrets_of(self.tried)
 
     @cached_property
     def labels(self) -> dict[str, str]:

@@ -35,7 +35,7 @@ from analysis.tables.notes import notes_of, unit
 from analysis.tables.page import Page, signed
 from analysis.tables.problems import LEFT, heading, shown_cells
 from analysis.tables.sensitivity import tables_of_sensitivity
-from analysis.tables.starts import pages_of_regrets, regrets
+from analysis.tables.starts import Tried, pages_of_tried, regrets_of, tried_starts
 from runner import TUNING_SEED
 from tasks.errors import UserError
 from tasks.format import NONE, plural
@@ -107,8 +107,8 @@ def report_of(
     places = {each.problem.problem_id: place for place, each in enumerate(comparisons)}
     row_of = {run_id: row for row, run_id in enumerate(frame["run_id"])}
     tuning = frame.loc[frame["seed"] == TUNING_SEED, OF_TUNING]
-    found = regrets(comparisons, frame)
-    starts = list(best_starts(normalization, found))
+    tried = list(tried_starts(comparisons, frame))
+    starts = list(best_starts(normalization, regrets_of(tried)))
     return Report(
         title=title,
         subtitle=_subtitle(frame, comparisons),
@@ -125,7 +125,7 @@ def report_of(
         ],
         budgets=list(budget_charts(data)),
         normalization=[chart for chart, _ in normalization],
-        tables=_tables(comparisons, found, costs),
+        tables=_tables(comparisons, tried, costs),
         paper_charts=[] if answer else list(paper_charts(comparisons)),
         paper_tables=[] if answer else list(paper_tables(frame)),
         run_charts=run_charts(),
@@ -248,10 +248,10 @@ def _problem(
 
 
 def _tables(
-    comparisons: Sequence[Comparison], found: pd.DataFrame, costs: StepCosts
+    comparisons: Sequence[Comparison], tried: Sequence[Tried], costs: StepCosts
 ) -> list[Table]:
     """The tables of all problems: those of `make tables`, and what a step costs."""
-    pages = [*pages_of_models(comparisons), *pages_of_regrets(found)]
+    pages = [*pages_of_models(comparisons), *pages_of_tried(tried)]
     tables = [table_of_page(page) for page in pages]
     if costs:
         labels = labels_of(comparisons)

@@ -27,6 +27,7 @@ from analysis.statistics import (
     is_in_percent,
 )
 from analysis.tables.page import count, score_text
+from analysis.variants import NULL
 from runner import TUNING_SEED
 from tasks.format import duration, plural
 
@@ -94,9 +95,11 @@ def _difference(problem: pd.Series, rival: pd.Series) -> str:
         for key, name in _HEADING.items()
         if problem[key] != rival[key]
     ]
-    here, there = (set(each["problem_settings"].split("; ")) for each in (problem, rival))
-    parts += [f"{text} here" for text in sorted(here - there)]
-    parts += [f"{text} there" for text in sorted(there - here)]
+    texts = [each["problem_settings"].split("; ") for each in (problem, rival)]
+    here, there = (dict(text.partition("=")[::2] for text in each) for each in texts)
+    for mine, other, where in ((here, there, "here"), (there, here, "there")):
+        differing = (key for key in sorted(mine) if other.get(key, NULL) != mine[key])
+        parts += [f"{key}={mine[key]} {where}" for key in differing]
     reason = "; ".join(parts) or "settings that records.csv does not show"
     return f"Not compared with problem {rival.problem_id[:6]}, which differs: {reason}."
 

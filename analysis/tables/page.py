@@ -125,6 +125,12 @@ def signed(red: float) -> str:
     return number(100 * red, "+.1f")
 
 
+def start_text(start: float) -> str:
+    """A start as the documents write it: 1e-8, 1e-4, 1e-2, 3e-5, 1."""
+    digits, exponent = f"{start:e}".split("e")
+    return f"{float(digits):g}" + (f"e{int(exponent)}" if int(exponent) else "")
+
+
 def number(value: float, style: str) -> str:
     """A number as `format` writes it, with a minus sign in place of a hyphen before it."""
     text = f"{value:{style}}"

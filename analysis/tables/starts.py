@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from analysis.choice import comparable
 from analysis.comparison import Comparison, scored, title_of_protocol
 from analysis.roles import finds_start_of
 from analysis.statistics import student_t
-from analysis.tables.page import Page, number
+from analysis.tables.page import Page, number, start_text
 from analysis.varied import varied
 from runner import TUNING_SEED
 
@@ -38,30 +38,33 @@ _OF_RUN += ["reps_rel", "c"]
 
 def pages_of_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Page]:
     """Two tables of each protocol: the start that an optimizer finds, and all rules for it."""
-    yield from pages_of_regrets(regrets(comparisons, frame))
+    yield from pages_of_tried(tried_starts(comparisons, frame))
 
 
-def pages_of_regrets(found: pd.DataFrame) -> Iterator[Page]:
-    """The tables of what `regrets` has found."""
-    for protocol, lines in found.groupby("protocol"):
-        title = title_of_protocol(str(protocol), lines["protocol_version"])
-        has_rules = lines["optimizer"].isin(_with_rules(lines))
-        own = lines[~has_rules]
-        if not own.empty:
+def pages_of_tried(tried: Iterable["Tried"]) -> Iterator[Page]:
+    """The same of what was tried."""
+    by_protocol: dict[str, list[Tried]] = {}
+    for each in tried:
+        by_protocol.setdefault(each.comparison.problem.protocol, []).append(each)
+    for protocol, of_protocol in sorted(by_protocol.items()):
+        lines = regrets_of(of_protocol)
+        title = title_of_protocol(protocol, lines["protocol_version"])
+        without_rules = lines[~lines["optimizer"].isin(_with_rules(lines))]
+        if not without_rules.empty:
             yield Page(
                 stem=f"starts-{protocol}",
-                exact=own,
+                exact=without_rules,
                 title=f"Starts: {title}",
-                shown=_shown(own),
+                shown=_shown(without_rules),
                 left=LEFT,
                 notes=NOTES,
             )
-        if has_rules.any():
+        if rules := on_shared_seeds(of_protocol):
             yield Page(
                 stem=f"start-rules-{protocol}",
-                exact=lines,
+                exact=regrets_of(rules),
                 title=f"Rules that find DoG's start: {title}",
-                shown=table_of_rules(lines),
+                shown=table_of_rules(of_protocol),
                 left=["rule"],
                 notes=RULE_NOTES,
             )
@@ -102,7 +105,7 @@ class Tried:
         return student_t(self._sign * (scores - fixed))
 
     def line(self, scores: pd.Series) -> list[object]:
-        """The line of `regrets` that some scores by seed have."""
+        """Return the row of `regrets` for these scores."""
         problem, means = self.comparison.problem, self.fixed.mean()
         best = (self._sign * means).idxmax()
         return [
@@ -132,23 +135,43 @@ def tried_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iter
             for name in starts_of.dropna().unique()
         }
         finding = of_problem[starts_of.notna()].groupby(["optimizer", "overrides"])
-        for (optimizer, setting), own in finding:
+        for (optimizer, setting), runs_of_setting in finding:
             name, changed = str(finds_start_of(str(optimizer))), json.loads(str(setting))
             starts = fixed[name]
             scores = starts.groupby(["seed", "value"])["test"].mean().unstack()
-            found = own.set_index("seed")["test"]
+            found = runs_of_setting.set_index("seed")["test"]
             seeds = scores.index.intersection(found.index)
             if scores.shape[1] >= LEAST_STARTS and set(changed) <= {"rule"} and len(seeds):
                 yield Tried(
                     comparison=comparison,
                     optimizer=str(optimizer),
-                    label=own["label"].iloc[0],
+                    label=runs_of_setting["label"].iloc[0],
                     rule=changed.get("rule", ""),
                     starts_of=name,
                     default=starts["value"][starts["opt_default"]].median(),
                     found=found.loc[seeds],
                     fixed=scores.loc[seeds],
                 )
+
+
+def on_shared_seeds(tried: Iterable[Tried]) -> list[Tried]:
+    """Return what was tried where there are rules, on the seeds that all rules of a problem have.
+
+    So all are compared with one best fixed start.
+    """
+    groups: dict[tuple[str, str], list[Tried]] = {}
+    for each in tried:
+        key = (each.comparison.problem.problem_id, each.starts_of)
+        groups.setdefault(key, []).append(each)
+    found = []
+    for group in groups.values():
+        seeds = sorted(set.intersection(*(set(each.found.index) for each in group)))
+        if seeds and any(each.rule for each in group):
+            found += [
+                replace(each, found=each.found.loc[seeds], fixed=each.fixed.loc[seeds])
+                for each in group
+            ]
+    return found
 
 
 def _with_rules(lines: pd.DataFrame) -> set[str]:
@@ -164,7 +187,7 @@ def _shown(lines: pd.DataFrame) -> pd.DataFrame:
             "seeds": lines["seeds"],
             "score %": _percent(lines["score"]),
             "best fixed start": [
-                f"{start:g}{'†' if edge else ''}"
+                f"{start_text(start)}{'†' if edge else ''}"
                 for start, edge in zip(lines["best_start"], lines["is_edge"], strict=True)
             ],
             "its score %": _percent(lines["best_score"]),
@@ -175,22 +198,19 @@ def _shown(lines: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def table_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
+def table_of_rules(tried: Iterable[Tried]) -> pd.DataFrame:
     """Return `regrets_of_rules` as text, in points, with the worst and the mean."""
-    table = regrets_of_rules(lines)
+    table = regrets_of_rules(tried)
     shown = table.assign(worst=table.max(axis=1), mean=table.mean(axis=1)).sort_values("worst")
     texts = shown.map(lambda points: number(100 * points, ".2f"))
     return texts.reset_index(names="rule")
 
 
-def regrets_of_rules(lines: pd.DataFrame) -> pd.DataFrame:
+def regrets_of_rules(tried: Iterable[Tried]) -> pd.DataFrame:
     """Return a row for each rule, a column for each problem that has all rules: the regrets."""
-    with_rules = lines[lines["optimizer"].isin(_with_rules(lines))]
-    lines = lines[lines["problem_id"].isin(with_rules["problem_id"])]
-    lines = lines[lines["starts_of"].isin(with_rules["starts_of"])]
-    names = lines["rule"].where(lines["rule"] != "", lines["optimizer"])
-    lines = lines.assign(name=names, column=lines["problem"])
-    table = lines.pivot_table(index="name", columns="column", values="regret", sort=False)
+    lines = regrets_of(on_shared_seeds(tried))
+    lines["name"] = lines["rule"].where(lines["rule"] != "", lines["optimizer"])
+    table = lines.pivot_table(index="name", columns="problem", values="regret", sort=False)
     return table.dropna(axis="columns")
 
 
@@ -214,6 +234,7 @@ NOTES = [
 ]
 RULE_NOTES = [
     "Regret in points: the score of the best fixed start, chosen in hindsight, less that of the "
-    "rule. worst, mean: over the problems shown, which have every rule.",
+    "rule, both on the seeds that all rules have there. worst, mean: over the problems shown, "
+    "which have every rule.",
     "docs/start.md says what each rule does; rivals/start_rules.py has it.",
 ]

@@ -19,9 +19,12 @@ from analysis.findings.values import PAGES, values, write_pages
 from analysis.kinds import FINE_TUNING, PROBES, SCRATCH
 from analysis.tables.models import compare_over_tasks
 from runner import config
+from runner.identity import problem_id, run_id
 from runner.run_record import RunRecord
 from sweeps.packing import write_archive
 from tasks.errors import UserError
+
+IDS = {"run_id": run_id, "problem_id": problem_id}
 
 
 @pytest.fixture
@@ -308,29 +311,32 @@ def test_automatic_starts_are_judged_by_kind_and_steps(archived):
             made.append(made_up.record(0.5, score, opt="dog", changed=changed, steps=steps))
         made.append(made_up.record(0.5, 0.7 - behind, opt="dog_auto", steps=steps))
     found = archived(*made)
-    _, _, short, long = automatic.table_by_steps(found).splitlines()
+    _, _, short, long = automatic.make_table_by_steps(found).splitlines()
     assert [cell.strip() for cell in short.split("|")[1:5]] == [
         *("DoG auto, fine-tuning, 125 steps", "1", "1", "1")
     ]
     assert "fine-tuning, 468 steps" in long and " 4.0 (cifar" in long and " +6.0 " in long
-    _, _, all_steps, fixed, default = automatic.table(found).splitlines()
+    _, _, all_steps, fixed, default = automatic.make_table(found).splitlines()
     assert [cell.strip() for cell in all_steps.split("|")[2:5]] == ["2", "1", "1"]
     # The best of the starts that are the same for all problems: here it is the best of each.
-    assert [cell.strip() for cell in fixed.split("|")[1:4]] == ["DoG from 0.01 on all", "2", "1"]
+    assert [cell.strip() for cell in fixed.split("|")[1:4]] == ["DoG from 1e-2 on all", "2", "1"]
     assert " 0.0 (cifar" in fixed and " +10.0 " in fixed
-    assert "| DoG from 0.0001 on all " in default and " 10.0 (cifar" in default
-    assert automatic.near(found) == "1 of 2 problems" and automatic.best(found) == "0.01 to 0.01"
-    assert automatic.missed(found).splitlines() == [
+    assert "| DoG from 1e-4 on all " in default and " 10.0 (cifar" in default
+    assert automatic.count_near(found) == "1 of 2 problems"
+    assert automatic.describe_best(found) == "1e-2 to 1e-2"
+    assert automatic.count_at_edge(found) == "2 of 2 problems"
+    assert automatic.list_misses(found).splitlines() == [
         "- DoG auto, more than 1 point behind the best fixed start: "
-        "cifar · efficientnet_lite0, steps=468 (4.0)",
-        "- not known, for lack of seeds: 2 comparisons",
+        "cifar · efficientnet_lite0 (4.0)",
+        # With the default start and the published one, on both problems.
+        "- not known, for lack of seeds: 4 comparisons",
     ]
 
 
 @pytest.mark.usefixtures("automatic_start")
 def test_on_probes_the_gain_over_the_default_start_is_said_and_what_more_training_does(archived):
     made = []
-    where = {"task": "probe_amazon", "budget": "probe"}
+    where = {"task": "probe_amazon", "model": "minilm", "budget": "probe"}
     for steps, behind in ((125, -0.04), (1500, 0.02)):
         for start, score, loss in ((1e-6, 0.75, 0.3), (1e-4, 0.7, 0.2), (1e-2, 0.65, 0.1)):
             for seed in (0, 1):
@@ -344,11 +350,59 @@ def test_on_probes_the_gain_over_the_default_start_is_said_and_what_more_trainin
             score = 0.7 - behind - seed / 1000
             made.append(made_up.record(score, opt="dog_auto", steps=steps, seed=seed, **where))
     found = archived(*made)
-    assert automatic.gain(found) == "+4.0 at 125 steps, −2.1 at 1,500 steps"
-    said = "1,500 steps, 0.300 and 75.0 % from 1e-06, 0.100 and 65.0 % from 0.01"
-    assert automatic.overtrained(found) == said
+    assert automatic.describe_gain(found) == "+4.0 at 125 steps, −2.1 at 1,500 steps"
+    said = "1,500 steps, 0.300 and 75.0 % from 1e-6, 0.100 and 65.0 % from 1e-2"
+    assert automatic.describe_overtraining(found) == said
     # Differences .020 and .021 from the default: 12.706 standard errors of .0005.
-    _, worse, published, *_ = automatic.missed(found).splitlines()
-    name = "probe_amazon · efficientnet_lite0, steps=1500"
-    assert worse == f"- DoG auto, worse than from 0.0001: {name} (−2.05 ± 0.64)"
-    assert published.startswith("- DoG auto, worse than from 1e-06: ") and name in published
+    _, worse, published, *_ = automatic.list_misses(found).splitlines()
+    name = "probe_amazon · minilm, train.batch_size=32, train.steps=1500, train.train_examples=5000"
+    assert worse == f"- DoG auto, worse than from 1e-4: {name} (−2.05 ± 0.64)"
+    assert published.startswith("- DoG auto, worse than from 1e-6: ") and name in published
+
+
+@pytest.mark.usefixtures("automatic_start")
+def test_on_adapters_a_start_is_not_judged_but_a_miss_is_listed(archived):
+    """They have not all starts of the others, which all the same compete for one for all."""
+    made = []
+    for lora, starts_of in ((None, (1e-6, 1e-4, 1e-2)), (8, (1e-5, 1e-4, 1e-3))):
+        for opt, start in (*(("dog", start) for start in starts_of), ("dog_auto", 1e-4)):
+            changed = {} if start == 1e-4 else {"reps_rel": start}
+            score = 0.7 if start > 1e-4 else 0.5
+            record = made_up.record(score, opt=opt, changed=changed, task="movies", model="minilm",
+                                    protocol=("lite", 2), steps=400)  # fmt: skip
+            if lora:
+                record["settings"]["model"]["lora"] = lora
+                record |= {name: id_of(record["settings"]) for name, id_of in IDS.items()}
+            made.append(record)
+    found = archived(*made)
+    assert automatic.list_shared_starts(found) == "DoG 1e-6, 1e-4, 1e-2"
+    assert automatic.count_near(found) == "0 of 1 problem"
+    misses = automatic.list_misses(found)
+    assert misses.count("(20.0)") == 2 and "movies · minilm, model.lora=8, " in misses
+
+
+@pytest.mark.usefixtures("automatic_start")
+def test_a_problem_without_variants_is_named_with_its_steps_if_these_are_not_the_protocols(
+    archived,
+):
+    made = [
+        made_up.record(0.5, opt="dog", changed=changed, steps=100)
+        for changed in ({"reps_rel": 1e-6}, {}, {"reps_rel": 1e-2})
+    ]
+    found = archived(*made, made_up.record(0.3, opt="dog_auto", steps=100))
+    for text in (automatic.make_table(found), automatic.list_misses(found)):
+        assert "cifar · efficientnet_lite0, train.steps=100" in text
+
+
+@pytest.mark.usefixtures("automatic_start")
+def test_a_start_that_was_never_run_is_not_said_to_be_no_better(archived):
+    made = [
+        made_up.record(0.5 + seed / 100, opt=opt, changed=changed, seed=seed)
+        for seed in (0, 1)
+        for opt, changed in (
+            *(("dog", {"reps_rel": start}) for start in (1e-5, 1e-3, 1e-2)), ("dog", {}),
+            ("dog_auto", {}),
+        )
+    ]  # fmt: skip
+    # It was not run from 1e-6.
+    assert "not known, for lack of seeds: 1 comparison" in automatic.list_misses(archived(*made))

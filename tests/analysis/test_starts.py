@@ -80,7 +80,7 @@ def test_tables_show_the_own_start_and_the_rules_apart(tmp_path):
     own, rules = pages_of_starts(compare_problems(frame), frame)
     assert list(own.shown["optimizer"]) == ["dog_auto"]
     assert list(own.shown["regret"]) == ["+0.50 ± 6.35"]
-    assert list(own.shown["best fixed start"]) == ["0.01†"]
+    assert list(own.shown["best fixed start"]) == ["1e-2†"]
     assert list(rules.shown["rule"]) == ["dog_auto", "race", "dog_start"]  # by the worst regret
     assert list(rules.shown["worst"]) == ["0.50", "1.00", "10.00"]
 
@@ -101,6 +101,16 @@ def test_a_problem_that_lacks_a_rule_is_not_in_the_table_of_rules_and_all_rules_
     assert [name for name in page.shown if "cifar" in name] == [
         "cifar · efficientnet_lite0, steps=468"
     ]
+
+
+def test_rules_are_compared_on_the_seeds_that_all_have_with_one_best_start(tmp_path):
+    made = [*fixed({1e-6: (0.60, 0.90), 1e-4: (0.70, 0.70), 1e-2: (0.75, 0.50)})]
+    made += [*runs("dog_auto", (0.74, 0.80)), *runs("dog_start", (0.74,), rule="race")]
+    frame = collected(tmp_path, made)
+    own, rules = pages_of_starts(compare_problems(frame), frame)
+    assert list(own.exact["seeds"]) == [2]
+    assert list(rules.exact["best_start"]) == [1e-2, 1e-2]
+    assert list(rules.shown["worst"]) == ["1.00", "1.00"]
 
 
 def test_the_figure_of_starts_has_a_line_for_each_method_and_a_level_for_each_rule(

@@ -211,6 +211,26 @@ def test_of_problems_of_one_name_that_with_the_most_runs_keeps_it(frame_of):
     assert stems(more) == {100: base, 1000: f"{base}-steps=1000"}
 
 
+def test_names_do_not_depend_on_the_order_of_runs_some_of_which_are_older_than_an_option(frame_of):
+    """An option that is null counts as absent: records with and without it are of one problem."""
+    made = []
+    for steps in (100, 1000):
+        made.append(made_up.record(0.4, opt="dog", steps=steps, seed=0))
+        made.append(made_up.record(0.4, opt="dog", steps=steps, seed=1, checkpoint=None))
+    made.append(made_up.record(0.4, opt="dog", steps=2000))  # all of whose runs are older
+    frame = frame_of(*made)
+
+    def names(frame):
+        return [(table.stem, table.name, notes_of(frame)) for table in compare_problems(frame)]
+
+    for seed in range(5):
+        assert names(frame.sample(frac=1, random_state=seed)) == names(frame)
+    assert {table.variant for table in compare_problems(frame)} == {
+        *("steps=100", "steps=1000", "steps=2000")
+    }
+    assert "checkpoint" not in notes_of(frame)
+
+
 def test_variants_share_a_page_each_with_a_heading_that_the_summary_leads_to(frame_of, tmp_path):
     for steps, score in ((1000, 0.8), (100, 0.4)):
         made = [made_up.record(score, opt="dog", steps=steps, seed=seed) for seed in (0, 1)]
