@@ -121,6 +121,18 @@ def test_polyaks_step_ruins_a_small_network_and_falling_back_mends_that(archived
     assert (features.loc["polyak_1"] <= features.loc["DoG auto"] + 0.001).all()
 
 
+def test_no_rule_is_near_the_best_start_on_both_language_tasks(archived):
+    """docs/start.md, of the other rules."""
+    found = regrets_of_rules(archived.tried)
+    movies, reuters = (
+        found[next(name for name in found if name.startswith(f"{task} "))]
+        for task in ("movies", "reuters_r8")
+    )
+    assert ((movies > 0.01) | (reuters > 0.01)).all()
+    assert set(reuters.index[reuters < 0.01]) == {"auto_straight_3", "curvature", "probe_0.3"}
+    assert (reuters > 0.4).mean() > 0.5
+
+
 def test_in_short_runs_a_smaller_start_is_often_worse(archived):
     """docs/findings.md, of claim 4."""
     problems = [each for each in archived.comparisons if each.problem.steps == 125]
