@@ -19,8 +19,6 @@ from tasks.format import plural
 # A regret that counts; the published start, which docs/start.md judges by, too; and the problem on
 # which it shows what more training does.
 POINT, PUBLISHED, OVERTRAINED = 0.01, 1e-6, "probe_amazon"
-
-
 # Adapters are not in the protocol of docs/start.md: they count nowhere but where the aim is missed.
 ADAPTERS = "model.lora="
 
