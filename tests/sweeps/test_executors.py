@@ -409,13 +409,18 @@ def test_ray_node_that_is_killed_takes_no_run_with_it(cluster, tmp_path, undistu
     words = ["executor=ray", f"executor.address={cluster.address}"]
 
     def kill_its_node():
-        parent = trainer(run).ppid()
+        process = trainer(run)
+        # A machine that is lost takes its processes along; here they live on until they miss their
+        # raylet, long enough to end the run.
+        process.suspend()
         (node,) = (
             node
             for node in cluster.worker_nodes
-            if parent == node.all_processes["raylet"][0].process.pid
+            if process.ppid() == node.all_processes["raylet"][0].process.pid
         )
         cluster.remove_node(node, allow_graceful=False)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
     with (
         starter(words, tmp_path)() as executor,
