@@ -44,8 +44,10 @@ FOREIGN = {".heic", ".heif", ".avif", ".raw", ".cr2", ".nef", ".dng", ".psd", ".
 ORIENTATION, UPRIGHT, ROTATED = 0x0112, 1, range(2, 9)  # of EXIF
 MOST_PIXELS = 100_000_000  # a larger image takes a gigabyte and more
 NARROWEST = 50  # times as long as wide
-PART_OF = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+# The words of the package datasets, so that a folder means to both the same.
+PART_OF = dict.fromkeys(("train", "training"), "train")
 PART_OF |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
+PART_OF |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 
 
 def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None, str]]:

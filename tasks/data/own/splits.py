@@ -69,6 +69,11 @@ def divide(rows: Rows, classes: tuple[str, ...], findings: Findings) -> Division
     if twice := [name for name in classes if alike[name.lower()] > 1]:
         findings.warnings.append(f"classes that differ in case alone: {', '.join(twice[:10])}")
     given = {part for part in rows.parts if part}
+    if rows.parts and not set(rows.parts) & {None, "train"}:
+        raise UserError(
+            f"{findings.where} has examples for {' and '.join(sorted(given))} alone: add those for "
+            "training, or name the parts in no file, folder or column, and they are made"
+        )
     taken = [part for part in PARTS[1:] if part not in given]
     kept = _first_of_equals(rows, findings)
     if classes:

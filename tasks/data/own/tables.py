@@ -120,7 +120,7 @@ def take_parts(table: Table, named: Collection[str | None], findings: Findings) 
         if name.lower() in SPLITS and name not in named
     }
     for name, parts in columns.items():
-        if all(parts) and {"train"} < set(parts):
+        if all(parts) and len(set(parts)) > 1:
             table.parts = parts
             del table.columns[name]
             findings.guessed.append(f"parts: column {name}, by its name and values")

@@ -120,7 +120,7 @@ def test_classes_are_no_parts_for_their_names(tmp_path, look):
 def test_parts_without_training_are_no_classes(tmp_path, look):
     write_photos(tmp_path / "photos/val", each=20)
     write_photos(tmp_path / "photos/test", each=20, first=30)
-    with pytest.raises(UserError, match="whose class training does not have"):
+    with pytest.raises(UserError, match="has examples for test and validation alone"):
         look(tmp_path / "photos")
 
 

@@ -387,7 +387,7 @@ def test_cells_of_a_column_of_parts_are_read_as_names_of_files_are(tmp_path, loo
         ({"odd": ""}, r"not in 1 of 100 rows: blank \(1\)"),
         ({"odd": "extra"}, r"not in 1 of 100 rows: extra \(1\)"),
         ({"train": "fit", "odd": "two\nlines"}, r"61 of 100 rows: fit \(60\), two lines \(1\)"),
-        ({"val": "eval"}, r"not in 20 of 100 rows: eval \(20\)"),
+        ({"val": "held"}, r"not in 20 of 100 rows: held \(20\)"),
     ],
 )
 def test_column_that_says_a_part_of_some_rows_alone_is_refused(cells, said, tmp_path, look):
@@ -397,6 +397,11 @@ def test_column_that_says_a_part_of_some_rows_alone_is_refused(cells, said, tmp_
     assert "\n" not in str(error.value)
     renamed = look(split_table(path, **cells, name="origin"))
     assert "parts" not in " ".join(renamed.guessed)
+
+
+def test_column_of_parts_without_one_for_training_is_refused(tmp_path, look):
+    with pytest.raises(UserError, match="has examples for test and validation alone: add those"):
+        look(split_table(tmp_path / "films.csv", train="dev", test="evaluation"))
 
 
 def test_column_of_parts_that_is_whole_is_taken_beside_one_that_is_not(tmp_path, look):
