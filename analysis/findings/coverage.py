@@ -18,9 +18,10 @@ MANY = 6
 
 
 def demo(archived: Archived) -> str:
-    """Return the demo's tables: the probe first, as it is trained first."""
-    shown = [each for each in archived.comparisons if each.problem.protocol == "smoke"]
-    shown.sort(key=lambda each: each.problem.budget != "probe")
+    """Return the demo's tables, in the order in which they are trained."""
+    by_stem = {each.stem: each for each in archived.comparisons}
+    stems = [f"{plan.task}-{plan.model}-smoke" for plan in planned("demo")]
+    shown = [by_stem[stem] for stem in stems if stem in by_stem]
     return "\n\n".join(
         f"{short_table(each)}\n\n[whole table](results/tables/{each.address})" for each in shown
     )

@@ -57,6 +57,14 @@ def test_between_marks_stands_the_value_and_all_else_stays():
         fill("<!-- tow --><!-- /tow -->", {"two": lambda: ""})
 
 
+def test_the_demo_is_of_its_own_problems_whatever_else_is_stored(archived):
+    smoke = {"protocol": ("smoke", 1), "steps": 500}
+    demo = sgd_and_dogs("probe_cifar", budget="probe", **smoke)
+    others = sgd_and_dogs("logistic_wine", model="own", **smoke), sgd_and_dogs("probe_cifar")
+    shown = coverage.demo(archived(*demo, *(made for other in others for made in other)))
+    assert "probe_cifar" in shown and shown.count("[whole table]") == 1
+
+
 def test_a_method_is_weighed_against_its_rival_with_itself_as_reference(archived):
     found = archived(*sgd_and_dogs("cifar"), *sgd_and_dogs("movies", dog=0.26))
     dog = found.evidence(FINE_TUNING, (DOG, SGD))
