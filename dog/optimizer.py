@@ -67,8 +67,8 @@ class DoG(Optimizer):
             is left as it is.
         reps_rel: the size of the first step relative to ``1 + ‖x_0‖``. The paper uses 1e-4 for
             vision and 1e-6 for language. ``"auto"`` starts at 1e-4 and lets the step size grow
-            faster as long as the steps agree (:data:`dog.equations.STRAIGHT`); it has failed on a
-            language task (docs/start.md). The param group then has ``auto_start``. Default: 1e-6,
+            faster as long as the steps agree (:data:`dog.equations.STRAIGHT`); it has failed on
+            language tasks (docs/start.md). The param group then has ``auto_start``. Default: 1e-6,
             as in ``dog-optimizer``.
         lr: the factor c. The paper and this package advise against changing it; 0 for a group
             leaves its weights as they are. Default: 1.

@@ -4,17 +4,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import DEFAULT
-from analysis.comparison import Cell, Comparison
+from analysis.comparison import Comparison
 from analysis.findings import headline
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
 from analysis.findings.pairs import Line
-from analysis.findings.problems import name_of
-from analysis.findings.texts import NO_RUNS
+from analysis.findings.problems import kind_of, name_of
+from analysis.findings.texts import NO_RUNS, named
 from analysis.kinds import FINE_TUNING
 from analysis.roles import TUNED
 from analysis.tables.page import markdown
 from analysis.variants import departures
-from tasks.format import NONE
+from tasks.format import NONE, plural
 
 FAMILY = (DOG, AUTO, LDOG, LAUTO, SGD, (ADAMW[0], DEFAULT), ADAMW)
 # The problems on which every method is to be run: task and network.
@@ -69,16 +69,30 @@ def at_defaults(archived: Archived) -> str:
     return markdown(pd.DataFrame(rows), [""]) if rows else NO_RUNS
 
 
+def list_guesses(archived: Archived) -> str:
+    """Return where seeds of DoG's family end at a guess in fine-tuning, at any number of steps."""
+    problems = [each for each in archived.comparisons if kind_of(each) == FINE_TUNING]
+    lines: dict[str, list[str]] = {}
+    for optimizer, _ in (DOG, AUTO, LDOG, LAUTO):
+        for each in problems:
+            runs = archived.runs.of(each, optimizer)
+            errors = runs.loc[runs["opt_default"], "error"]
+            if guesses := sum(_is_a_guess(1 - error, each.problem) for error in errors):
+                where = f"{name_of(each)} ({guesses} of {plural(len(errors), 'seed')})"
+                lines.setdefault(archived.labels[optimizer], []).append(where)
+    return named(lines, 0)
+
+
 def _text(comparison: Comparison, line: Line) -> str:
     """The accuracy in percent, its interval over seeds, and † where it is that of a guess."""
     for cell in comparison.cells:
         if (cell.optimizer, cell.row) == line and cell.seeds:
             half = "" if np.isnan(cell.test_half_width) else f" ± {100 * cell.test_half_width:.1f}"
-            return f"{100 * cell.test:.1f}{half}{' †' * _is_a_guess(cell, comparison.problem)}"
+            return f"{100 * cell.test:.1f}{half}{' †' * _is_a_guess(cell.test, comparison.problem)}"
     return NONE
 
 
-def _is_a_guess(cell: Cell, problem: pd.Series) -> bool:
+def _is_a_guess(accuracy: float, problem: pd.Series) -> bool:
     """Whether an accuracy is within two standard errors of the most frequent class's, or below."""
     most = float(problem.test_majority)
-    return bool(cell.test < most + 2 * np.sqrt(most * (1 - most) / problem.test_examples))
+    return bool(accuracy < most + 2 * np.sqrt(most * (1 - most) / problem.test_examples))

@@ -50,6 +50,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "accuracies": accuracies.of_family,
         "accuracies.adapters": partial(accuracies.of_family, setting="model.lora="),
         "accuracies.defaults": accuracies.at_defaults,
+        "accuracies.guesses": accuracies.list_guesses,
         "rivals.starts": lambda found: starts.table(found, _names_of_rivals(found)),
         "rivals.starts.against": lambda found: starts.contradicting(found, _names_of_rivals(found)),
         "edges": headline.edges,

@@ -300,6 +300,7 @@ def test_accuracies_stand_side_by_side_and_those_of_a_guess_are_marked(archived)
     assert "| L-DoG " in ldog and ldog.endswith(" † |")
     header, _, row = accuracies.of_family(found).splitlines()
     assert "SGD, tuned" in header and "74.2 ± 2.1" in row
+    assert accuracies.list_guesses(found) == "- L-DoG: movies · minilm (3 of 3 seeds)"
 
 
 @pytest.fixture
