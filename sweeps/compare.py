@@ -20,7 +20,9 @@ train.image_size=128, hold for every run (docs/keys.md).
 import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from analysis.answer import next_seeds
@@ -32,7 +34,7 @@ from runner.config import Config
 from runner.downloads import fetch_all
 from sweeps import executors, plan
 from sweeps.conclusion import Conclusion, conclude, report, sides_by_validation
-from sweeps.design import DOG, SEEDS, Design, Methods, Spent, Times, choose_design
+from sweeps.design import DOG, Design, Methods, Spent, Times, choose_design
 from sweeps.notebook import Notebook
 from sweeps.plan import PartSpec, Sweep, SweepSpec
 from sweeps.request import Request, read_request
@@ -94,7 +96,15 @@ def main() -> int:
             break
         print(f"{trained.seeds} seeds cannot tell, and there is time for {seeds}", flush=True)
         trained = train_more_seeds(trained, conclusion.settings, seeds, request.executor)
-    advice = _advice(request, conclusion, trained, spent, design, compared)
+    choose = partial(
+        choose_design,
+        times=times,
+        batch_size=config.spec.train.batch_size,
+        slots=slots,
+        methods=compared,
+        steps=design.steps,
+    )
+    advice = _advice(request, conclusion, trained, spent, design, compared, choose)
     return report(conclusion, trained, advice, request.executor)
 
 
@@ -241,17 +251,25 @@ def _advice(
     spent: Spent,
     design: Design,
     methods: Methods,
+    choose: Callable[[float], Design],
 ) -> str:
-    """Return what to do where more seeds would tell; nothing where they would not."""
+    """Return what to do where more seeds would tell; nothing where they would not.
+
+    `choose` returns the design of so many hours, with the same steps: more hours may buy a larger
+    one, which takes more hours.
+    """
     if (seeds := conclusion.answer.more_seeds) is None:
         return ""
-    more = _runs(conclusion, trained, seeds)
-    # With more hours, and the steps fixed, the design is this one.
-    larger = Design(design.steps, max(design.seeds, SEEDS))
-    more += larger.runs(methods) - design.runs(methods)
-    hours = math.ceil(10 * spent.hours(more)) / 10
+    chosen = design
+    while True:
+        more = _runs(conclusion, trained, seeds) + chosen.runs(methods) - design.runs(methods)
+        hours = max(math.ceil(10 * spent.hours(more)) / 10, request.hours)
+        larger = choose(hours)
+        if larger.runs(methods) <= chosen.runs(methods):
+            break
+        chosen = larger
     fixed = "without seeds=, and " if request.seeds is not None else ""
     return (
         f"{seeds} seeds: {duration(spent.seconds_of(more))} more: give the same command {fixed}"
-        f"with steps={design.steps} hours={max(hours, request.hours):g}"
+        f"with steps={design.steps} hours={hours:g}"
     )

@@ -217,6 +217,28 @@ def test_seeds_are_added_while_the_answer_is_open_and_there_is_time(
     assert compare._more_seeds(request, found, trained, spent) == goes_on
 
 
+@pytest.mark.parametrize(
+    ("larger_from", "said"),
+    [
+        # 4 runs of 2 minutes, 2 at once; with the 18 of before and the one that is kept 23 minutes.
+        (0.6, "5 seeds: 4 minutes more: give the same command with steps=400 hours=0.5"),
+        # Half an hour buys a design of 10 runs more, which take 10 minutes.
+        (0.5, "5 seeds: 14 minutes more: give the same command with steps=400 hours=0.6"),
+    ],
+)
+def test_advice_is_the_least_time_that_the_next_command_needs(larger_from, said, monkeypatch):
+    monkeypatch.setattr(compare, "duration", lambda seconds: f"{seconds / 60:.0f} minutes")
+    request = read_request(["data=a.csv", "hours=0.4"])
+    found = SimpleNamespace(answer=SimpleNamespace(more_seeds=5), settings=["dog", "sgd"])
+    spent = design.Spent(seconds=18 * 120.0, each=120.0, slots=2)
+    small, large = (SimpleNamespace(runs=lambda _, n=n: n, steps=400) for n in (18, 28))
+    advice = compare._advice(
+        *(request, found, SimpleNamespace(seeds=3), spent, small, None),
+        lambda hours: large if hours >= larger_from else small,
+    )
+    assert advice == said
+
+
 def test_rivals_are_all_that_have_no_learning_rate():
     alone, all_of_them = compare.methods(rivals=False), compare.methods(rivals=True)
     assert alone.names == ["dog", "ldog", "dog_auto", "ldog_auto", "adamw", "sgd_momentum"]
