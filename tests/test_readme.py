@@ -88,6 +88,23 @@ def by_start(archived, task, model, setting):
     return problem, {start: 1 - np.mean([*seeds.values()]) for start, seeds in errors.items()}
 
 
+def test_on_tweets_ldog_is_better_from_a_smaller_start_and_on_amazon_dog_from_the_default(archived):
+    """docs/optimizers.md: in points, and on each seed."""
+    gains = {}
+    for task in ("tweets", "amazon"):
+        (problem,) = (each for each in archived.by_kind[FINE_TUNING] if each.problem.task == task)
+        for optimizer in ("dog", "ldog"):
+            _, errors = archived.runs.varied(problem, optimizer, "reps_rel")
+            gains[task, optimizer] = [
+                100 * (errors[1e-4][seed] - errors[1e-6][seed]) for seed in sorted(errors[1e-6])
+            ]
+            assert len(gains[task, optimizer]) >= 3
+    assert min(gains["tweets", "ldog"]) > 0
+    assert round(np.mean(gains["tweets", "ldog"])) == 13
+    assert abs(np.mean(gains["tweets", "dog"])) < 1
+    assert round(np.mean(gains["amazon", "dog"])) == -4
+
+
 def test_on_adapters_dog_is_better_from_a_larger_start_and_adamw_is_better_still(archived):
     """docs/optimizers.md."""
     problem, dog = by_start(archived, "movies", "minilm", "lora")
