@@ -106,6 +106,11 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         f"test {problem.metric}: DoG {_score(dog, problem)}, {tuned.label} tuned over "
         f"{plural(tuned.runs, 'rate')} {_score(tuned, problem)}."
     ]
+    if tuned.edge:
+        sentences.append(
+            f"The best rate of {tuned.label} ({tuned.setting}) is the lowest or the highest of those "
+            "tried: one beyond it may be better."
+        )
     if np.isnan(tuned.red):
         sentences.append(_too_few(dog, problem))
         return Answer(sentences, "inconclusive", [dog, tuned])

@@ -70,6 +70,15 @@ def test_better_and_never_caught_up():
     assert optimizers(found) == ["dog"]
 
 
+def test_a_best_rate_at_the_edge_of_the_grid_is_said():
+    scores = [0.20, 0.21, 0.22], [0.25, 0.26, 0.27]
+    assert said(*scores, edge=True).sentences[1] == (
+        "The best rate of AdamW (lr=0.001) is the lowest or the highest of those tried: one beyond "
+        "it may be better."
+    )
+    assert not any("beyond" in sentence for sentence in said(*scores).sentences)
+
+
 def test_worse_says_do_not_and_which_rate():
     found = said([0.20, 0.21, 0.22], [0.15, 0.16, 0.17])
     assert (
