@@ -127,7 +127,7 @@ def _in_a_cell(duel: Duel) -> Statement:
     low, high = duel.interval
     interval = f" ({interval_text(low, high)})" if duel.verdict != NO_VERDICT else ""
     mark = "" if duel.is_for_other_tasks else " ¹"
-    words = {"inconclusive": "cannot tell", NO_VERDICT: "one seed"}.get(duel.verdict, duel.verdict)
+    words = IN_A_CELL.get(duel.verdict, duel.verdict)
     return Statement(
         text=f"{words}, n = {len(duel.problems)}{mark}",
         numbers=f"{signed(duel.red)} %{interval}",
