@@ -108,8 +108,8 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     ]
     if tuned.edge:
         sentences.append(
-            f"The best rate of {tuned.label} ({tuned.setting}) is the lowest or the highest of those "
-            "tried: one beyond it may be better."
+            f"The best rate of {tuned.label} ({tuned.setting}) is the lowest or the highest of "
+            "those tried: one beyond it may be better."
         )
     if np.isnan(tuned.red):
         sentences.append(_too_few(dog, problem))

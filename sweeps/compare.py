@@ -83,7 +83,7 @@ def main() -> int:
         return 0
 
     notebook = Notebook.of(config)
-    trained = train(sweep, request.executor)
+    trained = train(sweep, request.executor, times.of_run(design.steps))
     if not design.every_method:  # so far tuned alone
         sides = sides_by_validation(trained)
         trained = train_more_seeds(trained, sides, design.seeds, request.executor)

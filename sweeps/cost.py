@@ -105,6 +105,7 @@ def estimate_cost(
     frame: pd.DataFrame,
     processor: str,
     slots: int,
+    timed: float | None = None,
 ) -> CostEstimate:
     """Estimate the cost of what is not done of a sweep, its second stage as `choices` has it.
 
@@ -114,9 +115,10 @@ def estimate_cost(
         frame: the records of earlier runs (`known`).
         processor: where it will run (`this_processor`).
         slots: how many runs, or groups of replicas, will train at the same time.
+        timed: the seconds of a run of which no earlier run tells.
     """
     configs = [cell.config for cell in sweep.cells]
-    estimator = runtime_estimator(sweep, frame, processor)
+    estimator = runtime_estimator(sweep, frame, processor, timed)
     tuning, reporting = sweep.tuning(), sweep.reporting(choices)
     tried = {run.run_id for run in tuning if run.done}
     least, most = reporting, reporting
@@ -152,13 +154,15 @@ def estimate_cost(
     )
 
 
-def runtime_estimator(sweep: Sweep, frame: pd.DataFrame, processor: str) -> RuntimeEstimator:
+def runtime_estimator(
+    sweep: Sweep, frame: pd.DataFrame, processor: str, timed: float | None = None
+) -> RuntimeEstimator:
     """Return the estimator that knows these runs, and those that come with the code.
 
     A run tells of its own task alone: others of the code's, which are thousands, are not parsed.
     """
     tasks = {cell.config.spec.task.name for cell in sweep.cells}
-    return RuntimeEstimator(_with_committed(frame, tasks), processor)
+    return RuntimeEstimator(_with_committed(frame, tasks), processor, timed)
 
 
 def this_processor(sweep: Sweep) -> str:

@@ -50,10 +50,11 @@ class RuntimeEstimator:
     Args:
         frame: the earlier runs, with the columns of records.csv.
         processor: where the runs to be estimated will train, as records name it.
+        timed: the seconds of a run of which no earlier run tells, as some steps of it took.
     """
 
-    def __init__(self, frame: pd.DataFrame, processor: str) -> None:
-        self.processor = processor
+    def __init__(self, frame: pd.DataFrame, processor: str, timed: float | None = None) -> None:
+        self.processor, self._timed = processor, timed
         done = frame[(frame["status"] == "finished") & (frame["seconds"] > 0)]
         examples = (done["steps"] * done["batch_size"]).astype("float64")
         done = done.assign(
@@ -70,7 +71,7 @@ class RuntimeEstimator:
         self._found: dict[tuple[str, str], RunEstimate | None] = {}
 
     def estimate(self, run: PlannedRun) -> RunEstimate | None:
-        """Return how long a run is expected to take; None if no earlier run says so."""
+        """Return how long a run is expected to take; None if nothing says so."""
         key = (run.problem_id, run.optimizer)
         if key not in self._found:
             self._found[key] = next(self._estimates(run), None)
@@ -128,6 +129,8 @@ class RuntimeEstimator:
                 yield RunEstimate(seconds, f"other optimizers, {where}")
             if (seconds := medians.example.get(kind)) is not None:
                 yield RunEstimate(seconds * examples, f"other protocols, by steps, {where}")
+        if self._timed is not None:
+            yield RunEstimate(self._timed, "some steps of it")
 
 
 class _Medians:

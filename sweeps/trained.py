@@ -46,15 +46,16 @@ class Trained:
         return Spent(float(seconds.sum()), float(each), slots)
 
 
-def train(sweep: Sweep, chosen: ExecutorSpec) -> Trained:
-    """Train what is missing of a sweep.
+def train(sweep: Sweep, chosen: ExecutorSpec, seconds: float) -> Trained:
+    """Train what is missing of a sweep, of which a run is expected to take so many seconds.
 
     Raises:
         UserError: if runs were stopped.
     """
     frame = cost.known(sweep.cells[0].runs_dir)
     choices, processor = cost.chosen(sweep, frame), cost.this_processor(sweep)
-    estimate = cost.estimate_cost(sweep, choices, frame, processor, executors.slots(chosen))
+    slots = executors.slots(chosen)
+    estimate = cost.estimate_cost(sweep, choices, frame, processor, slots, seconds)
     planned = sweep.tuning()
     unfinished: list[Outcome] = []
     if estimate.to_do:
@@ -117,4 +118,5 @@ def _with_records(trained: Trained) -> Trained:
         raise UserError("some runs were stopped: give the same command again")
     frame = cost.known(trained.sweep.cells[0].runs_dir)
     ids = {run.run_id for run in trained.runs}
-    return replace(trained, frame=frame[frame["run_id"].isin(ids)])
+    estimator = cost.runtime_estimator(trained.sweep, frame, trained.estimator.processor)
+    return replace(trained, frame=frame[frame["run_id"].isin(ids)], estimator=estimator)

@@ -20,7 +20,8 @@ from runner import config
 from runner.optimizer import build_optimizer
 from runner.schedule import factor
 from runner.snippet import code_of
-from sweeps import compare, conclusion, cost, design, executors, notebook
+from sweeps import compare, conclusion, cost, design, driver, executors, notebook
+from sweeps.progress import Progress
 from sweeps.request import read_request
 from sweeps.worker import work
 from tasks.data.own.inspect import inspect
@@ -159,6 +160,22 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     monkeypatch.setattr(conclusion, "write_page", refused := Mock(side_effect=UserError("no page")))
     status, said, _ = compared(*words)
     assert refused.called and status == 0 and said.endswith("\nreport: none: no page\n")
+
+
+def test_the_time_left_is_known_from_the_first_run_on(compared, monkeypatch, pages):
+    left = []
+
+    class Said(Progress):
+        def __enter__(self):
+            left.append(str(self._time_left()))
+            return super().__enter__()
+
+    monkeypatch.setattr(driver, "Progress", Said)
+    smallest = design.Design(4, 3, whole_grids=False, every_method=False)
+    monkeypatch.setattr(compare, "choose_design", lambda *_: smallest)
+    compared("seeds=3")
+    stages = ["tuning", "reporting, of nothing", "more seeds", "the run that is kept"]
+    assert len(left) == len(stages) and "unknown" not in left
 
 
 def test_short_of_time_it_trains_only_what_the_answer_needs(compared, monkeypatch, pages):

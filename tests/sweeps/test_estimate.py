@@ -99,6 +99,15 @@ def test_without_earlier_runs_those_that_have_ended_tell_of_their_problem_alone(
     assert str(unknown.time_left(others[:3], 1, [(first, 600.0)])) == "30 min"
 
 
+def test_timed_steps_tell_of_runs_of_which_no_earlier_run_does(sweep, tmp_path):
+    dog, *rates = sweep.tuning()
+    timed = RuntimeEstimator(records.empty(), "a cpu", timed=30.0)
+    assert timed.time_left([dog, *rates], 1) == TimeLeft(4, 0, 120.0)
+    assert timed.time_left(rates, 1, [(dog, 60.0)]) == TimeLeft(3, 0, 180.0)  # twice as long
+    known = RuntimeEstimator(collected(tmp_path, record_of(dog, 20)), "a cpu", timed=30.0)
+    assert known.estimate(dog).seconds == 20
+
+
 def test_time_left_says_what_is_not_known():
     assert str(TimeLeft(0, 0, 0.0)) == "none"
     assert str(TimeLeft(3, 3, 0.0)) == "unknown"
