@@ -132,7 +132,14 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     words = dog.label, f"tuned {tuned.label}", error_name(problem)
     sentences.append(verdict_in_words(found, *words, low, high, sure))
     more = None
+    cost = f"Tuning {tuned.label} costs {plural(tuned.runs, 'run')}, {duration(3600 * tuned.hours)}"
     if found == "inconclusive":
+        if is_in_percent(problem):
+            points = 100 * min(high, 1) * float(np.mean(list(dog.errors.values())))
+            sentences.append(
+                f"If {points:.1f} points of {problem.metric} do not matter to you, use DoG, and "
+                f"tune nothing: it gives up no more ({sure}). {cost}."
+            )
         more = seeds_needed(red, dog.seeds, look)
         if more is None:
             sentences.append(
@@ -142,7 +149,6 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         else:
             sentences.append(f"About {plural(more, 'seed')} in all would tell.")
         return Answer(sentences, found, [dog, tuned], more)
-    cost = f"Tuning {tuned.label} costs {plural(tuned.runs, 'run')}, {duration(3600 * tuned.hours)}"
     if tries is None:
         sentences.append(f"{cost}; DoG costs {plural(dog.runs, 'run')}.")
     elif tries.runs is None:
