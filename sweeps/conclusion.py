@@ -28,6 +28,7 @@ from runner.archive import archive_beside
 from runner.run import Job
 from sweeps.design import DOG
 from sweeps.executors.specs import ExecutorSpec
+from sweeps.notebook import folder_of
 from sweeps.plan import PlannedRun
 from sweeps.progress import plain
 from sweeps.trained import Trained, train_runs
@@ -101,10 +102,11 @@ def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: Execut
 
 def _page(conclusion: Conclusion, trained: Trained, sentences: list[str], code: str) -> str:
     """Write the comparison as a page; say where it is, or why there is none."""
-    runs_dir, problem = trained.sweep.cells[0].runs_dir, conclusion.comparison.problem
+    config = trained.sweep.cells[0].config
+    runs_dir = config.execution.runs
     runs = Runs.gather(runs_dir, archive_beside(runs_dir)).only({r.run_id for r in trained.runs})
-    path = runs_dir.parent / "comparisons" / problem.problem_id / "report.html"
-    title = f"{conclusion.name} with {problem.model}"
+    path = folder_of(config) / "report.html"
+    title = f"{conclusion.name} with {config.spec.model.name}"
     try:
         write_page(path, runs, title, PageAnswer(sentences, code))
     except UserError as error:

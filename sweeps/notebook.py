@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from runner.config import Config
+from runner.identity import hash_of
 from runner.record import write_json
 from sweeps import executors, plan
 from sweeps.design import Times
@@ -33,8 +34,7 @@ class Notebook:
     @classmethod
     def of(cls, config: Config) -> "Notebook":
         """Return the notebook of these data and this network."""
-        folder = config.execution.runs.parent / "comparisons"
-        return cls(folder / f"{config.spec.problem_id}.json")
+        return cls(folder_of(config).with_suffix(".json"))
 
     def read(self) -> dict[str, Any]:
         """Return what was noted."""
@@ -79,6 +79,13 @@ class Notebook:
             looks.append(look)
             self._write(noted)
         return looks.index(look) + 1
+
+
+def folder_of(config: Config) -> Path:
+    """Return where a comparison's page is: what differs in data or weights is another one."""
+    spec = config.spec
+    name = hash_of({"problem": spec.problem_id, "local_copies": spec.local_copies})
+    return config.execution.runs.parent / "comparisons" / name
 
 
 def _place(config: Config, chosen: ExecutorSpec) -> str:

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, model_validator
 from yaml import YAMLError
 
-from runner import TUNING_SEED
+from runner import TUNING_SEED, identity
 from runner import config as configuration
 from runner.config import Config
 from runner.record import RunFolder
@@ -227,7 +227,24 @@ def sweep_of(spec: SweepSpec, overrides: Iterable[str] = ()) -> Sweep:
                 config.changed(point, TUNING_SEED)  # what cannot be run is said before any run
             cells.append(Cell(config, grid, vary, part.seeds))
         by_part.append(cells)
-    return Sweep(by_part)
+    sweep = Sweep(by_part)
+    _check_copies(sweep.cells)
+    return sweep
+
+
+def _check_copies(cells: Iterable[Cell]) -> None:
+    """Refuse to tune a problem on several data sets, or with several networks' weights, at once."""
+    first: dict[tuple[str, str], tuple[str, str | None]] = {}
+    for cell in cells:
+        spec = cell.config.spec
+        for kind, digest in spec.local_copies.items():
+            block = identity.blocks(spec)[kind]
+            known, path = first.setdefault((spec.problem_id, kind), (digest, block.path))
+            if digest != known:
+                raise UserError(
+                    f"task={spec.task.name}: {block.path_key} is {path} and {block.path}, and one "
+                    "sweep tunes on one of them: make two sweeps, each with a runs_dir of its own"
+                )
 
 
 def grouped(

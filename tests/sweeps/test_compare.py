@@ -162,6 +162,21 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     assert refused.called and status == 0 and said.endswith("\nreport: none: no page\n")
 
 
+def test_other_data_have_notes_and_a_page_of_their_own(
+    compared, monkeypatch, pages, table, tmp_path
+):
+    smallest = design.Design(4, 3, whole_grids=False, every_method=False)
+    monkeypatch.setattr(compare, "choose_design", lambda *_: smallest)
+    compared("seeds=3")
+    with table.open("a") as file:
+        file.write("a row more,good\n")
+    compared("seeds=3")
+    notes = sorted((tmp_path / "mine/comparisons").glob("*.json"))
+    assert len(notes) == 2 and len(pages) == 2
+    looks = [list(notebook.Notebook(path).read()["looks"].values()) for path in notes]
+    assert looks == [[[[3, False]]], [[[3, False]]]]
+
+
 def test_the_time_left_is_known_from_the_first_run_on(compared, monkeypatch, pages):
     left = []
 

@@ -126,6 +126,23 @@ def test_broken_yaml_is_said(tmp_path):
         load(str(tmp_path / "broken.yaml"), tmp_path)
 
 
+def test_two_data_sets_of_one_problem_are_refused_as_one_would_be_tuned_on_the_other(
+    sweeps, tmp_path
+):
+    paths = [tmp_path / name for name in ("here.csv", "there.csv")]
+    parts = []
+    for path in paths:
+        path.write_text("text,label\n" + f"{path.name} good,yes\nand bad,no\n")
+        overrides = [f"task.data.path={path}", f"runs_dir={tmp_path}/runs"]
+        part = {"tasks": ["own_texts"], "optimizers": ["dog"], "seeds": [0]}
+        parts.append({**part, "overrides": overrides})
+    message = f"task=own_texts: task.data.path is {paths[0]} and {paths[1]}, and one sweep tunes"
+    for part in parts:
+        assert plan.load(sweeps({"parts": [part, part]})).tuning()
+    with pytest.raises(UserError, match=re.escape(message)):
+        plan.load(sweeps({"parts": parts}))
+
+
 def test_workers_do_not_outlive_a_driver_that_is_killed(sweeps, tmp_path):
     command = sweep_command(tmp_path, sweeps(SWEEP), *QUIET, "train.steps=100000")
     driver = warm.Process(command)
