@@ -106,6 +106,16 @@ def test_on_tweets_ldog_is_better_from_a_smaller_start_and_on_amazon_dog_from_th
     assert round(np.mean(gains["amazon", "dog"])) == -4
 
 
+@pytest.mark.parametrize("task", ["tweets", "amazon"])
+@pytest.mark.parametrize("optimizer", ["dog", "ldog"])
+def test_on_two_language_tasks_a_start_of_1e_2_ruins_every_seed(archived, task, optimizer):
+    """docs/start.md, docs/optimizers.md, docs/findings.md."""
+    (problem,) = (each for each in archived.by_kind[FINE_TUNING] if each.problem.task == task)
+    _, errors = archived.runs.varied(problem, optimizer, "reps_rel")
+    guess = 1 - problem.problem.test_majority
+    assert len(errors[0.01]) == 3 and min(errors[0.01].values()) == pytest.approx(guess)
+
+
 def test_on_adapters_dog_is_better_from_a_larger_start_and_adamw_is_better_still(archived):
     """docs/optimizers.md."""
     problem, dog = by_start(archived, "movies", "minilm", "lora")
