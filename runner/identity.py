@@ -52,6 +52,8 @@ def optimizer_of(task: str, run_id: str) -> str:
 def local_copies(spec: "RunSpec", data_dir: Path) -> dict[str, str]:
     """Return a digest of the data and of the weights, each where the user gives a copy.
 
+    Data of which other columns are read are others.
+
     Args:
         spec: the run's.
         data_dir: the folder of data and weights.
@@ -66,7 +68,9 @@ def local_copies(spec: "RunSpec", data_dir: Path) -> dict[str, str]:
         # Whatever the copy of what is pinned by checksums, what is read must be this.
         copy = None if block.is_pinned else block.copy_of_user(data_dir)
         if copy is not None:
-            copies[kind] = digest_of(copy, block.patterns, data_dir, block.path_key)
+            digest = digest_of(copy, block.patterns, data_dir, block.path_key)
+            reading = block.reading
+            copies[kind] = hash_of({"files": digest, **reading}) if reading else digest
     return copies
 
 

@@ -78,8 +78,10 @@ class TaskSpec(Spec):
     replicas: Annotated[bool, DESCRIBES, YAML_ONLY] = Field(
         False, description="small: a sweep trains runs of it together, as replicas"
     )
-    classes: Annotated[int | None, DESCRIBES] = Field(None, description="how many classes")
-    shape: Annotated[list[int] | None, DESCRIBES] = Field(
+    classes: Annotated[int | None, DESCRIBES, YAML_ONLY] = Field(
+        None, description="how many classes"
+    )
+    shape: Annotated[list[int] | None, DESCRIBES, YAML_ONLY] = Field(
         None, description="height, width, channels of an image"
     )
     prompt: Annotated[str | None, DESCRIBES, YAML_ONLY] = Field(
@@ -117,8 +119,8 @@ class ModelSpec(Spec):
     )
     arch: str | None = Field(None, description="the architecture's name in its library")
     arguments: dict[str, Any] | None = Field(None, description="of the library's function")
-    synthetic_arch: Annotated[str | dict[str, Any] | None, DESCRIBES, NO_FEATURES] = Field(
-        None, description="a tiny network of the same kind, for task.synthetic=true"
+    synthetic_arch: Annotated[str | dict[str, Any] | None, DESCRIBES, YAML_ONLY, NO_FEATURES] = (
+        Field(None, description="a tiny network of the same kind, for task.synthetic=true")
     )
     batch_norm: Annotated[Literal["frozen", "train"] | None, NO_FEATURES] = Field(
         None, description="batch normalization's statistics while training"

@@ -22,8 +22,8 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
     """Return 16 hexadecimal digits that stand for the files at `path`.
 
     Names and contents count, but not where the folder is, nor files whose name begins with a dot.
-    What was read once is remembered in `data_dir` until a file changes. Nothing there has a digest,
-    too: whoever reads the copy knows best what is missing.
+    What was read once is remembered in `data_dir` until a file changes. Where nothing is, the path
+    itself counts: it may be the name of a data set of the hub, and whoever reads it knows best.
 
     Args:
         path: a file, or a folder.
@@ -35,6 +35,8 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
         UserError: if it cannot be read.
     """
     try:
+        if not path.exists():
+            return hashlib.sha256(str(path).encode()).hexdigest()[:16]
         path = path.resolve()
         entries = sorted(_entries(path, patterns))
         memo = data_dir / "digests" / hashlib.sha256(f"{path} {entries}".encode()).hexdigest()
@@ -54,7 +56,7 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
 def _entries(path: Path, patterns: Sequence[str]) -> Iterator[Entry]:
     if path.is_file():
         yield _entry("", path.stat())
-    elif path.exists():
+    else:
         yield from _below(path, patterns)
 
 

@@ -136,6 +136,11 @@ class FilesSpec(Spec):
         """What tells files of neither an archive nor a repository from others."""
         return {}
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How a copy is read, as far as the user has a say in it."""
+        return {}
+
     def copy_of_user(self, data_dir: Path) -> Path | None:
         """Return where the user's copy is; None where there is none."""
         return Path(self.path).expanduser() if self.path else None
@@ -157,7 +162,7 @@ class DataSpec(FilesSpec):
     md5: Annotated[str | None, YAML_ONLY] = Field(None, description="of the file, as published")
     layout: Annotated[str | None, YAML_ONLY] = Field(None, description="of a copy, for a message")
     licence: str | None = Field(None, description="shown when they are first fetched")
-    set: str | None = Field(None, description="their name in scikit-learn")
+    set: Annotated[str | None, YAML_ONLY] = Field(None, description="their name in scikit-learn")
     files: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
     columns: Annotated[list[str] | None, YAML_ONLY] = Field(None, description="that are read")
     text: str | None = Field(None, description="of own data: the text's column; null: guessed")
@@ -200,6 +205,11 @@ class DataSpec(FilesSpec):
         named = {"torchvision": self.torchvision, "url": self.url, "set": self.set}
         return {**named, "sha256": self.sha256, "md5": self.md5}
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        names = ("text", "second_text", "label", "shorter_side")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def copy_of_user(self, data_dir: Path) -> Path | None:
         if not self.path and self.manual and (folder := self.manual_folder(data_dir)).is_dir():
             return folder
@@ -219,7 +229,9 @@ class WeightsSpec(FilesSpec):
     source: Annotated[Archive | None, YAML_ONLY] = Field(
         None, description="the archive they are fetched from"
     )
-    file: str | None = Field(None, description="the file or folder in the archive")
+    file: Annotated[str | None, YAML_ONLY] = Field(
+        None, description="the file or folder in the archive"
+    )
     files: Annotated[list[str] | None, YAML_ONLY] = Field(
         None, description="of a copy: those that are read, as patterns"
     )

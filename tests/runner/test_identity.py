@@ -10,6 +10,12 @@ from runner import SCHEMA, config, identity
 from runner import run as running
 from runner.record import RunFolder
 from runner.run import Job
+from runner.specs import OptimizerSpec
+from tasks.data.blocks import DESCRIBES, YAML_ONLY
+from tasks.data.specs import DataSpec
+from tasks.specs import ModelSpec, TaskSpec
+
+BLOCKS = (TaskSpec, ModelSpec, OptimizerSpec)
 
 
 def write(folder, **contents):
@@ -41,6 +47,24 @@ def test_other_data_is_another_run_of_the_same_problem(job, tmp_path):
     assert len(problems) == 1
     write(first, train="edited")
     assert job("task=cola", f"task.data.path={first}").spec.run_id not in names
+
+
+def test_other_columns_of_the_same_file_and_another_size_of_images_are_another_run(job, tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,title,label,stars\nA good day,Day,yes,5\nA bad day,Night,no,1\n")
+    texts, images = (
+        f"task=own_texts task.data.path={path}",
+        f"task=own_images task.data.path={tmp_path}",
+    )
+    words = [texts, f"{texts} task.data.text=title", f"{texts} task.data.second_text=title"]
+    words += [f"{texts} task.data.label=stars", images, f"{images} task.data.shorter_side=64"]
+    names = [job(*line.split()).spec.run_id for line in words]
+    assert len(set(names)) == len(words)
+
+
+def test_other_data_of_the_hub_by_name_are_another_run(job):
+    names = {job("task=own_texts", f"task.data.path={name}").spec.run_id for name in ("a/b", "c/d")}
+    assert len(names) == 2
 
 
 def test_other_weights_are_another_run(job, tmp_path):
@@ -162,3 +186,11 @@ def test_answer_from_a_record_of_other_means_says_so(done, caplog):
         running.run(loaded)
     assert "torch 2.11.0 (here" in caplog.text and "processor another" in caplog.text
     assert "the last digits may differ" in caplog.text
+
+
+def test_no_key_that_the_command_line_can_set_changes_a_result_and_no_id():
+    outside = {spec: spec.marked(DESCRIBES) - spec.marked(YAML_ONLY) for spec in BLOCKS}
+    assert outside == {TaskSpec: {"data"}, ModelSpec: set(), OptimizerSpec: {"label", "grid"}}
+    of_data = set(DataSpec.yaml_keys()) - DataSpec.marked(YAML_ONLY)
+    in_digest = {"path", "text", "second_text", "label", "shorter_side"}  # as tested above
+    assert of_data == in_digest | {"licence", "citation"}
