@@ -56,6 +56,11 @@ class Job:
         """What it does not depend on."""
         return self.config.execution
 
+    @property
+    def sources(self) -> dict[str, str | None]:
+        """What data and weights are read from: what is fetched from a hub has its commit then."""
+        return configuration.sources_of(self.config)
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -184,8 +189,7 @@ def what_was_read(job: Job, task: "Task") -> dict[str, Any]:
     return {
         "data_id": data_id(fingerprints),
         "fingerprints": fingerprints,
-        # Anew: what is fetched from a hub has its commit only now.
-        "sources": configuration.sources_of(job.config),
+        "sources": job.sources,
     }
 
 
@@ -206,8 +210,13 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
     averager = None if opt.averages_itself else PolynomialDecayAverager(network, gamma)
     state = TrainingState(network, build_optimizer(opt, network), averager, began=clock)
     saved = checkpoint.load(job.folder.checkpoint, device)
+    fault = None
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
-        quarantine(job.folder.checkpoint, "goes further than metrics.jsonl does")
+        fault = "goes further than metrics.jsonl does"
+    elif saved is not None and saved.get("sources", job.sources) != job.sources:
+        fault = "is of other data or weights"  # a hub's newest, which were fetched again
+    if fault:
+        quarantine(job.folder.checkpoint, fault)
         return prepare_training(job, task, device)
     if saved is not None:
         state.load_state_dict(saved)

@@ -138,7 +138,8 @@ class SingleRun:
             return
         self.state.metrics_bytes = self.metrics.size()
         self.job.folder.lock.check()
-        checkpoint.save(self.job.folder.checkpoint, self.state.state_dict())
+        content = {**self.state.state_dict(), "sources": self.job.sources}
+        checkpoint.save(self.job.folder.checkpoint, content)
 
     def apportion_time(self, trained: bool) -> None:
         """Count the time since the latest call as training, if it was; all time is this run's."""

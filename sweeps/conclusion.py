@@ -156,8 +156,11 @@ def _export(best: Best, trained: Trained, chosen: ExecutorSpec) -> str:
     execution = best.run.config.execution.replaced(export=best.weights, runs_dir=str(folder))
     job = Job.of(replace(best.run.config, execution=execution))
     run = PlannedRun(job.config, best.run.label, job.folder)
+    model = job.folder.model(best.weights)
+    if not model.is_dir():  # what was taken away is made again
+        job.folder.record.unlink(missing_ok=True)
     for outcome in train_runs("trained model", [run], trained.estimator, chosen):
         if outcome.status == "stopped":
             raise UserError("stopped: give the same command again")
         return f"none: {plain(outcome.detail)}"
-    return f"{job.folder.model(best.weights)} ({best.run.label}, {best.text}; docs/models.md)"
+    return f"{model} ({best.run.label}, {best.text}; docs/models.md)"

@@ -150,6 +150,11 @@ def transformers_network(
         network = auto.from_config(config)
     else:
         with _weights(model, data_dir) as folder:
+            if (folder / "adapter_config.json").exists():  # the library would train that alone
+                raise UserError(
+                    f"{folder} holds an adapter: give a folder without it, or merge it into the "
+                    "weights (merge_and_unload() of peft) and save these"
+                )
             # Code that lies beside the weights is never run.
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
             there = config.model_type

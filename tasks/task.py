@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.data.blocks import required
-from tasks.data.cache import Values, fingerprint
+from tasks.data.cache import Values, content_key, fingerprint
+from tasks.data.digest import digest_of
 from tasks.data.hub import copy_of
 from tasks.data.images import Images
 from tasks.data.readers import DataSet, Examples, read
@@ -166,7 +167,8 @@ class Task(ABC):
     def fingerprints(self) -> dict[str, str]:
         """Return a sha256 of the examples of each split and of the weights, and hub revisions.
 
-        The weights' is that of their archive, or of the hub's own file.
+        The weights' is that of their archive, or of the hub's own file; of a network of the user's
+        it stands for all files of its folder.
         """
         prints = {name: fingerprint(*self.content(name)) for name in SPLITS}
         data, weights = self.spec.data, self.model.weights
@@ -177,6 +179,9 @@ class Task(ABC):
         else:
             copy = copy_of(weights, self.data_dir)
             prints |= {"weights": copy.weights_sha256(), "weights_revision": copy.revision}
+            if self.model.is_own and weights.path:  # whose settings and tokenizer no yaml tells
+                files = digest_of(copy.folder, weights.patterns, self.data_dir, weights.path_key)
+                prints["weights"] = content_key([prints["weights"], files])
         if data and data.hub and not self.synthetic:
             prints["data_revision"] = copy_of(data, self.data_dir).revision
         if self.origin:

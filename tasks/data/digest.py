@@ -44,7 +44,10 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
             return memo.read_text()
         digest = _digest(path, entries)
     except OSError as error:
-        raise UserError(f"{key}={path}: cannot be read ({error.strerror or error})") from error
+        where = f": {error.filename}" if error.filename not in (None, str(path)) else ""
+        raise UserError(
+            f"{key}={path}{where}: cannot be read ({error.strerror or error})"
+        ) from error
     with suppress(OSError):  # the data folder may be read-only: then it is read again
         memo.parent.mkdir(parents=True, exist_ok=True)
         partial = memo.with_name(f".{memo.name}.{os.getpid()}")

@@ -59,6 +59,9 @@ def copy_of(block: FilesSpec, data_dir: Path) -> Copy:
     """
     if block.path:
         path = Path(block.path).expanduser()
+        if path.is_file() and not any(fnmatchcase(path.name, each) for each in block.patterns):
+            known = " or ".join(block.patterns)
+            raise UserError(f"{block.path_key}={path}: give the folder, or a file named {known}")
         folder = path.parent if path.is_file() else path
         copy = Copy(folder, "local copy", tuple(block.patterns))
     else:

@@ -208,7 +208,10 @@ class DataSpec(FilesSpec):
     @property
     def reading(self) -> dict[str, Any]:
         names = ("text", "second_text", "label", "shorter_side")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.is_users and self.path and (path := Path(self.path).expanduser()).is_file():
+            found["suffix"] = path.with_name(path.name.removesuffix(".gz")).suffix
+        return found
 
     def copy_of_user(self, data_dir: Path) -> Path | None:
         if not self.path and self.manual and (folder := self.manual_folder(data_dir)).is_dir():

@@ -62,6 +62,15 @@ def test_other_columns_of_the_same_file_and_another_size_of_images_are_another_r
     assert len(set(names)) == len(words)
 
 
+def test_table_of_another_form_is_another_run(job, tmp_path):
+    names = set()
+    for suffix in ("csv", "tsv", "csv.gz"):
+        path = tmp_path / f"reviews.{suffix}"
+        path.write_text("text,\tlabel\ngood,\tyes\n")
+        names.add(job("task=own_texts", f"task.data.path={path}").spec.run_id)
+    assert len(names) == 2
+
+
 def test_other_data_of_the_hub_by_name_are_another_run(job):
     names = {job("task=own_texts", f"task.data.path={name}").spec.run_id for name in ("a/b", "c/d")}
     assert len(names) == 2

@@ -7,9 +7,10 @@ import signal
 import time
 
 import pytest
-from conftest import QUIET, only_record
+from conftest import QUIET, only_record, stop_at
 
 from runner import config
+from runner.errors import Stopped
 from runner.run import run
 
 # Long enough to be hit in mid-flight; a checkpoint after every step.
@@ -93,3 +94,16 @@ def test_intervals_that_are_not_scientific_leave_the_result_alone(tmp_path):
         record = run(made_up(tmp_path / str(i), "task=movies", override)).plain()
         results.append((record["run_id"], record["results"]))
     assert results[0] == results[1] == results[2]
+
+
+def test_checkpoint_of_other_data_or_weights_is_not_gone_on_from(tmp_path, monkeypatch, caplog):
+    words = [*QUIET, "task=movies", "train.steps=6", "log_every=1", f"runs_dir={tmp_path}"]
+    loaded = config.load(words)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(patch, 3)
+        run(loaded)
+    now = {"weights": "me/net@another commit"}
+    monkeypatch.setattr(config, "sources_of", lambda _: now)
+    record = run(loaded)
+    assert record.measured.sessions == 1 and record.sources == now
+    assert "is of other data or weights" in caplog.text

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import re
+import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -136,6 +137,11 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
 
     status, again, executor = compared(*words)
     assert (status, again, executor.trained) == (0, said, [])
+
+    # A model that was taken away is made again.
+    shutil.rmtree(exported)
+    _, again, executor = compared(*words)
+    assert again == said and len(executor.trained) == 1
 
     # Without seeds=, and while the answer is open, it looks at more seeds of what it compares.
     looks = answer_is_open_below(5, monkeypatch)

@@ -15,8 +15,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from runner import config
+from runner.identity import data_id
 from runner.run import Job, build_task, run
 from tasks import own_models
+from tasks.data.hub import copy_of
 from tasks.errors import UserError
 from tasks.models import timm_from_file
 
@@ -298,6 +300,24 @@ def test_code_beside_the_weights_is_never_run(networks, load, tmp_path, monkeypa
     assert "does not hold" in one_line(refusal) and not (tmp_path / "ran").exists()
 
 
+def test_adapter_beside_the_weights_is_refused_as_it_would_be_trained_alone(
+    networks, load, tmp_path
+):
+    shutil.copytree(networks / "bert", tmp_path / "bert")
+    (tmp_path / "bert" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds an adapter: .*merge_and_unload"):
+        build_task(load(f"hf:{tmp_path}/bert")).network()
+
+
+def test_file_of_another_name_than_is_read_is_refused(networks, tmp_path):
+    shutil.copytree(networks / "bert", tmp_path / "bert")
+    other = tmp_path / "bert" / "finetuned.bin"
+    other.write_bytes(b"")
+    weights = config.load(["task=movies", "model=roberta_base", f"model.weights.path={other}"])
+    with pytest.raises(UserError, match="give the folder, or a file named "):
+        copy_of(weights.spec.model.weights, tmp_path)
+
+
 # Records
 
 
@@ -324,6 +344,11 @@ def test_record_tells_the_weights_and_a_folder_that_changes_is_another_network(
     described = json.loads((tmp_path / name / "config.json").read_text())
     (tmp_path / name / "config.json").write_text(json.dumps({**described, "comment": 1}))
     assert Job.of(load(own)).spec.run_id not in (first.spec.run_id, second.run_id)
+    shutil.copytree(networks / name, tmp_path / "other" / name)
+    (tmp_path / "other" / name / "config.json").write_text(json.dumps({**described, "comment": 1}))
+    same = build_task(load(choice.replace("FOLDER", str(networks))))
+    other = build_task(load(f"{library}:{tmp_path}/other/{name}"))
+    assert data_id(same.fingerprints()) == record.data_id != data_id(other.fingerprints())
 
 
 def test_probe_takes_the_features_of_any_network(networks, load):

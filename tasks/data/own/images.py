@@ -173,7 +173,7 @@ def kept_images(
     images = index["images"]
     pixels = _Pixels(folder / "pixels.bin", [(start, *shape) for _, _, start, *shape in images])
     digests = [digest for _, digest, *_ in images]
-    kept = Images(range(len(images)), pixels, _Digests(digests))
+    kept = Images(range(len(images)), pixels, _Digests(digests, shorter))
     return kept, digests, [place for place, *_ in images]
 
 
@@ -310,8 +310,10 @@ class _Pixels:
 
 
 class _Digests:
-    def __init__(self, digests: list[str]) -> None:
-        self.digests = digests
+    """What tells images from others: their files, and the size to which they were shrunk."""
+
+    def __init__(self, digests: list[str], shorter: int) -> None:
+        self.digests, self.shorter = digests, shorter
 
     def __call__(self, indices: Sequence[int]) -> list[str]:
-        return [self.digests[index] for index in indices]
+        return [f"{self.digests[index]} at {self.shorter}" for index in indices]

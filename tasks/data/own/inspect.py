@@ -164,7 +164,7 @@ def inspect(
         if not is_name(str(path)):
             raise UserError(f"there is no file or folder {path}: correct the path")
         found = hub_copy(str(path), data_dir)
-    root = found.resolve()
+    root = found if found.is_file() else found.resolve()  # a link's name says what the file is
     if kind not in (None, "classification", "regression"):
         raise UserError(f"kind={kind}: must be one of classification, regression")
     if not (found.is_dir() or found.is_file()):

@@ -6,6 +6,7 @@ import pytest
 
 from tasks.data import digest
 from tasks.data.digest import digest_of
+from tasks.errors import UserError
 
 
 @pytest.fixture
@@ -76,3 +77,10 @@ def test_large_copy_is_told_by_names_and_sizes(copy, monkeypatch):
     monkeypatch.setattr(digest, "_sha256", lambda _: pytest.fail("read"))
     first, second = copy("a", x_csv="123"), copy("b", x_csv="1234")
     assert of(first) != of(second)
+
+
+def test_file_that_cannot_be_read_is_named(copy):
+    folder = copy("a", x_csv="1")
+    (folder / "lost.csv").symlink_to(folder / "nowhere")
+    with pytest.raises(UserError, match=r"lost\.csv: cannot be read"):
+        of(folder)

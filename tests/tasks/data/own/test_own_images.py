@@ -56,6 +56,12 @@ def test_folder_of_classes_is_divided_and_described(photos, look):
         assert colour.argmax() == label and image.shape[2] == 3
 
 
+def test_images_of_another_size_are_other_examples(photos, look):
+    found, smaller = look(photos), look(photos, shorter_side=16)
+    assert names_of(found, "train").isdisjoint(names_of(smaller, "train"))
+    assert names_of(found, "train") == names_of(look(photos), "train")
+
+
 def test_added_images_move_no_other(tmp_path, look):
     photos = write_photos(tmp_path / "photos", each=40)
     before = look(photos)

@@ -67,6 +67,12 @@ def test_every_form_of_a_table_gives_the_same_examples(kind, tmp_path, look):
     assert said in " ".join(found.guessed)
 
 
+def test_link_tells_by_its_name_what_a_file_without_one_is(tmp_path, look):
+    write_csv(tmp_path / "5e2f", reviews(), TEXT_LABEL)
+    (tmp_path / "reviews.csv").symlink_to(tmp_path / "5e2f")
+    assert look(tmp_path / "reviews.csv").classes == ("bad", "good")
+
+
 @pytest.mark.parametrize(
     ("encoding", "said"),
     [
