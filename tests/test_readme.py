@@ -15,6 +15,7 @@ from analysis.findings.accuracies import list_guesses
 from analysis.findings.archived import Archived
 from analysis.findings.values import filled
 from analysis.kinds import FINE_TUNING
+from analysis.roles import TUNED
 from analysis.tables.starts import regrets_of, regrets_of_rules
 from runner import config
 from sweeps import plan
@@ -114,6 +115,23 @@ def test_on_two_language_tasks_a_start_of_1e_2_ruins_every_seed(archived, task, 
     _, errors = archived.runs.varied(problem, optimizer, "reps_rel")
     guess = 1 - problem.problem.test_majority
     assert len(errors[0.01]) == 3 and min(errors[0.01].values()) == pytest.approx(guess)
+
+
+def test_on_reuters_the_papers_start_for_language_learns_and_the_benchmarks_does_not(archived):
+    """README.md, docs/findings.md, docs/optimizers.md."""
+    (problem,) = (
+        each
+        for each in archived.by_kind[FINE_TUNING]
+        if (each.problem.task, each.problem.steps) == ("reuters_r8", 400)
+    )
+    guess = 1 - problem.problem.test_majority
+    errors = {name: archived.runs.varied(problem, name, "reps_rel")[1] for name in ("dog", "ldog")}
+    for name in ("dog", "ldog"):
+        assert len(errors[name][1e-6]) == 3 and max(errors[name][1e-6].values()) < 0.055
+    assert sum(error == pytest.approx(guess) for error in errors["dog"][1e-4].values()) == 2
+    assert sum(error > guess - 0.05 for error in errors["ldog"][1e-4].values()) == 1
+    tuned = [cell.test for cell in problem.cells if cell.row == MAIN_ROW[TUNED]]
+    assert len(tuned) == 2 and all(0.95 < test < 0.96 for test in tuned)
 
 
 def test_on_adapters_dog_is_better_from_a_larger_start_and_adamw_is_better_still(archived):
