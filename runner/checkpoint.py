@@ -5,13 +5,17 @@ import os
 import pickle
 import random
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
 from runner.record import quarantine, replaced_atomically
+
+if TYPE_CHECKING:
+    from runner.run import Job
+    from runner.training_state import TrainingState
 
 # Raised when what a checkpoint holds changes.
 FORMAT = 4
@@ -30,6 +34,11 @@ def save(path: Path, content: dict[str, Any]) -> None:
         hashing: Any = _HashingWriter(file)
         torch.save(tree_map(_plain, everything), hashing)
         file.write(hashing.sha256.digest())
+
+
+def save_run(job: "Job", state: "TrainingState") -> None:
+    """Write a run's checkpoint, with what its data and weights are read from."""
+    save(job.folder.checkpoint, {**state.state_dict(), "sources": job.sources})
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:

@@ -138,8 +138,7 @@ class SingleRun:
             return
         self.state.metrics_bytes = self.metrics.size()
         self.job.folder.lock.check()
-        content = {**self.state.state_dict(), "sources": self.job.sources}
-        checkpoint.save(self.job.folder.checkpoint, content)
+        checkpoint.save_run(self.job, self.state)
 
     def apportion_time(self, trained: bool) -> None:
         """Count the time since the latest call as training, if it was; all time is this run's."""

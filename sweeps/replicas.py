@@ -70,7 +70,7 @@ class Replica:
     def save(self) -> None:
         """Write a checkpoint, from which the run can also go on alone."""
         self.state.metrics_bytes = self.log.size()
-        checkpoint.save(self.job.folder.checkpoint, self.state.state_dict())
+        checkpoint.save_run(self.job, self.state)
 
 
 def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:

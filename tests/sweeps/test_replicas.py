@@ -262,6 +262,18 @@ def test_groups_are_independent_where_the_yaml_says_so(opt):
         assert groups_are_independent(get_object(spec.target), spec.arguments)
 
 
+def test_replicas_do_not_go_on_from_checkpoints_of_other_data_or_weights(tmp_path, monkeypatch):
+    runs = planned(tmp_path, grids=FEW, seeds=[0])
+    with monkeypatch.context() as patch:
+        Interrupted(patch, step=5)
+        work(tuple(runs), 1)
+    assert all(run.folder.checkpoint.exists() for run in runs)
+    monkeypatch.setattr(config, "sources_of", lambda _: {"weights": "me/net@another commit"})
+    assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
+    sessions = [json.loads(run.folder.record.read_text())["measured"]["sessions"] for run in runs]
+    assert set(sessions) == {1}
+
+
 def test_checkpoint_is_as_small_as_that_of_a_run_alone(tmp_path, monkeypatch):
     runs = planned(tmp_path, grids={"sgd": {"lr": [0.1 * i for i in range(1, 9)]}}, seeds=[0])
     one, *others = runs
