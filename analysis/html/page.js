@@ -314,6 +314,7 @@ function followFragment() {
 }
 
 panel.addEventListener("close", () => {
+  if (panel.open) return; // told late: it is open again
   const [kind, ...rest] = partsOf(location.hash);
   if (VIEWS[kind] && rest.length) history.pushState(null, "", before || location.pathname + location.search);
 });
