@@ -157,6 +157,11 @@ def transformers_network(
                 )
             # Code that lies beside the weights is never run.
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            if file := getattr(config, "transformers_weights", None):  # is read in place of ours
+                raise UserError(
+                    f"{folder}/config.json says transformers_weights={file}: take that line out, "
+                    "and name the file model.safetensors"
+                )
             there = config.model_type
             if there != kind and not model.is_own:
                 raise ValueError(f"its kind is {there}, that of {model.name} is another")

@@ -16,9 +16,12 @@ from tasks.format import did_you_mean
 FORMS = "timm:NAME, timm:FOLDER, timm:NAME@FILE, hf:NAME or hf:FOLDER"
 # As the libraries write them; of a|b the first that is there, of a| none is needed.
 TIMM_FILES = ["model.safetensors|open_clip_model.safetensors|pytorch_model.bin"]
-HF_FILES = ["config.json", "model*.safetensors|pytorch_model*.bin", "*.index.json|"]
-HF_FILES += ["tokenizer*|", "special_tokens_map.json|", "added_tokens.json|"]
-HF_FILES += ["vocab*|", "merges.txt|", "*.model|"]
+HF_FILES = ["config.json", "*.json|"]  # with the tokenizer's and the index of weights in parts
+# In the library's own order: what lies beside them is not read.
+HF_FILES += ["model.safetensors|model-*.safetensors|pytorch_model.bin|pytorch_model-*.bin"]
+# What else its tokenizers read.
+HF_FILES += ["tokenizer*|", "vocab*|", "merges.txt|", "dict.txt|", "bpe.codes|"]
+HF_FILES += ["*.model|", "*.spm|", "*.tokenizer|"]
 
 
 def is_own(choice: str) -> bool:
@@ -160,7 +163,7 @@ def _there(folder: Path, patterns: list[str]) -> list[str]:
     for pattern, names in found.items():
         if not names and not pattern.endswith("|"):
             raise UserError(f"{folder} holds no {' or '.join(pattern.split('|'))}: put it there")
-    return [escape(name) for names in found.values() for name in names]
+    return sorted({escape(name) for names in found.values() for name in names})
 
 
 def _other_library(library: str, folder: Path, config: Mapping[str, Any]) -> UserError:

@@ -23,7 +23,7 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
 
     Names and contents count, but not where the folder is, nor files whose name begins with a dot.
     What was read once is remembered in `data_dir` until a file changes. Where nothing is, the path
-    itself counts: it may be the name of a data set of the hub, and whoever reads it knows best.
+    itself counts: whoever reads it says what is wrong.
 
     Args:
         path: a file, or a folder.

@@ -153,7 +153,7 @@ def _get(block: FilesSpec, folder: Path) -> str:
         commit, wanted = info.sha, hub.wanted
         if hub.patterns != wanted:  # of alternatives one is enough
             names = [file.rfilename for file in info.siblings]
-            wanted = [name for pattern in wanted for name in chosen(pattern, names)]
+            wanted = sorted({name for pattern in wanted for name in chosen(pattern, names)})
         snapshot_download(
             repository,
             repo_type=kind,

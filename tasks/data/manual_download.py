@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from tasks.data.cache import made_once
+from tasks.data.digest import digest_of
 from tasks.data.images import image_files
 from tasks.data.local_copies import folder_by_hand, folders_in, labels, whole
 from tasks.data.readers import DataSet, Examples, numbers
 from tasks.data.retinopathy import Fundus
 from tasks.data.specs import DataSpec
-from tasks.data.storage import locked, put_in_place, staging_folder, translate_os_errors
 from tasks.data.tfds import cut
 from tasks.errors import UserError, reason
 
@@ -57,31 +58,39 @@ def retinopathy(data: DataSpec, data_dir: Path) -> DataSet:
 def imagenet(data: DataSpec, data_dir: Path) -> DataSet:
     """ImageNet (ILSVRC 2012); the official validation part tests, its true test part is secret."""
     folder = folder_by_hand(data, data_dir)
-    for part in ("train", "val"):
-        if not (folder / part).is_dir():
-            _unpack_imagenet(folder, part, data)
-    classes = folders_in(folder / "train")
-    train, test = (_class_folders(folder, part, classes) for part in ("train", "val"))
+    roots = {part: _root_of_part(folder, part, data, data_dir) for part in ("train", "val")}
+    classes = folders_in(roots["train"] / "train")
+    train, test = (_class_folders(root, part, classes) for part, root in roots.items())
     return DataSet(train, test, classes, origin="local copy")
 
 
-def _unpack_imagenet(folder: Path, part: str, data: DataSpec) -> None:
-    """Unpack the part's archive; its folder appears by one rename: what is there is whole."""
-    from torchvision.datasets import ImageNet
+def _root_of_part(folder: Path, part: str, data: DataSpec, data_dir: Path) -> Path:
+    """The folder that a part lies in: the user's, else one with what the user's archive holds.
 
-    target = folder / part
-    with translate_os_errors(folder), locked(target, f"unpack ImageNet's {part}"):
-        if target.is_dir():
-            return
-        with staging_folder(target) as staging:
-            for archive in folder.glob("ILSVRC2012_*"):
-                (staging / archive.name).symlink_to(archive.resolve())
-            try:
-                ImageNet(str(staging), part)  # unpacks the archive
-            except RuntimeError as error:
-                said = reason(error).replace(str(staging), str(folder))
-                raise UserError(f"{data.manual} into {folder}: {said}") from error
-            put_in_place(staging / part, target)
+    The user's own stays as it is: its content names the run.
+    """
+    if (folder / part).is_dir():
+        return folder
+    archives = "ILSVRC2012_*"
+    digest = digest_of(folder, [archives], data_dir, data.path_key)
+
+    def unpack(target: Path) -> None:
+        from torchvision.datasets import ImageNet
+
+        links = [target / archive.name for archive in folder.glob(archives)]
+        for link in links:
+            link.symlink_to((folder / link.name).resolve())
+        try:
+            ImageNet(str(target), part)  # unpacks the archive
+        except RuntimeError as error:
+            said = reason(error).replace(str(target), str(folder))
+            raise UserError(f"{data.manual} into {folder}: {said}") from error
+        for link in links:
+            link.unlink()
+
+    unpacked = data_dir / "unpacked" / f"imagenet-{part}-{digest}"
+    made_once(unpacked, unpack, f"unpack ImageNet's {part}")
+    return unpacked
 
 
 def _class_folders(folder: Path, part: str, classes: Sequence[str]) -> Examples:

@@ -196,7 +196,7 @@ def rotten_tomatoes(data: DataSpec, data_dir: Path) -> DataSet:
 
     Empty texts and all but the first of equal texts are left out.
     """
-    path = _find(fetch(_archive(data), data_dir), "rotten_tomatoes_corpus_full.csv.bz2", data)
+    path = _find(_fetched(data, data_dir), "rotten_tomatoes_corpus_full.csv.bz2", data)
     classes = ("fresh", "plot", "rotten")
     labels: dict[str, int] = {}
     with (
@@ -314,7 +314,7 @@ def _rated_texts(name: str, data: DataSpec, data_dir: Path) -> DataSet:
 
     Ratings of exactly 0 and all but the first of equal texts are left out.
     """
-    folder = fetch(_archive(data), data_dir)
+    folder = _fetched(data, data_dir)
     archive = _find(folder, "hutto_ICWSM_2014.tar.gz", data)
     ratings: dict[str, float] = {}
     with _damage_explained(folder, data), tarfile.open(archive) as tar:
@@ -332,7 +332,7 @@ def _rated_texts(name: str, data: DataSpec, data_dir: Path) -> DataSet:
 
 
 def _tab_files(name: str, data: DataSpec, data_dir: Path) -> DataSet:
-    folder = fetch(_archive(data), data_dir)
+    folder = _fetched(data, data_dir)
     rows = {
         split: _tab_rows(_find(folder, f"{name}-{split}.tab", data), data)
         for split in ("train", "test")
@@ -430,6 +430,16 @@ def _data_set(parts: Mapping[str, Any], classes: tuple[str, ...]) -> DataSet:
     train = Examples(parts["train"], parts["train_labels"])
     test = Examples(parts["test"], parts["test_labels"]) if "test" in parts else None
     return DataSet(train, test, classes)
+
+
+def _fetched(data: DataSpec, data_dir: Path) -> Path:
+    """The folder of an archive of which no copy elsewhere is read."""
+    if data.path:
+        raise UserError(
+            f"{data.path_key}={data.path} is not read, as {data.reader} is that of "
+            f"{_archive(data).title}: leave it out, or say task=own_texts for data of your own"
+        )
+    return fetch(_archive(data), data_dir)
 
 
 def _archive(data: DataSpec) -> Archive:

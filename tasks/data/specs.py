@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from tasks.data.blocks import YAML_ONLY, Count, Spec
@@ -142,7 +142,11 @@ class FilesSpec(Spec):
         return {}
 
     def copy_of_user(self, data_dir: Path) -> Path | None:
-        """Return where the user's copy is; None where there is none."""
+        """Return where the user's copy is; None where there is none.
+
+        Raises:
+            UserError: if it is to be fetched from the hub first, and cannot be.
+        """
         return Path(self.path).expanduser() if self.path else None
 
 
@@ -216,7 +220,13 @@ class DataSpec(FilesSpec):
     def copy_of_user(self, data_dir: Path) -> Path | None:
         if not self.path and self.manual and (folder := self.manual_folder(data_dir)).is_dir():
             return folder
-        return super().copy_of_user(data_dir)
+        copy = super().copy_of_user(data_dir)
+        if copy is None or copy.exists() or not self.is_users:
+            return copy
+        from tasks.data.own.hub import hub_copy, is_name
+
+        # What the hub has under a name changes, unlike what was fetched.
+        return hub_copy(str(self.path), data_dir) if is_name(str(self.path)) else copy
 
     def manual_folder(self, data_dir: Path) -> Path:
         """Return where the user is asked to put a data set that no program may fetch."""
@@ -238,6 +248,15 @@ class WeightsSpec(FilesSpec):
     files: Annotated[list[str] | None, YAML_ONLY] = Field(
         None, description="of a copy: those that are read, as patterns"
     )
+
+    @model_validator(mode="after")
+    def _is_read(self) -> Self:
+        if self.path and self.archive:
+            raise ValueError(
+                f"path is not read, as these weights are those of {self.archive.title}: leave it "
+                "out, or say model=timm:NAME@FILE or model=hf:FOLDER for weights of your own"
+            )
+        return self
 
     @property
     def patterns(self) -> list[str]:

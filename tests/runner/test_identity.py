@@ -71,11 +71,6 @@ def test_table_of_another_form_is_another_run(job, tmp_path):
     assert len(names) == 2
 
 
-def test_other_data_of_the_hub_by_name_are_another_run(job):
-    names = {job("task=own_texts", f"task.data.path={name}").spec.run_id for name in ("a/b", "c/d")}
-    assert len(names) == 2
-
-
 def test_other_weights_are_another_run(job, tmp_path):
     names = set()
     for content in ("1", "2"):

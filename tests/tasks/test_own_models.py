@@ -87,10 +87,31 @@ def test_file_needs_the_name_of_its_network(networks):
 def test_folder_and_name_of_transformers(networks):
     local, named = (model_of(f"hf:{name}", "movies") for name in (networks / "bert", "a/b-c.d"))
     assert (local.name, local.arch) == ("hf:bert", "bert")
-    assert {*local.weights.files} == {
+    assert local.weights.files == [
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-    }  # fmt: skip
+    ]  # fmt: skip
     assert named.name == "hf:a/b-c.d" and named.weights.hub.repository == "a/b-c.d"
+
+
+@pytest.mark.parametrize(
+    "name", ["bpe.codes", "dict.txt", "entity_vocab.json", "source.spm", "spiece.model"]
+)
+def test_what_any_tokenizer_of_transformers_reads_is_read(networks, tmp_path, name):
+    shutil.copytree(networks / "bert", tmp_path / "bert")
+    (tmp_path / "bert" / name).write_text("")
+    assert name in model_of(f"hf:{tmp_path}/bert", "movies").weights.files
+
+
+def test_weights_beside_those_that_transformers_reads_do_not_count(networks, load, tmp_path):
+    copy = tmp_path / "bert"
+    shutil.copytree(networks / "bert", copy)
+    (copy / "model.safetensors").rename(copy / "model_quantized.safetensors")
+    weights = load_file(copy / "model_quantized.safetensors")
+    torch.save(weights, copy / "pytorch_model.bin")
+    assert "model_quantized.safetensors" not in model_of(f"hf:{copy}", "movies").weights.files
+    first = Job.of(load(f"hf:{copy}")).spec.run_id
+    torch.save({name: weights[name] + 1 for name in weights}, copy / "pytorch_model.bin")
+    assert Job.of(load(f"hf:{copy}")).spec.run_id != first
 
 
 @pytest.mark.parametrize("words", [["+opt.nesterov=true"], ["model.batch_norm=train"]], ids=str)
@@ -307,6 +328,17 @@ def test_adapter_beside_the_weights_is_refused_as_it_would_be_trained_alone(
     (tmp_path / "bert" / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match=r"holds an adapter: .*merge_and_unload"):
         build_task(load(f"hf:{tmp_path}/bert")).network()
+
+
+def test_configuration_that_names_another_file_of_weights_is_refused(networks, load, tmp_path):
+    shutil.copytree(networks / "bert", tmp_path / "bert")
+    described = json.loads((tmp_path / "bert/config.json").read_text())
+    described["transformers_weights"] = "other.safetensors"
+    (tmp_path / "bert/config.json").write_text(json.dumps(described))
+    shutil.copy(tmp_path / "bert/model.safetensors", tmp_path / "bert/other.safetensors")
+    with pytest.raises(UserError, match="take that line out") as refusal:
+        build_task(load(f"hf:{tmp_path}/bert")).network()
+    one_line(refusal)
 
 
 def test_file_of_another_name_than_is_read_is_refused(networks, tmp_path):

@@ -299,6 +299,13 @@ def test_rated_texts_drop_duplicates_and_ratings_of_zero(fetched, tmp_path, read
     assert data.classes == ("negative", "positive")
 
 
+@pytest.mark.parametrize("reader", ["tweets", "rotten_tomatoes", "newsgroups"])
+def test_a_copy_that_a_reader_would_not_read_is_refused(fetched, tmp_path, reader):
+    data = block(reader, {}).replaced(path=str(tmp_path))
+    with pytest.raises(UserError, match=r"is not read, as .*: leave it out, or say task=own_texts"):
+        read(data, tmp_path)
+
+
 def test_a_damaged_archive_of_rated_texts_is_named(fetched, tmp_path):
     write_rated_texts(fetched, "1\tno number\tgood\n")
     parts = {"train": ["good"], "train_labels": np.array([1])}

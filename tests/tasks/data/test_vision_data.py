@@ -136,7 +136,7 @@ def test_a_probe_names_its_own_key(name, tmp_path):
     assert "task.data.path" not in str(said.value)
 
 
-def test_imagenet_is_unpacked_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_imagenet_is_unpacked_whole_or_not_at_all_into_another_folder(tmp_path, monkeypatch):
     from torchvision.datasets import imagenet
 
     def unpack(part, stops, root):
@@ -159,9 +159,12 @@ def test_imagenet_is_unpacked_whole_or_not_at_all(tmp_path, monkeypatch):
         archives(stops=part)
         with pytest.raises(KeyboardInterrupt):
             task_of("imagenet", copy, tmp_path, (1, 1, 1))
-        assert not (copy / part).exists() and not list(copy.glob(".staging-*"))
+        assert not list((tmp_path / "unpacked").glob(f"**/{part}/*"))
     archives(stops=None)
-    assert len(task_of("imagenet", copy, tmp_path, (1, 1, 1)).splits["test"]) == 1
+    task = task_of("imagenet", copy, tmp_path, (1, 1, 1))
+    assert len(task.splits["test"]) == 1
+    # What names the run is the same before and after.
+    assert [path.name for path in copy.iterdir()] == ["ILSVRC2012_img.tar"]
     assert (copy / "ILSVRC2012_img.tar").read_text() == "archive"
 
 

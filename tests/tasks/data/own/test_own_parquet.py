@@ -13,6 +13,8 @@ from photos import COLOURS, encoded, photo
 from pyarrow import parquet
 from reviews import pairs_of, reviews
 
+from runner import config
+from runner.run import Job
 from tasks.data.own import text_files
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
@@ -164,13 +166,13 @@ def repository(tmp_path, monkeypatch):
     """The hub's own cache with a data set of two configurations, without a network."""
     storage = tmp_path / "cache/datasets--me--films"
     snapshot = storage / "snapshots" / ("c" * 40)
-    for config in ("short", "long"):
+    for name in ("short", "long"):
         for part, first in (("train", 0), ("test", 60)):
-            rows = [(f"{config} {text}", label) for text, label in reviews(first=first)]
-            blob = storage / "blobs" / hashlib.sha256(f"{config}{part}".encode()).hexdigest()
+            rows = [(f"{name} {text}", label) for text, label in reviews(first=first)]
+            blob = storage / "blobs" / hashlib.sha256(f"{name}{part}".encode()).hexdigest()
             blob.parent.mkdir(parents=True, exist_ok=True)
             table(rows).to_parquet(blob)
-            link = snapshot / config / f"{part}-00000-of-00001.parquet"
+            link = snapshot / name / f"{part}-00000-of-00001.parquet"
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(os.path.relpath(blob, link.parent))
     (storage / "refs").mkdir()
@@ -189,6 +191,21 @@ def test_data_set_of_the_hub_by_name(repository, tmp_path, look):
     shutil.rmtree(tmp_path / "cache")
     again = look(found.overrides[1].partition("=")[2])  # as a run reads it
     assert again.digest == found.digest and pairs_of(again) == pairs_of(found)
+
+
+def test_data_of_the_hub_by_name_are_told_apart_by_their_content(repository, tmp_path):
+    def run_id(path):
+        words = ["task=own_texts", f"task.data.path={path}", f"data_dir={tmp_path}/data"]
+        return Job.of(config.load(words)).spec.run_id
+
+    first = run_id("me/films/short")
+    assert run_id(repository / "short") == first != run_id("me/films/long")
+    blob = (repository / "short/train-00000-of-00001.parquet").resolve()
+    blob.unlink()
+    table(reviews(first=30)).to_parquet(blob)
+    assert run_id("me/films/short") == first  # what was fetched stays
+    shutil.rmtree(tmp_path / "data")
+    assert run_id("me/films/short") != first
 
 
 def test_snapshot_of_the_hubs_cache_is_a_folder_like_others(repository, look):
