@@ -146,9 +146,10 @@ def red_of_means(dog_errors: ArrayLike, errors: ArrayLike) -> RedOfMeans:
 
     Both arguments have shape (seeds,), nan where a seed has no run. RED is 1 − r with the ratio of
     means r = x̄ / d̄, which errs by (x̄ − r·d̄) / d̄ to first order; the next order is smaller by
-    d̄'s own relative error, a few percent here. So where both sides have the same seeds, whose runs
-    share head, data order and dropout, its error is that of the mean of x_i − r·d_i over d̄;
-    otherwise that of x̄ − r·d̄ as Welch has it. Where r is 1 these are the errors of the mean of
+    d̄'s own relative error: a few percent, but up to 70 where some seeds of DoG end at a guess. (The
+    interval is too narrow there: docs/statistics.md.) So where both sides have the same seeds,
+    whose runs share head, data order and dropout, its error is that of the mean of x_i − r·d_i over
+    d̄; otherwise that of x̄ − r·d̄ as Welch has it. Where r is 1 these are the errors of the mean of
     d − x over d̄; elsewhere those would count DoG's own spread wrongly. nan where a side has fewer
     than two seeds or d̄ is 0.
     """
