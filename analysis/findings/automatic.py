@@ -148,12 +148,18 @@ def list_misses(archived: Archived) -> str:
 
 
 def describe_gain(archived: Archived) -> str:
-    """Return DoG's mean gain over the default start on probes with several seeds, by steps."""
+    """Return DoG's mean gain over the default start on probes with several seeds, by steps.
+
+    And over how many it is: at some numbers of steps there is one.
+    """
     probes = [
         each for each in _of_dog(archived) if each.comparison.kind == PROBES and len(each.found) > 1
     ]
-    over = _regrets_of(probes).groupby("steps")["over_default"].mean()
-    said = (f"{number(100 * mean, '+.1f')} at {steps:,} steps" for steps, mean in over.items())
+    over = _regrets_of(probes).groupby("steps")["over_default"].agg(["mean", "size"])
+    said = (
+        f"{number(100 * mean, '+.1f')} at {steps:,} steps ({plural(size, 'probe')})"
+        for steps, mean, size in over.itertuples()
+    )
     return ", ".join(said) or NO_RUNS
 
 
@@ -161,6 +167,11 @@ def count_near(archived: Archived) -> str:
     """Return on how many problems DoG is at most a point behind the best fixed start."""
     found = _regrets_of(_of_dog(archived))["regret"]
     return f"{(found <= POINT).sum()} of {plural(len(found), 'problem')}"
+
+
+def count_starts(archived: Archived) -> str:
+    """Return among how many fixed starts the best one of a problem is chosen."""
+    return span(each.fixed.shape[1] for each in _of_protocol(archived))
 
 
 def describe_worst(archived: Archived) -> str:

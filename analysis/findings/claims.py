@@ -13,8 +13,9 @@ from analysis.choice import (
 )
 from analysis.findings.archived import ADAM, ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
 from analysis.findings.pairs import NO_VERDICT, Evidence, Line, judged
+from analysis.findings.problems import name_of
 from analysis.findings.starts import in_short as starts_in_short
-from analysis.findings.texts import NO_RUNS, listed, of_tasks, said, weighed
+from analysis.findings.texts import NO_RUNS, listed, named, of_tasks, said, weighed
 from analysis.kinds import KINDS
 from analysis.tables.page import markdown
 from tasks.format import plural
@@ -48,6 +49,19 @@ def contradicting(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> s
         for kind in KINDS
         for each in archived.evidence(kind, pair).pairs
     )
+
+
+def unmeasured(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> str:
+    """Return the problems that a row lacks, as the setting chosen has no reported run there."""
+    lines: dict[str, list[str]] = {}
+    for mine, rival in matches:
+        for kind in KINDS:
+            for each in archived.by_kind[kind]:
+                cells = {(cell.optimizer, cell.row): cell for cell in each.cells}
+                ours, theirs = cells.get(mine), cells.get(rival)
+                if ours and ours.errors and theirs and not theirs.errors:
+                    lines.setdefault(archived.against((mine, rival)), []).append(name_of(each))
+    return named(lines, 0)
 
 
 def rivals(archived: Archived) -> str:

@@ -28,16 +28,24 @@ def table(archived: Archived, optimizers: Sequence[str]) -> str:
     for kind, optimizer, tried in _tried(archived, optimizers):
         spreads = [100 * each.spread for each in tried]
         widest = max(tried, key=lambda each: each.spread)
+        moved = {
+            how: [pair for each in tried for pair in each.moved(factor)]
+            for how, factor in MOVES.items()
+        }
+        # A verdict rests on the seeds of its two starts, of which all starts may share fewer.
+        seeds = [each.seeds for each in tried]
+        seeds += [pair.seeds for pairs in moved.values() for pair in pairs]
         row = {
             "": archived.labels[optimizer],
             "problems": f"{kind}: {len(tried)}",
-            "seeds": span(each.seeds for each in tried),
+            "seeds": span(seeds),
             "spread, median": f"{np.median(spreads):.1f}",
             "largest": f"{max(spreads):.1f} ({name_of(widest.comparison)})",
+            **{
+                f"start {how}": counted(pair.verdict for pair in pairs)
+                for how, pairs in moved.items()
+            },
         }
-        for how, factor in MOVES.items():
-            pairs = [pair for each in tried for pair in each.moved(factor)]
-            row[f"start {how}"] = counted(pair.verdict for pair in pairs)
         rows.append(row)
     left = ["", "problems", "largest", *(f"start {how}" for how in MOVES)]
     return markdown(pd.DataFrame(rows), left) if rows else NO_RUNS

@@ -39,6 +39,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "starts.found.by_steps": automatic.make_table_by_steps,
         "starts.found.gain": automatic.describe_gain,
         "starts.found.near": automatic.count_near,
+        "starts.tried": automatic.count_starts,
         "starts.found.worst": automatic.describe_worst,
         "starts.best": automatic.describe_best,
         "starts.best.at_edge": automatic.count_at_edge,
@@ -60,6 +61,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
     for name, matches in claims.MATCHES.items():
         named[name] = partial(claims.table, matches=matches)
         named[f"{name}.against"] = partial(claims.contradicting, matches=matches)
+        named[f"{name}.unmeasured"] = partial(claims.unmeasured, matches=matches)
     return {name: cache(partial(make, archived)) for name, make in named.items()}
 
 

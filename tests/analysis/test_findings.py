@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from made_up_records import with_rate
 
+from analysis.choice import MODEL_TUNED
 from analysis.files import write_files
 from analysis.findings import accuracies, automatic, claims, coverage, headline, problems, starts
 from analysis.findings.archived import DOG, LDOG, SGD, Archived
@@ -112,6 +113,26 @@ def test_other_tasks_are_told_of_by_one_problem_of_each_and_not_by_fewer_than_si
     assert found.for_other_tasks == pytest.approx((0.1, 0.1))
 
 
+def test_problems_on_which_a_tuned_setting_was_never_reported_are_named(archived):
+    made = [*sgd_and_dogs("movies"), *sgd_and_dogs("tweets"), *sgd_and_dogs("amazon")]
+    # By the median over the tasks 0.1 is best, and the best on cifar is 0.01, alone reported there.
+    made += [
+        record
+        for record in sgd_and_dogs("cifar", seeds=(0, 1))
+        if record["settings"]["opt"]["name"] != "sgd"
+    ]
+    for rate, score in ((0.01, 0.7), (0.1, 0.6), (1.0, 0.5)):
+        made.append(made_up.record(score, seed=100, task="cifar", changed=with_rate(rate)))
+    for seed in (0, 1):
+        made.append(made_up.record(0.7, seed=seed, task="cifar", changed=with_rate(0.01)))
+    found = archived(*made)
+    matches = [(DOG, SGD), (DOG, ("sgd", MODEL_TUNED))]
+    assert claims.unmeasured(found, matches) == (
+        "- DoG against SGD, model-tuned: cifar · efficientnet_lite0"
+    )
+    assert claims.unmeasured(found, matches[:1]) == "- none"
+
+
 def test_kinds_of_problems_are_told_apart_and_other_steps_left_out(archived):
     records = [
         *sgd_and_dogs("cifar"),
@@ -163,6 +184,17 @@ def test_moved_starts_are_weighed_against_the_default_one_on_the_same_seeds(arch
     assert "fine-tuning: 1" in table and "1 worse" in table and "1 non-inferior" in table
     assert starts.in_short(found, FINE_TUNING, False) == "1 non-inferior, 1 worse"
     assert starts.in_short(found, FINE_TUNING, True) == NO_RUNS
+
+
+def test_the_seeds_of_moved_starts_are_those_that_verdicts_rest_on_too(archived):
+    made = [*sgd_and_dogs()]
+    # A start between has one seed, so all share one; that which is weighed has two.
+    for start, seeds in ((1e-5, (0,)), (1e-6, (0, 1))):
+        for seed in seeds:
+            score = 0.4 - seed / 50
+            made.append(made_up.record(score, opt="dog", seed=seed, changed={"reps_rel": start}))
+    table = starts.table(archived(*made), ["dog"])
+    assert "1 worse" in table and "| 1 to 2 |" in table
 
 
 def test_a_start_that_is_a_squared_length_is_moved_by_the_square(archived, monkeypatch):
@@ -359,7 +391,8 @@ def test_on_probes_the_gain_over_the_default_start_is_said_and_what_more_trainin
             score = 0.7 - behind - seed / 1000
             made.append(made_up.record(score, opt="dog_auto", steps=steps, seed=seed, **where))
     found = archived(*made)
-    assert automatic.describe_gain(found) == "+4.0 at 125 steps, −2.1 at 1,500 steps"
+    gain = "+4.0 at 125 steps (1 probe), −2.1 at 1,500 steps (1 probe)"
+    assert automatic.describe_gain(found) == gain and automatic.count_starts(found) == "3"
     said = "1,500 steps, 0.300 and 75.0 % from 1e-6, 0.100 and 65.0 % from 1e-2"
     assert automatic.describe_overtraining(found) == said
     # Differences .020 and .021 from the default: 12.706 standard errors of .0005.
