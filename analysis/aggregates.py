@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.statistics import UNKNOWN, red_of_means, with_a_run
+from analysis.statistics import UNKNOWN, noise_of, red_of_means, with_a_run
 
 # What each task's runs are, by seed: nan where a seed has no run.
 Errors = Sequence[ArrayLike]
@@ -74,11 +74,9 @@ def interquartile_mean_of_red(
     task = np.repeat(np.arange(len(reds)), [red.size for red in reds])
     weights = np.concatenate([np.full(red.size, 1 / red.size) for red in reds])
     estimate = float(interquartile_mean(values, weights))
-    _, standard_errors, freedoms = np.array([red_of_means(*pair) for pair in pairs]).T
-    if np.isnan(standard_errors).any():
+    noise = noise_of([red_of_means(*pair) for pair in pairs], resamples)
+    if np.isnan(noise).any():
         return Estimate(estimate, *UNKNOWN)
-    generator = np.random.default_rng(0)
-    noise = generator.standard_t(freedoms, size=(resamples, len(reds))) * standard_errors
     distances = np.abs(interquartile_mean(values + noise[:, task], weights) - estimate)
     half_width = float(np.quantile(distances, 0.95))
     return Estimate(estimate, estimate - half_width, estimate + half_width)

@@ -135,7 +135,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     cost = f"Tuning {tuned.label} costs {plural(tuned.runs, 'run')}, {duration(3600 * tuned.hours)}"
     if found == "inconclusive":
         if is_in_percent(problem):
-            points = 100 * min(high, 1) * float(np.mean(list(dog.errors.values())))
+            points = 100 * high * float(np.mean(list(dog.errors.values())))
             sentences.append(
                 f"If {points:.1f} points of {problem.metric} do not matter to you, use DoG, and "
                 f"tune nothing: it gives up no more ({sure}). {cost}."
@@ -144,7 +144,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         if more is None:
             sentences.append(
                 f"Not even {SEEDS_OF_LOOKS[-1]} seeds would tell, if they are like these: the "
-                "difference is too near to the margin for its spread."
+                "difference is small for the spread over seeds."
             )
         else:
             sentences.append(f"About {plural(more, 'seed')} in all would tell.")
@@ -168,18 +168,11 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
 
 
 def seeds_needed(red: RedOfMeans, seeds: int, look: int) -> int | None:
-    """How many seeds in all would give a verdict if they are like those so far; None: no number.
-
-    RED must be as far from its next bound as half an interval of the later look is wide: from the
-    margin, or where it is beyond that from 0.
-    """
-    bound = abs(MARGIN - red.estimate) if red.estimate < MARGIN else red.estimate
+    """How many seeds in all would give a verdict if they are like those so far; None: no number."""
     later = [more for more in SEEDS_OF_LOOKS if more > seeds]
     for further, more in enumerate(later, start=1):
-        freedom = red.freedom * (more - 1) / (seeds - 1)
-        error = red.standard_error * (seeds / more) ** 0.5
-        low, _ = RedOfMeans(0.0, error, freedom).interval(confidence_of(look + further))
-        if -low < bound:  # never so where there is no standard error: nan
+        expected = red.with_seeds(more / seeds, (more - 1) / (seeds - 1))
+        if verdict(*expected.interval(confidence_of(look + further))) != "inconclusive":
             return more
     return None
 
@@ -227,6 +220,8 @@ def verdict_in_words(
         return f"{subject} is worse: {error} {between} {than} {margin}."
     other = f"{_percent(-low)} larger" if low < 0 else f"{_percent(low)} smaller"
     between = f"between {other} and {_percent(high)} smaller"
+    if np.isinf(low):
+        between = f"at most {_percent(high)} smaller, or larger by any amount,"
     return f"Cannot tell: {error} {between} {than} {margin}."
 
 

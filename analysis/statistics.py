@@ -127,43 +127,105 @@ def with_a_run(one: ArrayLike, other: ArrayLike) -> tuple[np.ndarray, np.ndarray
 
 
 class RedOfMeans(NamedTuple):
-    """RED of seed means on one task, with its standard error and degrees of freedom."""
+    """RED of seed means on one task, and how sure it is.
+
+    With the ratio of means r = x̄ / d̄, of which RED is 1 − r, and the residual e = x̄ − r·d̄:
+
+    Attributes:
+        estimate: RED.
+        standard_error: of e, over d̄. To first order it is that of RED.
+        freedom: degrees of freedom.
+        of_reference: the variance of d̄, over d̄².
+        covariance: of e and d̄, over d̄².
+    """
 
     estimate: float
     standard_error: float
     freedom: float
+    of_reference: float = 0.0
+    covariance: float = 0.0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Student's t interval of RED; nan where there is no standard error."""
+        """Fieller's interval of RED (1954): exact for normal errors of the same seeds.
+
+        It holds each ρ for which the mean of x − ρ·d may be 0 by Student's t, and is Student's t
+        interval where d̄ is sure. Where d̄ itself may be 0 by it, the rival may err any number of
+        times as much: −inf. No rival errs less than never: at most 1. nan where there is no
+        standard error.
+        """
         from scipy.special import stdtrit
 
-        half_width = float(stdtrit(self.freedom, (1 + confidence) / 2) * self.standard_error)
-        return self.estimate - half_width, self.estimate + half_width
+        if np.isnan(self.standard_error):
+            return UNKNOWN
+        if self.standard_error == 0:  # the rival's error is so many times DoG's on each seed
+            return self.estimate, self.estimate
+        # With ρ = r + δ: a·δ² + 2b·δ − c ≤ 0.
+        t2 = float(stdtrit(self.freedom, (1 + confidence) / 2)) ** 2
+        a = 1 - t2 * self.of_reference
+        b, c = t2 * self.covariance, t2 * self.standard_error**2
+        under_root = b**2 + a * c
+        if under_root < 0 or a == 0:
+            return -np.inf, 1.0
+        root = np.sqrt(under_root)
+        low, high = sorted((self.estimate + (b - root) / a, self.estimate + (b + root) / a))
+        if a > 0:
+            return low, min(high, 1.0)
+        # All but what is between the two, and of that what is at most 1.
+        return -np.inf, low if self.estimate <= low and high > 1 else 1.0
+
+    def with_seeds(self, times: float, freedom: float) -> "RedOfMeans":
+        """Return what so many times the seeds would give if they are like these.
+
+        Args:
+            times: the number of seeds, over that of these.
+            freedom: the same of the degrees of freedom.
+        """
+        return RedOfMeans(
+            self.estimate,
+            self.standard_error / times**0.5,
+            self.freedom * freedom,
+            self.of_reference / times,
+            self.covariance / times,
+        )
 
 
 def red_of_means(dog_errors: ArrayLike, errors: ArrayLike) -> RedOfMeans:
-    """RED of seed means on one task, and how sure it is, by the delta method.
+    """RED of seed means on one task, and how sure it is.
 
-    Both arguments have shape (seeds,), nan where a seed has no run. RED is 1 − r with the ratio of
-    means r = x̄ / d̄, which errs by (x̄ − r·d̄) / d̄ to first order; the next order is smaller by
-    d̄'s own relative error: a few percent, but up to 70 where some seeds of DoG end at a guess. (The
-    interval is too narrow there: docs/statistics.md.) So where both sides have the same seeds,
-    whose runs share head, data order and dropout, its error is that of the mean of x_i − r·d_i over
-    d̄; otherwise that of x̄ − r·d̄ as Welch has it. Where r is 1 these are the errors of the mean of
-    d − x over d̄; elsewhere those would count DoG's own spread wrongly. nan where a side has fewer
-    than two seeds or d̄ is 0.
+    Both arguments have shape (seeds,), nan where a seed has no run. Where both sides have the same
+    seeds, whose runs share head, data order and dropout, the residual's error is that of the mean
+    of x_i − r·d_i; otherwise that of x̄ − r·d̄ as Welch has it. nan where a side has fewer than two
+    seeds or d̄ is 0.
     """
     dog, other, paired = with_a_run(dog_errors, errors)
     red = relative_error_difference(dog, other)
     if min(dog.size, other.size) < 2 or dog.mean() == 0:
         return RedOfMeans(red, np.nan, np.nan)
-    ratio = other.mean() / dog.mean()
+    mean = dog.mean()
+    ratio = other.mean() / mean
     sides = [other - ratio * dog] if paired else [other, ratio * dog]
     variances = np.array([side.var(ddof=1) / side.size for side in sides])
     freedoms = np.array([side.size - 1 for side in sides])
     spread = (variances**2 / freedoms).sum()
     freedom = variances.sum() ** 2 / spread if spread else freedoms.sum()
-    return RedOfMeans(red, float(np.sqrt(variances.sum()) / dog.mean()), float(freedom))
+    of_reference = dog.var(ddof=1) / dog.size / mean**2
+    covariance = -ratio * of_reference
+    if paired:
+        covariance = np.cov(sides[0], dog)[0, 1] / dog.size / mean**2
+    standard_error = np.sqrt(variances.sum()) / mean
+    numbers = (red, standard_error, freedom, of_reference, covariance)
+    return RedOfMeans(*map(float, numbers))
+
+
+def noise_of(reds: Sequence[RedOfMeans], resamples: int) -> np.ndarray:
+    """Draws of how far each task's RED is off, to first order: shape (resamples, tasks).
+
+    They are of Student's t with its degrees of freedom, times its standard error; always the same.
+    """
+    standard_errors = np.array([red.standard_error for red in reds])
+    freedoms = np.array([red.freedom for red in reds])
+    size = (resamples, len(reds))
+    return np.random.default_rng(0).standard_t(freedoms, size=size) * standard_errors
 
 
 class Intervals(NamedTuple):
@@ -187,7 +249,7 @@ def intervals_over_tasks(
     Both arguments hold an array of shape (seeds,) for each task: the errors in the order of the
     seeds, nan where a seed has no run.
 
-    - On these tasks: of one task Student's t interval. Of several a studentised bootstrap: each
+    - On these tasks: of one task Fieller's interval. Of several a studentised bootstrap: each
       task's RED is drawn from Student's t around its estimate, with its own standard error and
       degrees of freedom, and the interval is the estimate ± the 95 % quantile of how far the median
       of such draws is from it. (Symmetric, because the median of noisy numbers is biased where the
@@ -203,16 +265,14 @@ def intervals_over_tasks(
     (0.25, (0.25, 0.25), (nan, nan))
     """
     tasks = [red_of_means(*pair) for pair in zip(dog_errors, errors, strict=True)]
-    reds, standard_errors, freedoms = np.array(tasks, dtype=float).reshape(-1, 3).T
+    reds = np.array([task.estimate for task in tasks])
     if not tasks or np.isnan(reds).any():
         return Intervals(np.nan, UNKNOWN, UNKNOWN)
     estimate = float(np.median(reds))
     these = UNKNOWN
     if len(tasks) == 1:
         these = tasks[0].interval()
-    elif not np.isnan(standard_errors).any():
-        generator = np.random.default_rng(0)
-        noise = generator.standard_t(freedoms, size=(resamples, len(tasks))) * standard_errors
+    elif not np.isnan(noise := noise_of(tasks, resamples)).any():
         distances = np.abs(np.median(reds + noise, axis=1) - estimate)
         half_width = float(np.quantile(distances, 0.95))
         these = (estimate - half_width, estimate + half_width)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import warm
-from scipy import stats
 from torch import nn
 
 from analysis import records
@@ -135,13 +134,11 @@ def test_on_reuters_the_papers_start_for_language_learns_and_the_benchmarks_does
     assert len(tuned) == 2 and all(0.95 < test < 0.96 for test in tuned)
 
 
-def test_on_reuters_the_interval_of_red_is_surer_than_the_paired_test_of_the_errors(archived):
-    """docs/statistics.md, of seeds that end far apart."""
+def test_on_reuters_seeds_end_too_far_apart_for_a_verdict(archived):
+    """docs/findings.md."""
     pairs = archived.evidence(FINE_TUNING, (DOG, SGD)).pairs
     (pair,) = (each for each in pairs if each.comparison.problem.task == "reuters_r8")
-    dog, sgd = pair.by_seed
-    assert pair.verdict == "worse" and pair.red.interval()[1] > 1
-    assert stats.ttest_rel(dog, sgd).pvalue == pytest.approx(0.17, abs=0.005)
+    assert pair.verdict == "inconclusive" and np.isinf(pair.red.interval()[0])
 
 
 def test_on_adapters_dog_is_better_from_a_larger_start_and_adamw_is_better_still(archived):

@@ -133,5 +133,5 @@ def start_text(start: float) -> str:
 
 def number(value: float, style: str) -> str:
     """A number as `format` writes it, with a minus sign in place of a hyphen before it."""
-    text = f"{value:{style}}"
+    text = f"{value:{style}}".replace("inf", "∞")
     return NONE if np.isnan(value) else f"−{text[1:]}" if text.startswith("-") else text

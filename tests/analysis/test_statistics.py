@@ -95,20 +95,47 @@ def interval_on_one_task(dog, other):
     return statistics.intervals_over_tasks([dog], [other]).on_these_tasks
 
 
-def test_the_interval_on_one_task_is_students_by_hand():
-    # r = 0.75; x − r·d is ±0.05 over d̄ = 0.2: standard error 0.05, t quantile 12.7062.
-    low, high = interval_on_one_task([0.1, 0.3], [0.125, 0.175])
-    assert (low, high) == pytest.approx((0.25 - 0.25 * 12.7062, 0.25 + 0.25 * 12.7062), abs=1e-4)
+def test_the_interval_on_one_task_is_where_student_does_not_tell_the_errors_apart():
+    dog, other = np.array([0.1, 0.12, 0.17, 0.13, 0.12]), np.array([0.08, 0.07, 0.09, 0.1, 0.07])
+    for confidence in (0.95, 0.99):
+        for red in statistics.red_of_means(dog, other).interval(confidence):
+            mean, half_width = statistics.student_t(other - (1 - red) * dog, confidence)
+            assert abs(mean) == pytest.approx(half_width)
     # In each seed the other errs half as much as DoG: sure, whatever DoG's spread.
     assert interval_on_one_task([0.1, 0.2, 0.4], [0.05, 0.1, 0.2]) == (0.5, 0.5)
 
 
-def test_the_interval_on_one_task_of_other_seeds_is_welchs():
-    # r = 1, variances of the means (0.02 / 2 and 0.02 / 2), so 2 degrees of freedom: t is 4.3027.
-    low, high = interval_on_one_task([0.1, 0.3, np.nan, np.nan], [np.nan, np.nan, 0.1, 0.3])
-    half_width = 4.3027 * np.sqrt(0.02) / 0.2
-    assert (low, high) == pytest.approx((-half_width, half_width), abs=1e-3)
+def test_where_dog_errs_the_same_on_each_seed_the_interval_on_one_task_is_students():
+    low, high = interval_on_one_task([0.2] * 5, [0.08, 0.09, 0.1, 0.11, 0.12])
+    half_width = 2.7764 * np.sqrt(0.00025 / 5) / 0.2
+    assert (low, high) == pytest.approx((0.5 - half_width, 0.5 + half_width), abs=1e-5)
+
+
+def test_the_interval_on_one_task_of_other_seeds_has_welchs_freedom():
+    # r = 1, equal variances of both means, so 2 degrees of freedom: t is 4.3027. Of the means'
+    # variances 0.0001, over 0.2²: a = 1 − t²·0.0025, b = −t²·0.0025, c = t²·0.005.
+    low, high = interval_on_one_task([0.19, 0.21, np.nan, np.nan], [np.nan, np.nan, 0.19, 0.21])
+    assert (low, high) == pytest.approx((-0.3638, 0.2668), abs=1e-4)
     assert np.isnan(interval_on_one_task([0.1, 0.3], [0.2, np.nan])).all()
+
+
+def test_where_dogs_own_error_may_be_0_no_rival_errs_too_many_times_as_much():
+    assert interval_on_one_task([0.1, 0.3], [0.125, 0.175]) == (-np.inf, 1)
+    # Seeds of DoG that end far apart, at a guess or not: Student's paired test has p = 0.17.
+    low, high = interval_on_one_task([0.497, 0.058, 0.497], [0.04, 0.042, 0.046])
+    assert low == -np.inf and 0.9 < high < 1
+    # Whatever DoG's mean is, this rival errs more.
+    low, high = interval_on_one_task([0.05, 0.06, 0.5], [0.9, 0.92, 0.91])
+    assert low == -np.inf and high < 0
+
+
+def test_methods_that_are_alike_are_seldom_called_otherwise_where_some_seeds_end_at_a_guess():
+    generator = np.random.default_rng(0)
+    ends = np.where(generator.random((4000, 2, 3)) < 0.2, 0.5, 0.05)
+    ends += generator.normal(0, 0.005, ends.shape)
+    said = [statistics.verdict(*interval_on_one_task(dog, other)) for dog, other in ends]
+    # By the delta method more than 7 % are called worse.
+    assert said.count("worse") / len(said) < 0.025 and said.count("better") / len(said) < 0.025
 
 
 def test_paired_seeds_are_compared_with_each_other():
