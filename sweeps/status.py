@@ -135,7 +135,7 @@ def failures(runs: Iterable[RunStatus], runs_dir: Path) -> Iterator[str]:
         yield f"and {len(failed) - FAILURES} more failed"
 
 
-def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
+def tail(log: Path) -> list[str]:
     """Return the last lines of a log that are not empty; none if there is no log."""
     try:
         with log.open("rb") as file:
@@ -143,7 +143,7 @@ def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [plain(line) for line in text.splitlines() if line.strip()][-lines:]
+    return [plain(line) for line in text.splitlines() if line.strip()][-LOG_LINES:]
 
 
 def of_folder(runs_dir: Path) -> str:

@@ -14,7 +14,7 @@ from analysis.figures import style, write_figures
 from analysis.figures.data import FigureData
 from analysis.figures.rates import rates_figures
 
-NO_CURVES = curves.empty()
+NO_CURVES = curves.of_records([])
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def gather(tmp_path):
         for record in made:
             made_up.write(tmp_path / "runs", record)
         frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-        return FigureData.from_records(compare_problems(frame), frame, curves.empty())
+        return FigureData.from_records(compare_problems(frame), frame, curves.of_records([]))
 
     return data
 

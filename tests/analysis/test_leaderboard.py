@@ -251,7 +251,7 @@ def test_a_steps_cost_is_the_median_over_networks_of_the_lines_that_name_a_yaml(
 
 def figures(comparisons, tmp_path):
     frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-    data = FigureData.from_records(comparisons, frame, curves.empty())
+    data = FigureData.from_records(comparisons, frame, curves.of_records([]))
     return dict(leaderboard_figures(data))
 
 

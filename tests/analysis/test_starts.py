@@ -120,7 +120,7 @@ def test_the_figure_of_starts_has_a_line_for_each_method_and_a_level_for_each_ru
     monkeypatch.setattr("analysis.figures.starts.LEAST_METHODS", 2)
     made = [*fixed(), *fixed(opt="ldog"), *runs("dog_auto", (0.78, 0.81))]
     frame = collected(tmp_path, made)
-    data = FigureData.from_records(compare_problems(frame), frame, curves.empty())
+    data = FigureData.from_records(compare_problems(frame), frame, curves.of_records([]))
     ((stem, figure),) = starts_figures(data)
     assert stem == "starts-lite"
     (axes,) = figure.axes
