@@ -1,7 +1,6 @@
 """Sets our records beside the numbers that the paper published for the same cells."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from analysis.paper.reproduction import read_cells
 from analysis.roles import TUNED, is_reference_run
 from analysis.tables.notes import other_data
 from analysis.tables.page import Page, count, number, signed
-from runner import TUNING_SEED
+from runner import ROOT, TUNING_SEED
 
-PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
+PAPER = ROOT / "results" / "paper"
 
 CELL = ["model", "task", "optimizer", "rate"]
 COLUMNS = [

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from runner.config import CONFIGS
+from runner import CONFIGS
 from sweeps.executors.base import Executor, cancelled_by_signals
 from sweeps.executors.specs import SPECS, ExecutorSpec
 from tasks.errors import UserError

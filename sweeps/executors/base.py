@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from runner.config import ROOT
+from runner import ROOT
 from runner.lock import held
 from runner.signals import handled_by
 from sweeps.plan import PlannedRun, grouped
