@@ -28,17 +28,8 @@ from runner import ROOT, TUNING_SEED
 PAPER = ROOT / "results" / "paper"
 
 CELL = ["model", "task", "optimizer", "rate"]
-COLUMNS = [
-    "table",
-    *CELL,
-    "iterate",
-    "protocol",
-    "problem_id",
-    "steps",
-    "mean",
-    "half_width",
-    "seeds",
-]
+COLUMNS = ["table", *CELL, "iterate", "protocol", "problem_id", "steps"]
+COLUMNS += ["mean", "half_width", "seeds"]
 COLUMNS += ["diverged", "paper_mean", "paper_std", "difference"]
 COLUMNS += ["red", "paper_red", "departures"]
 

@@ -18,16 +18,8 @@ from runner import TUNING_SEED
 # Fewer fixed starts show no best one.
 LEAST_STARTS = 3
 KEY = "reps_rel"
-COLUMNS = [
-    "protocol",
-    "protocol_version",
-    "problem_id",
-    "problem",
-    "steps",
-    "starts_of",
-    "optimizer",
-    "rule",
-]
+COLUMNS = ["protocol", "protocol_version", "problem_id", "problem", "steps"]
+COLUMNS += ["starts_of", "optimizer", "rule"]
 COLUMNS += ["seeds", "score", "best_start", "best_score", "default", "default_score"]
 COLUMNS += ["regret", "half_width", "over_default", "over_default_half_width", "is_edge"]
 LEFT = ["problem", "optimizer"]
