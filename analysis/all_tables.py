@@ -15,7 +15,7 @@ from analysis.tables.models import pages_of_models
 from analysis.tables.page import Page, write_pages
 from analysis.tables.problems import page_of_problem, page_of_summary
 from analysis.tables.sensitivity import tables_of_sensitivity
-from analysis.tables.starts import pages_of_starts
+from analysis.tables.starts import pages_of_tried, tried_starts
 
 
 def all_pages(
@@ -27,7 +27,7 @@ def all_pages(
     yield from pages_of_problems(comparisons, tables, tables_of_sensitivity(comparisons, frame))
     yield from pages_of_leaderboards(comparisons, costs or {})
     yield from pages_of_models(comparisons)
-    yield from pages_of_starts(comparisons, frame)
+    yield from pages_of_tried(tried_starts(comparisons, frame))
     yield from pages_of_published(frame)
 
 

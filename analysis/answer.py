@@ -1,6 +1,5 @@
 """The answer of a comparison in words: can the learning rate be left untuned here?"""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from analysis.statistics import (
     red_of_means,
     verdict,
 )
+from analysis.tables.models import by_seed
 from analysis.tables.page import number
 from runner import TUNING_SEED
 from tasks.format import duration, plural
@@ -123,7 +123,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
             "(hours=), another model, or more data."
         )
         return Answer(sentences, "inconclusive", [dog, tuned])
-    red = red_of_means(*_aligned(dog.errors, tuned.errors))
+    red = red_of_means(*by_seed(dog.errors, tuned.errors))
     if problem.metric in RATES:
         red = _with_rounding(red, dog, problem.test_examples)
     low, high = red.interval(confidence_of(look))
@@ -235,11 +235,3 @@ def _score(cell: Cell, problem: pd.Series) -> str:
     if problem.higher_is_better:
         return f"{number(cell.test, '.3f')} ± {cell.test_half_width:.3f}"
     return f"{number(cell.test, '.4g')} ± {cell.test_half_width:.2g}"
-
-
-def _aligned(
-    one: Mapping[int, float], other: Mapping[int, float]
-) -> tuple[list[float], list[float]]:
-    """Errors in the order of the seeds of either side, nan where a side has none."""
-    seeds = sorted({*one, *other})
-    return [one.get(seed, np.nan) for seed in seeds], [other.get(seed, np.nan) for seed in seeds]

@@ -72,11 +72,6 @@ def of_records(records: Iterable[RunRecord]) -> pd.DataFrame:
     return _frame({record.run_id: list(_of_archive(record.curve or ())) for record in records})
 
 
-def empty() -> pd.DataFrame:
-    """The curves of no runs."""
-    return _frame({})
-
-
 def _frame(points: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
     rows = [{"run_id": run_id, **point} for run_id in points for point in points[run_id]]
     curves = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)

@@ -1,16 +1,15 @@
 """The kinds of problem, by what is trained: evidence of one is never mixed with that of another."""
 
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from runner import CONFIGS
+
 FINE_TUNING, PROBES, SCRATCH = "fine-tuning", "probes", "from random weights"
 # Those that findings and leaderboards are about.
 KINDS = (FINE_TUNING, PROBES)
-
-_MODELS = Path(__file__).resolve().parents[1] / "configs" / "model"
 
 
 def kind_of_training(problem: pd.Series) -> str | None:
@@ -29,5 +28,5 @@ def stem_of(kind: str) -> str:
 
 @cache
 def _is_pretrained(model: str) -> bool:
-    path = _MODELS / f"{model}.yaml"
+    path = CONFIGS / "model" / f"{model}.yaml"
     return not path.exists() or "weights" in yaml.safe_load(path.read_text("utf-8"))

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from runner import CONFIGS
 from tasks.errors import UserError
 
 # What all others are compared with; what needs no tuning, either; what has a rate to tune.
 REFERENCE, TUNING_FREE, TUNED = ROLES = ("reference", "tuning_free", "tuned")
 
-_YAMLS = Path(__file__).resolve().parents[1] / "configs" / "opt"
+_YAMLS = CONFIGS / "opt"
 
 
 def with_roles(frame: pd.DataFrame) -> pd.DataFrame:

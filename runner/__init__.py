@@ -1,4 +1,10 @@
-"""Runs: one of them, trained and recorded, and many of them, planned and pooled."""
+"""One run: composed, trained, recorded and archived."""
+
+from pathlib import Path
+
+# The checkout, and the yamls in it.
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
 
 # Tuning has a seed of its own: the best of several equal settings on the reported seeds would look
 # better than it is. Reported seeds are below it.

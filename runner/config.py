@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import identity
+from runner import CONFIGS, ROOT, identity
 from runner import overrides as typed
 from tasks import own_models
 from tasks.errors import UserError
@@ -25,8 +25,6 @@ from tasks.format import did_you_mean
 if TYPE_CHECKING:  # to import pydantic takes a third of the time in which a wrong name is answered
     from runner.specs import Execution, RunSpec
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "configs"
 GROUPS = ("task", "model", "opt", "protocol")
 
 Plain = dict[Any, Any]  # a configuration as dicts, lists and values

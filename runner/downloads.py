@@ -7,9 +7,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from runner import CONFIGS, ROOT, identity
 from runner import config as configuration
-from runner import identity
-from runner.config import CONFIGS, Config
+from runner.config import Config
 from tasks.data.sources import fetch, fetched_folder
 from tasks.data.specs import Archive, DataSpec, FilesSpec, WeightsSpec
 from tasks.data.storage import sealed_metadata
@@ -83,7 +83,7 @@ def everything() -> tuple[list[Archive], list[str]]:
                     archives.append(block.archive)
                 elif not (block.source or block.is_users):  # else a package or the user has it
                     others.append(name)
-    published = _yaml(configuration.ROOT / "benchmarks/dog_optimizer.yaml")["source"]
+    published = _yaml(ROOT / "benchmarks/dog_optimizer.yaml")["source"]
     return list(dict.fromkeys([*archives, Archive.parse(published, "source")])), others
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner import ROOT
 from runner.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ PACKAGES = (
 NUMERICAL = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
 # Their files: of NVIDIA's, AMD's and Windows' (for Linux). Without one there is no GPU to ask for.
 _GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe(device: "torch.device") -> dict[str, Any]:
@@ -119,7 +119,7 @@ def peak_memory(device: "torch.device") -> int | None:
 def _code() -> dict[str, Any]:
     """Return the version of this checkout, and its commit where it is one of git."""
     commit = _git("rev-parse", "HEAD")
-    project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return {
         "version": project["version"],  # what is installed, if anything is, may be another one
         "commit": commit,
@@ -131,7 +131,7 @@ def _code() -> dict[str, Any]:
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -162,7 +162,7 @@ class RunFolder:
         return None
 
 
-def quarantine(path: Path, reason: str = "is damaged") -> None:
+def quarantine(path: Path, reason: str) -> None:
     """Rename a file that cannot be used, and say so."""
     names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
     aside = next(each for each in map(path.with_name, names) if not each.exists())

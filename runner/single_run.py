@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -155,17 +154,15 @@ class SingleRun:
         self.tracker.log(line)
 
 
-@contextmanager
-def progress_bar(step: int, steps: int, wanted: bool) -> Iterator[tqdm]:
+def progress_bar(step: int, steps: int, wanted: bool) -> tqdm:
     """Show where the run is; a line every ten seconds where nobody watches a terminal."""
-    with tqdm(
+    return tqdm(
         total=steps,
         initial=step,
         unit="step",
         disable=not wanted,
         mininterval=0.2 if sys.stderr.isatty() else 10,
-    ) as bar:
-        yield bar
+    )
 
 
 def shown(line: Mapping[str, float]) -> dict[str, str]:

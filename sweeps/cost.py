@@ -117,7 +117,6 @@ def estimate_cost(
         slots: how many runs, or groups of replicas, will train at the same time.
         timed: the seconds of a run of which no earlier run tells.
     """
-    configs = [cell.config for cell in sweep.cells]
     estimator = runtime_estimator(sweep, frame, processor, timed)
     tuning, reporting = sweep.tuning(), sweep.reporting(choices)
     tried = {run.run_id for run in tuning if run.done}
@@ -129,7 +128,7 @@ def estimate_cost(
         _stage("reporting", reporting, estimator, len(least), max(len(most), len(reporting))),
     ]
     to_do = [run for stage in stages for run in stage.to_do]
-    data_dir = configs[0].execution.data
+    data_dir = sweep.cells[0].config.execution.data
     training = list({run.problem_id: run.config for run in to_do}.values())
     archives = [archive for archive in sources(training) if not is_fetched(archive, data_dir)]
     run_bytes, unknown_bytes = _bytes(to_do, frame)
@@ -137,7 +136,6 @@ def estimate_cost(
     checkpoints = min(slots, len(to_do)) * (checkpoint or 0)
     fetching = sum(archive.bytes for archive in archives)
     fetching += _COPIES * max((archive.bytes for archive in archives), default=0)
-    runs_dir = configs[0].execution.runs
     return CostEstimate(
         estimator=estimator,
         slots=slots,
@@ -149,7 +147,7 @@ def estimate_cost(
         run_bytes=run_bytes,
         unknown_bytes=unknown_bytes,
         checkpoint_bytes=checkpoint,
-        disks=_disks([(runs_dir, run_bytes + checkpoints), (data_dir, fetching)]),
+        disks=_disks([(sweep.runs_dir, run_bytes + checkpoints), (data_dir, fetching)]),
         gpu_hours=(_gpu_hours(tuning, least, estimator), _gpu_hours(tuning, most, estimator)),
     )
 

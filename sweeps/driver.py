@@ -49,32 +49,28 @@ def main() -> int:
     began = time.monotonic()
     if cost.to_do:  # here, where the user sees it, not in workers
         fetch_all(cell.config for cell in sweep.cells)
-    runs_dir = _runs_dir(sweep)
     planned = sweep.tuning()
 
     def keep(runs: Iterable[PlannedRun]) -> bool:
         """Pack what is done; return whether any of it is new."""
         folders = (run.folder.path for run in runs)
-        told = pack(Path(name).stem, folders, archive_beside(runs_dir))
+        told = pack(Path(name).stem, folders, archive_beside(sweep.runs_dir))
         print("".join(f"{line}\n" for line in told), end="", file=sys.stderr)
         return bool(told)
 
     def part_done(title: str, runs: Collection[PlannedRun]) -> None:
         if keep(runs):
-            table = report.short(runs_dir, {run.run_id for run in runs})
+            table = report.short(sweep.runs_dir, {run.run_id for run in runs})
             print(f"\n{title} is done\n\n{table}\n", file=sys.stderr, flush=True)
 
     try:
-        with (
-            executors.start(chosen, runs_dir) as executor,
-            executors.cancelled_by_signals(executor),
-        ):
+        with executors.running(chosen, sweep.runs_dir) as executor:
             unfinished = train(sweep, executor, largest, cost, planned, part_done)
     finally:  # what was stopped can go on elsewhere, from the repository alone
         keep(planned)
     problems = sorted({cell.name[0] for cell in sweep.cells})
     run_ids = {run.run_id for run in planned}
-    print(report.write_results(runs_dir, runs_dir.parent, problems, run_ids))
+    print(report.write_results(sweep.runs_dir, sweep.runs_dir.parent, problems, run_ids))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     for outcome in unfinished:
@@ -177,7 +173,7 @@ def _show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
     """Print and return what the sweep will cost if so many groups of runs train at once."""
     from sweeps import cost, cost_text
 
-    frame = cost.known(_runs_dir(sweep))
+    frame = cost.known(sweep.runs_dir)
     choices = cost.chosen(sweep, frame)
     estimate = cost.estimate_cost(sweep, choices, frame, cost.this_processor(sweep), slots)
     if in_full:
@@ -196,12 +192,8 @@ def _choices(
     """
     from sweeps import cost
 
-    frame = cost.known(_runs_dir(sweep))
+    frame = cost.known(sweep.runs_dir)
     return cost.chosen(sweep, frame) if tried is None else cost.chosen_for_good(sweep, frame, tried)
-
-
-def _runs_dir(sweep: Sweep) -> Path:
-    return sweep.cells[0].config.execution.runs
 
 
 def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:

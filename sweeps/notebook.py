@@ -121,10 +121,7 @@ def time_runs(config: Config, chosen: ExecutorSpec, scored: int) -> Times:
             config.spec.replaced(train=train), config.execution.replaced(runs_dir=str(folder))
         )
         cell = plan.Cell(short, {}, {}, [])
-        with (
-            executors.start(chosen, folder) as executor,
-            executors.cancelled_by_signals(executor),
-        ):
+        with executors.running(chosen, folder) as executor:
             for seed in range(2 * slots):
                 executor.submit((cell.run({}, seed),))
             outcomes = sorted(executor.results(), key=lambda outcome: outcome.seconds)[:slots]

@@ -3,7 +3,7 @@
 import csv
 from functools import cache
 
-from runner.config import ROOT
+from runner import ROOT
 from runner.specs import RunSpec
 
 # Operations of a training step by the example, by model and size (pixels a side, or tokens).

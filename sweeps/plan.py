@@ -164,6 +164,11 @@ class Sweep:
         return [cell for cells in self.by_part for cell in cells]
 
     @property
+    def runs_dir(self) -> Path:
+        """The folder of all runs."""
+        return self.cells[0].runs_dir
+
+    @property
     def parts(self) -> list["Sweep"]:
         """Each part as a sweep of its own."""
         return [Sweep([cells]) for cells in self.by_part]

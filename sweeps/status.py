@@ -21,12 +21,11 @@ from runner.run_record import RunFailure, RunHead
 from sweeps import cost, plan
 from sweeps.estimate import RuntimeEstimator
 from sweeps.plan import PlannedRun
-from sweeps.progress import last_step, plain
+from sweeps.progress import SUCCESSES, last_step, plain
 from tasks.errors import UserError
 from tasks.format import plural
 
-STATES = ("finished", "diverged", "running", "stopped", "failed")
-DONE = ("finished", "diverged")
+STATES = (*SUCCESSES, "running", "stopped", "failed")
 # How many failures are shown, and how many lines of their logs.
 FAILURES, LOG_LINES = 5, 3
 
@@ -135,7 +134,7 @@ def failures(runs: Iterable[RunStatus], runs_dir: Path) -> Iterator[str]:
         yield f"and {len(failed) - FAILURES} more failed"
 
 
-def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
+def tail(log: Path) -> list[str]:
     """Return the last lines of a log that are not empty; none if there is no log."""
     try:
         with log.open("rb") as file:
@@ -143,7 +142,7 @@ def tail(log: Path, lines: int = LOG_LINES) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [plain(line) for line in text.splitlines() if line.strip()][-lines:]
+    return [plain(line) for line in text.splitlines() if line.strip()][-LOG_LINES:]
 
 
 def of_folder(runs_dir: Path) -> str:
@@ -161,12 +160,11 @@ def of_folder(runs_dir: Path) -> str:
 def of_sweep(name: str, settings: Iterable[str]) -> str:
     """Return the status of a sweep (`plan.load`)."""
     sweep = plan.load(name, settings)
-    runs_dir = sweep.cells[0].config.execution.runs
-    frame = cost.known(runs_dir)
+    frame = cost.known(sweep.runs_dir)
     reporting = sweep.reporting(cost.chosen(sweep, frame))
     estimator = cost.runtime_estimator(sweep, frame, cost.this_processor(sweep))
     stages = {"tuning": sweep.tuning(), "reporting, as chosen so far": reporting}
-    return of_plan(stages, runs_dir, estimator)
+    return of_plan(stages, sweep.runs_dir, estimator)
 
 
 def of_plan(
@@ -180,7 +178,7 @@ def of_plan(
     rest = iter(seen)
     for name, planned in stages.items():
         runs = list(islice(rest, len(planned)))
-        done = sum(run.state in DONE for run in runs)
+        done = sum(run.state in SUCCESSES for run in runs)
         lines += [
             f"{name}: {done} of {len(runs)} runs done",
             *table(runs, (*STATES, "missing")),
@@ -196,10 +194,10 @@ def time_left(
 ) -> str:
     """Return the line about the time left of planned runs, which were seen in this order."""
     pairs = list(zip(planned, seen, strict=True))
-    to_do = [run for run, found in pairs if found.state not in DONE]
+    to_do = [run for run, found in pairs if found.state not in SUCCESSES]
     if not to_do:
         return "time left: none, all is done"
-    done = (run for run, found in pairs if found.state in DONE)
+    done = (run for run, found in pairs if found.state in SUCCESSES)
     ended = [(run, took) for run in done if (took := estimator.took(run)) is not None]
     steps_done = {run.run_id: run.step for run in seen if run.step}
     # One process trains all runs of a group of replicas.

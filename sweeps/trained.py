@@ -52,17 +52,14 @@ def train(sweep: Sweep, chosen: ExecutorSpec, seconds: float) -> Trained:
     Raises:
         UserError: if runs were stopped.
     """
-    frame = cost.known(sweep.cells[0].runs_dir)
+    frame = cost.known(sweep.runs_dir)
     choices, processor = cost.chosen(sweep, frame), cost.this_processor(sweep)
     slots = executors.slots(chosen)
     estimate = cost.estimate_cost(sweep, choices, frame, processor, slots, seconds)
     planned = sweep.tuning()
     unfinished: list[Outcome] = []
     if estimate.to_do:
-        with (
-            executors.start(chosen, sweep.cells[0].runs_dir) as executor,
-            executors.cancelled_by_signals(executor),
-        ):
+        with executors.running(chosen, sweep.runs_dir) as executor:
             unfinished = driver.train(sweep, executor, plan.LARGEST, estimate, planned)
     else:
         planned += sweep.reporting(choices)
@@ -105,18 +102,14 @@ def train_runs(
     """Train what is not done of these runs; return what has no record."""
     if all(run.done for run in runs):
         return []
-    runs_dir = runs[0].config.execution.runs
-    with (
-        executors.start(chosen, runs_dir) as executor,
-        executors.cancelled_by_signals(executor),
-    ):
+    with executors.running(chosen, runs[0].config.execution.runs) as executor:
         return driver.run_stage(stage, runs, executor, plan.LARGEST, estimator)
 
 
 def _with_records(trained: Trained) -> Trained:
     if any(outcome.status == "stopped" for outcome in trained.unfinished):
         raise UserError("some runs were stopped: give the same command again")
-    frame = cost.known(trained.sweep.cells[0].runs_dir)
+    frame = cost.known(trained.sweep.runs_dir)
     ids = {run.run_id for run in trained.runs}
     estimator = cost.runtime_estimator(trained.sweep, frame, trained.estimator.processor)
     return replace(trained, frame=frame[frame["run_id"].isin(ids)], estimator=estimator)

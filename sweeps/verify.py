@@ -16,6 +16,7 @@ from runner.identity import hash_of, leaves
 from runner.run import run
 from runner.run_record import RunRecord
 from tasks.errors import UserError
+from tasks.format import override_value
 
 # What two computations of one number may differ by where nothing is random.
 ROUNDING = 1e-6
@@ -93,7 +94,7 @@ def composed(record: RunRecord, words: Sequence[str]) -> Config:
         if value != default.get(key) and key.partition(".")[0] in ("task", "model", "opt", "train")
     }
     if changes:
-        changed = [f"{key}={_typed(value)}" for key, value in changes.items()]
+        changed = [f"{key}={override_value(value)}" for key, value in changes.items()]
         try:
             config = configuration.load([*chosen, *changed])
         except UserError as error:
@@ -166,9 +167,3 @@ def _shown(record: RunRecord) -> str:
     test = record.results.test
     averaged = "" if test.averaged is None else f", {test.averaged:.6g} averaged"
     return f"{test.last:.6g}{averaged}"
-
-
-def _typed(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
-    return "null" if value is None else str(value)

@@ -1,8 +1,10 @@
-"""How all of the suite writes times, sizes, numbers of things, and names that may be meant."""
+"""How all of the suite writes times, sizes, numbers, overrides, and names that may be meant."""
 
 import difflib
+import json
 import math
 from collections.abc import Iterable
+from typing import Any
 
 # Stands where there is no number.
 NONE = "–"
@@ -33,6 +35,13 @@ def size(count: float) -> str:
 def plural(number: int, thing: str) -> str:
     """A number of things, such as "1 task" and "2 tasks"."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def override_value(value: Any) -> str:
+    """A plain value as Hydra's command line reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(override_value, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def did_you_mean(

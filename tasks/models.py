@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tasks.data.blocks import required
 from tasks.data.hub import copy_of, files_of, remedy
-from tasks.data.readers import read_numpy_pickle
+from tasks.data.pickles import read_numpy_pickle
 from tasks.data.sources import fetch
 from tasks.errors import UserError, reason
 from tasks.specs import ModelSpec

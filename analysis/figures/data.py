@@ -13,17 +13,8 @@ from analysis.variants import has_other_steps, settings
 from analysis.varied import shared_seeds
 
 # What is drawn of a run; few columns are faster to filter.
-RUN = [
-    "run_id",
-    "problem_id",
-    "optimizer",
-    "role",
-    "label",
-    "setting",
-    "opt_default",
-    "overrides",
-    "grid",
-]
+RUN = ["run_id", "problem_id", "optimizer", "role", "label", "setting", "opt_default"]
+RUN += ["overrides", "grid"]
 RUN += ["seed", "learning_rate", "c", "reps_rel", "validation_last", "validation_averaged", "test"]
 RUN += ["error", "metric", "higher_is_better", "test_majority", "test_examples"]
 

@@ -7,10 +7,10 @@ from analysis.choice import INSTANCE_TUNED
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
 from analysis.findings.pairs import Evidence, Line, judged
 from analysis.findings.problems import name_of as problem_name
-from analysis.findings.texts import NO_RUNS, bounds, span
+from analysis.findings.texts import NO_RUNS, span
 from analysis.kinds import KINDS, PROBES
 from analysis.statistics import LEAST_TASKS
-from analysis.tables.page import bullets, markdown, signed
+from analysis.tables.page import bounds, bullets, markdown, signed
 from tasks.format import plural
 
 # So many rivals are in the table.

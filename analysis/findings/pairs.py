@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from analysis.comparison import Cell, Comparison
+from analysis.comparison import Comparison
 from analysis.findings.problems import first_of_each_task
 from analysis.statistics import (
     Intervals,
@@ -74,11 +74,6 @@ class Evidence:
         """Those of several seeds."""
         return [pair for pair in self.all_pairs if pair.seeds > 1]
 
-    @staticmethod
-    def over_all(pairs: list[Pair]) -> Intervals:
-        """What some pairs say together; of those of one seed without intervals."""
-        return _over(pairs)
-
     @property
     def of_one_seed(self) -> int:
         """How many are left out."""
@@ -87,7 +82,7 @@ class Evidence:
     @cached_property
     def over_problems(self) -> Intervals:
         """The rival's median RED over all problems, of which a task may have several."""
-        return _over(self.pairs)
+        return intervals_over(self.pairs)
 
     @cached_property
     def of_tasks(self) -> list[Pair]:
@@ -99,7 +94,7 @@ class Evidence:
     @cached_property
     def over_tasks(self) -> Intervals:
         """The rival's median RED over one problem of each task."""
-        return _over(self.of_tasks)
+        return intervals_over(self.of_tasks)
 
     @property
     def for_other_tasks(self) -> tuple[float, float]:
@@ -107,7 +102,8 @@ class Evidence:
         return self.over_tasks.on_tasks_like_these
 
 
-def _over(pairs: list[Pair]) -> Intervals:
+def intervals_over(pairs: list[Pair]) -> Intervals:
+    """Return what some pairs say together; of those of one seed without intervals."""
     sides = [pair.by_seed for pair in pairs]
     return intervals_over_tasks([mine for mine, _ in sides], [rival for _, rival in sides])
 
@@ -119,15 +115,10 @@ def pairs_of(comparisons: Iterable[Comparison], mine: Line, rival: Line) -> list
     """
     pairs = []
     for comparison in comparisons:
-        cells = {(cell.optimizer, cell.row): cell for cell in comparison.cells}
-        sides = [cells.get(line) for line in (mine, rival)]
-        if all(side is not None and side.errors for side in sides):
-            pairs += pair(comparison, *(_errors(side) for side in sides))
+        errors = {(cell.optimizer, cell.row): cell.errors for cell in comparison.cells}
+        if errors.get(mine) and errors.get(rival):
+            pairs += pair(comparison, errors[mine], errors[rival])
     return pairs
-
-
-def _errors(cell: Cell | None) -> Mapping[int, float]:
-    return {} if cell is None else cell.errors
 
 
 def pair(

@@ -3,16 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from analysis.comparison import Comparison
 from analysis.variants import departures, has_other_steps, settings
+from runner import CONFIGS
 
 PROTOCOL = "lite"
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SWEEP = "campaign"
 COMMAND = f"`make sweep SWEEP={SWEEP}`"
 

@@ -8,15 +8,10 @@ import pandas as pd
 from analysis.findings.pairs import NO_VERDICT, VERDICTS, Evidence, Pair, judged
 from analysis.findings.problems import COMMAND, name_of
 from analysis.statistics import LEAST_TASKS
-from analysis.tables.page import bullets, markdown, signed
+from analysis.tables.page import bounds, bullets, markdown, signed
 from tasks.format import NONE, plural
 
 NO_RUNS = f"no runs yet: {COMMAND}"
-
-
-def bounds(low: float, high: float) -> str:
-    """Return an interval of RED in percent."""
-    return f"{signed(low)} to {signed(high)}"
 
 
 def span(numbers: Iterable[int]) -> str:

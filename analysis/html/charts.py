@@ -86,7 +86,7 @@ def chart_spec(layers: Sequence[Spec], frame: pd.DataFrame, height: int = 320) -
     }
 
 
-def colours(looks: Looks, field: str = "optimizer") -> Spec:
+def colours(looks: Looks, field: str) -> Spec:
     """The channel colour by label."""
     scale = {"domain": [*looks], "range": [colour for colour, _ in looks.values()]}
     return {"field": field, "type": "nominal", "scale": scale, "legend": None}
@@ -95,10 +95,10 @@ def colours(looks: Looks, field: str = "optimizer") -> Spec:
 FADED = 0.1
 
 
-def opacity(field: str = "optimizer", full: float = 1.0) -> Spec:
+def opacity(field: str = "optimizer") -> Spec:
     """The channel opacity: whatever is not in `focus` fades."""
     test = f"focus === '' || focus === datum['{field}']"
-    return {"condition": {"test": test, "value": full}, "value": FADED}
+    return {"condition": {"test": test, "value": 1.0}, "value": FADED}
 
 
 def axis(field: str, title: str, log: bool = False, **more: Any) -> Spec:

@@ -1,6 +1,5 @@
 """The words of the command that trains a run again."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ from analysis.records import Run
 from analysis.variants import default_leaves
 from runner.identity import leaves
 from runner.run_record import RunRecord, Settings
+from tasks.format import override_value
 
 PARTS = ("task", "model", "train")
 
@@ -37,11 +37,4 @@ def _words_of_problem(settings: Settings) -> list[str]:
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={_typed(value)}" for key, value in values.items()]
-
-
-def _typed(value: Any) -> str:
-    """A value as Hydra reads it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
+    return [f"{key}={override_value(value)}" for key, value in values.items()]

@@ -19,7 +19,7 @@ from analysis.roles import REFERENCE, TUNED
 from analysis.statistics import is_in_percent
 from analysis.tables.leaderboard import Leaderboard, StepCosts
 from analysis.tables.notes import unit
-from analysis.tables.page import number, score_text, signed
+from analysis.tables.page import bounds, number, score_text, signed
 from analysis.variants import settings
 from tasks.format import plural
 
@@ -124,8 +124,7 @@ IN_A_CELL = {"inconclusive": "cannot tell", NO_VERDICT: "one seed"}
 
 def _in_a_cell(duel: Duel) -> Statement:
     """A verdict as a cell has it."""
-    low, high = duel.interval
-    interval = f" ({interval_text(low, high)})" if duel.verdict != NO_VERDICT else ""
+    interval = f" ({bounds(*duel.interval)})" if duel.verdict != NO_VERDICT else ""
     mark = "" if duel.is_for_other_tasks else " ¹"
     words = IN_A_CELL.get(duel.verdict, duel.verdict)
     return Statement(
@@ -134,11 +133,6 @@ def _in_a_cell(duel: Duel) -> Statement:
         link=fragment("duel", duel.scope.name, *duel.subject, *duel.rival),
         verdict=duel.verdict if duel.verdict != NO_VERDICT else "",
     )
-
-
-def interval_text(low: float, high: float) -> str:
-    """An interval of RED in percent."""
-    return f"{signed(low)} to {signed(high)}"
 
 
 def best_lines(board: Leaderboard, link: str) -> Finding:
@@ -179,7 +173,7 @@ def _leader(which: str, line: pd.Series, reference: str, link: str) -> Statement
         return Statement(text, runs, link)
     size = f"{number(100 * abs(red), '.1f')} % {'smaller' if red > 0 else 'larger'}"
     known = not np.isnan(line["red_iqm_low"])
-    interval = f" ({interval_text(line['red_iqm_low'], line['red_iqm_high'])})" if known else ""
+    interval = f" ({bounds(line['red_iqm_low'], line['red_iqm_high'])})" if known else ""
     numbers = f"IQM of RED {signed(red)} %{interval}, for other seeds; {runs}"
     return Statement(f"{text} Its error is typically {size} than {reference}'s.", numbers, link)
 

@@ -39,9 +39,7 @@ def paper_charts(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
 
 def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> Chart:
     """The paper's Figure 3 beside the same of our runs: of the optimizers that both have."""
-    theirs = tuned(cells)
-    hows = theirs["row"].map(lambda row: row.partition("_")[2].replace("_", "-"))
-    parts = [summary(theirs.assign(how=hows), ["model", "optimizer", "how"]).assign(whose=THEIRS)]
+    parts = [summary(tuned(cells), ["model", "optimizer", "how"]).assign(whose=THEIRS)]
     protocols: dict[str, list[Comparison]] = {}
     for _, group in groups_of(comparisons):
         for each in group:

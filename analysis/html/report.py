@@ -19,7 +19,6 @@ from analysis.html.findings import (
     Statement,
     best_lines,
     best_starts,
-    interval_text,
     step_cost,
     verdicts,
 )
@@ -32,7 +31,7 @@ from analysis.kinds import KINDS
 from analysis.tables.leaderboard import StepCosts
 from analysis.tables.models import pages_of_models
 from analysis.tables.notes import notes_of, unit
-from analysis.tables.page import Page, signed
+from analysis.tables.page import Page, bounds, signed
 from analysis.tables.problems import LEFT, heading, shown_cells
 from analysis.tables.sensitivity import tables_of_sensitivity
 from analysis.tables.starts import Tried, pages_of_tried, regrets_of, tried_starts
@@ -185,7 +184,7 @@ def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
         for place, scope in enumerate(scopes):
             for subject in mine:
                 for duel in duels(scope, subject, others):
-                    interval = NONE if np.isnan(duel.interval[0]) else interval_text(*duel.interval)
+                    interval = NONE if np.isnan(duel.interval[0]) else bounds(*duel.interval)
                     pair = mine.index(subject), others.index(duel.rival)
                     over, left = (
                         [stems[stem] for stem in part] for part in (duel.problems, duel.left_out)

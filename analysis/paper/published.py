@@ -1,7 +1,6 @@
 """Sets our records beside the numbers that the paper published for the same cells."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,22 +23,13 @@ from analysis.paper.reproduction import read_cells
 from analysis.roles import TUNED, is_reference_run
 from analysis.tables.notes import other_data
 from analysis.tables.page import Page, count, number, signed
-from runner import TUNING_SEED
+from runner import ROOT, TUNING_SEED
 
-PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
+PAPER = ROOT / "results" / "paper"
 
 CELL = ["model", "task", "optimizer", "rate"]
-COLUMNS = [
-    "table",
-    *CELL,
-    "iterate",
-    "protocol",
-    "problem_id",
-    "steps",
-    "mean",
-    "half_width",
-    "seeds",
-]
+COLUMNS = ["table", *CELL, "iterate", "protocol", "problem_id", "steps"]
+COLUMNS += ["mean", "half_width", "seeds"]
 COLUMNS += ["diverged", "paper_mean", "paper_std", "difference"]
 COLUMNS += ["red", "paper_red", "departures"]
 
@@ -90,7 +80,7 @@ def pages_of_published(frame: pd.DataFrame) -> Iterator[Page]:
     )
 
 
-def compare_with_paper(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame:
+def compare_with_paper(frame: pd.DataFrame) -> pd.DataFrame:
     """A line for each cell of Tables 1, 2, 4 and 5 and each problem of ours that has it.
 
     `frame` is what `records.collect` returns. Returns `COLUMNS`; mean, half_width (Student's 95 %
@@ -114,9 +104,9 @@ def compare_with_paper(frame: pd.DataFrame, paper: Path = PAPER) -> pd.DataFrame
     if runs.empty:
         return pd.DataFrame(columns=COLUMNS)
     theirs: dict[tuple, list[dict]] = {}
-    for cell in _cells(paper).to_dict("records"):
+    for cell in _cells().to_dict("records"):
         theirs.setdefault(tuple(cell[name] for name in CELL), []).append(cell)
-    budgets = _budgets(paper)
+    budgets = _budgets()
     runs = scored(runs)
     dog = reported(runs[is_reference_run(runs)])
     dog_errors: dict[Any, Any] = dict(list(dog.groupby("problem_id")["error"]))
@@ -138,12 +128,12 @@ def _cell(run: pd.Series) -> tuple[str, str, str, float]:
     return MODELS[run["model"]], TASKS[run["task"]], OPTIMIZERS[run["optimizer"]], rate
 
 
-def _cells(paper: Path) -> pd.DataFrame:
+def _cells() -> pd.DataFrame:
     """The cells of Tables 1, 2, 4 and 5: table, `CELL`, iterate, and what the paper has."""
-    tuned = read_cells(paper / "tables_4_5.csv").rename(columns={"peak_lr": "rate"})
+    tuned = read_cells(PAPER / "tables_4_5.csv").rename(columns={"peak_lr": "rate"})
     tuned = tuned.rename(columns={"mean": "paper_mean", "std": "paper_std", "red": "paper_red"})
     parts = [tuned.assign(iterate="chosen", rate=tuned["rate"].fillna(0))]
-    final = pd.read_csv(paper / "tables_1_2.csv").rename(columns={"algorithm": "optimizer"})
+    final = pd.read_csv(PAPER / "tables_1_2.csv").rename(columns={"algorithm": "optimizer"})
     # "0.1 (canonical)" is a rate, and "-" is none.
     rate = final["peak_lr"].str.extract(r"([\d.e-]*\d)", expand=False).astype(float).fillna(0)
     names = final["table"].map({number: name[:2] for number, name in FINAL.items()})
@@ -155,15 +145,15 @@ def _cells(paper: Path) -> pd.DataFrame:
     return pd.concat(parts)[columns]
 
 
-def _budgets(paper: Path) -> dict[str, dict[Any, Any]]:
+def _budgets() -> dict[str, dict[Any, Any]]:
     """What the paper says of each task's budget: by the names of our columns."""
-    config = pd.read_csv(paper / "table_3_config.csv").set_index("task")
+    config = pd.read_csv(PAPER / "table_3_config.csv").set_index("task")
     config = config[["steps", "batch_size", "metric"]]
     budgets: dict[str, dict[Any, Any]] = {
         str(task): dict(row) for task, row in config.to_dict("index").items()
     }
     vision = budgets.pop("VTAB datasets")
-    for split in pd.read_csv(paper / "vtab_splits.csv").to_dict("records"):
+    for split in pd.read_csv(PAPER / "vtab_splits.csv").to_dict("records"):
         sizes = zip(("train", "validation", "test"), ("train", "val", "test"), strict=True)
         counts: dict[Any, Any] = {f"{ours}_examples": split[theirs] for ours, theirs in sizes}
         budgets[split["task"]] = vision | counts

@@ -46,7 +46,7 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 
 def tuned(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells that each way of tuning chooses, with a column `row` that names it.
+    """Return the cells that each way of tuning chooses: `how`, and `row` with the optimizer.
 
     `model_tuned`: the one rate with the largest median RED over the model's tasks, among those
     that were tried on all of them; `instance_tuned`: on each task the rate with the best mean.
@@ -61,7 +61,9 @@ def tuned(cells: pd.DataFrame) -> pd.DataFrame:
         parts.append(group[group["peak_lr"] == rate].assign(row=f"{optimizer}_model_tuned"))
         best = group.loc[group.groupby("task")["mean"].idxmax()]
         parts.append(best.assign(row=f"{optimizer}_instance_tuned"))
-    return pd.concat(parts)
+    chosen = pd.concat(parts)
+    hows = chosen["row"].map(lambda row: row.partition("_")[2].replace("_", "-"))
+    return chosen.assign(how=hows)
 
 
 def bars(cells: pd.DataFrame) -> pd.DataFrame:
@@ -146,9 +148,7 @@ def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_bars(cells: pd.DataFrame) -> Any:
     """Draw Figure 3: median RED with quartiles of each way of tuning, a group a model."""
-    frame = summary(tuned(cells), ["model", "optimizer", "row"])
-    hows = frame["row"].map(lambda row: row.partition("_")[2].replace("_", "-"))
-    return draw_bars(frame.assign(how=hows), (-20, 30))
+    return draw_bars(summary(tuned(cells), ["model", "optimizer", "how"]), (-20, 30))
 
 
 def draw_cells(cells: pd.DataFrame) -> Any:

@@ -29,7 +29,7 @@ from analysis.roles import REFERENCE, left_to_set
 from analysis.statistics import MARGIN, performance_profile
 from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of, mean_errors
 from analysis.tables.notes import times_of_devices, without_red
-from analysis.tables.page import Page, number, signed
+from analysis.tables.page import Page, bounds, number, signed
 from tasks.errors import UserError
 from tasks.format import NONE, duration, plural
 
@@ -287,7 +287,7 @@ def shown_board(frame: pd.DataFrame) -> pd.DataFrame:
     """The lines as a reader sees them: text, in named columns."""
     is_reference = (frame["role"] == REFERENCE) & (frame["row"] == DEFAULT)
     interval = [
-        NONE if np.isnan(low) else f"{signed(low)} to {signed(high)}"
+        NONE if np.isnan(low) else bounds(low, high)
         for low, high in zip(frame["red_iqm_low"], frame["red_iqm_high"], strict=True)
     ]
     over = {

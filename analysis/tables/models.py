@@ -21,7 +21,7 @@ from analysis.statistics import (
     verdict,
 )
 from analysis.tables.notes import caveats_of, without_red
-from analysis.tables.page import Page, count, signed
+from analysis.tables.page import Page, bounds, count, signed
 from analysis.variants import departures
 from tasks.format import NONE, duration
 
@@ -261,8 +261,7 @@ def _intervals(frame: pd.DataFrame, which: str) -> list[str]:
     texts = []
     for low, high, said in frame[names].itertuples(index=False):
         judged = said if said == "inconclusive" else f"DoG {said}"
-        interval = f"{signed(low)} to {signed(high)}: {judged}"
-        texts.append(NONE if np.isnan(low) else interval)
+        texts.append(NONE if np.isnan(low) else f"{bounds(low, high)}: {judged}")
     return texts
 
 

@@ -125,6 +125,11 @@ def signed(red: float) -> str:
     return number(100 * red, "+.1f")
 
 
+def bounds(low: float, high: float) -> str:
+    """An interval of RED in percent."""
+    return f"{signed(low)} to {signed(high)}"
+
+
 def start_text(start: float) -> str:
     """A start as the documents write it: 1e-8, 1e-4, 1e-2, 3e-5, 1."""
     digits, exponent = f"{start:e}".split("e")

@@ -71,12 +71,12 @@ def names_of_models(comparisons: Iterable[Comparison]) -> list[str]:
     return [f"models-{protocol}.md" for protocol in sorted(protocols)]
 
 
-def render(comparisons: Iterable[Comparison], problem_ids: Sequence[str] | None = None) -> str:
-    """The tables for the terminal: all, or those of the given problems (or beginnings of ids)."""
+def render(comparisons: Iterable[Comparison], problem_ids: Sequence[str]) -> str:
+    """The tables of the given problems (ids or their beginnings) for the terminal."""
     wanted = [
         comparison
         for comparison in comparisons
-        if problem_ids is None or comparison.problem.problem_id.startswith(tuple(problem_ids))
+        if comparison.problem.problem_id.startswith(tuple(problem_ids))
     ]
     return "\n\n".join(f"{page.title}\n\n{page.body}" for page in map(page_of_problem, wanted))
 

@@ -18,16 +18,8 @@ from runner import TUNING_SEED
 # Fewer fixed starts show no best one.
 LEAST_STARTS = 3
 KEY = "reps_rel"
-COLUMNS = [
-    "protocol",
-    "protocol_version",
-    "problem_id",
-    "problem",
-    "steps",
-    "starts_of",
-    "optimizer",
-    "rule",
-]
+COLUMNS = ["protocol", "protocol_version", "problem_id", "problem", "steps"]
+COLUMNS += ["starts_of", "optimizer", "rule"]
 COLUMNS += ["seeds", "score", "best_start", "best_score", "default", "default_score"]
 COLUMNS += ["regret", "half_width", "over_default", "over_default_half_width", "is_edge"]
 LEFT = ["problem", "optimizer"]
@@ -36,13 +28,8 @@ _OF_RUN = ["problem_id", "optimizer", "overrides", "seed", "test", "label", "opt
 _OF_RUN += ["reps_rel", "c"]
 
 
-def pages_of_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iterator[Page]:
-    """Two tables of each protocol: the start that an optimizer finds, and all rules for it."""
-    yield from pages_of_tried(tried_starts(comparisons, frame))
-
-
 def pages_of_tried(tried: Iterable["Tried"]) -> Iterator[Page]:
-    """The same of what was tried."""
+    """Two tables of each protocol: the start that an optimizer finds, and all rules for it."""
     by_protocol: dict[str, list[Tried]] = {}
     for each in tried:
         by_protocol.setdefault(each.comparison.problem.protocol, []).append(each)
@@ -70,7 +57,7 @@ def pages_of_tried(tried: Iterable["Tried"]) -> Iterator[Page]:
             )
 
 
-def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFrame:
+def regrets_of(tried: Iterable["Tried"]) -> pd.DataFrame:
     """A line for each problem and each setting of an optimizer that finds its start by itself.
 
     Returns `COLUMNS`. `regret` is the score of the best fixed start, by its mean over the seeds
@@ -78,11 +65,6 @@ def regrets(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> pd.DataFr
     the other way round); `over_default` is the rule's score less that of the default start. The
     half widths are of 95 % intervals of the paired differences, NaN for one seed.
     """
-    return regrets_of(tried_starts(comparisons, frame))
-
-
-def regrets_of(tried: Iterable["Tried"]) -> pd.DataFrame:
-    """The same of what was tried."""
     return pd.DataFrame([each.line(each.found) for each in tried], columns=COLUMNS)
 
 
@@ -105,7 +87,7 @@ class Tried:
         return student_t(self._sign * (scores - fixed))
 
     def line(self, scores: pd.Series) -> list[object]:
-        """Return the row of `regrets` for these scores."""
+        """Return the row of `regrets_of` for these scores."""
         problem, means = self.comparison.problem, self.fixed.mean()
         best = (self._sign * means).idxmax()
         return [

@@ -1,6 +1,7 @@
 """Executors: what trains the groups of a sweep, here or elsewhere (configs/executor)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from runner.config import CONFIGS
+from runner import CONFIGS
 from sweeps.executors.base import Executor, cancelled_by_signals
 from sweeps.executors.specs import SPECS, ExecutorSpec
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
-__all__ = ["Executor", "cancelled_by_signals", "settings", "slots", "start"]
+__all__ = ["Executor", "running", "settings", "slots", "start"]
 
 EXECUTORS = CONFIGS / "executor"
 
@@ -60,6 +61,18 @@ def start(chosen: ExecutorSpec, runs_dir: Path) -> Executor:
         UserError: if its package is not installed, or its cluster cannot be had.
     """
     return Executor(_engine(chosen)(chosen, runs_dir), chosen.retries)
+
+
+@contextmanager
+def running(chosen: ExecutorSpec, runs_dir: Path) -> Iterator[Executor]:
+    """Start an executor, have SIGINT and SIGTERM cancel its work, and close it at the end.
+
+    Raises:
+        UserError: as :func:`start`.
+        KeyboardInterrupt: at the end, if a signal came.
+    """
+    with start(chosen, runs_dir) as executor, cancelled_by_signals(executor):
+        yield executor
 
 
 def _engine(chosen: ExecutorSpec) -> Any:

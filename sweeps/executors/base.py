@@ -2,15 +2,15 @@
 
 import logging
 import os
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from runner.config import ROOT
+from runner import ROOT
 from runner.lock import held
+from runner.signals import handled_by
 from sweeps.plan import PlannedRun, grouped
 from sweeps.worker import Group, Outcome, outcome_of
 
@@ -207,11 +207,9 @@ def cancelled_by_signals(executor: Executor) -> Iterator[None]:
         received.append(signum)
         executor.cancel()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with handled_by(handle):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if received:  # whatever else there is to say of work that was cut short
             raise KeyboardInterrupt

@@ -84,10 +84,11 @@ def _raise(error: OSError) -> None:
 
 def _digest(path: Path, entries: list[Entry]) -> str:
     whole = sum(size for _, size, *_ in entries) <= READ_AT_MOST
-    files = [[name, _sha256(path / name) if whole else size] for name, size, *_ in entries]
+    files = [[name, file_sha256(path / name) if whole else size] for name, size, *_ in entries]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,16 +18,13 @@ from hydra.utils import get_method
 
 from tasks.data import cifar10 as cifar10_files
 from tasks.data.blocks import required
-from tasks.data.cache import cached_arrays, content_key, fingerprint, sha256_of
+from tasks.data.cache import cached_arrays, content_key, sha256_of
 from tasks.data.hub import tables
 from tasks.data.images import Images
-from tasks.data.pickles import read_numpy_pickle
 from tasks.data.sources import fetch
 from tasks.data.specs import Archive, DataSpec
 from tasks.errors import UserError
 from tasks.format import did_you_mean
-
-__all__ = ["READERS", "DataSet", "Examples", "Question", "fingerprint", "read", "read_numpy_pickle"]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Data and weights by pinned name: fetched once, checked, unpacked safely and kept in data_dir."""
 
-import hashlib
 import shutil
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tasks.data.archives import extract
+from tasks.data.digest import file_sha256
 from tasks.data.registries import checksum_error, download
 from tasks.data.specs import Archive
 from tasks.data.storage import (
@@ -61,9 +61,7 @@ def _fetch_into(target: Path, source: Archive, staging: Path) -> None:
         needed = f"{source.title} takes {size(3 * source.bytes)} while it is unpacked"
         raise disk_full(staging.parent, f" ({needed})")
     archive = download(source, staging)
-    with archive.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
-    if got != source.sha256:
+    if (got := file_sha256(archive)) != source.sha256:
         raise checksum_error(source, got)
     members = staging / "members"
     members.mkdir()

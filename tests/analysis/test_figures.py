@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from analysis import choice, curves, records
+from analysis import choice, curves
 from analysis.comparison import compare_problems
 from analysis.figures import style, write_figures
 from analysis.figures.data import FigureData
 from analysis.figures.rates import rates_figures
 
-NO_CURVES = curves.empty()
+NO_CURVES = curves.of_records([])
 
 
 @pytest.fixture
@@ -26,9 +26,7 @@ def frame(tmp_path):
         made.append(made_up.record(score, score - 0.05, seed=100, changed=changed))
     made.append(made_up.record(0.75, 0.71, seed=0, changed={"lr": 0.1}))
     made.append(made_up.failure(seed=1, changed={"lr": 0.1}))
-    for record in made:
-        made_up.write(tmp_path / "runs", record)
-    return records.collect(tmp_path / "runs", tmp_path / "records.csv")
+    return made_up.collected(tmp_path, *made)
 
 
 def drawn_rates(frame):

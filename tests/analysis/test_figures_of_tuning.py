@@ -4,7 +4,7 @@ import made_up_records as made_up
 import numpy as np
 import pytest
 
-from analysis import curves, records, statistics
+from analysis import curves, statistics
 from analysis.comparison import compare_problems
 from analysis.figures.break_even import break_even_figures
 from analysis.figures.budget import budget_figures
@@ -20,10 +20,8 @@ def gather(tmp_path):
     """Writes records and returns what figures take."""
 
     def data(*made):
-        for record in made:
-            made_up.write(tmp_path / "runs", record)
-        frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-        return FigureData.from_records(compare_problems(frame), frame, curves.empty())
+        frame = made_up.collected(tmp_path, *made)
+        return FigureData.from_records(compare_problems(frame), frame, curves.of_records([]))
 
     return data
 

@@ -16,13 +16,7 @@ from tasks.errors import UserError
 
 @pytest.fixture
 def build(tmp_path):
-    def collect(*made):
-        for record in made:
-            made_up.write(tmp_path / "runs", record)
-        frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-        return compare_problems(frame)
-
-    return collect
+    return lambda *made: compare_problems(made_up.collected(tmp_path, *made))
 
 
 # Errors on seeds 0 and 1 of each task.
@@ -251,7 +245,7 @@ def test_a_steps_cost_is_the_median_over_networks_of_the_lines_that_name_a_yaml(
 
 def figures(comparisons, tmp_path):
     frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-    data = FigureData.from_records(comparisons, frame, curves.empty())
+    data = FigureData.from_records(comparisons, frame, curves.of_records([]))
     return dict(leaderboard_figures(data))
 
 

@@ -20,13 +20,7 @@ ERRORS = {
 
 @pytest.fixture
 def build(tmp_path):
-    def collect(*made):
-        for record in made:
-            made_up.write(tmp_path / "runs", record)
-        frame = records.collect(tmp_path / "runs", tmp_path / "records.csv")
-        return compare_problems(frame)
-
-    return collect
+    return lambda *made: compare_problems(made_up.collected(tmp_path, *made))
 
 
 def reported(**choices):

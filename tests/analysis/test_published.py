@@ -146,11 +146,11 @@ def test_tables_1_and_2_have_both_iterates(frame_of):
 
 
 def test_every_cell_of_the_paper_has_a_name_of_ours():
-    cells = published._cells(published.PAPER)
+    cells = published._cells()
     assert set(cells["model"]) == set(names.MODELS.values())
     assert set(cells["task"]) == set(names.TASKS.values())
     assert set(cells["optimizer"]) == set(names.OPTIMIZERS.values())
-    assert set(cells["task"]) == set(published._budgets(published.PAPER))
+    assert set(cells["task"]) == set(published._budgets())
     canonical = cells[(cells["optimizer"] == "SGD mom 0.9") & (cells["rate"] == 0.1)]
     assert len(canonical) == 2
     assert cells[[*published.CELL, "iterate", "paper_mean"]].notna().all(axis=None)

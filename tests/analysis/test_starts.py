@@ -10,7 +10,7 @@ from analysis.comparison import compare_problems
 from analysis.figures.data import FigureData
 from analysis.figures.growth import growth_figures, predicted
 from analysis.figures.starts import starts_figures
-from analysis.tables.starts import pages_of_starts, regrets
+from analysis.tables.starts import pages_of_tried, regrets_of, tried_starts
 from dog import DoG
 
 # Test accuracy on seeds 0 and 1 by the fixed start: on average 1e-2 is best, with 0.80.
@@ -44,7 +44,7 @@ def collected(tmp_path, made):
 
 def test_regret_is_against_the_best_fixed_start_over_the_same_seeds(tmp_path):
     frame = collected(tmp_path, [*fixed(), *runs("dog_auto", (0.78, 0.81))])
-    (line,) = regrets(compare_problems(frame), frame).to_dict("records")
+    (line,) = regrets_of(tried_starts(compare_problems(frame), frame)).to_dict("records")
     assert (line["optimizer"], line["rule"], line["seeds"]) == ("dog_auto", "", 2)
     assert line["best_start"] == 1e-2
     assert line["is_edge"]  # the largest that was tried
@@ -56,7 +56,7 @@ def test_regret_is_against_the_best_fixed_start_over_the_same_seeds(tmp_path):
 
 def test_seeds_that_only_one_side_has_are_left_out(tmp_path):
     frame = collected(tmp_path, [*fixed(), *runs("dog_auto", (0.78,))])
-    (line,) = regrets(compare_problems(frame), frame).to_dict("records")
+    (line,) = regrets_of(tried_starts(compare_problems(frame), frame)).to_dict("records")
     assert line["seeds"] == 1
     assert line["regret"] == pytest.approx(0.79 - 0.78)
 
@@ -64,20 +64,20 @@ def test_seeds_that_only_one_side_has_are_left_out(tmp_path):
 def test_a_rule_without_a_seed_of_the_fixed_starts_has_no_line(tmp_path):
     alone = made_up.record(0.5, 0.8, opt="dog_auto", seed=7, changed={})
     frame = collected(tmp_path, [*fixed(), alone])
-    assert regrets(compare_problems(frame), frame).empty
+    assert regrets_of(tried_starts(compare_problems(frame), frame)).empty
 
 
 def test_a_problem_with_too_few_fixed_starts_has_no_line(tmp_path):
     few = {start: FIXED[start] for start in (1e-6, 1e-4)}
     frame = collected(tmp_path, [*fixed(few), *runs("dog_auto", (0.78, 0.81))])
-    assert regrets(compare_problems(frame), frame).empty
+    assert regrets_of(tried_starts(compare_problems(frame), frame)).empty
 
 
 def test_tables_show_the_own_start_and_the_rules_apart(tmp_path):
     made = [*fixed(), *runs("dog_auto", (0.78, 0.81)), *runs("dog_start", (0.70, 0.70))]
     made += runs("dog_start", (0.79, 0.79), rule="race")
     frame = collected(tmp_path, made)
-    own, rules = pages_of_starts(compare_problems(frame), frame)
+    own, rules = pages_of_tried(tried_starts(compare_problems(frame), frame))
     assert list(own.shown["optimizer"]) == ["dog_auto"]
     assert list(own.shown["regret"]) == ["+0.50 ± 6.35"]
     assert list(own.shown["best fixed start"]) == ["1e-2†"]
@@ -96,7 +96,7 @@ def test_a_problem_that_lacks_a_rule_is_not_in_the_table_of_rules_and_all_rules_
         for rule in rules:
             made.append(made_up.record(0.70, opt="dog_start", changed={"rule": rule}, **where))
     frame = collected(tmp_path, made)
-    *_, page = pages_of_starts(compare_problems(frame), frame)
+    *_, page = pages_of_tried(tried_starts(compare_problems(frame), frame))
     assert sorted(page.shown["rule"]) == ["dog_auto", "race", "switch"]
     assert [name for name in page.shown if "cifar" in name] == [
         "cifar · efficientnet_lite0, steps=468"
@@ -107,7 +107,7 @@ def test_rules_are_compared_on_the_seeds_that_all_have_with_one_best_start(tmp_p
     made = [*fixed({1e-6: (0.60, 0.90), 1e-4: (0.70, 0.70), 1e-2: (0.75, 0.50)})]
     made += [*runs("dog_auto", (0.74, 0.80)), *runs("dog_start", (0.74,), rule="race")]
     frame = collected(tmp_path, made)
-    own, rules = pages_of_starts(compare_problems(frame), frame)
+    own, rules = pages_of_tried(tried_starts(compare_problems(frame), frame))
     assert list(own.exact["seeds"]) == [2]
     assert list(rules.exact["best_start"]) == [1e-2, 1e-2]
     assert list(rules.shown["worst"]) == ["1.00", "1.00"]
@@ -120,7 +120,7 @@ def test_the_figure_of_starts_has_a_line_for_each_method_and_a_level_for_each_ru
     monkeypatch.setattr("analysis.figures.starts.LEAST_METHODS", 2)
     made = [*fixed(), *fixed(opt="ldog"), *runs("dog_auto", (0.78, 0.81))]
     frame = collected(tmp_path, made)
-    data = FigureData.from_records(compare_problems(frame), frame, curves.empty())
+    data = FigureData.from_records(compare_problems(frame), frame, curves.of_records([]))
     ((stem, figure),) = starts_figures(data)
     assert stem == "starts-lite"
     (axes,) = figure.axes

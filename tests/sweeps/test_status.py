@@ -120,11 +120,11 @@ def test_odd_files_stop_nothing(tmp_path):
 
 
 def test_many_records_are_told_by_what_says_that_they_are_done(tmp_path, monkeypatch):
-    for seed, state in enumerate(status.DONE):
+    for seed, state in enumerate(status.SUCCESSES):
         made = record(0.5, status=state, opt="dog", seed=seed)
         write_json(write(tmp_path, made), made)
     expected = [status.look(folder).state for folder in status.records.run_folders(tmp_path)]
-    assert set(expected) == set(status.DONE)
+    assert set(expected) == set(status.SUCCESSES)
     monkeypatch.setattr(status, "look", None)
     seen = status.look_at_all(status.records.run_folders(tmp_path))
     assert [one.state for one in seen] == expected

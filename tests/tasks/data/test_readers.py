@@ -20,9 +20,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tasks.data import readers
-from tasks.data.cache import cached_arrays, sha256_of
+from tasks.data.cache import cached_arrays, fingerprint, sha256_of
 from tasks.data.cifar10 import FOLDER, from_npm
-from tasks.data.readers import fingerprint, read, read_numpy_pickle
+from tasks.data.pickles import read_numpy_pickle
+from tasks.data.readers import read
 from tasks.data.sources import is_fetched
 from tasks.data.specs import DataSpec, WeightsSpec
 from tasks.data.storage import default_data_dir
