@@ -117,6 +117,24 @@ def test_on_two_language_tasks_a_start_of_1e_2_ruins_every_seed(archived, task, 
     assert len(errors[0.01]) == 3 and min(errors[0.01].values()) == pytest.approx(guess)
 
 
+@pytest.mark.parametrize("task", ["movies", "newsgroups"])
+@pytest.mark.parametrize("optimizer", ["dog", "ldog"])
+def test_on_two_language_tasks_the_papers_start_learns_nothing_in_400_steps(
+    archived, task, optimizer
+):
+    """README.md, docs/findings.md, docs/optimizers.md."""
+    (problem,) = (
+        each
+        for each in archived.by_kind[FINE_TUNING]
+        if (each.problem.task, each.problem.steps, each.variant) == (task, 400, "")
+    )
+    _, errors = archived.runs.varied(problem, optimizer, "reps_rel")
+    guess = 1 - problem.problem.test_majority
+    assert len(errors[1e-6]) == 3 and min(errors[1e-6].values()) > guess - 0.06
+    learnt = sum(error < guess - 0.1 for error in errors[1e-4].values())
+    assert learnt == (2 if (task, optimizer) == ("newsgroups", "dog") else 3)
+
+
 def test_on_reuters_the_papers_start_for_language_learns_and_the_benchmarks_does_not(archived):
     """README.md, docs/findings.md, docs/optimizers.md."""
     (problem,) = (
