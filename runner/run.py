@@ -213,6 +213,8 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
     fault = None
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
         fault = "goes further than metrics.jsonl does"
+    elif saved is not None and (other := saved.get("run_id", job.spec.run_id)) != job.spec.run_id:
+        fault = f"is that of another run, {other}"
     elif saved is not None and saved.get("sources", job.sources) != job.sources:
         fault = "is of other data or weights"  # a hub's newest, which were fetched again
     if fault:
