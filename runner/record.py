@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +21,9 @@ from tasks.data.storage import FULL
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+# The weights of which a trained model can be kept.
+EXPORTS = ("averaged", "last")
 
 
 class RunFolder:
@@ -53,6 +57,11 @@ class RunFolder:
     def model(self, weights: str) -> Path:
         """Return the folder of the run's trained model, of its averaged or its last weights."""
         return self.path / f"model_{weights}"
+
+    def remove_models(self) -> None:
+        """Remove trained models: a run that has no record yet has not kept them."""
+        for weights in EXPORTS:
+            shutil.rmtree(self.model(weights), ignore_errors=True)
 
     def make(self) -> None:
         """Create the folder, or say why that cannot be."""

@@ -158,6 +158,7 @@ def _train(job: Job) -> RunRecord:
     """Do the run's work, now that it is known to be ours and not yet done."""
     device, made_with = set_up(job.execution)
     task = build_task(job.config)
+    job.folder.remove_models()  # of a record that was put aside
     provenance = Provenance.now(job, made_with | what_was_read(job, task))
     return train_and_record(job, provenance, task, prepare_training(job, task, device), device)
 
