@@ -173,10 +173,14 @@ class RunFolder:
 
 def quarantine(path: Path, reason: str = "is damaged") -> None:
     """Rename a file that cannot be used, and say so."""
-    names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
-    aside = next(each for each in map(path.with_name, names) if not each.exists())
-    path.replace(aside)
+    path.replace(aside := name_aside(path))
     logger.warning("%s %s: it is now %s, and the run begins anew", path, reason, aside.name)
+
+
+def name_aside(path: Path) -> Path:
+    """Return a name, not yet taken, for what is kept of a file that cannot be used."""
+    names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
+    return next(each for each in map(path.with_name, names) if not each.exists())
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
