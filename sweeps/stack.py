@@ -317,16 +317,25 @@ def _joined(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for state in states:
         (group,), first = state["param_groups"], sum(len(group["params"]) for group in groups)
         groups.append({**group, "params": [first + place for place in group["params"]]})
-        entries |= {first + place: entry for place, entry in state["state"].items()}
+        # What is no parameter's is the optimizer's own, such as a step size of all.
+        entries |= {
+            first + key if key in group["params"] else key: entry
+            for key, entry in state["state"].items()
+        }
     return {**states[0], "state": entries, "param_groups": groups}
 
 
 def _split(state: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the states that :func:`_joined` would join to this one."""
     states = []
+    everywhere = {place for group in state["param_groups"] for place in group["params"]}
     for group in state["param_groups"]:
         places = {place: new for new, place in enumerate(group["params"])}
-        entries = {places[k]: entry for k, entry in state["state"].items() if k in places}
+        entries = {
+            places.get(key, key): entry
+            for key, entry in state["state"].items()
+            if key in places or key not in everywhere
+        }
         renumbered = {**group, "params": list(places.values())}
         states.append({**state, "state": entries, "param_groups": [renumbered]})
     return states
