@@ -22,6 +22,8 @@ from tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
+# Bytes that the memory of torch's tensors begins at a multiple of.
+ALIGNMENT = 64
 # Tensors by their names in the network, [K, ...].
 Tensors = dict[str, Tensor]
 
@@ -76,7 +78,7 @@ class Stack:
                 continue
             sums += p.grad.flatten(1).sum(1)
             for state, gradient in zip(self.states, p.grad.unbind(), strict=True):
-                state.network.get_parameter(name).grad = gradient
+                state.network.get_parameter(name).grad = _aligned(gradient)
         return sums.isfinite()
 
     def average(self) -> None:
@@ -303,6 +305,11 @@ def _tensor(network: nn.Module, name: str) -> Tensor:
 def _within(tensors: Tensors) -> Tensors:
     """Return the tensors under the names that they have within a :class:`_Loss`."""
     return {f"network.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _aligned(gradient: Tensor) -> Tensor:
+    """Return a slice as memory of its own has it: BLAS sums otherwise where it begins elsewhere."""
+    return gradient if gradient.data_ptr() % ALIGNMENT == 0 else gradient.clone()
 
 
 def _sum(parameters: Iterable[nn.Parameter]) -> Tensor:
