@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from dog.kernels.bundle import is_constant
+
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
@@ -35,7 +37,9 @@ def local_gradient(p: Tensor) -> Tensor:
         raise RuntimeError("DoG does not support sparse gradients; use sparse=False")
     if is_sharded(p) and is_sharded(gradient) and gradient.placements != p.placements:
         gradient = gradient.redistribute(placements=p.placements)
-    return local(gradient)
+    gradient = local(gradient.resolve_conj())  # autograd leaves conjugates to be computed later
+    # Kernels take x_0 as a single element, expanded; of a gradient they want all elements.
+    return gradient.contiguous() if is_constant(gradient) else gradient
 
 
 def let_go_of_gathered(model: nn.Module | None) -> None:

@@ -136,11 +136,16 @@ def parse_line(line: bytes) -> RunRecord:
     return record
 
 
-def read_archive(path: Path) -> Iterator[RunRecord]:
-    """Yield the records of one file; what cannot be used is named and left out."""
-    for place, line in _lines(path):
+def read_archive(path: Path) -> tuple[list[RunRecord], bool]:
+    """Return the records of one file, and whether it holds nothing else.
+
+    What cannot be used is named and left out.
+    """
+    lines, found = list(_lines(path)), []
+    for place, line in lines:
         with _named(place):
-            yield parse_line(line)
+            found.append(parse_line(line))
+    return found, 0 < len(found) == len(lines)
 
 
 def conflict(ours: RunRecord, other: RunRecord) -> str:

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +21,9 @@ from tasks.data.storage import FULL
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+# The weights of which a trained model can be kept.
+EXPORTS = ("averaged", "last")
 
 
 class RunFolder:
@@ -53,6 +57,11 @@ class RunFolder:
     def model(self, weights: str) -> Path:
         """Return the folder of the run's trained model, of its averaged or its last weights."""
         return self.path / f"model_{weights}"
+
+    def remove_models(self) -> None:
+        """Remove trained models: a run that has no record yet has not kept them."""
+        for weights in EXPORTS:
+            shutil.rmtree(self.model(weights), ignore_errors=True)
 
     def make(self) -> None:
         """Create the folder, or say why that cannot be."""
@@ -164,10 +173,14 @@ class RunFolder:
 
 def quarantine(path: Path, reason: str) -> None:
     """Rename a file that cannot be used, and say so."""
-    names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
-    aside = next(each for each in map(path.with_name, names) if not each.exists())
-    path.replace(aside)
+    path.replace(aside := name_aside(path))
     logger.warning("%s %s: it is now %s, and the run begins anew", path, reason, aside.name)
+
+
+def name_aside(path: Path) -> Path:
+    """Return a name, not yet taken, for what is kept of a file that cannot be used."""
+    names = (f"{path.name}{number}.damaged" for number in ("", *(f".{i}" for i in range(2, 1000))))
+    return next(each for each in map(path.with_name, names) if not each.exists())
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

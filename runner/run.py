@@ -158,6 +158,7 @@ def _train(job: Job) -> RunRecord:
     """Do the run's work, now that it is known to be ours and not yet done."""
     device, made_with = set_up(job.execution)
     task = build_task(job.config)
+    job.folder.remove_models()  # of a record that was put aside
     provenance = Provenance.now(job, made_with | what_was_read(job, task))
     return train_and_record(job, provenance, task, prepare_training(job, task, device), device)
 
@@ -213,6 +214,8 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
     fault = None
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
         fault = "goes further than metrics.jsonl does"
+    elif saved is not None and (other := saved.get("run_id", job.spec.run_id)) != job.spec.run_id:
+        fault = f"is that of another run, {other}"
     elif saved is not None and saved.get("sources", job.sources) != job.sources:
         fault = "is of other data or weights"  # a hub's newest, which were fetched again
     if fault:

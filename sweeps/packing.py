@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from runner.archive import (
     parse_line,
     read_archive,
 )
-from runner.record import finite_or_null, write_atomically
+from runner.record import finite_or_null, name_aside, write_atomically
 from runner.run_record import RunRecord
 from tasks.errors import UserError
 
@@ -70,7 +71,7 @@ def merge(source: Path, archive: Path) -> list[str]:
     told = []
     if files and all(path.is_file() and path.name.endswith(SUFFIX) for path in files):
         for path in files:
-            told += _take(read_archive(path), archive / path.name)
+            told += _take(read_archive(path)[0], archive / path.name)
     elif folders:
         told = _take(_archivable(folders), archive / f"merged{SUFFIX}")
     else:
@@ -81,9 +82,11 @@ def merge(source: Path, archive: Path) -> list[str]:
 def _take(records: Iterable[RunRecord], path: Path, replaces: bool = False) -> list[str]:
     """Add records to a file of an archive; return what to tell.
 
-    A run that the archive has stays as it is, unless it is in this file and to be replaced.
+    A run that the archive has stays as it is, unless it is in this file and to be replaced. A file
+    that holds anything but records, which writing it anew would lose, is kept under another name.
     """
-    mine = {record.run_id: record for record in read_archive(path)} if path.exists() else {}
+    ours_here, is_whole = read_archive(path) if path.exists() else ([], True)
+    mine = {record.run_id: record for record in ours_here}
     archive = open_archive(path.parent)
     told, before = [], len(mine)
     for record in records:
@@ -92,6 +95,9 @@ def _take(records: Iterable[RunRecord], path: Path, replaces: bool = False) -> l
             mine[record.run_id] = record
         elif difference := conflict(ours, record):
             told.append(f"conflict in {path.name}: {difference}: ours is kept")
+    if mine and not is_whole:
+        shutil.copyfile(path, aside := name_aside(path))
+        told.append(f"{path} holds what cannot be read: the file as it was is kept as {aside.name}")
     if mine and write_archive(path, mine.values()):
         told.append(f"{len(mine) - before} new runs: {path} has {len(mine)}")
     return told

@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from runner import TUNING_SEED, identity
 from runner import config as configuration
+from runner import overrides as typed
 from runner.config import Config
 from runner.record import RunFolder
 from tasks.data.blocks import Spec
@@ -22,6 +23,8 @@ from tasks.errors import UserError
 from tasks.format import did_you_mean
 
 SWEEPS = configuration.CONFIGS / "sweep"
+# The keys of a run that a part has a list of.
+LISTED = {"task": "tasks", "opt": "optimizers", "seed": "seeds"}
 # How many runs a group of replicas has: at least, to be worth a second process, and at most.
 FEWEST, LARGEST = 8, 128
 
@@ -220,8 +223,9 @@ def sweep_of(spec: SweepSpec, overrides: Iterable[str] = ()) -> Sweep:
     Raises:
         UserError: for any bad setting.
     """
-    by_part = []
+    overrides, by_part = list(overrides), []
     for part in spec.parts:
+        _check_overrides([*part.overrides, *overrides])
         cells = []
         for task, opt in product(part.tasks, part.optimizers):
             words = [f"task={task}", f"opt={opt}", *part.overrides, *overrides]
@@ -235,6 +239,16 @@ def sweep_of(spec: SweepSpec, overrides: Iterable[str] = ()) -> Sweep:
     sweep = Sweep(by_part)
     _check_copies(sweep.cells)
     return sweep
+
+
+def _check_overrides(words: Iterable[str]) -> None:
+    """Refuse what a part lists: it would hold for all of them, or for none."""
+    for override in typed.parse(map(typed.quoted, words)):
+        if override.key_or_group in LISTED:
+            raise UserError(
+                f"{override.input_line}: a sweep's {LISTED[override.key_or_group]} are those that "
+                "its yaml lists: change them there, or in a copy"
+            )
 
 
 def _check_copies(cells: Iterable[Cell]) -> None:

@@ -22,6 +22,8 @@ from tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
+# Bytes that the memory of torch's tensors begins at a multiple of.
+ALIGNMENT = 64
 # Tensors by their names in the network, [K, ...].
 Tensors = dict[str, Tensor]
 
@@ -76,7 +78,7 @@ class Stack:
                 continue
             sums += p.grad.flatten(1).sum(1)
             for state, gradient in zip(self.states, p.grad.unbind(), strict=True):
-                state.network.get_parameter(name).grad = gradient
+                state.network.get_parameter(name).grad = _aligned(gradient)
         return sums.isfinite()
 
     def average(self) -> None:
@@ -305,6 +307,11 @@ def _within(tensors: Tensors) -> Tensors:
     return {f"network.{name}": tensor for name, tensor in tensors.items()}
 
 
+def _aligned(gradient: Tensor) -> Tensor:
+    """Return a slice as memory of its own has it: BLAS sums otherwise where it begins elsewhere."""
+    return gradient if gradient.data_ptr() % ALIGNMENT == 0 else gradient.clone()
+
+
 def _sum(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Return the sum of all gradients, which is finite if they are."""
     return torch.stack([p.grad.sum() for p in parameters if p.grad is not None]).sum()
@@ -317,16 +324,25 @@ def _joined(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for state in states:
         (group,), first = state["param_groups"], sum(len(group["params"]) for group in groups)
         groups.append({**group, "params": [first + place for place in group["params"]]})
-        entries |= {first + place: entry for place, entry in state["state"].items()}
+        # What is no parameter's is the optimizer's own, such as a step size of all.
+        entries |= {
+            first + key if key in group["params"] else key: entry
+            for key, entry in state["state"].items()
+        }
     return {**states[0], "state": entries, "param_groups": groups}
 
 
 def _split(state: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the states that :func:`_joined` would join to this one."""
     states = []
+    everywhere = {place for group in state["param_groups"] for place in group["params"]}
     for group in state["param_groups"]:
         places = {place: new for new, place in enumerate(group["params"])}
-        entries = {places[k]: entry for k, entry in state["state"].items() if k in places}
+        entries = {
+            places.get(key, key): entry
+            for key, entry in state["state"].items()
+            if key in places or key not in everywhere
+        }
         renumbered = {**group, "params": list(places.values())}
         states.append({**state, "state": entries, "param_groups": [renumbered]})
     return states

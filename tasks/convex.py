@@ -16,7 +16,6 @@ from tasks.data.cache import cached_files, content_key, versions
 from tasks.data.digest import digest_of
 from tasks.data.hub import copy_of
 from tasks.data.readers import Examples
-from tasks.errors import UserError
 from tasks.task import SPLITS, Task, to_device
 
 # Raised when the way features are computed changes, so that old ones are not found.
@@ -32,11 +31,6 @@ class Probe(Task):
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
         source = required(self.spec.source, "task.source")
-        if self.model.lora is not None:
-            raise UserError(
-                f"model.lora={self.model.lora} trains a network, and task={self.name} trains none: "
-                "leave it out"
-            )
         source = source.replaced(data=self.spec.data_read, synthetic=self.synthetic)
         self.source: Task = get_class(source.target)(source, self.model, self.train, self.data_dir)
         self.features_of = self._features()

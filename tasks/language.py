@@ -31,6 +31,7 @@ class TextTask(Task):
 
     # transformers' name of the network's head, AutoModelFor...
     head = "SequenceClassification"
+    trains_adapters = True
 
     def load(self) -> tuple[dict[str, Examples], tuple[str, ...]]:
         data = self.made_up() if self.synthetic else self.read()

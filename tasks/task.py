@@ -50,10 +50,16 @@ class Task(ABC):
     origin: str | None = None
     # What `task.metric` may name; empty where `score` computes one of its own.
     metrics: ClassVar[Metrics] = OF_CLASSES
+    trains_adapters: ClassVar[bool] = False  # whether model.lora is for its network
 
     def __init__(self, spec: TaskSpec, model: ModelSpec, train: TrainSpec, data_dir: Path) -> None:
         self.spec, self.model, self.train, self.data_dir = spec, model, train, data_dir
         self.name, self.synthetic = spec.name, spec.synthetic
+        if model.lora is not None and not self.trains_adapters:
+            raise UserError(
+                f"model.lora={model.lora} is for networks of texts that are trained, and "
+                f"task={self.name} trains none: leave it out"
+            )
         metrics = list(self.metrics)
         if spec.classes != 2 or (spec.data and spec.data.is_users):
             # It is that of class 1, which is a yaml's choice: of a user's data it is any.

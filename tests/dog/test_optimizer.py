@@ -229,6 +229,30 @@ def test_complex_parameter_moves_like_its_real_and_imaginary_parts():
     torch.testing.assert_close(torch.view_as_real(z.detach()), parts.detach())
 
 
+def test_conjugate_that_is_not_computed_yet_is_a_gradient():
+    z, flat = (torch.ones(4, dtype=torch.complex64).requires_grad_() for _ in range(2))
+    z.grad = torch.full_like(z, 1 + 2j).conj()
+    flat.grad = z.grad.resolve_conj()
+    assert z.grad.is_conj() and not flat.grad.is_conj()
+    for p in (z, flat):
+        DoG([p], reps_rel=1e-2).step()
+    assert torch.equal(z, flat)
+
+
+@BOTH
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_gradient_of_one_element_expanded_counts_as_all_its_elements(optimizer_class, weight_decay):
+    expanded, whole = (torch.arange(6.0).view(2, 3).requires_grad_() for _ in range(2))
+    (expanded.grad,) = torch.autograd.grad(expanded.sum(), expanded)
+    whole.grad = expanded.grad.clone(memory_format=torch.contiguous_format)
+    assert expanded.grad.stride() == (0, 0)
+    for p in (expanded, whole):
+        optimizer = optimizer_class([p], reps_rel=1e-2, weight_decay=weight_decay)
+        for _ in range(3):
+            optimizer.step()
+    assert torch.equal(expanded, whole)
+
+
 def test_tied_weights_are_one_parameter():
     embedding, head = torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False)
     head.weight = embedding.weight

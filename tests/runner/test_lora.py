@@ -89,8 +89,13 @@ def test_rank_is_refused_where_nothing_would_have_it(monkeypatch, tmp_path):
         made_up("model.lora=8", task="cifar", model="squeezenet")
     with pytest.raises(UserError, match=r"model\.lora=0: must be above 0"):
         made_up("model.lora=0")
-    with pytest.raises(UserError, match=r"model\.lora=8 trains a network, and task=probe_news"):
-        build_task(made_up("model.lora=8", task="probe_newsgroups"))
+    for task, model, word in (
+        ("probe_newsgroups", "minilm", "model.lora=8"),
+        ("cifar", "squeezenet", "+model.lora=8"),  # which no yaml of an image's network has
+        ("logistic_wine", "own", "+model.lora=8"),
+    ):
+        with pytest.raises(UserError, match=rf"model\.lora=8 is for .*task={task} trains none"):
+            build_task(made_up(word, task=task, model=model))
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match=r"model\.lora=8 needs the package peft: pip install"):
         run(made_up("model.lora=8", f"runs_dir={tmp_path}"))

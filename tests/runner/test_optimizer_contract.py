@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from runner.errors import Stopped
 from runner.optimizer import build_optimizer, step_sizes, summary, take_step
 from runner.record import RunFolder
 from runner.run import run
-from sweeps.replicas import run_together
+from sweeps.replicas import ReplicaGroup, run_together
 
 OPTIMIZERS = config.options("opt")
 # Those kinds of problem that differ in what an optimizer meets: kernels of four dimensions and
@@ -89,6 +90,31 @@ def test_replicas_give_what_each_gives_alone(optimizer, tmp_path):
     together, alone = configs("together"), configs("alone")
     if not together[0].spec.opt.can_train_in_group:
         pytest.skip("its runs are no replicas")
+    records = dict(run_together(together))
+    for place, each in enumerate(alone):
+        assert records[place].results == run(each).results
+        assert lines_of(together[place]) == lines_of(each)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_stopped_replicas_end_in_what_each_gives_alone(optimizer, tmp_path, monkeypatch):
+    words = ["train.steps=12", "checkpoint_seconds=1000", "log_every=1"]
+    together, alone = (
+        [made_up(tmp_path / part, optimizer, *words, f"seed={seed}") for seed in (0, 1)]
+        for part in ("together", "alone")
+    )
+    if not together[0].spec.opt.can_train_in_group:
+        pytest.skip("its runs are no replicas")
+    log = ReplicaGroup.log
+
+    def stopped(self):
+        log(self)
+        if self.step == 7:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReplicaGroup, "log", stopped)
+        assert all(isinstance(end, Stopped) for _, end in run_together(together))
     records = dict(run_together(together))
     for place, each in enumerate(alone):
         assert records[place].results == run(each).results

@@ -107,3 +107,18 @@ def test_checkpoint_of_other_data_or_weights_is_not_gone_on_from(tmp_path, monke
     record = run(loaded)
     assert record.measured.sessions == 1 and record.sources == now
     assert "is of other data or weights" in caplog.text
+
+
+def test_checkpoint_of_another_run_is_put_aside(tmp_path, monkeypatch, caplog):
+    def asked(folder, *words):
+        words = ["task=mnist_scratch", "opt=sgd", "train.steps=20", *QUIET, *words]
+        return config.load([*words, f"runs_dir={tmp_path / folder}"])
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(patch, 10)
+        run(asked("moved", "opt.lr=1.0"))
+    wanted = asked("moved", "opt.lr=0.01", "seed=1")
+    (stopped,) = (tmp_path / "moved").glob("*/*")
+    stopped.rename(stopped.with_name(wanted.spec.run_id))
+    assert run(wanted).results == run(asked("afresh", "opt.lr=0.01", "seed=1")).results
+    assert f"is that of another run, {stopped.name}" in caplog.text

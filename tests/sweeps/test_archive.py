@@ -228,6 +228,24 @@ def test_a_file_that_is_no_archive_is_named_and_left_out(tmp_path, caplog):
     assert len(caplog.messages) == 2
 
 
+@pytest.mark.parametrize("damage", ["line", "end"])
+def test_packing_keeps_a_damaged_file_as_it_was(tmp_path, damage):
+    path, runs = tmp_path / "archive" / "all.jsonl.gz", tmp_path / "runs"
+    write_archive(path, some(1, 2))
+    if damage == "line":  # such as one of a newer version
+        with_lines(path, json.dumps(made_up.record(0.5) | {"schema": SCHEMA + 1}).encode())
+    else:
+        path.write_bytes(path.read_bytes()[:-20])
+    before = path.read_bytes()
+    (new,) = some(3)
+    made_up.write(runs, new.plain())
+    for told in (2, 0):  # once
+        assert len(pack("all", folders(runs), path.parent)) == told
+    assert new.run_id in Archive(path.parent)
+    assert path.with_name("all.jsonl.gz.damaged").read_bytes() == before
+    assert len(list(path.parent.iterdir())) == 2
+
+
 def test_a_file_that_is_laid_beside_the_others_is_read_too(tmp_path, caplog):
     write_archive(tmp_path / "a.jsonl.gz", some(0, 1))
     assert len(list(open_archive(tmp_path))) == 2
@@ -322,7 +340,7 @@ def test_what_this_version_cannot_compose_is_said(trained):
 def test_every_committed_run_can_be_composed_and_is_of_one_file():
     committed = config.ROOT / "results" / "archive"
     by_file = [
-        {record.run_id: record for record in packing.read_archive(path)}
+        {record.run_id: record for record in packing.read_archive(path)[0]}
         for path in sorted(committed.glob("*.jsonl.gz"))
     ]
     whole = {run_id: one for records in by_file for run_id, one in records.items()}

@@ -21,6 +21,8 @@ from sweeps.worker import work
 
 DOG = {"dog": {"reps_rel": [1e-4, 1e-2]}, "ldog": {"weight_decay": [0.0, 0.01]}}
 GRIDS = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "sgd_momentum": {"lr": [0.1]}, **DOG}
+# They sum gradients by BLAS, which may sum otherwise where memory begins elsewhere.
+BY_BLAS = {name: {"weight_decay": [0.0, 0.1]} for name in ("prodigy", "dadapt_adam")}
 FEW = {"sgd": {"lr": [0.1, 1.0]}, "adam": {"lr": [0.01]}, "dog": {}}
 STEPS = ["train.steps=40", "train.eval_every=15", "checkpoint_seconds=1000"]
 
@@ -87,6 +89,7 @@ def assert_equal(runs, others):
         ("probe_cifar", GRIDS | {"adamw": {}, "tdog": {"lipschitz": [0.0, 1.0]}}, []),
         ("probe_cifar", FEW, ["train.checkpoint=best", "opt.clip_norm=0.5"]),
         ("probe_newsgroups", FEW, ["train.batch_size=48"]),  # summed otherwise from 16 classes on
+        ("probe_cifar", BY_BLAS, []),
         ("logistic_wine", {"dog": {}, "sgd": {"lr": [0.1, 1.0]}}, []),
         ("divergence_example", {"dog": {}, "ldog": {}}, ["task.dimension=40"]),
     ],

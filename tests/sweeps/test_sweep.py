@@ -113,11 +113,18 @@ def test_optimizers_bring_their_own_grids(sweeps, tmp_path):
         (changed(vary={"dog": {"reps": [1]}}), "opt=dog has no key reps: did you mean"),
         (changed(vary={"dog": {"reps_rel": 1}}), "parts.0.vary.dog.reps_rel=1: must be a list"),
         (changed(vary=["dog"]), "parts.0.vary=['dog']: must be a block of keys"),
+        (changed(overrides=["seed=7"]), "seed=7: a sweep's seeds are those that its yaml lists"),
     ],
 )
 def test_mistakes_in_a_sweep_are_said(sweeps, tmp_path, change, message):
     with pytest.raises(UserError, match=re.escape(message)):
         load(sweeps({**SWEEP, **change}), tmp_path)
+
+
+@pytest.mark.parametrize("word", ["task=probe_movies", "opt=adam", "seed=7"])
+def test_what_a_sweep_lists_is_no_override(sweeps, tmp_path, word):
+    with pytest.raises(UserError, match=f"{word}: a sweep's .* are those that its yaml lists"):
+        load(sweeps(SWEEP), tmp_path, word)
 
 
 def test_broken_yaml_is_said(tmp_path):

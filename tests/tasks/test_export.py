@@ -183,3 +183,13 @@ def test_network_of_no_library_is_refused_before_it_is_trained(trained, tmp_path
 def test_diverged_run_keeps_no_model(trained, networks, monkeypatch):
     _, record, exported = trained("cifar", f"timm:{networks}/resnet", "opt=sgd", "opt.lr=1e30")
     assert record.status == "diverged" and not exported.exists()
+
+
+def test_model_of_a_record_that_was_put_aside_is_not_kept(trained, networks, tmp_path):
+    choice, short = f"timm:{networks}/resnet", "train.steps=1"
+    _, _, exported = trained("cifar", choice, short)
+    (exported.parent / "record.json").write_text("damaged")
+    words = ["task=cifar", f"model={choice}", *SHORT, short, f"data_dir={tmp_path}/data"]
+    run(config.load([*words, f"runs_dir={tmp_path}/runs"]))  # trained again, and nothing exported
+    with pytest.raises(UserError, match="its averaged weights were not kept"):
+        trained("cifar", choice, short)
