@@ -154,7 +154,7 @@ def test_seeds_needed_by_hand():
     # 5 seeds are looked at with 98.75 %, t 4.31: 0.116; 8 with 99.375 %, t 3.86: 0.082;
     # 12 with 99.6875 %, t 3.77: 0.065; 18 with 99.84375 %, t 3.76: 0.053; 27: 0.044 < 0.05.
     assert seeds_needed(RedOfMeans(0.0, 0.03, 3.0), 4, 1) == 27
-    # Just below the margin an interval that is all above 0 tells: 8 seeds: 0.055; 12: 0.044 < 0.049.
+    # Just below the margin an interval above 0 tells: 8 seeds have 0.055; 12: 0.044 < 0.049.
     assert seeds_needed(RedOfMeans(0.049, 0.02, 3.0), 4, 1) == 12
     # DoG's mean error is off by 40 %, of 8 seeds by 28 %: it may be 0; of 12 by 23 % < 1 / 3.77.
     assert seeds_needed(RedOfMeans(0.3, 0.001, 3.0, of_reference=0.16), 4, 1) == 12
