@@ -1,6 +1,7 @@
 """Groups as jobs of Slurm, by submitit: array jobs that save and queue again when stopped."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from sweeps.executors.specs import SlurmSpec
 from sweeps.worker import Group, Outcome, work
 from tasks.errors import UserError
 
-FOLDER = ".slurm"  # of submitit's files, in the folder of the runs
+FOLDER = ".slurm-"  # of submitit's files, in the folder of the runs
 
 
 class SlurmEngine:
@@ -33,8 +34,10 @@ class SlurmEngine:
         self._training: list[tuple[submitit.Job[list[Outcome]], Group]] = []
         if settings.cluster == "slurm" and shutil.which("srun") is None:
             raise UserError("executor=slurm: there is no Slurm here (no srun on the PATH)")
+        # Numbers of jobs come again: a job must not find the result of an earlier one.
+        name = f"{FOLDER}{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         self._submitit = submitit.AutoExecutor(
-            runs_dir / FOLDER, settings.cluster, slurm_max_num_timeout=settings.timeouts
+            runs_dir / name, settings.cluster, slurm_max_num_timeout=settings.timeouts
         )
         self._submitit.update_parameters(**_parameters(settings))
 

@@ -380,7 +380,11 @@ def test_slurm_is_told_what_the_settings_say(slurm, tmp_path):
         number for number, line in enumerate(lines) if line.startswith("srun ")
     )
     # Folders of runs are two deep; submitit's files are not, and not taken for runs.
-    assert not [path for path in tmp_path.glob("runs/.slurm/*") if path.is_dir()]
+    assert not [path for path in tmp_path.glob("runs/.slurm-*/*") if path.is_dir()]
+    # A job of a later sweep finds no result of one that had its number.
+    with starter(words, tmp_path)() as executor:
+        outcomes(executor, (runs[0],))
+    assert len(list(tmp_path.glob("runs/.slurm-*"))) == 2
 
 
 def test_slurm_job_whose_time_is_up_saves_and_is_queued_again(slurm, tmp_path, undisturbed):
