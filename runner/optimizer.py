@@ -38,6 +38,9 @@ def build_optimizer(opt: OptimizerSpec, network: nn.Module) -> Optimizer:
     try:
         optimizer = kind(parameters, **opt.arguments)
     except (TypeError, ValueError) as error:
+        texts = [f" opt.{key}={v}" for key, v in opt.arguments.items() if isinstance(v, str)]
+        if isinstance(error, TypeError) and texts:  # of a text that is compared with a number
+            raise UserError(f"opt={opt.name} cannot take{','.join(texts)}: {error}") from error
         raise UserError(f"opt={opt.name}: {error}") from error
     _check(opt, optimizer)
     if opt.averages_itself:

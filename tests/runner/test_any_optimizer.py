@@ -141,6 +141,13 @@ def test_missing_package_says_how_to_get_it(tmp_path):
         run(loaded)
 
 
+@pytest.mark.parametrize("name", ["adog", "adam_pp"])
+def test_text_in_place_of_a_number_is_named(name, tmp_path):
+    words = [f"opt={name}", "opt.reps_rel=auto", "task.synthetic=true", "wandb.mode=disabled"]
+    with pytest.raises(UserError, match=f"^opt={name} cannot take opt.reps_rel=auto: "):
+        run(config.load([*words, f"runs_dir={tmp_path}/runs"]))
+
+
 def test_modes_must_be_declared(tmp_path):
     with pytest.raises(UserError, match="its yaml must say averages_itself"):
         run(config_of(tmp_path, Averages))
