@@ -54,7 +54,7 @@ def test_change_of_the_same_size_and_time_is_seen(copy):
 def test_what_was_read_once_is_not_read_again(copy, monkeypatch):
     folder = copy("a", x_csv="1")
     before = of(folder)
-    monkeypatch.setattr(digest, "_sha256", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(digest, "file_sha256", lambda _: pytest.fail("read again"))
     assert of(folder) == before
 
 
@@ -74,7 +74,7 @@ def test_links_of_a_hubs_cache_are_followed(copy, tmp_path):
 
 def test_large_copy_is_told_by_names_and_sizes(copy, monkeypatch):
     monkeypatch.setattr(digest, "READ_AT_MOST", 2)
-    monkeypatch.setattr(digest, "_sha256", lambda _: pytest.fail("read"))
+    monkeypatch.setattr(digest, "file_sha256", lambda _: pytest.fail("read"))
     first, second = copy("a", x_csv="123"), copy("b", x_csv="1234")
     assert of(first) != of(second)
 
