@@ -135,7 +135,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
     cost = f"Tuning {tuned.label} costs {plural(tuned.runs, 'run')}, {duration(3600 * tuned.hours)}"
     if found == "inconclusive":
         if is_in_percent(problem):
-            points = 100 * high * float(np.mean(list(dog.errors.values())))
+            points = 100 * high * dog.error
             sentences.append(
                 f"If {points:.1f} points of {problem.metric} do not matter to you, use DoG, and "
                 f"tune nothing: it gives up no more ({sure}). {cost}."
@@ -182,8 +182,7 @@ def _with_rounding(red: RedOfMeans, dog: Cell, examples: int) -> RedOfMeans:
 
     That rounding has the variance of one twelfth of an error, on each side and seed.
     """
-    mean = float(np.mean(list(dog.errors.values())))
-    rounding = np.sqrt((1 + (1 - red.estimate) ** 2) / 12 / dog.seeds) / (mean * examples)
+    rounding = np.sqrt((1 + (1 - red.estimate) ** 2) / 12 / dog.seeds) / (dog.error * examples)
     return red._replace(standard_error=max(red.standard_error, float(rounding)))
 
 
@@ -195,9 +194,9 @@ def _too_few(dog: Cell, problem: pd.Series) -> str:
         f"Cannot tell: DoG makes fewer than {LEAST_ERRORS} errors on {problem.test_examples} test "
         "examples, too few to compare. Either will do"
     )
-    if not (error := np.mean(list(dog.errors.values()))):
+    if not dog.error:
         return f"{line}; a harder test part would tell them apart."
-    needed = int(np.ceil(LEAST_ERRORS / error))
+    needed = int(np.ceil(LEAST_ERRORS / dog.error))
     return f"{line}; to tell them apart takes {needed} test examples or more."
 
 

@@ -77,6 +77,11 @@ class Cell:
         """Whether it is what all others are compared with."""
         return self.role == REFERENCE and self.row == DEFAULT
 
+    @property
+    def error(self) -> float:
+        """The mean test error over the seeds; nan where there is none."""
+        return float(np.mean([*self.errors.values()])) if self.errors else np.nan
+
 
 _OF_FRAME = [field.name for field in fields(Cell) if field.name not in ("errors", "run_ids")]
 

@@ -1,7 +1,6 @@
 """Draws what tuning a learning rate gives by its cost, with DoG's error as a line across."""
 
 from collections.abc import Iterator
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,7 @@ def draw_break_even(comparison: Comparison) -> Any:
     labels = [(f"{name}, seed {TUNING_SEED}: 1 run, {time}", error, style)]
     if reference.errors:
         mean, dotted = (
-            scale * fmean(reference.errors.values()),
+            scale * reference.error,
             {**style, "linestyle": ":", "linewidth": 1},
         )
         axes.axhline(mean, **dotted)

@@ -84,14 +84,7 @@ def mean_errors(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     nan where a problem lacks the line. What a performance profile is made from.
     """
     lines = lines_of(comparisons)
-    means = [
-        {
-            line.comparison.stem: np.mean([*line.cell.errors.values()])
-            for line in same
-            if line.cell.errors
-        }
-        for same in lines.values()
-    ]
+    means = [{line.comparison.stem: line.cell.error for line in same} for same in lines.values()]
     index = pd.MultiIndex.from_tuples(lines, names=["optimizer", "row"])
     columns = [comparison.stem for comparison in comparisons]
     return pd.DataFrame(means, index=index, columns=columns, dtype=float)
