@@ -237,6 +237,8 @@ def sweep_of(spec: SweepSpec, overrides: Iterable[str] = ()) -> Sweep:
             cells.append(Cell(config, grid, vary, part.seeds))
         by_part.append(cells)
     sweep = Sweep(by_part)
+    if len({cell.config.execution.runs for cell in sweep.cells}) > 1:
+        raise UserError("all parts of a sweep have one runs_dir: take it out of their overrides")
     _check_copies(sweep.cells)
     return sweep
 

@@ -127,6 +127,13 @@ def test_what_a_sweep_lists_is_no_override(sweeps, tmp_path, word):
         load(sweeps(SWEEP), tmp_path, word)
 
 
+def test_parts_have_one_folder_of_runs_as_settings_are_chosen_by_its_runs(sweeps, tmp_path):
+    (part,) = SWEEP["parts"]
+    other = {**part, "overrides": [*part.get("overrides", []), f"runs_dir={tmp_path}/other"]}
+    with pytest.raises(UserError, match="all parts of a sweep have one runs_dir"):
+        plan.load(sweeps({"parts": [part, other]}))
+
+
 def test_broken_yaml_is_said(tmp_path):
     (tmp_path / "broken.yaml").write_text("parts: [")
     with pytest.raises(UserError, match="cannot be read"):
