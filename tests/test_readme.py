@@ -136,7 +136,7 @@ def test_on_two_language_tasks_the_papers_start_learns_nothing_in_400_steps(
 
 
 def test_on_reuters_the_papers_start_for_language_learns_and_the_benchmarks_does_not(archived):
-    """README.md, docs/findings.md, docs/optimizers.md."""
+    """README.md, docs/findings.md, docs/optimizers.md, docs/protocol.md."""
     (problem,) = (
         each
         for each in archived.by_kind[FINE_TUNING]
@@ -146,6 +146,7 @@ def test_on_reuters_the_papers_start_for_language_learns_and_the_benchmarks_does
     errors = {name: archived.runs.varied(problem, name, "reps_rel")[1] for name in ("dog", "ldog")}
     for name in ("dog", "ldog"):
         assert len(errors[name][1e-6]) == 3 and max(errors[name][1e-6].values()) < 0.055
+        assert all(errors[name][1e-6][seed] < errors[name][1e-4][seed] for seed in range(3))
     assert sum(error == pytest.approx(guess) for error in errors["dog"][1e-4].values()) == 2
     assert sum(error > guess - 0.05 for error in errors["ldog"][1e-4].values()) == 1
     tuned = [cell.test for cell in problem.cells if cell.row == MAIN_ROW[TUNED]]
