@@ -24,8 +24,13 @@ from tasks.format import did_you_mean
 
 if TYPE_CHECKING:  # to import pydantic takes a third of the time in which a wrong name is answered
     from runner.specs import Execution, RunSpec
+    from tasks.specs import TaskSpec
 
 GROUPS = ("task", "model", "opt", "protocol")
+# What only tasks of one domain heed, and what only those that train a network.
+DOMAIN_OF = dict.fromkeys(("train.image_size", "train.augment"), "vision")
+DOMAIN_OF["train.max_tokens"] = "language"
+OF_TRAINED = ("model.batch_norm", "model.freeze_embeddings")
 
 Plain = dict[Any, Any]  # a configuration as dicts, lists and values
 
@@ -298,7 +303,24 @@ def _checked(tree: DictConfig, defaults: Plain, parsed: list[Override]) -> Confi
     opt = plain.pop("opt")
     _check_nulls(parsed, defaults)
     composed = Composed.parse({**plain, "opt": _checked_optimizer(opt, defaults["opt"])})
+    _check_meaning(parsed, composed.run.task)
     return Config(composed.run, composed.execution)
+
+
+def _check_meaning(parsed: list[Override], task: "TaskSpec") -> None:
+    """Refuse what a task would ignore: its run would differ in name alone."""
+    for override in parsed:
+        domain = DOMAIN_OF.get(override.key_or_group, task.domain)
+        if task.domain != domain:
+            raise UserError(
+                f"{override.input_line} is for {domain} tasks, and task={task.name} is a "
+                f"{task.domain} task: leave it out"
+            )
+        if task.source is not None and override.key_or_group in OF_TRAINED:
+            raise UserError(
+                f"{override.input_line} is for networks that are trained, and task={task.name} "
+                "trains none: leave it out"
+            )
 
 
 def _checked_optimizer(opt: Plain, default: Plain) -> Any:

@@ -71,6 +71,10 @@ from tasks.errors import UserError
         (["+protocol.tasks.cifar={stepz: 7}"], "no key protocol.tasks.cifar.stepz"),
         (["+model.crop_pctt=1"], "did you mean model.crop_pct"),
         (["+task.prompt=x"], "not to be changed"),
+        (["task=movies", "train.image_size=96"], "train.image_size=96 is for vision tasks, and"),
+        (["task=movies", "train.augment=crop"], "task=movies is a language task: leave it out"),
+        (["task=probe_cifar", "train.max_tokens=9"], "is for language tasks"),
+        (["task=probe_cifar", "model.batch_norm=train"], "and task=probe_cifar trains none"),
     ],
     ids=str,
 )

@@ -16,7 +16,7 @@ from tasks.data.own.images import upright
 from tasks.errors import UserError
 from tasks.export import export
 
-SHORT = ["train.steps=12", "train.batch_size=16", "train.image_size=24", "train.eval_every=6"]
+SHORT = ["train.steps=12", "train.batch_size=16", "train.eval_every=6"]
 SHORT += ["train.train_examples=48", "train.validation_examples=16", "train.test_examples=60"]
 SHORT += ["wandb.mode=disabled", "progress=false", "opt=adam", "opt.lr=0.003"]
 
@@ -26,7 +26,8 @@ def trained(tmp_path, made_up_data):
     """A function that trains a network on made-up data; its task, record and exported folder."""
 
     def of(task, model, *words, weights="averaged"):
-        words = [f"task={task}", f"model={model}", f"export={weights}", *SHORT, *words]
+        small = ["train.image_size=24"] * (task == "cifar")
+        words = [f"task={task}", f"model={model}", f"export={weights}", *SHORT, *small, *words]
         loaded = config.load([*words, f"runs_dir={tmp_path}/runs", f"data_dir={tmp_path}/data"])
         record = run(loaded)
         return build_task(loaded), record, Job.of(loaded).folder.model(weights)
@@ -189,7 +190,8 @@ def test_model_of_a_record_that_was_put_aside_is_not_kept(trained, networks, tmp
     choice, short = f"timm:{networks}/resnet", "train.steps=1"
     _, _, exported = trained("cifar", choice, short)
     (exported.parent / "record.json").write_text("damaged")
-    words = ["task=cifar", f"model={choice}", *SHORT, short, f"data_dir={tmp_path}/data"]
+    words = ["task=cifar", f"model={choice}", *SHORT, short, "train.image_size=24"]
+    words.append(f"data_dir={tmp_path}/data")
     run(config.load([*words, f"runs_dir={tmp_path}/runs"]))  # trained again, and nothing exported
     with pytest.raises(UserError, match="its averaged weights were not kept"):
         trained("cifar", choice, short)

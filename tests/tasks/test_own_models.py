@@ -22,7 +22,7 @@ from tasks.data.hub import copy_of
 from tasks.errors import UserError
 from tasks.models import timm_from_file
 
-SHORT = ["train.steps=2", "train.batch_size=4", "train.image_size=32", "train.eval_every=2"]
+SHORT = ["train.steps=2", "train.batch_size=4", "train.eval_every=2"]
 SHORT += ["train.train_examples=8", "train.validation_examples=8", "train.test_examples=20"]
 SHORT += ["wandb.mode=disabled", "progress=false"]
 
@@ -33,6 +33,8 @@ def load(tmp_path, made_up_data):
 
     def composed(model, *words, task=None):
         task = task or ("movies" if model.startswith("hf:") else "cifar")
+        if task != "movies":
+            words = ["train.image_size=32", *words]
         paths = [f"runs_dir={tmp_path}/runs", f"data_dir={tmp_path}/data"]
         return config.load([f"task={task}", f"model={model}", *SHORT, *paths, *words])
 
