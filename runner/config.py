@@ -27,10 +27,6 @@ if TYPE_CHECKING:  # to import pydantic takes a third of the time in which a wro
     from tasks.specs import TaskSpec
 
 GROUPS = ("task", "model", "opt", "protocol")
-# What only tasks of one domain heed, and what only those that train a network.
-DOMAIN_OF = dict.fromkeys(("train.image_size", "train.augment"), "vision")
-DOMAIN_OF["train.max_tokens"] = "language"
-OF_TRAINED = ("model.batch_norm", "model.freeze_embeddings")
 
 Plain = dict[Any, Any]  # a configuration as dicts, lists and values
 
@@ -309,14 +305,20 @@ def _checked(tree: DictConfig, defaults: Plain, parsed: list[Override]) -> Confi
 
 def _check_meaning(parsed: list[Override], task: "TaskSpec") -> None:
     """Refuse what a task would ignore: its run would differ in name alone."""
+    from tasks.data.blocks import NO_FEATURES, OF_IMAGES, OF_TEXTS
+    from tasks.specs import ModelSpec, TrainSpec
+
+    heeded = {"vision": TrainSpec.marked(OF_IMAGES), "language": TrainSpec.marked(OF_TEXTS)}
+    of_trained = ModelSpec.marked(NO_FEATURES) if task.source else set()
     for override in parsed:
-        domain = DOMAIN_OF.get(override.key_or_group, task.domain)
-        if task.domain != domain:
-            raise UserError(
-                f"{override.input_line} is for {domain} tasks, and task={task.name} is a "
-                f"{task.domain} task: leave it out"
-            )
-        if task.source is not None and override.key_or_group in OF_TRAINED:
+        block, _, key = override.key_or_group.partition(".")
+        for domain, keys in heeded.items():
+            if block == "train" and key in keys and task.domain != domain:
+                raise UserError(
+                    f"{override.input_line} is for {domain} tasks, and task={task.name} is a "
+                    f"{task.domain} task: leave it out"
+                )
+        if block == "model" and key in of_trained and override.value() is not None:
             raise UserError(
                 f"{override.input_line} is for networks that are trained, and task={task.name} "
                 "trains none: leave it out"

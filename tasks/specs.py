@@ -9,6 +9,8 @@ from tasks.data.blocks import (
     DESCRIBES,
     NO_FEATURES,
     NULLABLE,
+    OF_IMAGES,
+    OF_TEXTS,
     YAML_ONLY,
     Count,
     NotNegative,
@@ -173,9 +175,9 @@ class TrainSpec(Spec):
         description="held out of the training part; null: the official ones, else the test part"
     )
     test_examples: Annotated[Count | None, NULLABLE] = Field(description="at most; null: all")
-    image_size: Count | None = Field(description="images: pixels a side")
-    augment: Augment = Field(description="of images")
-    max_tokens: Count | None = Field(description="texts: length, cut")
+    image_size: Annotated[Count | None, OF_IMAGES] = Field(description="images: pixels a side")
+    augment: Annotated[Augment, OF_IMAGES] = Field(description="of images")
+    max_tokens: Annotated[Count | None, OF_TEXTS] = Field(description="texts: length, cut")
     averaging_gamma: NotNegative = Field(description="γ of polynomial-decay averaging")
     eval_every: Count = Field(description="steps between validation scores")
     checkpoint: Annotated[Literal["best"] | None, NULLABLE] = Field(

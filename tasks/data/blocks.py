@@ -21,10 +21,13 @@ class Mark(Enum):
     NULLABLE = "null means something whatever the yaml says"
     OF_LOOP = "of an optimizer: what the training loop does, no argument of the class"
     ABSENT_IF_NULL = "came after runs were recorded: null leaves no trace in a record"
+    OF_IMAGES = "only tasks of images heed it"
+    OF_TEXTS = "only tasks of texts heed it"
     NO_FEATURES = "the features that a frozen network computes do not depend on it"
 
 
 DESCRIBES, YAML_ONLY, NULLABLE = Mark.DESCRIBES, Mark.YAML_ONLY, Mark.NULLABLE
+OF_IMAGES, OF_TEXTS = Mark.OF_IMAGES, Mark.OF_TEXTS
 OF_LOOP, NO_FEATURES, ABSENT_IF_NULL = Mark.OF_LOOP, Mark.NO_FEATURES, Mark.ABSENT_IF_NULL
 
 T = TypeVar("T")
