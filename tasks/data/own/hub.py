@@ -1,6 +1,7 @@
 """A data set of the Hugging Face hub by its name: its tables, fetched once into a folder."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 from tasks.data.hub import copy_of
@@ -53,6 +54,7 @@ def hub_copy(name: str, data_dir: Path) -> Path:
     return copy_of(spec, data_dir).folder / below
 
 
+@cache  # a sweep asks for each of its cells
 def _files_of(repository: str) -> list[str]:
     from huggingface_hub import HfApi, constants, snapshot_download
 
