@@ -26,6 +26,8 @@ RATES = ("accuracy", "squad_exact")
 CORRELATIONS = ("matthews", "pearson")
 
 RESAMPLES = 10_000
+# What is nothing but the rounding of floats, in a RED.
+ROUNDING = 1e-12
 UNKNOWN = (np.nan, np.nan)
 
 
@@ -157,7 +159,7 @@ class RedOfMeans(NamedTuple):
 
         if np.isnan(self.standard_error):
             return UNKNOWN
-        if self.standard_error == 0:  # the rival's error is so many times DoG's on each seed
+        if self.standard_error < ROUNDING:  # the rival errs so many times as much on each seed
             return self.estimate, self.estimate
         # With ρ = r + δ: a·δ² + 2b·δ − c ≤ 0.
         t2 = float(stdtrit(self.freedom, (1 + confidence) / 2)) ** 2

@@ -150,7 +150,7 @@ def forest(board: Leaderboard) -> Chart:
         name="forest",
         title="RED of every line, with its 95 % interval",
         note=f"Dashed: DoG, and the margin of {100 * MARGIN:g} %. Over all problems for other "
-        f"seeds; of one problem Fieller's over seeds. {CUT}",
+        f"seeds; of one problem Fieller's interval over seeds. {CUT}",
         description="Relative error difference to DoG for each line, best first; the leaderboard "
         "and the tables of the problems hold the same numbers.",
         spec=spec,

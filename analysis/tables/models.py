@@ -304,9 +304,9 @@ def _notes(comparisons: list[Comparison], frame: pd.DataFrame) -> list[str]:
         "RED: how much smaller the mean error is than DoG's on a task, (err_DoG − err) / err_DoG; "
         "positive is better than DoG. The median, quartiles and mean are over the tasks; of pairs: "
         "the median of RED as published, averaged over all pairs of seeds.",
-        "95 % intervals of the median. On these tasks, for other seeds: of one task Fieller's "
-        f"over seeds; of several a studentised bootstrap, {RESAMPLES:,} draws. On tasks like "
-        "these, for other tasks too: that of the sign test.",
+        "95 % intervals of the median. On these tasks, for other seeds: of one task "
+        f"Fieller's interval over seeds; of several a studentised bootstrap, {RESAMPLES:,} draws. "
+        "On tasks like these, for other tasks too: that of the sign test.",
         "After the interval its verdict: DoG is better (RED below 0), non-inferior (below "
         f"{100 * MARGIN:g} %, the margin fixed before any run: close to the rival), worse (above 0 "
         "and not below the margin), or it is inconclusive.",
