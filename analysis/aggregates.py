@@ -10,7 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.statistics import UNKNOWN, noise_of, red_of_means, with_a_run
+from analysis.statistics import (
+    UNKNOWN,
+    noise_of,
+    red_of_means,
+    studentised_interval,
+    with_a_run,
+)
 
 # What each task's runs are, by seed: nan where a seed has no run.
 Errors = Sequence[ArrayLike]
@@ -44,7 +50,9 @@ def interquartile_mean(values: ArrayLike, weights: ArrayLike) -> np.ndarray:
     shares = weights[order] / weights.sum()
     ends = np.cumsum(shares, axis=-1)
     inside = (np.minimum(ends, 0.75) - np.maximum(ends - shares, 0.25)).clip(min=0)
-    return 2 * (inside * np.take_along_axis(values, order, axis=-1)).sum(axis=-1)
+    ordered = np.take_along_axis(values, order, axis=-1)
+    # What is outside of the middle half may be infinite.
+    return 2 * np.multiply(inside, ordered, out=np.zeros_like(ordered), where=inside > 0).sum(-1)
 
 
 def red_by_seed(dog_errors: ArrayLike, errors: ArrayLike) -> np.ndarray:
@@ -63,8 +71,8 @@ def interquartile_mean_of_red(
 
     Both arguments hold an array of shape (seeds,) for each task. A task has the same weight
     whatever the number of its seeds. The interval is a studentised bootstrap, stratified by task:
-    each task's runs are moved together by a draw of Student's t, as
-    `statistics.intervals_over_tasks` does. nan where a task has fewer than two seeds.
+    each task's runs are moved together, by a draw of `statistics.noise_of`. nan where a task has
+    fewer than two seeds.
     """
     pairs = list(zip(dog_errors, errors, strict=True))
     reds = [red_by_seed(*pair) for pair in pairs]
@@ -75,11 +83,11 @@ def interquartile_mean_of_red(
     weights = np.concatenate([np.full(red.size, 1 / red.size) for red in reds])
     estimate = float(interquartile_mean(values, weights))
     noise = noise_of([red_of_means(*pair) for pair in pairs], resamples)
-    if np.isnan(noise).any():
-        return Estimate(estimate, *UNKNOWN)
-    distances = np.abs(interquartile_mean(values + noise[:, task], weights) - estimate)
-    half_width = float(np.quantile(distances, 0.95))
-    return Estimate(estimate, estimate - half_width, estimate + half_width)
+
+    def moved(noise: np.ndarray) -> np.ndarray:
+        return interquartile_mean(values + noise[:, task], weights)
+
+    return Estimate(estimate, *studentised_interval(moved, noise, estimate))
 
 
 def probability_of_improvement(errors: Errors, rival_errors: Errors) -> Estimate:

@@ -1,6 +1,6 @@
 """The statistics behind the tables: RED, intervals over seeds and tasks, verdicts, break-even."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 from typing import Literal, NamedTuple
 
@@ -147,33 +147,45 @@ class RedOfMeans(NamedTuple):
     of_reference: float = 0.0
     covariance: float = 0.0
 
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Fieller's interval of RED (1954): exact for normal errors of the same seeds.
+    def at(self, t: ArrayLike) -> np.ndarray:
+        """The RED against which the data have so much of Student's t, elementwise (Fieller 1954).
 
-        It holds each ρ for which the mean of x − ρ·d may be 0 by Student's t, and is Student's t
-        interval where d̄ is sure. Where d̄ itself may be 0 by it, the rival may err any number of
-        times as much: −inf. No rival errs less than never: at most 1. nan where there is no
-        standard error.
+        It is 1 − ρ, where the mean of x − ρ·d is so many of its own standard errors from 0: of
+        t = 0 the estimate, and as sure as Student's t where d̄ is. Where d̄ itself may be 0 by so
+        much of t, the rival may err any number of times as much: −inf. No rival errs less than
+        never: at most 1. nan where there is no standard error.
+        """
+        t = np.asarray(t, dtype=float)
+        if np.isnan(self.standard_error):
+            return np.full_like(t, np.nan)
+        if self.standard_error < ROUNDING:  # the rival errs so many times as much on each seed
+            return np.full_like(t, self.estimate)
+        # With ρ = r + δ: a·δ² + 2b·δ − c = 0.
+        a, b = 1 - t**2 * self.of_reference, t**2 * self.covariance
+        c = (t * self.standard_error) ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            root = np.sqrt(b**2 + a * c)  # nan: nothing is ruled out
+            low, high = self.estimate + np.sort([(b - root) / a, (b + root) / a], axis=0)
+        bounded = a > 0
+        # Else all is left but what is between the two, and of that what is at most 1.
+        below = ~bounded & (self.estimate <= low) & (high > 1)
+        return np.where(
+            t < 0,
+            np.where(bounded, low, -np.inf),
+            np.where(bounded, np.minimum(high, 1), np.where(below, low, 1)),
+        )
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Fieller's interval of RED: exact for normal errors of the same seeds.
+
+        It holds each RED that Student's t does not tell from that of the data. nan where there is
+        no standard error.
         """
         from scipy.special import stdtrit
 
-        if np.isnan(self.standard_error):
-            return UNKNOWN
-        if self.standard_error < ROUNDING:  # the rival errs so many times as much on each seed
-            return self.estimate, self.estimate
-        # With ρ = r + δ: a·δ² + 2b·δ − c ≤ 0.
-        t2 = float(stdtrit(self.freedom, (1 + confidence) / 2)) ** 2
-        a = 1 - t2 * self.of_reference
-        b, c = t2 * self.covariance, t2 * self.standard_error**2
-        under_root = b**2 + a * c
-        if under_root < 0 or a == 0:
-            return -np.inf, 1.0
-        root = np.sqrt(under_root)
-        low, high = sorted((self.estimate + (b - root) / a, self.estimate + (b + root) / a))
-        if a > 0:
-            return low, min(high, 1.0)
-        # All but what is between the two, and of that what is at most 1.
-        return -np.inf, low if self.estimate <= low and high > 1 else 1.0
+        t = stdtrit(self.freedom, (1 + confidence) / 2)
+        low, high = self.at([-t, t]).tolist()
+        return low, high
 
     def with_seeds(self, times: float, freedom: float) -> "RedOfMeans":
         """Return what so many times the seeds would give if they are like these.
@@ -220,14 +232,38 @@ def red_of_means(dog_errors: ArrayLike, errors: ArrayLike) -> RedOfMeans:
 
 
 def noise_of(reds: Sequence[RedOfMeans], resamples: int) -> np.ndarray:
-    """Draws of how far each task's RED is off, to first order: shape (resamples, tasks).
+    """Draws of how far each task's RED may be off: shape (resamples, tasks), always the same.
 
-    They are of Student's t with its degrees of freedom, times its standard error; always the same.
+    They are of Fieller's distribution: of RED at draws of Student's t with its degrees of freedom.
     """
-    standard_errors = np.array([red.standard_error for red in reds])
-    freedoms = np.array([red.freedom for red in reds])
-    size = (resamples, len(reds))
-    return np.random.default_rng(0).standard_t(freedoms, size=size) * standard_errors
+    freedoms = [red.freedom for red in reds]
+    t = np.random.default_rng(0).standard_t(freedoms, size=(resamples, len(reds)))
+    pairs = zip(reds, t.T, strict=True)
+    return np.stack([red.at(column) - red.estimate for red, column in pairs], axis=1)
+
+
+def studentised_interval(
+    summary: Callable[[np.ndarray], np.ndarray], noise: np.ndarray, estimate: float
+) -> tuple[float, float]:
+    """The 95 % interval of a number over tasks, such as the median of RED.
+
+    It is the estimate ± how far 95 % of draws are from it at most. (Symmetric, because the median
+    of noisy numbers is biased: percentiles of the same draws cover 50 % in a bad case. The noise of
+    a RED is skewed, which can hide that bias: where draws with the noise turned round are further
+    away, they count.) At most 1; nan where noise is.
+
+    Args:
+        summary: takes noise of each task, shape (resamples, tasks), and returns what the number is
+            where each task's RED is off by so much, shape (resamples,).
+        noise: of `noise_of`.
+        estimate: the number without noise.
+    """
+    if np.isnan(noise).any():
+        return UNKNOWN
+    distances = [np.abs(summary(sign * noise) - estimate) for sign in (1, -1)]
+    # Between the draws and infinity there is nothing to interpolate.
+    half_width = float(np.quantile(distances, 0.95, axis=1, method="higher").max())
+    return estimate - half_width, min(estimate + half_width, 1.0)
 
 
 class Intervals(NamedTuple):
@@ -252,11 +288,8 @@ def intervals_over_tasks(
     seeds, nan where a seed has no run.
 
     - On these tasks: of one task Fieller's interval. Of several a studentised bootstrap: each
-      task's RED is drawn from Student's t around its estimate, with its own standard error and
-      degrees of freedom, and the interval is the estimate ± the 95 % quantile of how far the median
-      of such draws is from it. (Symmetric, because the median of noisy numbers is biased where the
-      tasks are not: percentiles of the same draws cover 50 % in a bad case.) The generator is
-      fixed: the same errors give the same interval.
+      task's RED is drawn from Fieller's distribution, and `studentised_interval` is of the median
+      of such draws. The generator is fixed: the same errors give the same interval.
     - On tasks like these: the interval of the sign test, between two of the sorted REDs. It rests
       on nothing but that the tasks were drawn independently; the spread over seeds is in the REDs.
 
@@ -271,13 +304,11 @@ def intervals_over_tasks(
     if not tasks or np.isnan(reds).any():
         return Intervals(np.nan, UNKNOWN, UNKNOWN)
     estimate = float(np.median(reds))
-    these = UNKNOWN
     if len(tasks) == 1:
         these = tasks[0].interval()
-    elif not np.isnan(noise := noise_of(tasks, resamples)).any():
-        distances = np.abs(np.median(reds + noise, axis=1) - estimate)
-        half_width = float(np.quantile(distances, 0.95))
-        these = (estimate - half_width, estimate + half_width)
+    else:
+        noise = noise_of(tasks, resamples)
+        these = studentised_interval(lambda n: np.median(reds + n, axis=1), noise, estimate)
     return Intervals(estimate, these, _sign_test_interval(np.sort(reds)))
 
 
