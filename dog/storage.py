@@ -70,6 +70,14 @@ def restored(x0: Tensor, p: Tensor) -> Tensor:
     return torch.empty_like(p, requires_grad=False).copy_(x0)
 
 
+def rest_type(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which to keep what rounding takes from parameters of a type.
+
+    float16 has no number between 0 and 6e-8, and DoG's first steps are shorter in each element.
+    """
+    return torch.bfloat16 if dtype == torch.float16 else dtype
+
+
 def rounds(x0: Tensor, p: Tensor) -> bool:
     """Return whether a parameter's type is less precise than that of its x_0."""
     return torch.promote_types(x0.dtype, p.dtype) != p.dtype
