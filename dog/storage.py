@@ -117,8 +117,8 @@ def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     ours = []
     for group in groups:
         scope = "group" if torch.as_tensor(group["G"]).dim() == 0 else "tensor"
-        names = ("params", "reps_rel", "lr", "weight_decay", "eps", "init_eta")
-        kept = {name: value for name, value in group.items() if name in names}
+        # With what schedulers and others keep in a group.
+        kept = {n: v for n, v in group.items() if n not in (*PUBLISHED, "init_buffer")}
         ours.append(kept | {"scope": scope})
         count = len(group["params"])
         numbers = {
