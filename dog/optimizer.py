@@ -325,8 +325,9 @@ class DoG(Optimizer):
                 for p in group["params"]
                 if id(p) not in known and (p.requires_grad or p.grad is not None)
             ]
-            # The first step is one that has a gradient somewhere; of processes, others may have it.
-            if new and (known or self.process_group or any(p.grad is not None for _, p in new)):
+            # The first step is one with a gradient somewhere; of shards, others may have it.
+            elsewhere = bool(known) or self.process_group is not None
+            if new and (elsewhere or any(p.grad is not None for _, p in new)):
                 self._start(new, members)
                 return self._members()
         return members
