@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dog import DoG, PolynomialDecay
 from dog.kernels import reference
 from dog.kernels.bundle import Bundle
+from dog.storage import rest_type
 
 # Of parameters by themselves. In Triton's interpreter bfloat16 is cut off and not rounded.
 TOLERANCE = {
@@ -22,8 +23,8 @@ TOLERANCE = {
     torch.float16: 2**-10,
     torch.bfloat16: 2**-7,
 }
-# Of two 16-bit numbers together, which hold twice as many digits.
-TOGETHER = {torch.float16: 2**-19, torch.bfloat16: 2**-13}
+# Of two 16-bit numbers together, the second in bfloat16, which hold more digits.
+TOGETHER = {torch.float16: 2**-16, torch.bfloat16: 2**-13}
 
 
 def bundle_of(
@@ -60,7 +61,7 @@ def bundle_of(
             if isinstance(form, torch.dtype)
             else torch.tensor(0.25, dtype=dtype, device=device).expand(shape),
             drawn(shape, torch.promote_types(dtype, torch.float32)) if averaged else None,
-            drawn(shape, dtype, 1e-4) if compensated else None,
+            drawn(shape, rest_type(dtype), 1e-4) if compensated else None,
         )
     return bundle
 

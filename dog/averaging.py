@@ -168,10 +168,12 @@ class PolynomialDecayAverager:
                 average.data = torch.empty_like(x, dtype=average.dtype)
             if weight < 1 and same_shape and self._is_averaged(x):
                 kept = self._widened(name, average)
-                if kept is average:
-                    mixed.append(average)
+                if not x.requires_grad:  # what has not changed stays, also a mask's infinity
+                    kept.copy_(torch.where(kept == x, kept, kept.lerp(x.to(kept.dtype), weight)))
+                elif kept.dtype == x.dtype:
+                    mixed.append(kept)
                     added.append(x)
-                else:  # one by one: a wide copy of all weights would need as much memory again
+                else:  # one by one: a copy of all weights would need as much memory again
                     kept.lerp_(x.to(kept.dtype), weight)
             else:  # a copy forgets even an average that is not finite
                 average.copy_(x)
@@ -305,9 +307,5 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the model's persistent tensors by name, each once however many names it has."""
-    named: dict[int, tuple[str, Tensor]] = {}
-    for name, value in model.state_dict(keep_vars=True).items():
-        if isinstance(value, Tensor):
-            named.setdefault(id(value), (name, value))
-    return dict(named.values())
+    """Return the model's parameters and buffers by name, each once however many names it has."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -122,13 +122,17 @@ class StepSizeGroups:
         does not wait for the device. A CUDA graph that is replayed fills in tensors, and
         keeps the floats as they were.
         """
-        values = [groups[i][name] for i in self.firsts]
+        # A tensor has one element, whatever its shape.
+        values = [
+            value.reshape(()) if isinstance(value, Tensor) else value
+            for value in (groups[i][name] for i in self.firsts)
+        ]
         if len(values) == 1 or self.count == 1 or all(value is None for value in values):
             return values[0]
         if torch.compiler.is_compiling():  # a look at the values would compile each change anew
             numbers = self._zeros()
             for value, rows in zip(values, self._rows_of, strict=True):
-                _fill(numbers[rows], value)
+                numbers[rows].fill_(0.0 if value is None else value)
             return numbers
         if len(set(values)) == 1:
             return values[0]
@@ -138,7 +142,7 @@ class StepSizeGroups:
         for i, (value, rows) in enumerate(zip(values, self._rows_of, strict=True)):
             is_tensor = isinstance(value, Tensor)
             if is_tensor or value != known[i]:
-                _fill(numbers[rows], value)
+                numbers[rows].fill_(0.0 if value is None else value)
                 known[i] = math.nan if is_tensor else value  # a tensor may change by itself
         return numbers
 
@@ -423,13 +427,6 @@ class Layout:
             flags = [float(i in chosen) for i in range(len(self.stamps))]
             self._flags[key] = torch.tensor(flags, dtype=torch.float64, device=self.home)
         return self._flags[key]
-
-
-def _fill(numbers: Tensor, value: float | Tensor | None) -> None:
-    """Fill in an option; a tensor has one element, whatever its shape."""
-    if isinstance(value, Tensor):
-        value = value.reshape(())
-    numbers.fill_(0.0 if value is None else value)
 
 
 def _make_room(kept: dict) -> None:

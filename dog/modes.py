@@ -103,7 +103,9 @@ def average_buffers(
     w, averages = weight.max(), group["averaged_buffers"]
     for i, (average, b) in enumerate(zip(averages, float_buffers(averaging.model), strict=True)):
         average = averages[i] = average.to(b.device)
-        average.copy_(torch.where(take, (1 - w) * average + w * b, average))
+        # What has not changed stays: of a mask's infinity (1 - w) times and w times make no number.
+        changes = take & (average != b)
+        average.copy_(torch.where(changes, (1 - w) * average + w * b, average))
 
 
 def _averages_buffers(averaging: Averaging | None) -> TypeGuard[Averaging]:

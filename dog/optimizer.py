@@ -85,7 +85,7 @@ class DoG(Optimizer):
         max_grad_norm: clip the norm of the whole gradient, weight decay included, to this, at no
             cost; G sums the clipped gradients, as after ``clip_grad_norm_``; p.grad stays as it
             was. Default: never.
-        compensate: keep what rounding takes from the weights, in a tensor of their type beside
+        compensate: keep what rounding takes from the weights, in a tensor of their size beside
             them (Kahan). Default: for 16-bit parameters alone, which would not move without.
         process_group: the processes over which plain tensors are shards of the parameters, as
             with FSDP1 and ZeRO. Each has its own part, of the same number of parameters. Not
@@ -325,7 +325,9 @@ class DoG(Optimizer):
                 for p in group["params"]
                 if id(p) not in known and (p.requires_grad or p.grad is not None)
             ]
-            if new:
+            # The first step is one with a gradient somewhere; of shards, others may have it.
+            elsewhere = bool(known) or self.process_group is not None
+            if new and (elsewhere or any(p.grad is not None for _, p in new)):
                 self._start(new, members)
                 return self._members()
         return members
@@ -376,8 +378,11 @@ class DoG(Optimizer):
         narrow = p.dtype in storage.NARROW
         for name in self._own(p, {**state, **saved}):
             if name not in state:
-                x = p.detach().clone(memory_format=torch.preserve_format)
-                state[name] = x.zero_() if name == "compensation" else x.float() if narrow else x
+                if name == "compensation":
+                    state[name] = torch.zeros_like(p, dtype=storage.rest_type(p.dtype))
+                else:
+                    x = p.detach().clone(memory_format=torch.preserve_format)
+                    state[name] = x.float() if narrow else x
             if name in saved:
                 state[name].copy_(saved[name])
 

@@ -70,6 +70,14 @@ def restored(x0: Tensor, p: Tensor) -> Tensor:
     return torch.empty_like(p, requires_grad=False).copy_(x0)
 
 
+def rest_type(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which to keep what rounding takes from parameters of a type.
+
+    float16 has no number between 0 and 6e-8, and DoG's first steps are shorter in each element.
+    """
+    return torch.bfloat16 if dtype == torch.float16 else dtype
+
+
 def rounds(x0: Tensor, p: Tensor) -> bool:
     """Return whether a parameter's type is less precise than that of its x_0."""
     return torch.promote_types(x0.dtype, p.dtype) != p.dtype
@@ -109,8 +117,8 @@ def from_published(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     ours = []
     for group in groups:
         scope = "group" if torch.as_tensor(group["G"]).dim() == 0 else "tensor"
-        names = ("params", "reps_rel", "lr", "weight_decay", "eps", "init_eta")
-        kept = {name: value for name, value in group.items() if name in names}
+        # With what schedulers and others keep in a group.
+        kept = {n: v for n, v in group.items() if n not in (*PUBLISHED, "init_buffer")}
         ours.append(kept | {"scope": scope})
         count = len(group["params"])
         numbers = {

@@ -283,7 +283,8 @@ class _Holder(nn.Module):
     def __init__(self, tensors: Tensors) -> None:
         super().__init__()
         for name, tensor in tensors.items():
-            self.register_buffer(name.replace(".", "/"), tensor.detach())
+            held = tensor.detach().requires_grad_(tensor.requires_grad)
+            self.register_buffer(name.replace(".", "/"), held)
 
 
 def _as_views(networks: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:

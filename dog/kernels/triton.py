@@ -100,7 +100,7 @@ class _Case:
     param_type: tl.dtype
     wide: tl.dtype  # that arithmetic is done in
     average_type: tl.dtype | None
-    compensated: bool
+    rest_type: tl.dtype | None  # of the compensations
     decays: bool
     averages_previous_iterate: bool
     # From one number to the next: one η for all is a single element, expanded.
@@ -131,7 +131,7 @@ def _sums(
             param_type=_TYPES[like[0].dtype],
             wide=_TYPES[wide(like[:1])],
             average_type=_TYPES[averages[0].dtype] if averages else None,
-            compensated=bool(compensations),
+            rest_type=_TYPES[compensations[0].dtype] if compensations else None,
             decays=weight_decay != 0,
             averages_previous_iterate=averages_previous_iterate,
             eta_stride=0 if eta is None else eta.stride(0),
@@ -291,8 +291,8 @@ def _update(at, i, take, eta, weight, grad_scale, weight_decay, CASE: tl.constex
         # What is small is added to what is small first, so that x does not swallow it.
         move = rest - tl.load(eta + i * CASE.eta_stride).to(CASE.wide) * gradient
         rounded = _write(at, PARAM, CASE.param_type, x + move, CASE)
-        if CASE.compensated:
-            rest = _write(at, COMPENSATION, CASE.param_type, (x - rounded) + move, CASE)
+        if CASE.rest_type is not None:
+            rest = _write(at, COMPENSATION, CASE.rest_type, (x - rounded) + move, CASE)
         x = rounded
         if weight is not None:
             w = tl.load(weight + i * CASE.weight_stride).to(tl.float64)
@@ -317,8 +317,8 @@ def _parameter(at, CASE: tl.constexpr):
     """Return a parameter and its compensation, or 0."""
     x = _read(at, PARAM, CASE.param_type, CASE)
     rest = tl.zeros_like(x)
-    if CASE.compensated:
-        rest = _read(at, COMPENSATION, CASE.param_type, CASE)
+    if CASE.rest_type is not None:
+        rest = _read(at, COMPENSATION, CASE.rest_type, CASE)
     return x, rest
 
 

@@ -1,6 +1,7 @@
 """optimizer.averaged(): averages in place of the weights for a while, and back to the last bit."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -305,6 +306,19 @@ def test_statistics_are_averaged_anew_where_the_models_buffers_have_changed(chan
     with optimizer.averaged():
         assert not torch.equal(model[1].running_mean, present["1.running_mean"])
     assert_equal(dict(model.named_buffers()), present)
+
+
+def test_buffers_that_do_not_change_keep_their_bits_and_infinities():
+    model = network()
+    model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    model.register_buffer("table", torch.randn(100))
+    averaging = PolynomialDecay(model=model, batch_norm="paper")
+    optimizer = DoG(model.parameters(), averaging=averaging, reps_rel=1e-2)
+    train(model, optimizer, range(20))
+    before = bits(model)
+    with optimizer.averaged():
+        assert torch.equal(model.mask, before["mask"])
+        assert torch.equal(model.table, before["table"])
 
 
 def test_recomputing_leaves_every_module_in_its_mode():

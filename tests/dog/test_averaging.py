@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 
 import numpy as np
 import pytest
@@ -68,6 +69,45 @@ def test_integer_and_boolean_buffers_are_copied():
         averager.step()
     assert averager.averaged_model.count.item() == 11
     assert averager.averaged_model.mask.tolist() == [True, False]
+
+
+def test_infinity_of_a_mask_stays():
+    model = nn.Linear(1, 1)
+    model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    model.frozen = nn.Parameter(torch.tensor([-math.inf]), requires_grad=False)
+    averager = PolynomialDecayAverager(model)
+    for _ in range(3):
+        averager.step()
+    assert torch.equal(averager.averaged_model.mask, model.mask)
+    assert torch.equal(averager.averaged_model.frozen, model.frozen)
+
+
+def test_buffers_that_are_not_saved_are_averaged_and_copied_too():
+    model = nn.Linear(1, 1)
+    model.register_buffer("scale", torch.zeros(1), persistent=False)
+    model.register_buffer("count", torch.tensor(0), persistent=False)
+    averager = PolynomialDecayAverager(model, gamma=0.0)
+    for _ in range(3):
+        model.scale += 1
+        model.count += 1
+        averager.step()
+    assert averager.averaged_model.scale.item() == pytest.approx(2)
+    assert averager.averaged_model.count.item() == 3
+
+
+@pytest.mark.parametrize("first", [0, 2], ids=["before the first step", "in mid-run"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_model_that_takes_another_type_is_averaged_on(dtype, first):
+    model = nn.BatchNorm1d(3)
+    averager = PolynomialDecayAverager(model, gamma=0.0)
+    for t in range(4):
+        if t == first:
+            model.to(dtype)
+        nn.init.constant_(model.weight, t)
+        nn.init.constant_(model.running_mean, t)
+        averager.step()
+    assert averager.averaged_model.weight.tolist() == pytest.approx([1.5] * 3)
+    assert averager.averaged_model.running_mean.tolist() == pytest.approx([1.5] * 3)
 
 
 def test_tied_weights_are_averaged_once_and_stay_tied():

@@ -148,6 +148,18 @@ def test_lr_of_a_group_may_be_a_tensor_of_one_element_of_any_shape(shape):
     assert_same(together, alone, one, [many])
 
 
+@pytest.mark.parametrize("optimizer_class", [DoG, LDoG])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
+def test_lr_of_all_may_be_a_tensor_of_one_element_of_any_shape(shape, optimizer_class):
+    (ours,), (theirs,) = replicas([2]), replicas([2])
+    one, other = optimizer_class(ours, lr=torch.full(shape, 0.5)), optimizer_class(theirs, lr=0.5)
+    for t in range(3):
+        for parameters, optimizer in ((ours, one), (theirs, other)):
+            set_gradients(parameters, t)
+            optimizer.step()
+    assert all(map(torch.equal, ours, theirs))
+
+
 def test_float_counts_that_equals_what_the_tensor_before_it_has_become():
     (own,) = replicas([2])
     lr = torch.tensor(2.0)

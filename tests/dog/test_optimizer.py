@@ -173,6 +173,20 @@ def test_step_without_any_gradient_does_nothing(optimizer_class):
     assert torch.equal(parameters[0], before[0]) and optimizer.telemetry() == []
 
 
+def test_weights_that_are_loaded_after_a_step_without_gradients_are_the_start():
+    (p,) = tensors(3)
+    optimizer = DoG([p], reps_rel=1e-2)
+    optimizer.step()  # some call it before a scheduler's first step
+    with torch.no_grad():
+        p += 100
+    norm = p.norm().item()
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    (row,) = optimizer.telemetry()
+    assert row["distance"] == 0
+    assert row["rbar"] == pytest.approx(1e-2 * (1 + norm))
+
+
 def test_frozen_parameters_do_not_enlarge_the_first_step():
     used, frozen = tensors(3, 1000)
     frozen.requires_grad_(False)

@@ -146,3 +146,23 @@ def test_published_state_from_before_the_first_step_is_loaded():
     ours = dog.DoG(network(torch.float32).parameters())
     ours.load_state_dict(theirs.state_dict())
     assert ours.telemetry() == [] and not ours.state
+
+
+def test_what_schedulers_keep_in_the_published_groups_is_loaded():
+    model = network(torch.float64)
+
+    def scheduled(package):
+        optimizer = package.DoG(model.parameters())
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR
+        return optimizer, one_cycle(optimizer, 1.0, total_steps=9, cycle_momentum=False)
+
+    theirs, their_schedule = scheduled(published.load())
+    model(torch.ones(4, 6).double()).sum().backward()
+    theirs.step()
+    ours, our_schedule = scheduled(dog)
+    ours.step()  # as schedulers want it
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    for _ in range(3):
+        their_schedule.step()
+        our_schedule.step()
+        assert ours.param_groups[0]["lr"] == theirs.param_groups[0]["lr"]

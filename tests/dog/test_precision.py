@@ -31,12 +31,16 @@ def quadratic(dtype, x0, steps, optimizer_class, **options):
 
 @EVERY
 @BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("reps_rel", [1e-4, 1e-6, 1e-8])
-def test_bfloat16_is_within_one_percent_of_float64(optimizer_class, reps_rel, implementation):
-    # Weights that bfloat16 holds exactly, so that both start from the same place.
-    x0 = torch.randn(4000, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+def test_16_bits_are_within_one_percent_of_float64(
+    optimizer_class, reps_rel, dtype, implementation
+):
+    # Weights that 16 bits hold exactly, so that both start from the same place. Most are as small
+    # as those of a network.
+    x0 = 0.05 * torch.randn(4000, generator=torch.Generator().manual_seed(0)).to(dtype)
     options = {"reps_rel": reps_rel, "implementation": implementation}
-    low = quadratic(torch.bfloat16, x0, 150, optimizer_class, **options)
+    low = quadratic(dtype, x0, 150, optimizer_class, **options)
     high = quadratic(torch.float64, x0, 150, optimizer_class, **options)
     for a, b in zip(low, high, strict=True):
         assert a["rbar"] == pytest.approx(b["rbar"], rel=0.01)
