@@ -76,6 +76,7 @@ class CostEstimate:
     slots: int  # how many runs, or groups of replicas, train at the same time
     stages: list[SweepStage]
     archived: int  # how many runs are done by the archive's word, without a folder of their own
+    without_model: int  # how many are done that have not kept what export= asks for
     time: TimeLeft
     archives: list[Archive]  # to be fetched
     elsewhere: list[str]  # to be fetched where the size is not told before
@@ -141,6 +142,7 @@ def estimate_cost(
         slots=slots,
         stages=stages,
         archived=sum(run.archived for run in (*tuning, *reporting)),
+        without_model=sum(run.lacks_model for run in (*tuning, *reporting)),
         time=estimator.time_left(to_do, slots),
         archives=archives,
         elsewhere=from_elsewhere(training, data_dir),

@@ -104,6 +104,15 @@ class PlannedRun:
         """Whether its record is the archive's."""
         return not self.folder.record.exists() and self.done
 
+    @property
+    def lacks_model(self) -> bool:
+        """Whether it is done, and the weights that export= asks for were not kept."""
+        weights = self.config.execution.export
+        if weights is None or self.folder.model(weights).is_dir():
+            return False
+        record = self.folder.read_record()
+        return record is not None and record.status == "finished"
+
 
 @dataclass(frozen=True)
 class Cell:
