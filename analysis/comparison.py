@@ -263,10 +263,10 @@ def reported(runs: pd.DataFrame) -> pd.DataFrame:
 
 # A problem's reported runs: an array of shape (runs,) for each column. (Selecting from a frame
 # takes a hundred times as long, and the tables shall be there at once.)
-Runs = dict[str, np.ndarray]
+RunColumns = dict[str, np.ndarray]
 
 
-def _select(runs: Runs, which: np.ndarray) -> Runs:
+def _select(runs: RunColumns, which: np.ndarray) -> RunColumns:
     return {name: values[which] for name, values in runs.items()}
 
 
@@ -291,7 +291,7 @@ def cells_of(frame: pd.DataFrame, choices: Iterable[Choice]) -> list[Cell]:
     return sorted(cells, key=lambda cell: (ROLES.index(cell.role), cell.label, cell.optimizer))
 
 
-def _cell(runs: Runs, choice: Choice, label: str, role: str, reference: Runs) -> Cell:
+def _cell(runs: RunColumns, choice: Choice, label: str, role: str, reference: RunColumns) -> Cell:
     """A cell from the reported runs of one setting and those of the reference."""
     if choice.row == PORTFOLIO:
         same = (runs["optimizer"] == choice.members[0]) & runs["opt_default"]

@@ -18,7 +18,7 @@ from analysis.choice import (
 from analysis.comparison import Comparison, compare_problems, reported, scored
 from analysis.html.page import write_page
 from analysis.html.report import Answer as PageAnswer
-from analysis.html.runs import Runs
+from analysis.html.runs import KnownRuns
 from analysis.statistics import gain
 from analysis.tables.notes import EDGE, caveats_of
 from analysis.tables.page import markdown
@@ -104,7 +104,9 @@ def _page(conclusion: Conclusion, trained: Trained, sentences: list[str], code: 
     """Write the comparison as a page; say where it is, or why there is none."""
     config = trained.sweep.cells[0].config
     runs_dir = config.execution.runs
-    runs = Runs.gather(runs_dir, archive_beside(runs_dir)).only({r.run_id for r in trained.runs})
+    runs = KnownRuns.gather(runs_dir, archive_beside(runs_dir)).only(
+        {r.run_id for r in trained.runs}
+    )
     path = folder_of(config) / "report.html"
     title = f"{conclusion.name} with {config.spec.model.name}"
     try:

@@ -10,7 +10,7 @@ from analysis.choice import DEFAULT, INSTANCE_TUNED, PORTFOLIO
 from analysis.comparison import Comparison, compare_problems, labels_of
 from analysis.findings.pairs import Evidence, Line, pairs_of
 from analysis.findings.problems import PROTOCOL, of_kind
-from analysis.findings.runs import Runs
+from analysis.findings.runs import ReportedRuns
 from analysis.kinds import KINDS
 from analysis.roles import TUNING_FREE
 from analysis.tables.starts import Tried, tried_starts
@@ -36,9 +36,9 @@ class Archived:
         return compare_problems(self.frame)
 
     @cached_property
-    def runs(self) -> Runs:
+    def runs(self) -> ReportedRuns:
         """The reported runs."""
-        return Runs(self.frame)
+        return ReportedRuns(self.frame)
 
     @cached_property
     def by_kind(self) -> dict[str, list[Comparison]]:

@@ -20,7 +20,7 @@ FACTOR = 100
 _OF_LINE = ["problem_id", "optimizer", "overrides", "seed", "error", "opt_default", "reps_rel"]
 
 
-class Runs:
+class ReportedRuns:
     """The reported runs with a result, by problem and optimizer."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
