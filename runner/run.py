@@ -20,7 +20,7 @@ from runner.record import RunFolder, finite_or_null, quarantine, write_json
 from runner.run_record import Results, RunFailure, RunRecord
 from runner.specs import Execution, RunSpec
 from tasks.data.storage import FULL
-from tasks.errors import UserError
+from tasks.errors import UserError, with_type
 
 if TYPE_CHECKING:
     import torch
@@ -459,7 +459,7 @@ def _record_crash(job: Job) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        summary = " ".join(f"{type(error).__name__}: {error}".split())
+        summary = with_type(error)
         with folder.log.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)

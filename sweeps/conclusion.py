@@ -1,7 +1,6 @@
 """What a comparison has found: the answer in words, the table, the code, the trained model."""
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +26,7 @@ from runner import snippet
 from runner.archive import archive_beside
 from runner.run import Job
 from sweeps.design import DOG
+from sweeps.driver import report_unfinished
 from sweeps.executors.specs import ExecutorSpec
 from sweeps.notebook import folder_of
 from sweeps.plan import PlannedRun
@@ -94,10 +94,7 @@ def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: Execut
     where = _export(best, trained, chosen) if best else "none: no run has finished"
     print(f"trained model: {where}")
     print(f"report: {_page(conclusion, trained, sentences, code)}")
-    for outcome in trained.unfinished:
-        line = f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}"
-        print(line, file=sys.stderr)
-    return 1 if trained.unfinished else 0
+    return report_unfinished(trained.unfinished)
 
 
 def _page(conclusion: Conclusion, trained: Trained, sentences: list[str], code: str) -> str:

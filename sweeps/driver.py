@@ -73,6 +73,11 @@ def main() -> int:
     print(report.write_results(sweep.runs_dir, sweep.runs_dir.parent, problems, run_ids))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
+    return report_unfinished(unfinished)
+
+
+def report_unfinished(unfinished: Sequence[Outcome]) -> int:
+    """Print a line for each run that has no record; return the exit status."""
     for outcome in unfinished:
         print(f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}", file=sys.stderr)
     return 1 if unfinished else 0
