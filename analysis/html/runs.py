@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from analysis import curves, records
-from analysis.html.commands import command
 from analysis.records import Run
+from runner.command import words_of
 from runner.identity import leaves
 from runner.run_record import RunRecord
 from tasks.format import duration
@@ -87,7 +87,7 @@ def _of_frame(row: dict[Any, Any]) -> dict[str, Any]:
 
 def _of_record(run: Run) -> dict[str, Any]:
     known = {
-        "command": shlex.join(command(run)),
+        "command": shlex.join(["python", "run.py", *words_of(run), "runs_dir=mine/runs"]),
         "settings": _text(leaves(run.settings["opt"])),
         "problem_settings": _text(
             (key, value)

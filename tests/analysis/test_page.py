@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from base64 import b64decode
@@ -21,7 +22,6 @@ from runs_of_page import COSTS, EVIL, many_runs, page_report, page_runs
 from analysis.all_tables import all_pages
 from analysis.comparison import compare_problems
 from analysis.html import page
-from analysis.html.commands import command
 from analysis.html.findings import best_lines, in_short, start_for_all
 from analysis.html.report import Answer, report_of
 from analysis.html.runs import KnownRuns, run_columns
@@ -311,7 +311,7 @@ def test_the_same_runs_give_the_same_bytes(report, html):
     assert page.render(report) == html
 
 
-@pytest.mark.parametrize("kind", ["seed", "start", "rate", "steps", "network"])
+@pytest.mark.parametrize("kind", ["seed", "start", "rate", "steps", "network", "lora"])
 def test_the_command_of_a_run_gives_its_id(kind):
     """Of archived runs that differ from the defaults in one thing or another."""
     chosen = {
@@ -320,11 +320,12 @@ def test_the_command_of_a_run_gives_its_id(kind):
         "rate": lambda run: "lr" in run.opt_changed,
         "steps": lambda run: run.settings["train"]["steps"] == 125,
         "network": lambda run: run.settings["model"].get("batch_norm") == "train",
+        "lora": lambda run: run.settings["model"].get("lora") == 8,
     }[kind]
     run = next(filter(chosen, open_archive(ROOT / "results" / "archive")))
-    words = command(run)
-    assert words[:2] == ["python", "run.py"]
-    assert config.load(words[2:]).spec.run_id == run.run_id
+    (command,) = run_columns(KnownRuns([run]), {})["command"]
+    assert command.startswith("python run.py ")
+    assert config.load(shlex.split(command)[2:]).spec.run_id == run.run_id
 
 
 def test_an_empty_archive_is_one_clear_line(tmp_path, monkeypatch, capsys):

@@ -337,7 +337,7 @@ def test_what_this_version_cannot_compose_is_said(trained):
     content["run_id"] = run_id(content["settings"])
     (verdict,) = verify([RunRecord.of(content)], 1, 0, [])
     assert verdict == Verdict(content["run_id"], None, verdict.reason)
-    assert "this version has other configs" in verdict.reason
+    assert "this version cannot compose it: task.version is not to be changed" in verdict.reason
 
 
 def test_every_committed_run_can_be_composed_and_is_of_one_file():
