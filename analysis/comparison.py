@@ -47,6 +47,10 @@ _OF_RUN = [*_OF_CELL, "problem_id", "overrides", "grid", "learning_rate", "highe
 _OF_RUN += ["validation_last", "validation_averaged", "replicas", "numerics"]
 
 
+# Of a line that problems share: an optimizer and one of its rows.
+LineKey = tuple[str, str]
+
+
 @dataclass(frozen=True)
 class Cell:
     """The reported runs of one setting of an optimizer on one problem."""
@@ -71,6 +75,11 @@ class Cell:
     hours: float  # of these
     errors: Mapping[int, float]  # on test, by seed
     run_ids: Sequence[str] = ()  # the reported runs, crashed ones included
+
+    @property
+    def key(self) -> LineKey:
+        """The optimizer and the row, which name the same line of each problem."""
+        return self.optimizer, self.row
 
     @property
     def is_reference(self) -> bool:

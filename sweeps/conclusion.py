@@ -46,7 +46,7 @@ class Conclusion:
     @property
     def settings(self) -> list[tuple[str, Mapping[str, Any]]]:
         """The optimizers that the answer is about, with what is changed in their defaults."""
-        sides = [(side.optimizer, side.row) for side in self.answer.sides]
+        sides = [side.key for side in self.answer.sides]
         return [
             (choice.optimizer, choice.overrides)
             for choice in self.comparison.choices

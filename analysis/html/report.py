@@ -216,7 +216,7 @@ def _problem(
         comparison.title,
         shown,
         LEFT,
-        links=[fragment("cell", comparison.stem, cell.optimizer, cell.row) for cell in cells],
+        links=[fragment("cell", comparison.stem, *cell.key) for cell in cells],
         linked=["optimizer", unit(problem), "RED %"],
         notes=notes_of(comparison),
         head=heading(problem),
