@@ -14,11 +14,16 @@ NAME = ["task", "model", "protocol", "protocol_version"]
 NULL = "null"
 
 
+def by_key(text: str) -> dict[str, str]:
+    """The values of a text of records.csv, such as "train.lr=0.1; model.lora=8", by their keys."""
+    parts = (part.partition("=") for part in text.split("; ") if part)
+    return {key: value for key, _, value in parts}
+
+
 def settings(problem: Mapping[Any, Any]) -> dict[str, str]:
     """The problem's settings beside those of `NAME`, as text by dotted key."""
     values = {f"train.{key}": str(problem[key]) for key in ("steps", "batch_size")}
-    parts = (text.partition("=") for text in problem["problem_settings"].split("; ") if text)
-    values |= {key: value for key, _, value in parts}
+    values |= by_key(problem["problem_settings"])
     if values.get("train.checkpoint") != "best":  # there it is what chooses the result
         values.pop("train.eval_every", None)
     return values
