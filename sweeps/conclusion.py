@@ -100,10 +100,8 @@ def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: Execut
 def _page(conclusion: Conclusion, trained: Trained, sentences: list[str], code: str) -> str:
     """Write the comparison as a page; say where it is, or why there is none."""
     config = trained.sweep.cells[0].config
-    runs_dir = config.execution.runs
-    runs = KnownRuns.gather(runs_dir, archive_beside(runs_dir)).only(
-        {r.run_id for r in trained.runs}
-    )
+    runs_dir, mine = config.execution.runs, {run.run_id for run in trained.runs}
+    runs = KnownRuns.gather(runs_dir, archive_beside(runs_dir)).only(mine)
     path = folder_of(config) / "report.html"
     title = f"{conclusion.name} with {config.spec.model.name}"
     try:
