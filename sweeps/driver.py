@@ -12,9 +12,9 @@ for executor.workers=. replicas= is how many runs of a small task may train toge
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis import report
 from runner import overrides
@@ -30,6 +30,7 @@ from sweeps.worker import Outcome
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
+    from analysis.choice import Chosen
     from sweeps.cost import CostEstimate
     from sweeps.estimate import RuntimeEstimator
 
@@ -188,9 +189,7 @@ def _show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
     return estimate
 
 
-def _choices(
-    sweep: Sweep, tried: Collection[str] | None
-) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+def _choices(sweep: Sweep, tried: Collection[str] | None) -> "Chosen":
     """Return the settings to report for each problem and optimizer, from the runs so far.
 
     Of all that was tried; given the ids of the runs so far, what no later one changes.
