@@ -93,9 +93,7 @@ def answer(comparison: Comparison, rival: str | None, name: str, look: int = 1) 
         look: how often the results have been looked at, this time included.
     """
     dog = comparison.reference
-    tuned = next(
-        (c for c in comparison.cells if (c.optimizer, c.row) == (rival, INSTANCE_TUNED)), None
-    )
+    tuned = next((cell for cell in comparison.cells if cell.key == (rival, INSTANCE_TUNED)), None)
     if dog is None or tuned is None or min(dog.seeds, tuned.seeds) < 2:
         line = "Cannot tell: fewer than 2 runs of DoG, or of a tuned optimizer, have a result."
         return Answer([line], "inconclusive", [cell for cell in (dog, tuned) if cell])

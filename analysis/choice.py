@@ -45,6 +45,8 @@ READ += ["steps", "batch_size", "metric", "higher_is_better", "status", "seed", 
 READ += ["optimizer", "role", "opt_default", "setting", "learning_rate", "overrides", "grid"]
 READ += ["validation_last", "validation_averaged", "validation_examples"]
 
+# The settings to report of each problem, by its id, and optimizer: changes of the defaults.
+Chosen = dict[tuple[str, str], list[Mapping[str, Any]]]
 # A problem: its columns of records.csv.
 Problem = dict[Any, Any]
 
@@ -145,13 +147,13 @@ def choose_among(frame: pd.DataFrame) -> list[Choice]:
 
 def settings_to_report(
     frame: pd.DataFrame, tuning: Iterable[str], rows: Collection[str] = ROWS
-) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+) -> Chosen:
     """What `choose` has chosen for these rows, by problem and optimizer: changes of the defaults.
 
     `tuning` are the run ids of a sweep's own tuning runs: a sweep does not choose from what others
     have tried. A portfolio is a default of one of its methods, which is reported anyway.
     """
-    settings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    settings: Chosen = {}
     for choice in choose(frame[frame["run_id"].isin(set(tuning))]):
         if choice.row in rows:
             key = (choice.problem_id, choice.optimizer)

@@ -47,6 +47,10 @@ _OF_RUN = [*_OF_CELL, "problem_id", "overrides", "grid", "learning_rate", "highe
 _OF_RUN += ["validation_last", "validation_averaged", "replicas", "numerics"]
 
 
+# Of a line that problems share: an optimizer and one of its rows.
+LineKey = tuple[str, str]
+
+
 @dataclass(frozen=True)
 class Cell:
     """The reported runs of one setting of an optimizer on one problem."""
@@ -71,6 +75,11 @@ class Cell:
     hours: float  # of these
     errors: Mapping[int, float]  # on test, by seed
     run_ids: Sequence[str] = ()  # the reported runs, crashed ones included
+
+    @property
+    def key(self) -> LineKey:
+        """The optimizer and the row, which name the same line of each problem."""
+        return self.optimizer, self.row
 
     @property
     def is_reference(self) -> bool:
@@ -263,10 +272,10 @@ def reported(runs: pd.DataFrame) -> pd.DataFrame:
 
 # A problem's reported runs: an array of shape (runs,) for each column. (Selecting from a frame
 # takes a hundred times as long, and the tables shall be there at once.)
-Runs = dict[str, np.ndarray]
+RunColumns = dict[str, np.ndarray]
 
 
-def _select(runs: Runs, which: np.ndarray) -> Runs:
+def _select(runs: RunColumns, which: np.ndarray) -> RunColumns:
     return {name: values[which] for name, values in runs.items()}
 
 
@@ -291,7 +300,7 @@ def cells_of(frame: pd.DataFrame, choices: Iterable[Choice]) -> list[Cell]:
     return sorted(cells, key=lambda cell: (ROLES.index(cell.role), cell.label, cell.optimizer))
 
 
-def _cell(runs: Runs, choice: Choice, label: str, role: str, reference: Runs) -> Cell:
+def _cell(runs: RunColumns, choice: Choice, label: str, role: str, reference: RunColumns) -> Cell:
     """A cell from the reported runs of one setting and those of the reference."""
     if choice.row == PORTFOLIO:
         same = (runs["optimizer"] == choice.members[0]) & runs["opt_default"]

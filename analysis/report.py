@@ -83,11 +83,11 @@ def _short(path: Path) -> str:
 def write_report(runs_dir: Path, results: Path, output: Path) -> str:
     """Write the page of all runs; return what to tell the user."""
     from analysis.html.page import write_page
-    from analysis.html.runs import Runs
+    from analysis.html.runs import KnownRuns
     from analysis.tables.leaderboard import step_costs
 
     archive = results / "archive"
-    runs = Runs.gather(runs_dir, archive)
+    runs = KnownRuns.gather(runs_dir, archive)
     if not runs.records:
         raise UserError(f"no runs in {runs_dir} and none in {archive}: run `make demo` first")
     costs = step_costs(results / "benchmarks" / "optimizer_step.csv")

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from runner.identity import leaves
 from tasks.errors import UserError
 
 # Problems of the same name are variants of each other.
@@ -15,11 +14,16 @@ NAME = ["task", "model", "protocol", "protocol_version"]
 NULL = "null"
 
 
+def by_key(text: str) -> dict[str, str]:
+    """The values of a text of records.csv, such as "train.lr=0.1; model.lora=8", by their keys."""
+    parts = (part.partition("=") for part in text.split("; ") if part)
+    return {key: value for key, _, value in parts}
+
+
 def settings(problem: Mapping[Any, Any]) -> dict[str, str]:
     """The problem's settings beside those of `NAME`, as text by dotted key."""
     values = {f"train.{key}": str(problem[key]) for key in ("steps", "batch_size")}
-    parts = (text.partition("=") for text in problem["problem_settings"].split("; ") if text)
-    values |= {key: value for key, _, value in parts}
+    values |= by_key(problem["problem_settings"])
     if values.get("train.checkpoint") != "best":  # there it is what chooses the result
         values.pop("train.eval_every", None)
     return values
@@ -47,34 +51,19 @@ def has_other_steps(problem: Mapping[Any, Any]) -> bool:
 @cache
 def _default(task: str, model: str, protocol: str, version: int) -> dict[str, str]:
     """The `settings` that the yaml files give a problem by default, {} if they do not know it."""
-    # Here: it imports what takes time, and few tables need it.
+    # Here: they import what takes a second, and few tables need it.
     from analysis.records import problem_text
-
-    found = _composed(task, model, protocol, version)
-    if found is None:
-        return {}
-    columns = {key: found["train"].get(key) for key in ("steps", "batch_size")}
-    return settings(columns | {"problem_settings": problem_text(found)})
-
-
-def default_leaves(task: str, model: str, protocol: str, version: int) -> dict[str, Any] | None:
-    """All settings of a problem by default, by dotted key; None if the yaml files know it not."""
-    found = _composed(task, model, protocol, version)
-    return None if found is None else dict(leaves(found))
-
-
-@cache
-def _composed(task: str, model: str, protocol: str, version: int) -> dict[str, Any] | None:
-    """The settings that the yaml files give a problem by default; None if they know it not."""
-    # Here: hydra takes a second to import, and few tables need it.
     from runner import config as configuration
 
     try:
         spec = configuration.load([f"task={task}", f"model={model}", f"protocol={protocol}"]).spec
     except UserError:
-        return None
-    found: dict[str, Any] = spec.settings
-    return found if found["protocol"]["version"] == version else None
+        return {}
+    found = spec.settings
+    if found["protocol"]["version"] != version:
+        return {}
+    columns = {key: found["train"].get(key) for key in ("steps", "batch_size")}
+    return settings(columns | {"problem_settings": problem_text(found)})
 
 
 def rank(frame: pd.DataFrame) -> pd.DataFrame:

@@ -33,7 +33,7 @@ class Archive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lines: dict[str, list[tuple[str, bytes]]] = {}  # by run: where it is, and the line
-        self._found: dict[str, RunRecord | None] = {}
+        self._found: dict[str, list[tuple[str, RunRecord]]] = {}
         for path in archive_files(folder):
             for place, line in _lines(path):
                 with _named(place):
@@ -55,23 +55,26 @@ class Archive:
         for run_id in run_ids:
             if (record := self.get(run_id)) is None:
                 continue
-            for place, line in self._lines[run_id][1:]:
-                with _named(place):
-                    if difference := conflict(record, parse_line(line)):
-                        logger.warning("%s: %s: the file before it counts", place, difference)
+            for place, other in self._of_run(run_id)[1:]:
+                if difference := conflict(record, other):
+                    logger.warning("%s: %s: the file before it counts", place, difference)
             yield record
 
     def get(self, run_id: str) -> RunRecord | None:
-        """Return a run's record; None if there is none that can be used."""
-        if run_id not in self._found:
-            self._found[run_id] = self._first(run_id)
-        return self._found[run_id]
+        """Return a run's record, the first file's; None if there is none that can be used."""
+        return next(self.every(run_id), None)
 
-    def _first(self, run_id: str) -> RunRecord | None:
-        for place, line in self._lines.get(run_id, ()):
-            with _named(place):
-                return parse_line(line)
-        return None
+    def every(self, run_id: str) -> Iterator[RunRecord]:
+        """Yield a run's records that can be used, those of all files: their data may differ."""
+        return (record for _, record in self._of_run(run_id))
+
+    def _of_run(self, run_id: str) -> list[tuple[str, RunRecord]]:
+        if run_id not in self._found:
+            self._found[run_id] = found = []
+            for place, line in self._lines.get(run_id, ()):
+                with _named(place):
+                    found.append((place, parse_line(line)))
+        return self._found[run_id]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 from runner.cores import wait_without_work
 from runner.errors import Busy, Crash, Stopped
 from tasks.data.storage import FULL
-from tasks.errors import UserError
+from tasks.errors import UserError, one_line, with_type
 
 CRASHED, BAD_INPUT, BUSY = 1, 2, 3
 # How to spell our signs where the output's encoding lacks them; others are shown by their numbers.
@@ -54,11 +54,6 @@ def report(error: BaseException, where: str = "") -> int:
     return status
 
 
-def one_line(error: BaseException) -> str:
-    """Return the error's message without line breaks."""
-    return " ".join(str(error).split())
-
-
 def _explained(error: BaseException) -> tuple[int, str]:
     """Return the exit status for an error, and what it says."""
     line = one_line(error)
@@ -75,7 +70,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
             return CRASHED, line
         case OSError() if error.errno in FULL:
             return BAD_INPUT, "the disk is full: free some space and give the same command again"
-    return CRASHED, f"{type(error).__name__}: {line}"
+    return CRASHED, with_type(error)
 
 
 class BestEffortStream:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner import CONFIGS, ROOT, identity
 from runner import overrides as typed
 from tasks import own_models
-from tasks.errors import UserError
+from tasks.errors import UserError, reason
 from tasks.format import did_you_mean
 
 if TYPE_CHECKING:  # to import pydantic takes a third of the time in which a wrong name is answered
@@ -97,7 +97,7 @@ def load(overrides: Iterable[str]) -> Config:
             composed = compose("config", for_hydra(overrides))
         return _checked(_resolved(composed), defaults, parsed)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_first_line(error)) from error
+        raise UserError(reason(error)) from error
 
 
 def options(group: str) -> list[str]:
@@ -448,7 +448,3 @@ def _typed_name(name: str) -> str:
     """Return a name as it was typed: a job of Hydra's multirun has a :func:`_hydra_option`."""
     before = unquote(name)
     return before if ":" not in name and own_models.is_own(before) else name
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

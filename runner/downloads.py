@@ -1,13 +1,12 @@
 """What configurations need of data and weights, and its fetching before the first run starts."""
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from runner import CONFIGS, ROOT, identity
+from runner import CONFIGS, ROOT, cli, identity
 from runner import config as configuration
 from runner.config import Config
 from tasks.data.sources import fetch, fetched_folder
@@ -25,7 +24,7 @@ def fetch_all(configs: Iterable[Config]) -> list[str]:
         UserError: if anything is missing, when all else has been fetched: it says what to do.
     """
     here: dict[str, None] = {}
-    problems: dict[str, None] = {}
+    problems: dict[str, UserError] = {}
     seen = []
     for config in configs:
         data_dir = config.execution.data
@@ -36,13 +35,13 @@ def fetch_all(configs: Iterable[Config]) -> list[str]:
             try:
                 here[f"{block.title}: {_fetch(block, data_dir)}"] = None
             except UserError as error:
-                problems[str(error)] = None
-    if len(problems) > 1:
-        for problem in problems:
-            print(f"error: {problem}", file=sys.stderr)
+                problems[str(error)] = error
+    if len(problems) == 1:
+        raise problems.popitem()[1]
+    for problem in problems.values():
+        cli.report(problem)
+    if problems:
         raise UserError(f"{len(problems)} of the data and weights are missing: see above")
-    for problem in problems:
-        raise UserError(problem)
     return list(here)
 
 

@@ -137,8 +137,8 @@ class RunFolder:
         with suppress(ValueError):
             if (record := self._recorded()) is not None:
                 return record
-        archived = open_archive(self.archive).get(self.run_id)
-        return None if archived is None or self._fault(archived) else archived
+        archived = open_archive(self.archive).every(self.run_id)
+        return next((record for record in archived if not self._fault(record)), None)
 
     def _recorded(self) -> RunRecord | None:
         """Return what record.json holds; None where there is none.

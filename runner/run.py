@@ -20,7 +20,7 @@ from runner.record import RunFolder, finite_or_null, quarantine, write_json
 from runner.run_record import Results, RunFailure, RunRecord
 from runner.specs import Execution, RunSpec
 from tasks.data.storage import FULL
-from tasks.errors import UserError
+from tasks.errors import UserError, with_type
 
 if TYPE_CHECKING:
     import torch
@@ -258,7 +258,7 @@ def _export(job: Job, task: "Task", state: "TrainingState") -> None:
         iterate = weights if weights in state.iterates else "last"  # averaged by its optimizer
         network = state.iterates[iterate]
         if iterate in state.best:
-            network.load_state_dict(state.best[iterate]["weights"])
+            network.load_state_dict(state.best[iterate].weights)
         job.folder.lock.check()
         export(task, network, job.folder.model(weights))
 
@@ -362,7 +362,7 @@ def _results(
     for i, training in enumerate(trainings):
         for name, network in training.iterates.items():
             if name in training.best:
-                network.load_state_dict(training.best[name]["weights"])
+                network.load_state_dict(training.best[name].weights)
             elif training.diverged:
                 continue
             networks[i, name] = network
@@ -415,7 +415,7 @@ def _before_evaluation(task: "Task", training: "TrainingState") -> dict[str, Any
     if not training.diverged and (diagnostics := task.diagnostics(networks["last"], telemetry())):
         found["facts"] = diagnostics
     if training.best:
-        found["checkpoint_steps"] = {name: kept["step"] for name, kept in training.best.items()}
+        found["checkpoint_steps"] = {name: kept.step for name, kept in training.best.items()}
     return found
 
 
@@ -459,7 +459,7 @@ def _record_crash(job: Job) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        summary = " ".join(f"{type(error).__name__}: {error}".split())
+        summary = with_type(error)
         with folder.log.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} crashed\n")
             traceback.print_exception(error, file=log)

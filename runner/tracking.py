@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import UserError
+from tasks.errors import UserError, with_type
 
 if TYPE_CHECKING:
     from runner.run import Job
@@ -99,7 +99,7 @@ class Tracker:
                 call(run)
         except (Exception, SystemExit) as error:
             if self._thread is not None:
-                logger.warning("wandb fails (%s): the run goes on without it", _one_line(error))
+                logger.warning("wandb fails (%s): the run goes on without it", with_type(error))
         finally:
             self._thread = None
             opened.set()
@@ -202,13 +202,8 @@ def _open(job: "Job", trained: bool) -> Any:
             _instead[mode] = "offline" if mode == "online" else "disabled"
             without = "offline (wandb sync sends it later)" if mode == "online" else "without it"
             hint = "; `wandb login` logs in" if "api" in str(error).lower() else ""
-            reason = f"mode={mode}: {_one_line(error)}{hint}"
+            reason = f"mode={mode}: {with_type(error)}{hint}"
             logger.warning("wandb does not start (%s): the run goes on %s", reason, without)
             with suppress(Exception):
                 wandb.teardown()  # for which the run's id is in use
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -18,6 +18,15 @@ from dog import PolynomialDecayAverager
 CHECK_EVERY = 10
 
 
+@dataclass(frozen=True)
+class BestIterate:
+    """An iterate as it was at its best validation."""
+
+    gain: float  # its score, negative where lower is better
+    step: int
+    weights: dict[str, Tensor]  # on the CPU
+
+
 @dataclass
 class TrainingState:
     """All that changes while a run trains; a checkpoint holds just this and the generators."""
@@ -35,8 +44,8 @@ class TrainingState:
     sessions: int = 1  # how often the run was started
     metrics_bytes: int = 0  # length of metrics.jsonl
     replicas: int = 1  # how many runs trained together, at most
-    # Of each iterate the weights, gain and step of its best validation, where the protocol asks.
-    best: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # By the name of the iterate, where the protocol asks.
+    best: dict[str, BestIterate] = field(default_factory=dict)
     # When this session began; None while the run is charged a share of the time of several runs.
     began: float | None = field(default_factory=time.monotonic)
 
@@ -84,14 +93,11 @@ class TrainingState:
         self.diverged = all_lost or not is_finite(self.network)
 
     def keep_if_best(self, name: str, gain: float) -> None:
-        """Keep an iterate's weights, on the CPU, if no earlier gain was as high.
-
-        A gain of NaN is never the best.
-        """
-        if not math.isnan(gain) and (name not in self.best or gain > self.best[name]["gain"]):
+        """Keep an iterate's weights if no earlier gain was as high; NaN is never the best."""
+        if not math.isnan(gain) and (name not in self.best or gain > self.best[name].gain):
             weights = self.iterates[name].state_dict()
-            copies = {key: tensor.detach().clone() for key, tensor in weights.items()}
-            self.best[name] = _on_cpu({"gain": gain, "step": self.step, "weights": copies})
+            copies = {key: tensor.detach().to("cpu", copy=True) for key, tensor in weights.items()}
+            self.best[name] = BestIterate(gain, self.step, copies)
 
     _scalars = (
         "step",
@@ -122,7 +128,7 @@ class TrainingState:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averager": None if self.averager is None else self.averager.state_dict(),
-            "best": self.best,
+            "best": {name: vars(kept) for name, kept in self.best.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -135,7 +141,10 @@ class TrainingState:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averager is not None:
             self.averager.load_state_dict(state["averager"])
-        self.best = {name: _on_cpu(kept) for name, kept in state.get("best", {}).items()}
+        self.best = {}
+        for name, kept in state["best"].items():
+            weights = {key: tensor.cpu() for key, tensor in kept["weights"].items()}
+            self.best[name] = BestIterate(kept["gain"], kept["step"], weights)
         self.sessions += 1
 
 
@@ -149,8 +158,3 @@ def is_finite(network: nn.Module) -> bool:
         for bound in torch.aminmax(t)
     ]
     return bool(torch.stack(bounds).isfinite().all())
-
-
-def _on_cpu(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept of an iterate, with its weights in the CPU's memory."""
-    return {**kept, "weights": {key: tensor.cpu() for key, tensor in kept["weights"].items()}}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
-from runner import cli
+from runner import ROOT, cli
 from sweeps.packing import merge
 
-ARCHIVE = Path(__file__).resolve().parents[1] / "results" / "archive"
+ARCHIVE = ROOT / "results" / "archive"
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the suite is not installed
 
 from analysis.paper.reproduction import write_reproduction
-from runner import cli
+from runner import ROOT, cli
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = ROOT / "results"
 
 
 def main() -> None:

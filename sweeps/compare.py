@@ -18,7 +18,6 @@ train.image_size=128, hold for every run (docs/keys.md).
 """
 
 import math
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,6 +37,7 @@ from sweeps.design import DOG, Design, Methods, Spent, Times, choose_design
 from sweeps.notebook import Notebook
 from sweeps.plan import PartSpec, Sweep, SweepSpec
 from sweeps.request import Request, read_request
+from sweeps.text_length import length_of_most
 from sweeps.trained import Trained, train, train_more_seeds
 from tasks.data.own import readers
 from tasks.data.own.inspect import OwnData, inspect
@@ -50,12 +50,6 @@ TUNED = ["adamw", "sgd_momentum"]
 SIZES = ["train.train_examples=null", "train.validation_examples=1000", "train.test_examples=2000"]
 # Who answers more than so many rightly may make too few errors to be compared.
 SURE = 0.95
-# Tokens a word, and bounds of a text's length.
-TOKENS, SHORTEST, LONGEST = 1.3, 16, 128
-# A sign of a script without spaces is nearly a token by itself: of Thai, Chinese, Japanese, ...
-# So are three signs of what is longer than words are, such as formulas of molecules.
-SIGN = re.compile("[\u0e00-\u109f\u1780-\u17ff\u2e80-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]")
-CHAIN = 30
 
 
 def main() -> int:
@@ -125,23 +119,8 @@ def _words(request: Request, data: OwnData) -> list[str]:
     if request.metric:
         words.append(f"task.metric={request.metric}")
     if data.kind == "texts":
-        words.append(f"train.max_tokens={_length(data)}")
+        words.append(f"train.max_tokens={length_of_most(data.part('train').inputs)}")
     return words + request.words
-
-
-def _length(data: OwnData) -> int:
-    """Return a length that holds nine of ten texts, in steps of 16 tokens."""
-    texts = data.part("train").inputs
-    lengths = sorted(_tokens(" ".join([t] if isinstance(t, str) else t)) for t in texts)
-    tokens = lengths[9 * (len(lengths) - 1) // 10]
-    return min(LONGEST, max(SHORTEST, 16 * math.ceil(tokens / 16)))
-
-
-def _tokens(text: str) -> float:
-    """Return about how many tokens a text has: a tokenizer takes long to import."""
-    words = text.split()
-    signs = 0 if text.isascii() else len(SIGN.findall(text))
-    return TOKENS * len(words) + signs + sum(len(word) // 3 for word in words if len(word) > CHAIN)
 
 
 def _design(

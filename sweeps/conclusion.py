@@ -1,7 +1,6 @@
 """What a comparison has found: the answer in words, the table, the code, the trained model."""
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +17,7 @@ from analysis.choice import (
 from analysis.comparison import Comparison, compare_problems, reported, scored
 from analysis.html.page import write_page
 from analysis.html.report import Answer as PageAnswer
-from analysis.html.runs import Runs
+from analysis.html.runs import KnownRuns
 from analysis.statistics import gain
 from analysis.tables.notes import EDGE, caveats_of
 from analysis.tables.page import markdown
@@ -27,6 +26,7 @@ from runner import snippet
 from runner.archive import archive_beside
 from runner.run import Job
 from sweeps.design import DOG
+from sweeps.driver import report_unfinished
 from sweeps.executors.specs import ExecutorSpec
 from sweeps.notebook import folder_of
 from sweeps.plan import PlannedRun
@@ -46,7 +46,7 @@ class Conclusion:
     @property
     def settings(self) -> list[tuple[str, Mapping[str, Any]]]:
         """The optimizers that the answer is about, with what is changed in their defaults."""
-        sides = [(side.optimizer, side.row) for side in self.answer.sides]
+        sides = [side.key for side in self.answer.sides]
         return [
             (choice.optimizer, choice.overrides)
             for choice in self.comparison.choices
@@ -94,17 +94,14 @@ def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: Execut
     where = _export(best, trained, chosen) if best else "none: no run has finished"
     print(f"trained model: {where}")
     print(f"report: {_page(conclusion, trained, sentences, code)}")
-    for outcome in trained.unfinished:
-        line = f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}"
-        print(line, file=sys.stderr)
-    return 1 if trained.unfinished else 0
+    return report_unfinished(trained.unfinished)
 
 
 def _page(conclusion: Conclusion, trained: Trained, sentences: list[str], code: str) -> str:
     """Write the comparison as a page; say where it is, or why there is none."""
     config = trained.sweep.cells[0].config
-    runs_dir = config.execution.runs
-    runs = Runs.gather(runs_dir, archive_beside(runs_dir)).only({r.run_id for r in trained.runs})
+    runs_dir, mine = config.execution.runs, {run.run_id for run in trained.runs}
+    runs = KnownRuns.gather(runs_dir, archive_beside(runs_dir)).only(mine)
     path = folder_of(config) / "report.html"
     title = f"{conclusion.name} with {config.spec.model.name}"
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import choice, records
-from analysis.choice import OF_TASK, ROWS
+from analysis.choice import OF_TASK, ROWS, Chosen
 from runner import config as configuration
 from runner.archive import archive_beside
 from runner.downloads import from_elsewhere, sources
@@ -76,6 +76,7 @@ class CostEstimate:
     slots: int  # how many runs, or groups of replicas, train at the same time
     stages: list[SweepStage]
     archived: int  # how many runs are done by the archive's word, without a folder of their own
+    without_model: int  # how many are done that have not kept what export= asks for
     time: TimeLeft
     archives: list[Archive]  # to be fetched
     elsewhere: list[str]  # to be fetched where the size is not told before
@@ -101,7 +102,7 @@ class CostEstimate:
 
 def estimate_cost(
     sweep: Sweep,
-    choices: Mapping[tuple[str, str], list[Mapping[str, Any]]],
+    choices: Chosen,
     frame: pd.DataFrame,
     processor: str,
     slots: int,
@@ -141,6 +142,7 @@ def estimate_cost(
         slots=slots,
         stages=stages,
         archived=sum(run.archived for run in (*tuning, *reporting)),
+        without_model=sum(run.lacks_model for run in (*tuning, *reporting)),
         time=estimator.time_left(to_do, slots),
         archives=archives,
         elsewhere=from_elsewhere(training, data_dir),
@@ -175,14 +177,12 @@ def known(runs_dir: Path) -> pd.DataFrame:
     return records.gather(runs_dir, archive_beside(runs_dir))
 
 
-def chosen(sweep: Sweep, frame: pd.DataFrame) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+def chosen(sweep: Sweep, frame: pd.DataFrame) -> Chosen:
     """The settings that a sweep reports, of `known` runs its own: by problem and optimizer."""
     return choice.settings_to_report(frame, (run.run_id for run in sweep.tuning()))
 
 
-def chosen_for_good(
-    sweep: Sweep, frame: pd.DataFrame, tried: Collection[str]
-) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+def chosen_for_good(sweep: Sweep, frame: pd.DataFrame, tried: Collection[str]) -> Chosen:
     """Those of `chosen` that no further run can change: all points of their grid were `tried`.
 
     `tried` has run ids. What rests on several tasks is not among them.
@@ -193,9 +193,7 @@ def chosen_for_good(
     return {name: found for name, found in settings.items() if name not in open_yet}
 
 
-def _bounds(
-    sweep: Sweep, settled: Mapping[tuple[str, str], list[Mapping[str, Any]]]
-) -> tuple[list[PlannedRun], list[PlannedRun]]:
+def _bounds(sweep: Sweep, settled: Chosen) -> tuple[list[PlannedRun], list[PlannedRun]]:
     """The runs reported if nothing but the defaults is chosen besides, and if all rows differ."""
     widest: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for cell in sweep.cells:

@@ -8,6 +8,7 @@ from tasks.format import size
 
 _COLUMNS = ("task", "optimizer", "runs", "done", "to do", "time", "estimated from")
 _TEXTS = (0, 1, 6)
+AGAIN = "to train them again: runs_dir=mine/runs"
 
 
 def full(cost: CostEstimate) -> str:
@@ -51,7 +52,9 @@ def _totals(cost: CostEstimate) -> Iterator[str]:
     unknown = f" ({cost.time.unknown} runs without an estimate)" if cost.time.unknown else ""
     where = f"{cost.slots} at once on {cost.estimator.processor}"
     if cost.archived:
-        yield f"archived: {cost.archived} of the runs done; to train them again: runs_dir=mine/runs"
+        yield f"archived: {cost.archived} of the runs done; {AGAIN}"
+    if cost.without_model:
+        yield f"export: {cost.without_model} of the runs done have not kept their weights; {AGAIN}"
     yield f"to do: {cost.to_do} runs{_in_the_end(least, most)}"
     yield f"time: {cost.time}{unknown}, {where}{'' if least == most else ', as chosen so far'}"
     yield from _gpu_time(cost)

@@ -12,9 +12,9 @@ for executor.workers=. replicas= is how many runs of a small task may train toge
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis import report
 from runner import overrides
@@ -22,7 +22,7 @@ from runner.archive import archive_beside
 from runner.downloads import fetch_all
 from sweeps import executors, plan
 from sweeps.executors import Executor
-from sweeps.executors.specs import ExecutorSpec
+from sweeps.options import boolean, executor_of, number
 from sweeps.packing import pack
 from sweeps.plan import PlannedRun, Sweep
 from sweeps.progress import SUCCESSES, Progress, plain
@@ -30,6 +30,7 @@ from sweeps.worker import Outcome
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
+    from analysis.choice import Chosen
     from sweeps.cost import CostEstimate
     from sweeps.estimate import RuntimeEstimator
 
@@ -41,8 +42,8 @@ def main() -> int:
         return 0
     name, options, settings = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *settings])
-    chosen, largest = executor_of(options), whole_number("replicas", options, plan.LARGEST)
-    dry = boolean("dry_run", options)
+    chosen, dry = executor_of(options), boolean("dry_run", options)
+    largest = number("replicas", options, int) or plan.LARGEST
     cost = _show_cost(sweep, executors.slots(chosen), dry)
     if dry:
         return 0
@@ -73,6 +74,11 @@ def main() -> int:
     print(report.write_results(sweep.runs_dir, sweep.runs_dir.parent, problems, run_ids))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
+    return report_unfinished(unfinished)
+
+
+def report_unfinished(unfinished: Sequence[Outcome]) -> int:
+    """Print a line for each run that has no record; return the exit status."""
     for outcome in unfinished:
         print(f"{outcome.status}: {outcome.run.label}: {plain(outcome.detail)}", file=sys.stderr)
     return 1 if unfinished else 0
@@ -109,15 +115,15 @@ def train(
         return run_stage(name, new, executor, largest, cost.estimator, rest)
 
     unfinished = []
-    for number, part in enumerate(sweep.parts, 1):
-        title = f"part {number} of {count}"
+    for place, part in enumerate(sweep.parts, 1):
+        title = f"part {place} of {count}"
         prefix = f"{title}, " if count > 1 else ""
         tuning = part.tuning()
         failed = stage(f"{prefix}tuning", tuning)
         if any(outcome.status == "stopped" for outcome in failed):
             line = "runs of the tuning were stopped by others: give the same command again"
             raise UserError(line)
-        is_last = number == count
+        is_last = place == count
         choices = _choices(sweep, None if is_last else seen)
         reporting = part.reporting(choices)
         if is_last:
@@ -183,9 +189,7 @@ def _show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
     return estimate
 
 
-def _choices(
-    sweep: Sweep, tried: Collection[str] | None
-) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+def _choices(sweep: Sweep, tried: Collection[str] | None) -> "Chosen":
     """Return the settings to report for each problem and optimizer, from the runs so far.
 
     Of all that was tried; given the ids of the runs so far, what no later one changes.
@@ -205,31 +209,3 @@ def _arguments(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     ours = ("jobs=", "replicas=", "dry_run=", "executor=", "executor.")
     options = dict(word.split("=", 1) for word in settings if word.startswith(ours))
     return names[0], options, [word for word in settings if not word.startswith(ours)]
-
-
-def executor_of(options: dict[str, str]) -> ExecutorSpec:
-    """Return the settings of the executor that our options choose."""
-    words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
-    if "jobs" in options:
-        if "executor.workers" in options:
-            raise UserError("jobs= is short for executor.workers=: give one of them")
-        if options.get("executor", "local") != "local":
-            raise UserError(
-                f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
-            )
-        words.append(f"executor.workers={whole_number('jobs', options, 1)}")
-    return executors.settings(words)
-
-
-def boolean(key: str, options: Mapping[str, str]) -> bool:
-    value = options.get(key, "false").lower()
-    if value not in ("true", "false"):
-        raise UserError(f"{key}={value}: must be true or false")
-    return value == "true"
-
-
-def whole_number(key: str, options: Mapping[str, str], default: int) -> int:
-    value = options.get(key, str(default))
-    if not value.isdecimal() or int(value) < 1:
-        raise UserError(f"{key}={value}: must be a whole number above 0")
-    return int(value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +21,9 @@ from runner.record import RunFolder
 from tasks.data.blocks import Spec
 from tasks.errors import UserError
 from tasks.format import did_you_mean
+
+if TYPE_CHECKING:  # with pandas
+    from analysis.choice import Chosen
 
 SWEEPS = configuration.CONFIGS / "sweep"
 # The keys of a run that a part has a list of.
@@ -104,6 +107,15 @@ class PlannedRun:
         """Whether its record is the archive's."""
         return not self.folder.record.exists() and self.done
 
+    @property
+    def lacks_model(self) -> bool:
+        """Whether it is done, and the weights that export= asks for were not kept."""
+        weights = self.config.execution.export
+        if weights is None or self.folder.model(weights).is_dir():
+            return False
+        record = self.folder.read_record()
+        return record is not None and record.status == "finished"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -181,9 +193,7 @@ class Sweep:
         runs = [cell.run(point, TUNING_SEED) for cell in self.cells for point in points(cell.grid)]
         return list({run.run_id: run for run in runs}.values())
 
-    def reporting(
-        self, choices: Mapping[tuple[str, str], list[Mapping[str, Any]]]
-    ) -> list[PlannedRun]:
+    def reporting(self, choices: "Chosen") -> list[PlannedRun]:
         """Return each cell's chosen settings, and those it varies, on the seeds reported."""
         runs: dict[str, PlannedRun] = {}
         for cell in self.cells:

@@ -1,15 +1,13 @@
 """What the command line of a comparison asks for: data=PATH and further key=value."""
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.overrides import path_in
-from sweeps import driver
 from sweeps.design import check_fixed
 from sweeps.executors.specs import ExecutorSpec
+from sweeps.options import boolean, executor_of, number
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
@@ -71,32 +69,18 @@ def read_request(words: list[str]) -> Request:
             raise UserError(f"there is no key {key}: {did_you_mean(key, [*OURS, *OF_RUNS])}")
     if not options.get("data"):
         raise UserError("name your data: python compare.py data=PATH (a folder, or a file)")
-    steps, seeds = _number("steps", options, int), _number("seeds", options, int)
+    steps, seeds = number("steps", options, int), number("seeds", options, int)
     check_fixed(steps, seeds)
     return Request(
         data=options["data"],
         model=options.get("model") or None,
         metric=options.get("metric") or None,
         columns={key: options.get(key) or None for key in COLUMNS},
-        hours=_number("hours", options, float) or 1.0,
+        hours=number("hours", options, float) or 1.0,
         steps=steps,
         seeds=seeds,
-        rivals=driver.boolean("rivals", options),
-        dry_run=driver.boolean("dry_run", options),
-        executor=driver.executor_of(options),
+        rivals=boolean("rivals", options),
+        dry_run=boolean("dry_run", options),
+        executor=executor_of(options),
         words=of_runs,
     )
-
-
-def _number(key: str, options: dict[str, str], kind: Callable[[str], Any]) -> Any:
-    """Return a number above 0; None if it was not given."""
-    if key not in options:
-        return None
-    try:
-        value = kind(options[key])
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        what = "a whole number" if kind is int else "a number"
-        raise UserError(f"{key}={options[key]}: must be {what} above 0")
-    return value

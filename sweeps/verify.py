@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from runner import config as configuration
 from runner.archive import Archive
+from runner.command import words_of
 from runner.config import Config
 from runner.errors import Crash
-from runner.identity import hash_of, leaves
+from runner.identity import hash_of
 from runner.run import run
 from runner.run_record import RunRecord
 from tasks.errors import UserError
-from tasks.format import override_value
 
 # What two computations of one number may differ by where nothing is random.
 ROUNDING = 1e-6
@@ -79,26 +78,10 @@ def composed(record: RunRecord, words: Sequence[str]) -> Config:
     Raises:
         UserError: if this version of the configs gives none.
     """
-    settings = record.settings
-    groups: list[Any] = [settings["task"], settings["model"], settings["opt"], settings["protocol"]]
-    chosen = [
-        f"{group}={part['name']}" for group, part in zip(configuration.GROUPS, groups, strict=True)
-    ]
-    threads = [f"threads={number}"] if (number := record.measured.threads) else []
-    chosen += [*threads, f"seed={settings['seed']}", *words]
-    config = configuration.load(chosen)
-    default = dict(leaves(config.spec.settings))
-    changes = {
-        key: value
-        for key, value in leaves(settings)
-        if value != default.get(key) and key.partition(".")[0] in ("task", "model", "opt", "train")
-    }
-    if changes:
-        changed = [f"{key}={override_value(value)}" for key, value in changes.items()]
-        try:
-            config = configuration.load([*chosen, *changed])
-        except UserError as error:
-            raise UserError(f"this version has other configs by these names: {error}") from error
+    try:
+        config = configuration.load([*words_of(record), *words])
+    except UserError as error:
+        raise UserError(f"this version cannot compose it: {error}") from error
     if config.spec.run_id != record.run_id:
         raise UserError("this version has other configs by these names")
     return config

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from runner.cores import wait_without_work
 from runner.run_record import RunRecord
 from sweeps.plan import PlannedRun
+from tasks.errors import UserError, one_line, with_type
 
 # Runs that one process trains: one, or several as replicas.
 Group = tuple[PlannedRun, ...]
@@ -54,10 +55,8 @@ def work(group: Group, threads: int) -> list[Outcome]:
 
 def _train_together(group: Group) -> list[Outcome]:
     """Train runs as replicas; return the outcomes of those that came to an end so."""
-    from runner import cli
     from runner.errors import DiskFull
     from sweeps.replicas import run_together
-    from tasks.errors import UserError
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each has a lock and metrics open
@@ -71,7 +70,7 @@ def _train_together(group: Group) -> list[Outcome]:
             ends = dict.fromkeys(range(len(group)), error) | ends
         except Exception as error:  # no single run's fault; whose it is will show
             traceback.print_exc()
-            line = f"{type(error).__name__}: {cli.one_line(error)} (see {group[0].folder.log})"
+            line = f"{with_type(error)} (see {group[0].folder.log})"
             with suppress(OSError):  # nobody may read it any more
                 print(
                     f"{len(group)} runs train one by one: {line}", file=sys.__stderr__, flush=True
@@ -83,7 +82,6 @@ def _train_together(group: Group) -> list[Outcome]:
 def _train_alone(run: PlannedRun) -> Outcome:
     from runner.errors import Busy, Crash, Stopped
     from runner.run import run as train
-    from tasks.errors import UserError
 
     began = time.monotonic()
     end: RunRecord | BaseException
@@ -111,7 +109,6 @@ def _logged(run: PlannedRun) -> Iterator[None]:
 
 def outcome_of(run: PlannedRun, end: RunRecord | BaseException, seconds: float) -> Outcome:
     """Return the outcome that a record tells of, or what there is in place of one."""
-    from runner import cli
     from runner.errors import Busy, DiskFull, Stopped
 
     match end:
@@ -125,4 +122,4 @@ def outcome_of(run: PlannedRun, end: RunRecord | BaseException, seconds: float) 
             status = "full"
         case _:
             status = "failed"
-    return Outcome(run, status, seconds, detail=cli.one_line(end))
+    return Outcome(run, status, seconds, detail=one_line(end))

@@ -12,6 +12,16 @@ class NotFinite(ArithmeticError):  # noqa: N818
     """A network's outputs are infinite or no numbers: it has no answers."""
 
 
+def one_line(error: BaseException) -> str:
+    """Return all that an error says, without line breaks."""
+    return " ".join(str(error).split())
+
+
+def with_type(error: BaseException) -> str:
+    """Return an error's type and all that it says, without line breaks."""
+    return ": ".join(filter(None, (type(error).__name__, one_line(error))))
+
+
 def reason(error: BaseException) -> str:
-    """Return what an error says, as part of a line."""
+    """Return the first line of what an error says, as part of a line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -19,7 +19,7 @@ from tasks.data.blocks import required
 from tasks.data.hub import copy_of, files_of, remedy
 from tasks.data.pickles import read_numpy_pickle
 from tasks.data.sources import fetch
-from tasks.errors import UserError, reason
+from tasks.errors import UserError, one_line, reason
 from tasks.specs import ModelSpec
 
 # A synthetic language network's words, with their numbers as indices, and its sizes; each kind
@@ -283,7 +283,7 @@ def _weights(model: ModelSpec, data_dir: Path) -> Iterator[Path]:
 
 def _misfit(error: Exception) -> str:
     """The first tensor that does not fit, where it is that, else what the error says."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     sizes = re.search(
         r"size mismatch for (\S+): .*?torch.Size\((.*?)\).*?torch.Size\((.*?)\)", text
     )

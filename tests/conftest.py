@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,14 @@ def made_up_data(monkeypatch):
 
     monkeypatch.setattr(ImageClassification, "read", lambda _: own_models.images())
     monkeypatch.setattr(TextClassification, "read", TextClassification.made_up)
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Inspect a user's data, with what is kept in a folder of the test."""
+    from tasks.data.own.inspect import inspect
+
+    return partial(inspect, data_dir=tmp_path / "data")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import made_up_records as made_up
 import numpy as np
 
 from analysis.html.report import report_of
-from analysis.html.runs import Runs, run_columns
+from analysis.html.runs import KnownRuns, run_columns
 from analysis.tables.leaderboard import StepCost
 from runner.run_record import RunFailure, RunRecord
 
@@ -64,7 +64,7 @@ def page_runs():
             content["settings"]["task"]["domain"] = "language"
         kind = RunFailure if "error" in content else RunRecord
         made.append(kind.of(content if "error" in content else with_curve(content)))
-    return Runs(made)
+    return KnownRuns(made)
 
 
 @cache
@@ -87,7 +87,7 @@ def many_runs(number):
             last, averaged = random.uniform(size=2)
             curve.append({"step": step, "validation_last": last, "validation_averaged": averaged})
         made.append(RunRecord.of(content | {"curve": curve}))
-    return Runs(made)
+    return KnownRuns(made)
 
 
 def large_report(number):

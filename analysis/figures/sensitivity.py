@@ -8,9 +8,9 @@ import pandas as pd
 from analysis.comparison import Comparison, protocol_title
 from analysis.figures.data import FigureData, seeds_in_words, steps_of
 from analysis.figures.style import (
-    NOTE,
     Label,
     draw_means,
+    head_of_panels,
     looks,
     panel,
     plain,
@@ -85,8 +85,7 @@ def draw_sensitivity(lines: Lines) -> Any:
         write_labels(axes, list(labels.values()))
     what = f"{protocol_title(comparisons)}, {steps_of(comparisons)}"
     title = f"DoG's two settings: {what}"
-    figure.text(0.05, 1 - 0.2 / height, title, fontsize=10)
     seeds = seeds_in_words(runs for drawn in lines.values() for _, runs in drawn)
     note = f"a line a task and model: mean over {seeds}, bars: their range; ring: the default"
-    figure.text(0.05, 1 - 0.36 / height, note, **NOTE)
+    head_of_panels(figure, title, note)
     return figure

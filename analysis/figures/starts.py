@@ -10,9 +10,9 @@ import pandas as pd
 from analysis.comparison import Comparison, reported
 from analysis.figures.data import FigureData, seeds_in_words, steps_of
 from analysis.figures.style import (
-    NOTE,
     Label,
     draw_means,
+    head_of_panels,
     looks,
     panel,
     score,
@@ -108,8 +108,7 @@ def draw_starts(data: FigureData, lines: list[tuple[Comparison, Moved]]) -> Any:
             labels.append((label, level, style))
         write_labels(axes, labels)
     title = f"The start of learning-rate-free methods: {steps_of(comparisons)}"
-    figure.text(0.05, 1 - 0.2 / height, title, fontsize=10)
     seeds = seeds_in_words(runs for _, found in lines for runs in found.values())
     note = f"mean over {seeds}, bars: their range; level lines: methods that find their start"
-    figure.text(0.05, 1 - 0.36 / height, note, **NOTE)
+    head_of_panels(figure, title, note)
     return figure

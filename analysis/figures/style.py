@@ -164,6 +164,13 @@ def head(axes: Any, title: str, note: str) -> None:
     axes.text(0, 1.015, note, transform=axes.transAxes, **NOTE)
 
 
+def head_of_panels(figure: Any, title: str, note: str) -> None:
+    """Writes a title above all panels of a figure, and the small print below it."""
+    _, height = figure.get_size_inches()
+    figure.text(0.05, 1 - 0.2 / height, title, fontsize=10)
+    figure.text(0.05, 1 - 0.36 / height, note, **NOTE)
+
+
 def score(comparison: Comparison, values: Any) -> Any:
     """Scores in the unit in which they are drawn: percent, or the metric's own."""
     return 100 * values if is_in_percent(comparison.problem) else values

@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import DEFAULT
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, LineKey
 from analysis.findings import headline
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
-from analysis.findings.pairs import Line
 from analysis.findings.problems import kind_of, name_of
 from analysis.findings.texts import NO_RUNS, named
 from analysis.kinds import FINE_TUNING
@@ -83,10 +82,10 @@ def list_guesses(archived: Archived) -> str:
     return named(lines, 0)
 
 
-def _text(comparison: Comparison, line: Line) -> str:
+def _text(comparison: Comparison, line: LineKey) -> str:
     """The accuracy in percent, its interval over seeds, and † where it is that of a guess."""
     for cell in comparison.cells:
-        if (cell.optimizer, cell.row) == line and cell.seeds:
+        if cell.key == line and cell.seeds:
             half = "" if np.isnan(cell.test_half_width) else f" ± {100 * cell.test_half_width:.1f}"
             return f"{100 * cell.test:.1f}{half}{' †' * _is_a_guess(cell.test, comparison.problem)}"
     return NONE

@@ -7,10 +7,10 @@ from functools import cached_property
 import pandas as pd
 
 from analysis.choice import DEFAULT, INSTANCE_TUNED, PORTFOLIO
-from analysis.comparison import Comparison, compare_problems, labels_of
-from analysis.findings.pairs import Evidence, Line, pairs_of
+from analysis.comparison import Comparison, LineKey, compare_problems, labels_of
+from analysis.findings.pairs import Evidence, pairs_of
 from analysis.findings.problems import PROTOCOL, of_kind
-from analysis.findings.runs import Runs
+from analysis.findings.runs import ReportedRuns
 from analysis.kinds import KINDS
 from analysis.roles import TUNING_FREE
 from analysis.tables.starts import Tried, tried_starts
@@ -36,9 +36,9 @@ class Archived:
         return compare_problems(self.frame)
 
     @cached_property
-    def runs(self) -> Runs:
+    def runs(self) -> ReportedRuns:
         """The reported runs."""
-        return Runs(self.frame)
+        return ReportedRuns(self.frame)
 
     @cached_property
     def by_kind(self) -> dict[str, list[Comparison]]:
@@ -56,20 +56,20 @@ class Archived:
         """The optimizers' names for readers."""
         return labels_of(self.comparisons)
 
-    def label(self, line: Line) -> str:
+    def label(self, line: LineKey) -> str:
         """Return the name of an optimizer, with its row where that is not the default."""
         name = self.labels.get(line[0], line[0])
         return name if line[1] in (DEFAULT, PORTFOLIO) else f"{name}, {line[1]}"
 
-    def against(self, pair: tuple[Line, Line]) -> str:
+    def against(self, pair: tuple[LineKey, LineKey]) -> str:
         """Return "DoG against SGD, instance-tuned"."""
         return " against ".join(map(self.label, pair))
 
-    def evidence(self, kind: str, pair: tuple[Line, Line]) -> Evidence:
+    def evidence(self, kind: str, pair: tuple[LineKey, LineKey]) -> Evidence:
         """Return what the problems of a kind say of a method against its rival."""
         return self._once((kind, pair), lambda: Evidence(pairs_of(self.by_kind[kind], *pair)))
 
-    def averaged(self, kind: str, line: Line) -> Evidence:
+    def averaged(self, kind: str, line: LineKey) -> Evidence:
         """Return what they say of a method's averaged weights against its last ones."""
         return self._once(
             (kind, line), lambda: Evidence(self.runs.iterates(self.by_kind[kind], line))
@@ -81,7 +81,7 @@ class Archived:
         return self._evidence[key]
 
     @cached_property
-    def rivals(self) -> list[Line]:
+    def rivals(self) -> list[LineKey]:
         """The methods without a rate that are none of DoG's family, by label."""
         names = {
             cell.optimizer

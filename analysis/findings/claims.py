@@ -11,8 +11,9 @@ from analysis.choice import (
     MODEL_TUNED,
     PORTFOLIO,
 )
+from analysis.comparison import LineKey
 from analysis.findings.archived import ADAM, ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
-from analysis.findings.pairs import NO_VERDICT, Evidence, Line, judged
+from analysis.findings.pairs import NO_VERDICT, Evidence, judged
 from analysis.findings.problems import name_of
 from analysis.findings.starts import in_short as starts_in_short
 from analysis.findings.texts import NO_RUNS, listed, named, of_tasks, said, weighed
@@ -21,7 +22,7 @@ from analysis.tables.page import markdown
 from tasks.format import plural
 
 # By the name of its marks: each claim's method and the rivals that it is weighed against.
-MATCHES: dict[str, list[tuple[Line, Line]]] = {
+MATCHES: dict[str, list[tuple[LineKey, LineKey]]] = {
     "sgd": [(DOG, ("sgd", row)) for row in (INSTANCE_TUNED, MODEL_TUNED, LEAVE_ONE_TASK_OUT)],
     "ldog": [(LDOG, SGD), (LDOG, DOG)],
     "adam": [(LDOG, ADAMW), (LDOG, ADAM), (DOG, ADAMW), (DOG, ADAM)],
@@ -30,7 +31,7 @@ MATCHES: dict[str, list[tuple[Line, Line]]] = {
 ITERATES = (DOG, LDOG, AUTO, LAUTO, SGD, ADAMW)
 
 
-def table(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> str:
+def table(archived: Archived, matches: Iterable[tuple[LineKey, LineKey]]) -> str:
     """Return a row for each pair of methods and each kind of problems."""
     return weighed(
         [
@@ -41,7 +42,7 @@ def table(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> str:
     )
 
 
-def contradicting(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> str:
+def contradicting(archived: Archived, matches: Iterable[tuple[LineKey, LineKey]]) -> str:
     """Return the problems on which the methods are worse than their rivals."""
     return listed(
         (archived.against(pair), each)
@@ -51,13 +52,13 @@ def contradicting(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> s
     )
 
 
-def unmeasured(archived: Archived, matches: Iterable[tuple[Line, Line]]) -> str:
+def unmeasured(archived: Archived, matches: Iterable[tuple[LineKey, LineKey]]) -> str:
     """Return the problems that a row lacks, as the setting chosen has no reported run there."""
     lines: dict[str, list[str]] = {}
     for mine, rival in matches:
         for kind in KINDS:
             for each in archived.by_kind[kind]:
-                cells = {(cell.optimizer, cell.row): cell for cell in each.cells}
+                cells = {cell.key: cell for cell in each.cells}
                 ours, theirs = cells.get(mine), cells.get(rival)
                 if ours and ours.errors and theirs and not theirs.errors:
                     lines.setdefault(archived.against((mine, rival)), []).append(name_of(each))

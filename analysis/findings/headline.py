@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import INSTANCE_TUNED
+from analysis.comparison import LineKey
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
-from analysis.findings.pairs import Evidence, Line, judged
+from analysis.findings.pairs import Evidence, judged
 from analysis.findings.problems import name_of as problem_name
 from analysis.findings.texts import NO_RUNS, span
 from analysis.kinds import KINDS, PROBES
@@ -17,12 +18,12 @@ from tasks.format import plural
 BEST = 2
 
 
-def lines(archived: Archived) -> list[Line]:
+def lines(archived: Archived) -> list[LineKey]:
     """Return the methods of the table beside DoG."""
     return [LDOG, AUTO, LAUTO, *best_rivals(archived), SGD, ADAMW]
 
 
-def best_rivals(archived: Archived) -> list[Line]:
+def best_rivals(archived: Archived) -> list[LineKey]:
     """Return the rivals with the highest median RED on the probes, of those run on most."""
     found = {line: archived.evidence(PROBES, (DOG, line)) for line in archived.rivals}
     most = max((len(evidence.pairs) for evidence in found.values()), default=0)
@@ -68,7 +69,7 @@ def _cells(found: Evidence) -> tuple[str, str]:
     return red, f"**{judged(interval)}**{mark}"
 
 
-def name_of(archived: Archived, line: Line) -> str:
+def name_of(archived: Archived, line: LineKey) -> str:
     """Return a method's name, with what its user has to tune."""
     name = archived.labels.get(line[0], line[0])
     return f"{name}, tuned" if line[1] == INSTANCE_TUNED else name
@@ -80,10 +81,7 @@ def edges(archived: Archived) -> str:
     for line in (SGD, ADAMW):
         for kind, comparisons in archived.by_kind.items():
             pairs = [
-                (each, cell)
-                for each in comparisons
-                for cell in each.cells
-                if (cell.optimizer, cell.row) == line
+                (each, cell) for each in comparisons for cell in each.cells if cell.key == line
             ]
             names = [problem_name(each) for each, cell in pairs if cell.edge]
             where = f": {'; '.join(names)}" if names else ""
@@ -92,7 +90,7 @@ def edges(archived: Archived) -> str:
     return bullets(found)
 
 
-def _runs_of(archived: Archived, line: Line) -> str:
+def _runs_of(archived: Archived, line: LineKey) -> str:
     """The runs that a result of the line needs on a problem."""
     cells = (
         cell
@@ -100,7 +98,7 @@ def _runs_of(archived: Archived, line: Line) -> str:
         for each in comparisons
         for cell in each.cells
     )
-    return span(cell.runs for cell in cells if (cell.optimizer, cell.row) == line and cell.errors)
+    return span(cell.runs for cell in cells if cell.key == line and cell.errors)
 
 
 def what_it_is_over(archived: Archived) -> str:

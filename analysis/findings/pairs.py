@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, LineKey
 from analysis.findings.problems import first_of_each_task
 from analysis.statistics import (
     Intervals,
@@ -21,9 +21,6 @@ from analysis.tables.models import by_seed
 NO_VERDICT = "no verdict"
 # In the order in which they are counted.
 VERDICTS = ("better", "non-inferior", "worse", "inconclusive", NO_VERDICT)
-
-# An optimizer and one of its rows.
-Line = tuple[str, str]
 
 
 def judged(interval: tuple[float, float]) -> str:
@@ -108,14 +105,14 @@ def intervals_over(pairs: list[Pair]) -> Intervals:
     return intervals_over_tasks([mine for mine, _ in sides], [rival for _, rival in sides])
 
 
-def pairs_of(comparisons: Iterable[Comparison], mine: Line, rival: Line) -> list[Pair]:
+def pairs_of(comparisons: Iterable[Comparison], mine: LineKey, rival: LineKey) -> list[Pair]:
     """Return the pair of each problem on which both lines have a result.
 
     A problem on which the method makes too few errors for a RED has none.
     """
     pairs = []
     for comparison in comparisons:
-        errors = {(cell.optimizer, cell.row): cell.errors for cell in comparison.cells}
+        errors = {cell.key: cell.errors for cell in comparison.cells}
         if errors.get(mine) and errors.get(rival):
             pairs += pair(comparison, errors[mine], errors[rival])
     return pairs

@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis import statistics
 from analysis.choice import comparable
-from analysis.comparison import Comparison, reported, scored
-from analysis.findings.pairs import Line, Pair, pair
+from analysis.comparison import Comparison, LineKey, reported, scored
+from analysis.findings.pairs import Pair, pair
 from analysis.roles import default_of, start_of, start_power_of
 
 # By how much the first steps are moved either way.
@@ -20,7 +20,7 @@ FACTOR = 100
 _OF_LINE = ["problem_id", "optimizer", "overrides", "seed", "error", "opt_default", "reps_rel"]
 
 
-class Runs:
+class ReportedRuns:
     """The reported runs with a result, by problem and optimizer."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -37,7 +37,7 @@ class Runs:
         """Return an optimizer's runs on a problem, of all its settings."""
         return self._groups.get((comparison.problem.problem_id, optimizer), self._none)
 
-    def iterates(self, comparisons: Iterable[Comparison], line: Line) -> list[Pair]:
+    def iterates(self, comparisons: Iterable[Comparison], line: LineKey) -> list[Pair]:
         """Return the pair of averaged and last weights of each problem, of the same runs."""
         pairs = []
         for comparison in comparisons:

@@ -108,10 +108,10 @@ def forest(board: Leaderboard) -> Chart:
     for comparison in board.problems:
         rows: list[list[object]] = []
         for cell in comparison.cells:
-            if (cell.optimizer, cell.row) in name_of:
+            if cell.key in name_of:
                 red = red_of_means(*errors_by_seed(Line(comparison, cell)))
                 interval = (np.nan, np.nan) if cell.is_reference else red.interval()
-                rows.append([cell.red, *interval, name_of[cell.optimizer, cell.row]])
+                rows.append([cell.red, *interval, name_of[cell.key]])
         found = pd.DataFrame(rows, columns=[*columns, "line"])
         parts.append(found.assign(problem=comparison.stem))
     lines = pd.concat(parts)

@@ -4,15 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.choice import INSTANCE_TUNED, MAIN_ROW, PORTFOLIO
-from analysis.comparison import Cell, Comparison
+from analysis.comparison import Cell, Comparison, LineKey
 from analysis.findings.pairs import Evidence, intervals_over, judged, pairs_of
 from analysis.kinds import FINE_TUNING, PROBES, SCRATCH
 from analysis.roles import REFERENCE, TUNED
 from analysis.statistics import LEAST_TASKS
 from analysis.tables.models import Line, groups_of, lines_of
 from analysis.variants import has_other_steps
-
-Key = tuple[str, str]  # of a line: optimizer and row
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,8 @@ class Duel:
     """
 
     scope: Scope
-    subject: Key
-    rival: Key
+    subject: LineKey
+    rival: LineKey
     evidence: Evidence
 
     @property
@@ -82,7 +80,7 @@ def name_of(cell: Cell) -> str:
     return f"{cell.label}, default settings" if cell.role == TUNED else cell.label
 
 
-def names_of(comparisons: Sequence[Comparison]) -> dict[Key, str]:
+def names_of(comparisons: Sequence[Comparison]) -> dict[LineKey, str]:
     """The names of all lines."""
     return {key: name_of(lines[0].cell) for key, lines in lines_of(comparisons).items()}
 
@@ -108,7 +106,7 @@ def scopes_of(comparisons: Sequence[Comparison]) -> list[Scope]:
     return found
 
 
-def subjects(comparisons: Sequence[Comparison]) -> list[Key]:
+def subjects(comparisons: Sequence[Comparison]) -> list[LineKey]:
     """The lines that need no tuning, those on the most problems first; the reference before all."""
     lines = {
         key: same
@@ -125,7 +123,7 @@ def subjects(comparisons: Sequence[Comparison]) -> list[Key]:
     )
 
 
-def rivals(comparisons: Sequence[Comparison]) -> list[Key]:
+def rivals(comparisons: Sequence[Comparison]) -> list[LineKey]:
     """What a subject is compared with: each optimizer tuned on the problem, then those untuned."""
     lines = lines_of(comparisons)
     order = {
@@ -141,7 +139,7 @@ def _with_errors(lines: Sequence[Line]) -> list[Line]:
     return [line for line in lines if line.cell.errors]
 
 
-def duels(scope: Scope, subject: Key, against: Sequence[Key]) -> Iterator[Duel]:
+def duels(scope: Scope, subject: LineKey, against: Sequence[LineKey]) -> Iterator[Duel]:
     """The subject against each rival, over those of the scope's problems that both have."""
     for rival in against:
         pairs = pairs_of(scope.problems, subject, rival) if rival != subject else []

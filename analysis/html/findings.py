@@ -8,11 +8,11 @@ import pandas as pd
 
 from analysis.aggregates import pareto_front
 from analysis.choice import DEFAULT, INSTANCE_TUNED
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, LineKey
 from analysis.figures.batch_norm import KEY
 from analysis.findings.pairs import NO_VERDICT
 from analysis.html.charts import Chart
-from analysis.html.duels import Duel, Key, Scope, duels
+from analysis.html.duels import Duel, Scope, duels
 from analysis.html.table import fragment
 from analysis.kinds import KINDS
 from analysis.roles import REFERENCE, TUNED
@@ -72,9 +72,9 @@ WORSE, UNKNOWN, GOOD = (
 
 def verdicts(
     scopes: Sequence[Scope],
-    subjects: Sequence[Key],
-    rivals: Sequence[Key],
-    names: Mapping[Key, str],
+    subjects: Sequence[LineKey],
+    rivals: Sequence[LineKey],
+    names: Mapping[LineKey, str],
 ) -> Iterator[Finding]:
     """Whether tuning can be spared: of each kind of training, and in each domain."""
     tuned = [key for key in rivals if key[1] == INSTANCE_TUNED][:RIVALS]
@@ -96,10 +96,10 @@ def verdicts(
             yield Finding(question, said, [f"against {names[key]}" for key in tuned], rows)
 
 
-def in_short(found: Sequence[Duel], names: Mapping[Key, str]) -> str:
+def in_short(found: Sequence[Duel], names: Mapping[LineKey, str]) -> str:
     """Return in two sentences at most what the verdicts over whole kinds of problems say."""
     subject = names[found[0].subject]
-    groups: dict[str, dict[Key, list[str]]] = {}
+    groups: dict[str, dict[LineKey, list[str]]] = {}
     for duel in found:
         verdict = UNKNOWN if duel.verdict in (NO_VERDICT, "inconclusive") else duel.verdict
         groups.setdefault(verdict, {}).setdefault(duel.rival, []).append(duel.scope.name)
@@ -115,7 +115,7 @@ def in_short(found: Sequence[Duel], names: Mapping[Key, str]) -> str:
 TO = {"worse": "than", "non-inferior": "to", "better": "than"}
 
 
-def _listed(rivals: Mapping[Key, Sequence[str]], names: Mapping[Key, str]) -> str:
+def _listed(rivals: Mapping[LineKey, Sequence[str]], names: Mapping[LineKey, str]) -> str:
     return " and ".join(f"{names[key]} ({', '.join(where)})" for key, where in rivals.items())
 
 
@@ -257,7 +257,7 @@ _NORMALIZED = {
 
 
 def step_cost(
-    labels: Mapping[str, str], costs: StepCosts, lines: Sequence[Key]
+    labels: Mapping[str, str], costs: StepCosts, lines: Sequence[LineKey]
 ) -> Iterator[Statement]:
     """What a step of the first optimizers of some lines costs."""
     named = dict.fromkeys(name for name, _ in lines if name in costs)

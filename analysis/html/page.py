@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from analysis.html.report import Answer, Report, report_of
-from analysis.html.runs import Runs
+from analysis.html.runs import KnownRuns
 from analysis.html.table import Table, rich
 from analysis.records import write_if_changed
 from analysis.statistics import LEAST_TASKS, MARGIN
@@ -30,7 +30,7 @@ INSTALL = "pip install jinja2 vl-convert-python, or `make setup`"
 
 def write_page(
     path: Path,
-    runs: Runs,
+    runs: KnownRuns,
     title: str = "dog-bench",
     answer: Answer | None = None,
     costs: StepCosts | None = None,
@@ -39,7 +39,7 @@ def write_page(
 
     Args:
         path: the file. It holds all that it needs: it can be moved, and sent by mail.
-        runs: for a sweep's own runs or a comparison's, `Runs.gather(...).only(run_ids)`.
+        runs: for a sweep's own runs or a comparison's, `KnownRuns.gather(...).only(run_ids)`.
         title: stands above all.
         answer: of a comparison: it stands first, in place of the general answers.
         costs: of a step of each optimizer, `leaderboard.step_costs`.

@@ -25,7 +25,7 @@ from analysis.html.findings import (
 from analysis.html.other_charts import batch_norm_charts, budget_charts, run_charts
 from analysis.html.paper import paper_charts, paper_tables
 from analysis.html.problem_charts import problem_charts
-from analysis.html.runs import Runs, run_columns
+from analysis.html.runs import KnownRuns, run_columns
 from analysis.html.table import Table, fragment, table_of, table_of_page
 from analysis.kinds import KINDS
 from analysis.tables.leaderboard import StepCosts
@@ -91,7 +91,7 @@ class Report:
 
 
 def report_of(
-    runs: Runs, title: str, answer: Answer | None = None, costs: StepCosts | None = None
+    runs: KnownRuns, title: str, answer: Answer | None = None, costs: StepCosts | None = None
 ) -> Report:
     """All that the page of some runs shows."""
     if runs.frame.empty:
@@ -216,7 +216,7 @@ def _problem(
         comparison.title,
         shown,
         LEFT,
-        links=[fragment("cell", comparison.stem, cell.optimizer, cell.row) for cell in cells],
+        links=[fragment("cell", comparison.stem, *cell.key) for cell in cells],
         linked=["optimizer", unit(problem), "RED %"],
         notes=notes_of(comparison),
         head=heading(problem),

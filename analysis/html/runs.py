@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from analysis import curves, records
-from analysis.html.commands import command
 from analysis.records import Run
+from runner.command import words_of
 from runner.identity import leaves
 from runner.run_record import RunRecord
 from tasks.format import duration
@@ -25,19 +25,19 @@ CURVE = ("rate_name", "curve_step", "curve_loss", "curve_rate", "curve_validatio
 
 
 @dataclass(frozen=True)
-class Runs:
+class KnownRuns:
     """All that is known of some runs."""
 
     records: Sequence[Run]
 
     @classmethod
-    def gather(cls, runs_dir: Path, archive: Path) -> "Runs":
+    def gather(cls, runs_dir: Path, archive: Path) -> "KnownRuns":
         """All runs known here, as `records.gather` has them, each with its curve."""
         return cls([_with_curve(run, runs_dir) for run in records.known_runs(runs_dir, archive)])
 
-    def only(self, run_ids: Collection[str]) -> "Runs":
+    def only(self, run_ids: Collection[str]) -> "KnownRuns":
         """Those of these ids."""
-        return Runs([run for run in self.records if run.run_id in run_ids])
+        return KnownRuns([run for run in self.records if run.run_id in run_ids])
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def _with_curve(run: Run, runs_dir: Path) -> Run:
     return run
 
 
-def run_columns(runs: Runs, problem_places: dict[str, int]) -> dict[str, Any]:
+def run_columns(runs: KnownRuns, problem_places: dict[str, int]) -> dict[str, Any]:
     """What the page holds of each run, a column a fact, in the order of their frame.
 
     `problem_places` says where the page has a problem, by its id. A column is a list, or where few
@@ -87,7 +87,7 @@ def _of_frame(row: dict[Any, Any]) -> dict[str, Any]:
 
 def _of_record(run: Run) -> dict[str, Any]:
     known = {
-        "command": shlex.join(command(run)),
+        "command": shlex.join(["python", "run.py", *words_of(run), "runs_dir=mine/runs"]),
         "settings": _text(leaves(run.settings["opt"])),
         "problem_settings": _text(
             (key, value)

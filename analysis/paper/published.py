@@ -23,6 +23,7 @@ from analysis.paper.reproduction import read_cells
 from analysis.roles import TUNED, is_reference_run
 from analysis.tables.notes import other_data
 from analysis.tables.page import Page, count, number, signed
+from analysis.variants import by_key
 from runner import ROOT, TUNING_SEED
 
 PAPER = ROOT / "results" / "paper"
@@ -215,8 +216,7 @@ def _line(
 
 def _departures(problem: pd.Series, budget: dict[Any, Any]) -> dict[str, str]:
     """What the problem has other than the paper's budget: "steps 468, paper 20,000" of "steps"."""
-    settings = (part.partition("=") for part in problem["problem_settings"].split("; "))
-    here = problem.to_dict() | {key: value for key, _, value in settings}
+    here = problem.to_dict() | by_key(problem["problem_settings"])
     here["metric"] = METRICS.get(problem["metric"], problem["metric"])
     protocol = problem["protocol"]
     other = {} if protocol == "paper" else {"protocol": f"protocol {protocol}"}

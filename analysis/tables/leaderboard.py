@@ -23,7 +23,7 @@ from analysis.choice import (
     MAIN_ROW,
     PORTFOLIO,
 )
-from analysis.comparison import Cell, Comparison, labels_of, protocol_title
+from analysis.comparison import Cell, Comparison, LineKey, labels_of, protocol_title
 from analysis.kinds import KINDS, stem_of
 from analysis.roles import REFERENCE, left_to_set
 from analysis.statistics import MARGIN, performance_profile
@@ -213,7 +213,7 @@ def _has_red(cell: Cell | None) -> bool:
     return cell is not None and bool(np.isfinite(cell.red))
 
 
-def _frame(listed: Mapping[tuple[str, str], list[Line]], costs: StepCosts) -> pd.DataFrame:
+def _frame(listed: Mapping[LineKey, list[Line]], costs: StepCosts) -> pd.DataFrame:
     """The lines, best first, without their place in the performance profile."""
     rivals = {name: listed.get((name, INSTANCE_TUNED), []) for name in RIVALS}
     rows = [_row(same, rivals, costs) for same in listed.values()]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import DEFAULT, INSTANCE_TUNED
-from analysis.comparison import Cell, Comparison, title_of_protocol
+from analysis.comparison import Cell, Comparison, LineKey, title_of_protocol
 from analysis.roles import REFERENCE
 from analysis.statistics import (
     LEAST_TASKS,
@@ -127,12 +127,12 @@ def _left_out(comparison: Comparison, taken: Comparison) -> str:
     return f"Left out: {comparison.stem}, a variant of {taken.stem} {reason}."
 
 
-def lines_of(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], list[Line]]:
+def lines_of(comparisons: Iterable[Comparison]) -> dict[LineKey, list[Line]]:
     """The lines of each optimizer and row, in the order of the comparisons."""
-    lines: dict[tuple[str, str], list[Line]] = {}
+    lines: dict[LineKey, list[Line]] = {}
     for comparison in comparisons:
         for cell in comparison.cells:
-            lines.setdefault((cell.optimizer, cell.row), []).append(Line(comparison, cell))
+            lines.setdefault(cell.key, []).append(Line(comparison, cell))
     return lines
 
 

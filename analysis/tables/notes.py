@@ -27,7 +27,7 @@ from analysis.statistics import (
     is_in_percent,
 )
 from analysis.tables.page import count, score_text
-from analysis.variants import NULL
+from analysis.variants import NULL, by_key
 from runner import TUNING_SEED
 from tasks.format import duration, plural
 
@@ -95,8 +95,7 @@ def _difference(problem: pd.Series, rival: pd.Series) -> str:
         for key, name in _HEADING.items()
         if problem[key] != rival[key]
     ]
-    texts = [each["problem_settings"].split("; ") for each in (problem, rival)]
-    here, there = (dict(text.partition("=")[::2] for text in each) for each in texts)
+    here, there = (by_key(each["problem_settings"]) for each in (problem, rival))
     for mine, other, where in ((here, there, "here"), (there, here, "there")):
         differing = (key for key in sorted(mine) if other.get(key, NULL) != mine[key])
         parts += [f"{key}={mine[key]} {where}" for key in differing]
@@ -239,7 +238,7 @@ def differing_numerics(column: pd.Series) -> list[str]:
 
 def _known(column: pd.Series) -> list[dict[str, str]]:
     """Each different numerics of a column of records.csv that is known, as keys and values."""
-    return [dict(part.split("=", 1) for part in text.split("; ")) for text in set(column) if text]
+    return [by_key(text) for text in set(column) if text]
 
 
 def _break_even(comparison: Comparison) -> list[str]:

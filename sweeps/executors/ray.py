@@ -13,7 +13,7 @@ from ray.exceptions import RayError, TaskCancelledError
 from sweeps.executors.base import PATIENCE, python_path
 from sweeps.executors.specs import RaySpec
 from sweeps.worker import Group, Outcome, work
-from tasks.errors import UserError
+from tasks.errors import UserError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +123,7 @@ def _connect(address: str, threads: int) -> None:
             **(local if address == "local" else {}),
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot reach the Ray cluster {address}: {reason}") from error
+        raise UserError(f"cannot reach the Ray cluster {address}: {reason(error)}") from error
 
 
 def _train(group: Group, threads: int, folder: str) -> list[Outcome]:

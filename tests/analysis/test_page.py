@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from base64 import b64decode
@@ -21,10 +22,9 @@ from runs_of_page import COSTS, EVIL, many_runs, page_report, page_runs
 from analysis.all_tables import all_pages
 from analysis.comparison import compare_problems
 from analysis.html import page
-from analysis.html.commands import command
 from analysis.html.findings import best_lines, in_short, start_for_all
 from analysis.html.report import Answer, report_of
-from analysis.html.runs import Runs, run_columns
+from analysis.html.runs import KnownRuns, run_columns
 from analysis.tables.leaderboard import step_costs
 from analysis.tables.page import signed
 from runner import cli, config
@@ -283,7 +283,7 @@ def sections_of(text):
 
 def test_a_section_without_content_is_not_there():
     """Of DoG alone, which has nobody to be compared with."""
-    alone = Runs([RunRecord.of(made_up.record(0.8, opt="dog", task="photos"))])
+    alone = KnownRuns([RunRecord.of(made_up.record(0.8, opt="dog", task="photos"))])
     made = report_of(alone, "photos", ANSWER)
     assert sections_of(page.render(made)) == {"answer", "problems", "tables", "runs"}
     assert sections_of(page.render(replace(made, answer=None))) == {"problems", "tables", "runs"}
@@ -311,7 +311,7 @@ def test_the_same_runs_give_the_same_bytes(report, html):
     assert page.render(report) == html
 
 
-@pytest.mark.parametrize("kind", ["seed", "start", "rate", "steps", "network"])
+@pytest.mark.parametrize("kind", ["seed", "start", "rate", "steps", "network", "lora"])
 def test_the_command_of_a_run_gives_its_id(kind):
     """Of archived runs that differ from the defaults in one thing or another."""
     chosen = {
@@ -320,11 +320,12 @@ def test_the_command_of_a_run_gives_its_id(kind):
         "rate": lambda run: "lr" in run.opt_changed,
         "steps": lambda run: run.settings["train"]["steps"] == 125,
         "network": lambda run: run.settings["model"].get("batch_norm") == "train",
+        "lora": lambda run: run.settings["model"].get("lora") == 8,
     }[kind]
     run = next(filter(chosen, open_archive(ROOT / "results" / "archive")))
-    words = command(run)
-    assert words[:2] == ["python", "run.py"]
-    assert config.load(words[2:]).spec.run_id == run.run_id
+    (command,) = run_columns(KnownRuns([run]), {})["command"]
+    assert command.startswith("python run.py ")
+    assert config.load(shlex.split(command)[2:]).spec.run_id == run.run_id
 
 
 def test_an_empty_archive_is_one_clear_line(tmp_path, monkeypatch, capsys):
@@ -346,7 +347,7 @@ def test_without_the_package_that_holds_the_charts_it_says_what_to_install(repor
 def test_runs_of_a_folder_bring_their_curves(tmp_path):
     record = made_up.record(0.8, opt="dog")
     made_up.write_with_curve(tmp_path / "runs", record, {1: 0.1, 2: 0.2})
-    (run,) = Runs.gather(tmp_path / "runs", tmp_path / "archive").records
+    (run,) = KnownRuns.gather(tmp_path / "runs", tmp_path / "archive").records
     assert [line["step"] for line in run.curve] == [1, 1, 2]
 
 
@@ -359,7 +360,7 @@ def test_the_archive_is_a_page_in_a_minute_below_3_megabytes_with_6000_runs(tmp_
     archive = ROOT / "results" / "archive"
     costs = step_costs(ROOT / "results" / "benchmarks" / "optimizer_step.csv")
     path = tmp_path / "report.html"
-    made = page.write_page(path, Runs.gather(tmp_path / "runs", archive), costs=costs)
+    made = page.write_page(path, KnownRuns.gather(tmp_path / "runs", archive), costs=costs)
     assert time.process_time() - before < 60
     number = len(made.runs["run_id"])
     assert number > 2000

@@ -11,7 +11,7 @@ from runs_of_page import EVIL, large_report, page_report
 from analysis.html import page
 from analysis.html.picture import chromium, take_picture
 from analysis.html.report import Answer
-from analysis.html.runs import Runs
+from analysis.html.runs import KnownRuns
 from runner.run_record import RunRecord
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -294,7 +294,7 @@ def test_a_page_of_6000_runs_is_painted_in_a_second_and_filtered_in_100_ms(
 
 
 def test_a_page_without_verdicts_and_leaderboard_opens_without_an_error(browser, tmp_path):
-    alone = Runs([RunRecord.of(made_up.record(0.8, opt="dog", task="photos"))])
+    alone = KnownRuns([RunRecord.of(made_up.record(0.8, opt="dog", task="photos"))])
     path = tmp_path / "report.html"
     page.write_page(path, alone, "photos", Answer(["One run is no comparison."]))
     made, told = opened(browser, path)

@@ -1,6 +1,5 @@
 """The statistics agree with calculations by hand and keep what they promise."""
 
-import doctest
 from itertools import combinations
 
 import numpy as np
@@ -84,11 +83,6 @@ def test_any_error_is_enough_where_the_metric_counts_no_examples(metric):
 
 def test_binomial_standard_error_by_hand():
     assert statistics.binomial_standard_error(0.8, 1600) == pytest.approx(0.01)
-
-
-def test_the_doctests_hold():
-    failed, tried = doctest.testmod(statistics)
-    assert tried and not failed
 
 
 def interval_on_one_task(dog, other):

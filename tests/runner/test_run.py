@@ -253,7 +253,7 @@ def test_score_that_is_no_number_is_never_the_best():
     for step, gain in enumerate([-2.0, float("nan"), -1.0, -1.0]):
         training.step = step
         training.keep_if_best("last", gain)
-    assert training.best["last"]["step"] == 2
+    assert training.best["last"].step == 2
 
 
 def test_crash_leaves_a_failure_and_a_log_and_can_be_tried_again(made_up, monkeypatch):

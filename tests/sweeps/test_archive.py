@@ -131,15 +131,18 @@ def test_an_archived_run_is_answered_and_not_trained(trained, clone, monkeypatch
 
 
 def test_an_archived_run_of_other_sources_is_not_the_answer(tmp_path):
-    made = made_up.record(0.5) | {"sources": {"data": "sha256 old"}}
-    write_archive(tmp_path / "archive" / "all.jsonl.gz", [RunRecord.of(made)])
+    for name, score, source in (("a", 0.5, "sha256 old"), ("b", 0.6, "sha256 new")):
+        made = made_up.record(score) | {"sources": {"data": source}}
+        write_archive(tmp_path / "archive" / f"{name}.jsonl.gz", [RunRecord.of(made)])
 
     def answer(source):
         sources = {"data": source}
         task = made["settings"]["task"]["name"]
-        return RunFolder(tmp_path / "runs", task, made["run_id"], sources).result()
+        record = RunFolder(tmp_path / "runs", task, made["run_id"], sources).result()
+        return record and record.results.test.last
 
-    assert answer("sha256 old") and answer(None) and answer("sha256 new") is None
+    assert (answer("sha256 old"), answer(None), answer("sha256 newest")) == (0.5, 0.5, None)
+    assert answer("sha256 new") == 0.6  # whatever an earlier file has
 
 
 def test_a_record_comes_back_whole(tmp_path):
@@ -334,7 +337,7 @@ def test_what_this_version_cannot_compose_is_said(trained):
     content["run_id"] = run_id(content["settings"])
     (verdict,) = verify([RunRecord.of(content)], 1, 0, [])
     assert verdict == Verdict(content["run_id"], None, verdict.reason)
-    assert "this version has other configs" in verdict.reason
+    assert "this version cannot compose it: task.version is not to be changed" in verdict.reason
 
 
 def test_every_committed_run_can_be_composed_and_is_of_one_file():

@@ -24,6 +24,7 @@ from runner.snippet import code_of
 from sweeps import compare, conclusion, cost, design, driver, executors, notebook
 from sweeps.progress import Progress
 from sweeps.request import read_request
+from sweeps.text_length import tokens_in
 from sweeps.worker import work
 from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
@@ -233,7 +234,7 @@ def answer_is_open_below(seeds, monkeypatch):
     [("it was a good film", 6.5), ("这部电影非常好看", 9.3), ("C" * 60, 21.3)],
 )
 def test_texts_without_spaces_are_not_one_word_long(text, tokens):
-    assert compare._tokens(text) == pytest.approx(tokens)
+    assert tokens_in(text) == pytest.approx(tokens)
 
 
 @pytest.mark.parametrize(

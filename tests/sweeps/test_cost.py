@@ -93,7 +93,9 @@ def estimate_of(*stages, gpu_hours=(0.0, 0.0)):
     """The cost estimate of these stages, of which nothing else is known."""
     estimator = cost.RuntimeEstimator(records.empty(), "a cpu")
     time = TimeLeft(0, 0, 0.0)
-    return cost.CostEstimate(estimator, 2, list(stages), 0, time, [], [], 0, 0, None, [], gpu_hours)
+    return cost.CostEstimate(
+        estimator, 2, list(stages), 0, 0, time, [], [], 0, 0, None, [], gpu_hours
+    )
 
 
 def test_what_was_done_and_is_no_longer_planned_leaves_no_negative_rest(sweep):

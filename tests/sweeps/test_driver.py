@@ -127,6 +127,19 @@ def test_each_part_is_tuned_reported_shown_and_packed_before_the_next(sweep, tmp
     assert sorted(run.label for run in every) == sorted(ran)
     status, ran, said = sweep(WINE, CANCER)
     assert (status, ran) == (0, []) and "is done" not in said.err
+    assert "export" not in said.err
+
+
+def test_sweep_says_how_many_runs_were_done_without_the_model_that_is_asked_for(sweep, tmp_path):
+    lost = label("wine", "sgd", 100, 0.01)
+    _, ran, _ = sweep(WINE, instead={lost: "failed"})
+    exporting = {**WINE, "overrides": [*WINE["overrides"], "export=averaged"]}
+    _, _, said = sweep(exporting)
+    number = len(ran) - 1
+    assert f"export: {number} of the runs done have not kept their weights" in said.err
+    kept, *_ = [run.folder.model("averaged") for run in loaded(tmp_path).tuning() if run.done]
+    kept.mkdir()
+    assert f"export: {number} of the runs" in sweep(exporting)[2].err  # one more is done, one kept
 
 
 def test_sweep_that_is_stopped_has_whole_parts_in_the_archive(sweep, tmp_path):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import unicodedata
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from PIL import Image
 from runner import config
 from runner.run import run
 from tasks.data.own import images as own_images
-from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
 
 RUN = ["opt=dog", "model=wrn28_10", "model.depth=10", "model.width=1", "train.image_size=16"]
@@ -25,12 +23,6 @@ RUN += ["progress=false", "device=cpu"]
 @pytest.fixture
 def photos(tmp_path):
     return write_photos(tmp_path / "photos")
-
-
-@pytest.fixture
-def look(tmp_path):
-    """Inspect, with what is kept in a folder of the test."""
-    return partial(inspect, data_dir=tmp_path / "data")
 
 
 def names_of(found, part):

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-from functools import partial
 
 import huggingface_hub
 import numpy as np
@@ -16,14 +15,7 @@ from reviews import pairs_of, reviews
 from runner import config
 from runner.run import Job
 from tasks.data.own import text_files
-from tasks.data.own.inspect import inspect
 from tasks.errors import UserError
-
-
-@pytest.fixture
-def look(tmp_path):
-    """Inspect, with what is kept in a folder of the test."""
-    return partial(inspect, data_dir=tmp_path / "data")
 
 
 def table(rows=None, names=None):
