@@ -68,7 +68,7 @@ def main() -> int:
             unfinished = train(sweep, executor, largest, cost, planned, part_done)
     finally:  # what was stopped can go on elsewhere, from the repository alone
         keep(planned)
-    # What was refused (a folder is read-only, an argument wrong) has left nothing to make tables of.
+    # What was refused (a folder is read-only, an argument wrong) has left nothing for tables.
     ended = (run for run in planned if run.done or run.folder.failure.exists())
     run_ids = {run.run_id for run in planned}
     if problems := sorted({run.problem_id for run in ended}):

@@ -67,7 +67,7 @@ def merge(source: Path, archive: Path) -> list[str]:
     The runs of a file come under its name, and those of a folder in `merged.jsonl.gz`.
     """
     files = archive_files(source) if source.is_dir() else [source]
-    # Also the folder above one of runs has folders in folders: they are those of runs by what is in.
+    # The folder above one of runs has folders in folders, too.
     folders = [path for path in map(Path, run_folders(source)) if (path / "record.json").exists()]
     told = []
     if files and all(path.is_file() and path.name.endswith(SUFFIX) for path in files):
