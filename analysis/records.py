@@ -1,7 +1,6 @@
 """Makes results/records.csv from the records of all runs, of every machine: one row a run."""
 
 import csv
-import hashlib
 import json
 import logging
 import math
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from runner.archive import open_archive
-from runner.identity import NOT_PROBLEM, leaves
+from runner.identity import NOT_PROBLEM, hash_of, leaves
 from runner.record import write_atomically
 from runner.run_record import RunFailure, RunRecord
 from tasks.errors import UserError
@@ -58,7 +57,7 @@ COLUMNS: dict[str, str] = {
     "opt_default": "bool",
     "overrides": "str",  # JSON: what differs from the optimizer's defaults
     "grid": "str",  # JSON: the optimizer's own search grid
-    "optimizer_id": "str",  # hash of all its settings: tells apart defaults that have changed
+    "optimizer_id": "str",  # hash of what it sets: tells apart defaults that have changed
     "steps_done": "Int64",
     "train_loss": "float64",
     "validation_last": "float64",
@@ -264,7 +263,7 @@ def _description(run: Run) -> dict[str, Any]:
         "opt_default": run.opt_default,
         "overrides": _encode(run.opt_changed),
         "grid": _encode(run.grid),
-        "optimizer_id": _hash({key: optimizer[key] for key in optimizer if key != "label"}),
+        "optimizer_id": hash_of({key: optimizer[key] for key in optimizer if key != "label"}),
         "problem_settings": problem_text(settings),
     }
 
@@ -338,10 +337,6 @@ def _text(value: Any) -> str:
 def _number(value: Any) -> float:
     """The number, or NaN of nothing and of a word (reps_rel: auto)."""
     return math.nan if value is None or isinstance(value, str) else float(value)
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(_encode(value).encode()).hexdigest()[:8]
 
 
 def empty() -> pd.DataFrame:

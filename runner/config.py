@@ -92,10 +92,13 @@ def load(overrides: Iterable[str]) -> Config:
     defaults = _checked_names(parsed)
     try:
         if _only_set_values(parsed):
-            return _with_values(defaults, parsed)
-        with _hydra():
-            composed = compose("config", for_hydra(overrides))
-        return _checked(_resolved(composed), defaults, parsed)
+            run = _with_values(defaults, parsed)
+        else:
+            with _hydra():
+                composed = compose("config", for_hydra(overrides))
+            run = _checked(_resolved(composed), defaults, parsed)
+        _check_yamls_names(parsed, run.spec)
+        return run
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(reason(error)) from error
 
@@ -301,6 +304,18 @@ def _checked(tree: DictConfig, defaults: Plain, parsed: list[Override]) -> Confi
     composed = Composed.parse({**plain, "opt": _checked_optimizer(opt, defaults["opt"])})
     _check_meaning(parsed, composed.run.task)
     return Config(composed.run, composed.execution)
+
+
+def _check_yamls_names(parsed: list[Override], spec: "RunSpec") -> None:
+    """Refuse a copied yaml that still has the other's name: its runs would be the other's."""
+    chosen = {o.key_or_group: _values(o)[-1] for o in parsed if o.key_or_group in GROUPS}
+    for group, option in chosen.items():
+        name = getattr(spec, group).name
+        if name != option and not own_models.is_own(option):
+            raise UserError(
+                f"{group}={option}: configs/{group}/{option}.yaml says name: {name}, and must say "
+                "the name of its file"
+            )
 
 
 def _check_meaning(parsed: list[Override], task: "TaskSpec") -> None:

@@ -69,9 +69,11 @@ def main() -> int:
             unfinished = train(sweep, executor, largest, cost, planned, part_done)
     finally:  # what was stopped can go on elsewhere, from the repository alone
         keep(planned)
-    problems = sorted({cell.name[0] for cell in sweep.cells})
+    # What was refused (a folder is read-only, an argument wrong) has left nothing for tables.
+    ended = (run for run in planned if run.done or run.folder.failure.exists())
     run_ids = {run.run_id for run in planned}
-    print(report.write_results(sweep.runs_dir, sweep.runs_dir.parent, problems, run_ids))
+    if problems := sorted({run.problem_id for run in ended}):
+        print(report.write_results(sweep.runs_dir, sweep.runs_dir.parent, problems, run_ids))
     took = (time.monotonic() - began) / 60
     print(f"sweep {name} took {took:.1f} minutes", file=sys.stderr)
     return report_unfinished(unfinished)

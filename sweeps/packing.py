@@ -67,7 +67,8 @@ def merge(source: Path, archive: Path) -> list[str]:
     The runs of a file come under its name, and those of a folder in `merged.jsonl.gz`.
     """
     files = archive_files(source) if source.is_dir() else [source]
-    folders = [Path(folder) for folder in run_folders(source)]
+    # The folder above one of runs has folders in folders, too.
+    folders = [path for path in map(Path, run_folders(source)) if (path / "record.json").exists()]
     told = []
     if files and all(path.is_file() and path.name.endswith(SUFFIX) for path in files):
         for path in files:
@@ -75,7 +76,9 @@ def merge(source: Path, archive: Path) -> list[str]:
     elif folders:
         told = _take(_archivable(folders), archive / f"merged{SUFFIX}")
     else:
-        raise UserError(f"{source} is no file *{SUFFIX}, no folder of them, and no folder of runs")
+        raise UserError(
+            f"{source} is no file *{SUFFIX}, no folder of them, and no folder of runs that are done"
+        )
     return told or [f"nothing is new in {source}"]
 
 

@@ -330,3 +330,13 @@ def test_settings_that_differ_without_being_named_have_another_optimizer_id(runs
         made_up.write(runs, record)
     ids = records.collect(runs, csv).set_index("seed")["optimizer_id"]
     assert ids[0] == ids[2] != ids[1]
+
+
+def test_a_new_setting_that_is_null_leaves_the_optimizer_what_it_was(runs, csv):
+    """As it leaves runs their ids: else tables would drop the older of a row's runs."""
+    old, new = made_up.record(0.5, seed=0), made_up.record(0.5, seed=1)
+    new["settings"]["opt"]["s_init"] = None
+    for record in (old, new):
+        made_up.write(runs, record)
+    ids = records.collect(runs, csv).set_index("seed")["optimizer_id"]
+    assert ids[0] == ids[1]

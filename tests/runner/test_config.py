@@ -2,6 +2,7 @@
 
 import copy
 import resource
+import shutil
 import subprocess
 import sys
 from typing import Annotated
@@ -122,6 +123,25 @@ def name_of(*overrides):
 )
 def test_keys_that_are_read_although_the_yamls_lack_them_can_be_added(word):
     assert name_of(word, "opt=sgd", "task.synthetic=true")
+
+
+@pytest.mark.parametrize(("group", "of"), [("opt", "sgd"), ("task", "cifar"), ("model", "minilm")])
+def test_copied_yaml_with_the_name_of_the_first_is_refused(group, of, tmp_path, monkeypatch):
+    """The class is no part of a run's id: stored runs of the first were shown as the copy's."""
+    shutil.copytree(config.CONFIGS, tmp_path / "configs")
+    folder = tmp_path / "configs" / group
+    shutil.copy(folder / f"{of}.yaml", folder / "mine.yaml")
+    monkeypatch.setattr(config, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr(config, "_parts", {})
+    monkeypatch.setattr(config, "_known", {})
+    monkeypatch.setattr(config, "_latest", None)
+    task = ["task=movies"] if group == "model" else []
+    with pytest.raises(UserError, match=f"{group}/mine.yaml says name: {of}, and must say"):
+        config.load([*task, f"{group}=mine"])
+    text = (folder / "mine.yaml").read_text().replace(f"name: {of}", "name: mine")
+    (folder / "mine.yaml").write_text(text)
+    monkeypatch.setattr(config, "_parts", {})
+    assert getattr(config.load([*task, f"{group}=mine"]).spec, group).name == "mine"
 
 
 def test_run_id_depends_on_what_the_result_depends_on():

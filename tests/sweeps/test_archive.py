@@ -285,8 +285,10 @@ def test_a_folder_of_runs_is_merged_too_and_anything_else_is_refused(tmp_path, m
     merge_script.main()
     assert "1 new runs" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "archive").iterdir()] == ["merged.jsonl.gz"]
-    with pytest.raises(UserError, match="no folder of runs"):
-        merge(tmp_path / "nothing", tmp_path / "archive")
+    # Neither what is not there, nor the folder above one of runs or of archives.
+    for folder in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(UserError, match="no folder of runs"):
+            merge(folder, tmp_path / "archive")
 
 
 def test_archived_runs_are_trained_again_and_agree_to_the_last_digit(trained, monkeypatch, capsys):

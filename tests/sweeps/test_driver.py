@@ -173,3 +173,12 @@ def test_run_that_fails_is_not_tried_again_by_a_later_part(sweep):
     status, ran, said = sweep(WINE, {**WINE, "optimizers": ["dog"], "grids": {}}, CANCER,
                               instead={gone: "failed"})  # fmt: skip
     assert status == 1 and ran.count(gone) == 1 and said.err.count(f"failed: {gone}") == 1
+
+
+def test_sweep_of_which_nothing_could_run_says_so_and_asks_for_no_tables(sweep, monkeypatch):
+    """Tables of nothing are an error, which hid the runs that failed."""
+    monkeypatch.setattr(driver.report, "write_results", pytest.fail)
+    instead = {label("wine", "dog", seed): "failed" for seed in (100, 0)}
+    status, ran, said = sweep({**WINE, "optimizers": ["dog"], "grids": {}}, instead=instead)
+    assert status == 1 and said.out == ""
+    assert said.err.count("failed: ") == len(ran) == 2

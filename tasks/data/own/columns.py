@@ -55,6 +55,11 @@ def choose(
         UserError: if there is no such column, or none looks like it.
     """
     for key, name in (("text", text), ("second_text", second), ("label", label)):
+        if name in table.unread:
+            raise UserError(
+                f"{findings.where}: {key}={name} holds {table.unread[name]}, and texts and numbers "
+                "are read: save it as one of these"
+            )
         if name is not None and name not in table.columns:
             near = did_you_mean(name, table.columns)
             raise UserError(f"{findings.where} has no column {key}={name}: {near}")
@@ -77,6 +82,7 @@ def choose(
             "for each class, and give the folder above them"
         )
     unread = [name for name in table.columns if name not in (*inputs, label)]
+    unread += [f"{name} ({kind})" for name, kind in table.unread.items()]
     if unread:
         findings.guessed.append(f"columns that are not read: {listed(unread)}")
     return Choice(tuple(inputs), label, "texts")
@@ -221,6 +227,8 @@ def read_labels(table: Table, label: str, kind: Problem | None, findings: Findin
     classes = tuple(sorted({t for t in texts if t is not None}, key=order))
     if nothing := [name for name in classes if name in NO_VALUE]:
         findings.warnings.append(f"{listed(nothing)} is a class: empty the cells if it is none")
+    if numbers is not None:
+        findings.warnings += _written_otherwise(values, texts)
     index = {name: i for i, name in enumerate(classes)}
     return Labels("classification", [None if t is None else index[t] for t in texts], classes)
 
@@ -259,6 +267,20 @@ def _refuse_id(
         f"{where}: {label} has {distinct} values in {len(present)} rows ({shown}, ...), as an "
         "id or a text has, and no label: name the label's column, label=COLUMN"
     )
+
+
+def _written_otherwise(values: list[Any], classes: list[str | None]) -> list[str]:
+    """Return a warning of texts that are one number, and may be names: 1.1 and 1.10 of sections."""
+    forms: dict[str | None, set[str]] = {}
+    for value, name in zip(values, classes, strict=True):
+        if isinstance(value, str):
+            forms.setdefault(name, set()).add(value.strip())
+    several = [f"{' and '.join(sorted(f))}" for f in forms.values() if len(f) > 1]
+    if not several:
+        return []
+    return [
+        f"one class, as numbers that are equal: {listed(several)}; write names if they are none"
+    ]
 
 
 def _names_rows(column: str, numbers: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Table:
     names: list[str] = field(default_factory=list)  # [N]: what a message calls each row
     class_names: dict[str, list[str]] = field(default_factory=dict)  # of columns of class numbers
     images: set[str] = field(default_factory=set)  # columns of encoded images
+    unread: dict[str, str] = field(default_factory=dict)  # columns of other values, and what kind
 
     def append(self, columns: Columns, part: str | None, file: str) -> None:
         """Add rows; columns that they do not have are empty for them."""
@@ -243,6 +245,7 @@ def _kinds(table: Table, schema: Any, where: str) -> list[str]:
         if "bytes" in inside or (binary and column.name.lower() in IMAGE_NAMES):
             table.images.add(column.name)
         elif not (_is_text(kind) or types.is_boolean(kind) or _is_number(kind)):
+            table.unread[column.name] = str(kind)
             continue
         names.append(column.name)
     return names
@@ -289,5 +292,10 @@ def _columns(rows: Any, images: set[str]) -> Columns:
                 values += chunk.to_pylist()
         if name in images:
             values = [value.get("bytes") if isinstance(value, dict) else value for value in values]
-        found[name] = [float(v) if hasattr(v, "as_tuple") else v for v in values]  # decimals
+        found[name] = [_number(v) if hasattr(v, "as_tuple") else v for v in values]
     return found
+
+
+def _number(value: Decimal) -> int | float:
+    """Return a decimal; a whole one, which may be an id, with all digits."""
+    return int(value) if value == int(value) else float(value)

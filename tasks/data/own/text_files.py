@@ -157,14 +157,20 @@ def separated(text: str, usual: str, where: str, findings: Findings) -> Columns:
         quoted, bad = _parsed(text, separator, names, header, csv.QUOTE_MINIMAL)
     except ValueError as failed:
         error = reason(failed)
-    # In a TSV, and where a quote is never closed, quotes are signs like others if the rows fit so.
-    if '"' in text and (quoted is None or separator == "\t"):
-        lines = text.rstrip("\r\n").replace("\r\n", "\n").split("\n")
-        if all(line.count(separator) == len(names) - 1 for line in lines if line):
+    # In a TSV, and where quotes do not end with their cell, they are signs like others if the rows
+    # fit so: two such quotes would make one text of all rows between them.
+    odd = _odd_quote(text, separator) if '"' in text else 0
+    if odd or ('"' in text and separator == "\t"):
+        lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
+        if all(line.count(separator) == len(names) - 1 for line in lines):
             plain, no_bad = _parsed(text, separator, names, header, csv.QUOTE_NONE)
             if quoted is None or len(plain) > len(quoted):
                 findings.guessed.append("quotes are parts of the texts: as such every row fits")
                 quoted, bad = plain, no_bad
+        elif odd and quoted is not None and len(quoted) + len(bad) + header < len(lines):
+            findings.warnings.append(
+                f"a quote near line {odd} does not end with its cell: rows may have run together"
+            )
     if quoted is None:
         raise UserError(f"{where} cannot be read as a table ({error}): close its quotes")
     total = len(quoted) + len(bad)
@@ -216,6 +222,19 @@ def _rows(text: str, separator: str) -> list[list[str]]:
     except csv.Error:
         pass
     return rows
+
+
+def _odd_quote(text: str, separator: str) -> int:
+    """Return the line of the first quote that does not end with its cell; 0 if there is none."""
+    csv.field_size_limit(len(text) + 1)
+    lines = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
+    rows = csv.reader(lines, delimiter=separator, strict=True)
+    try:
+        for _ in rows:
+            pass
+    except csv.Error:
+        return rows.line_num
+    return 0
 
 
 def _header(text: str, separator: str, findings: Findings) -> tuple[list[str], bool]:

@@ -6,9 +6,13 @@ import pickle
 import tracemalloc
 import unicodedata
 import zipfile
+from datetime import datetime
+from decimal import Decimal
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 from reviews import TEXT_LABEL, pairs_of, reviews, write_csv
 
 from runner.overrides import path_in
@@ -104,6 +108,21 @@ def test_quotes_of_a_tsv_that_open_and_never_close_are_signs_of_the_text(tmp_pat
     path.write_text("\n".join("\t".join(row) for row in [("review", "verdict"), *rows]))
     found = look(path)
     assert pairs_of(found) == set(rows) and "quotes are parts of the texts" in found.guessed[0]
+
+
+def test_two_quotes_that_are_signs_of_texts_hide_none_of_the_rows_between(tmp_path, look):
+    texts = [(text.replace(",", ""), label) for text, label in reviews()]
+    rows = [(f'"{text}' if n in (20, 40) else text, label) for n, (text, label) in enumerate(texts)]
+    path = tmp_path / "films.csv"
+    path.write_text("\n".join(map(",".join, [("review", "verdict"), *rows])))
+    found = look(path)
+    assert pairs_of(found) == set(rows) and "quotes are parts of the texts" in found.guessed[0]
+    # Where another text holds a separator, nobody can tell: it is said.
+    path.write_text(path.read_text() + '\n"so, so",good')
+    assert any("rows may have run together" in line for line in look(path).warnings)
+    whole = [f'"{text}, "so" so",{label}' for text, label in texts]
+    path.write_text("\n".join(["review,verdict", *whole]))
+    assert not look(path).warnings
 
 
 def test_empty_cells_repeated_rows_and_contradictions_are_counted_and_named(tmp_path, look):
@@ -260,6 +279,31 @@ def test_long_numbers_are_classes_of_their_own(tmp_path, look):
     rows = [(text, users[n % 3]) for n, (text, _) in enumerate(reviews())]
     found = look(write_csv(tmp_path / "films.csv", rows, ("text", "user")), label="user")
     assert found.classes == tuple(map(str, users))
+
+
+def test_long_decimals_of_parquet_are_classes_of_their_own(tmp_path, look):
+    users = [Decimal(12345678901234567890 + n % 3) for n in range(60)]
+    table = pyarrow.table({"text": [text for text, _ in reviews()], "user": users})
+    parquet.write_table(table, tmp_path / "films.parquet")
+    assert look(tmp_path / "films.parquet", label="user").classes == tuple(map(str, users[:3]))
+
+
+def test_column_of_values_that_are_not_read_is_named(tmp_path, look):
+    """Else another one is taken for the label, and nothing is said of the one that has its name."""
+    days = [datetime(2026, 1, 1 + n % 3) for n in range(60)]
+    texts, verdicts = zip(*reviews(), strict=True)
+    table = pyarrow.table({"text": texts, "label": days, "source": verdicts})
+    parquet.write_table(table, tmp_path / "films.parquet")
+    said = " ".join(look(tmp_path / "films.parquet").guessed)
+    assert "column source" in said and "not read: label (timestamp[us])" in said
+    with pytest.raises(UserError, match="label=label holds timestamp"):
+        look(tmp_path / "films.parquet", label="label")
+
+
+def test_classes_that_are_one_number_are_warned_of(tmp_path, look):
+    rows = [(text, ("1.1", "1.10", "2.1")[n % 3]) for n, (text, _) in enumerate(reviews())]
+    found = look(write_csv(tmp_path / "films.csv", rows))
+    assert found.classes == ("1.1", "2.1") and "1.1 and 1.10;" in found.warnings[0]
 
 
 def test_number_beyond_all_floats_is_none(tmp_path, look):
