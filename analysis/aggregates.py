@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.statistics import (
+    ROUNDING,
     UNKNOWN,
     noise_of,
     red_of_means,
@@ -49,10 +50,11 @@ def interquartile_mean(values: ArrayLike, weights: ArrayLike) -> np.ndarray:
     order = np.argsort(values, axis=-1)
     shares = weights[order] / weights.sum()
     ends = np.cumsum(shares, axis=-1)
-    inside = (np.minimum(ends, 0.75) - np.maximum(ends - shares, 0.25)).clip(min=0)
+    inside = np.minimum(ends, 0.75) - np.maximum(ends - shares, 0.25)
     ordered = np.take_along_axis(values, order, axis=-1)
-    # What is outside of the middle half may be infinite.
-    return 2 * np.multiply(inside, ordered, out=np.zeros_like(ordered), where=inside > 0).sum(-1)
+    # What is outside of the middle half may be infinite, and is outside whatever the rounding.
+    counts = inside > ROUNDING
+    return 2 * np.multiply(inside, ordered, out=np.zeros_like(ordered), where=counts).sum(-1)
 
 
 def red_by_seed(dog_errors: ArrayLike, errors: ArrayLike) -> np.ndarray:

@@ -169,11 +169,8 @@ class RedOfMeans(NamedTuple):
         bounded = a > 0
         # Else all is left but what is between the two, and of that what is at most 1.
         below = ~bounded & (self.estimate <= low) & (high > 1)
-        return np.where(
-            t < 0,
-            np.where(bounded, low, -np.inf),
-            np.where(bounded, np.minimum(high, 1), np.where(below, low, 1)),
-        )
+        upper = np.where(bounded, high, np.where(below, low, 1))
+        return np.where(t < 0, np.where(bounded, low, -np.inf), np.minimum(upper, 1))
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Fieller's interval of RED: exact for normal errors of the same seeds.

@@ -26,7 +26,8 @@ from analysis.roles import in_order
 from analysis.statistics import MARGIN, red_of_means
 from analysis.tables.leaderboard import Leaderboard
 from analysis.tables.models import Line, errors_by_seed
-from analysis.tables.page import signed
+from analysis.tables.page import bounds, signed
+from tasks.format import NONE
 
 ALL = "all of them: interquartile mean"
 # A RED in percent below this is drawn here: it would hide the rest.
@@ -116,13 +117,14 @@ def forest(board: Leaderboard) -> Chart:
         parts.append(found.assign(problem=comparison.stem))
     lines = pd.concat(parts)
     lines["text"] = lines["red"].map(signed)
+    # In words, as an end that is drawn at the edge may lie anywhere beyond, or nowhere.
+    ends = zip(lines["low"], lines["high"], strict=True)
+    lines["interval"] = [NONE if np.isnan(low) else bounds(low, high) for low, high in ends]
     lines[columns] = (100 * lines[columns]).clip(lower=FLOOR)
     y: Spec = {"field": "line", "type": "nominal", "title": None}
     y |= {"sort": {"field": "red", "order": "descending"}}
     y |= {"axis": {"labelLimit": NARROW, "grid": True}}
-    shown = tips(
-        ("line", "optimizer"), ("text", "RED %"), ("low", "95 % from", ".1f"), ("high", "to", ".1f")
-    )
+    shown = tips(("line", "optimizer"), ("text", "RED %"), ("interval", "95 % interval"))
     interval_of = {"y": y, "x": axis("low", ""), "x2": {"field": "high"}}
     x = axis("red", "RED, % (right of 0: better than DoG)")
     layers = [

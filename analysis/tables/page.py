@@ -92,7 +92,7 @@ def latex(table: pd.DataFrame, left: Sequence[str] = ()) -> str:
     """A tabular with booktabs' rules; columns in `left` are left-aligned."""
     escape = str.maketrans(
         {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "−": "$-$"}
-        | {"†": r"$\dagger$"}
+        | {"†": r"$\dagger$", "∞": r"$\infty$"}
     )
     rows = [
         [str(value).translate(escape) for value in row] for row in [[*table], *table.to_numpy()]

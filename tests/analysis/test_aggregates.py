@@ -7,7 +7,8 @@ from analysis import aggregates
 
 
 def iqm(values, weights=None):
-    return float(aggregates.interquartile_mean(values, weights or [1.0] * len(values)))
+    weights = np.ones(len(values)) if weights is None else weights
+    return float(aggregates.interquartile_mean(values, weights))
 
 
 def test_the_interquartile_mean_is_that_of_the_middle_half():
@@ -20,6 +21,14 @@ def test_the_interquartile_mean_is_that_of_the_middle_half():
     assert iqm([4.0]) == 4.0
     # Weights 3 and 1: the first has the shares 0 to ¾, all of the middle half.
     assert iqm([2.0, 9.0], [3, 1]) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("tasks", "seeds"), [(12, 5), (20, 3), (20, 5)])
+def test_what_ends_at_a_quartile_may_be_infinite_whatever_the_rounding(tasks, seeds):
+    weights = np.full(tasks * seeds, 1 / seeds)
+    below = np.where(np.arange(weights.size) < weights.size // 4, -np.inf, 1.0)
+    assert iqm(below, weights) == pytest.approx(1)
+    assert iqm(-below, weights) == pytest.approx(-1)
 
 
 def test_red_by_seed_is_paired_where_the_seeds_are_the_same_and_its_mean_is_red_of_means():

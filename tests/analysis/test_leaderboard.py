@@ -11,6 +11,7 @@ from analysis.figures.leaderboard import leaderboard_figures
 from analysis.figures.style import curve_looks, tuning_free_looks
 from analysis.tables import leaderboard
 from analysis.tables.leaderboard import StepCost, common, step_costs
+from analysis.tables.page import files_of
 from tasks.errors import UserError
 
 
@@ -147,6 +148,22 @@ def test_a_single_problem_with_a_single_seed_has_no_interval_and_says_so(build):
     assert "No interval where a problem has one seed." in notes(built)
     (page,) = leaderboard.pages_of_leaderboards(built, {})
     assert page.shown["95 % interval"].tolist() == ["–"] * 4
+
+
+def test_an_interval_without_a_lower_end_is_written_as_such_and_drawn_to_the_edge(build):
+    pytest.importorskip("vl_convert", reason="the extra `report` is not installed")
+    from analysis.html.board_charts import forest
+
+    # Student's test tells no RED from that of these errors.
+    errors = {"dog": (0.1, 0.3), "sgd": (0.125, 0.175)}
+    built = build(*example({"a": errors, "b": errors}))
+    files = files_of(leaderboard.pages_of_leaderboards(built, {}))
+    table, tex, csv = (files[f"leaderboard-lite-fine_tuning.{end}"] for end in ("md", "tex", "csv"))
+    assert " −∞ to +100.0 |" in table and r"& $-$$\infty$ to +100.0 &" in tex
+    assert ",-inf,1.0," in csv and "∞" not in tex
+    drawn = forest(only_board(built)).spec["data"]["columns"]
+    ends = zip(drawn["interval"], drawn["low"], drawn["high"], strict=True)
+    assert {(low, high) for text, low, high in ends if text == "−∞ to +100.0"} == {(-50, 100)}
 
 
 def test_a_problem_where_dog_makes_few_errors_is_dropped_and_named(build):

@@ -152,7 +152,7 @@ def test_four_questions_are_answered_first(html):
     for words in (
         r"Is L-DoG as good as a tuned optimizer\? Not without loss, by these runs: L-DoG is worse "
         r"than tuned SGD \(fine-tuning\)\.",
-        r"on against tuned SGD against tuned Adam fine-tuning worse, n = 2 ¹ \+\d",
+        r"on against tuned SGD against tuned Adam fine-tuning cannot tell, n = 2 ¹ \+\d",
         r"language fine-tuning worse, n = 1 ¹ \+10\.5 % \(\+6\.3 to \+31\.8\)",
         r"Against tuned Adam \(fine-tuning\) it cannot be told",
         r"With the statistics of batch normalization trained \(shirts · [^)]*\), the best of 3 "

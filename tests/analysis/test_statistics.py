@@ -126,6 +126,20 @@ def test_where_dogs_own_error_may_be_0_no_rival_errs_too_many_times_as_much():
     assert low == -np.inf and high < 0
 
 
+def test_the_interval_on_one_task_has_each_red_that_student_does_not_rule_out_and_none_beyond_1():
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        # Far apart, so that either end may be out of reach.
+        dog, other = np.exp(generator.normal(0, 1, (2, 3)))
+        ratios = np.concatenate([np.linspace(0, 20, 2001), np.geomspace(20, 1e6, 1000)])
+        residuals = other[:, None] - ratios * dog[:, None]
+        standard_errors = residuals.std(axis=0, ddof=1) / np.sqrt(3)
+        left = 1 - ratios[np.abs(residuals.mean(axis=0)) <= 4.3026 * standard_errors]
+        low, high = interval_on_one_task(dog, other)
+        assert high == pytest.approx(left.max(), abs=0.011)
+        assert low == -np.inf if left.min() == 1 - 1e6 else low <= left.min()
+
+
 def test_methods_that_are_alike_are_seldom_called_otherwise_where_some_seeds_end_at_a_guess():
     generator = np.random.default_rng(0)
     ends = np.where(generator.random((4000, 2, 3)) < 0.2, 0.5, 0.05)
