@@ -154,7 +154,7 @@ def test_four_questions_are_answered_first(html):
         r"than tuned SGD \(fine-tuning\)\.",
         r"on against tuned SGD against tuned Adam fine-tuning cannot tell, n = 2 ¹ \+\d",
         r"language fine-tuning worse, n = 1 ¹ \+10\.5 % \(\+6\.3 to \+31\.8\)",
-        r"Against tuned Adam \(fine-tuning\) it cannot be told",
+        r"as good as a tuned optimizer\? That cannot be told from these runs\.",
         r"With the statistics of batch normalization trained \(shirts · [^)]*\), the best of 3 "
         r"starts is reps_rel=0\.0001\. test accuracy % 50\.00; 1e-06: 30\.00, 0\.01: 40\.00; 1 s",
         r"tried with all of these, reps_rel=0\.0001 loses least: at most 0\.0 points",
