@@ -180,7 +180,7 @@ def _leaderboard(kind: str, comparisons: list[Comparison], costs: StepCosts) -> 
     if not stems:
         return None
     problems = [each for each in known if each.stem in stems]
-    # In the order of the problems, as an interval's draws are: not in that in which they were taken.
+    # An interval's draws are in the order of the problems, not in that in which they were taken.
     listed = {
         key: [have[each.stem] for each in problems]
         for key, have in lines.items()
