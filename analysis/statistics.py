@@ -290,7 +290,8 @@ def intervals_over_tasks(
     - On tasks like these: the interval of the sign test, between two of the sorted REDs. It rests
       on nothing but that the tasks were drawn independently; the spread over seeds is in the REDs.
 
-    Both cover 95 % or more in the simulations of tests/analysis/test_statistics.py.
+    Both cover 95 % or more in simulations of tests/analysis/test_statistics.py, which has the cases
+    in which they do not, too.
 
     >>> intervals = intervals_over_tasks([[0.2, 0.2], [0.4, 0.4]], [[0.1, 0.1], [0.4, 0.4]])
     >>> intervals.estimate, intervals.on_these_tasks, intervals.on_tasks_like_these

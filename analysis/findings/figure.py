@@ -34,7 +34,7 @@ def draw(archived: Archived) -> Any:
     for place, kind in enumerate(KINDS):
         left = 0.13 + place * (WIDTH + 0.05)
         axes = figure.add_axes((left, 0.55 / height, WIDTH, 1 - 1.05 / height))
-        panel(axes, "RED against DoG, %", "", log_x=False)
+        panel(axes, f"RED against DoG, % (cut off at −{-FLOOR})", "", log_x=False)
         axes.axvline(0, color="#000000", linewidth=0.8)
         axes.axvline(100 * MARGIN, color="#000000", linewidth=0.6, linestyle="--")
         most = 0

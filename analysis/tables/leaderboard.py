@@ -179,8 +179,12 @@ def _leaderboard(kind: str, comparisons: list[Comparison], costs: StepCosts) -> 
     stems, optimizers = common({name: main[name] for name in main if name != reference})
     if not stems:
         return None
+    problems = [each for each in known if each.stem in stems]
+    # An interval's draws are in the order of the problems, not in that in which they were taken.
     listed = {
-        key: [have[stem] for stem in stems] for key, have in lines.items() if {*stems} <= {*have}
+        key: [have[each.stem] for each in problems]
+        for key, have in lines.items()
+        if {*stems} <= {*have}
     }
     labels = labels_of(known)
     lacking: dict[tuple[str, ...], list[str]] = {}
@@ -194,7 +198,6 @@ def _leaderboard(kind: str, comparisons: list[Comparison], costs: StepCosts) -> 
             for has in (True, False)
         )
         left_out[stem] = here, not_here
-    problems = [each for each in known if each.stem in stems]
     frame = _frame(listed, costs)
     errors = mean_errors(problems).loc[[*zip(frame["optimizer"], frame["row"], strict=True)]]
     profile = performance_profile(errors.to_numpy(), [1 + MARGIN])

@@ -301,7 +301,7 @@ def test_pages_and_figure_are_made_of_the_archive_and_grow_with_it(tmp_path):
     def written(name, *records):
         write_archive(tmp_path / "results/archive" / name, map(RunRecord.of, records))
         page, findings, *_, drawn = write_pages(tmp_path)
-        assert drawn.read_text().count("<svg") == 1
+        assert drawn.read_text().count("<svg") == 1 and "cut off at −100" in drawn.read_text()
         return page.read_text(), findings.read_text()
 
     page, findings = written("one.jsonl.gz", *sgd_and_dogs("movies", sgd=0.5))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from analysis import curves, records, roles
+from analysis.aggregates import interquartile_mean_of_red
 from analysis.comparison import compare_problems
 from analysis.figures.data import FigureData
 from analysis.figures.leaderboard import leaderboard_figures
@@ -148,6 +149,21 @@ def test_a_single_problem_with_a_single_seed_has_no_interval_and_says_so(build):
     assert "No interval where a problem has one seed." in notes(built)
     (page,) = leaderboard.pages_of_leaderboards(built, {})
     assert page.shown["95 % interval"].tolist() == ["–"] * 4
+
+
+def test_an_interval_has_its_draws_in_the_order_of_the_problems_whatever_else_was_run(build):
+    errors = {
+        "a": {"dog": (0.2, 0.205), "ldog": (0.1, 0.11), "sgd": (0.1, 0.2)},
+        "b": {"dog": (0.4, 0.41), "ldog": (0.3, 0.32), "sgd": (0.3, 0.3)},
+    }
+    # Adam has a result on b alone, which is taken first.
+    adam = [made_up.record(0.5 + seed / 10, opt="adam", task="b", seed=seed) for seed in (100, 0)]
+    board = only_board(build(*example(errors), *adam))
+    assert [each.problem.task for each in board.problems] == ["a", "b"]
+    ldog = board.frame.set_index("optimizer").loc["ldog"]
+    dogs, ldogs = ([one[name] for one in errors.values()] for name in ("dog", "ldog"))
+    by_hand = interquartile_mean_of_red(dogs, ldogs)
+    assert (ldog.red_iqm_low, ldog.red_iqm_high) == pytest.approx(by_hand[1:])
 
 
 def test_an_interval_without_a_lower_end_is_written_as_such_and_drawn_to_the_edge(build):
