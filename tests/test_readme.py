@@ -1,6 +1,7 @@
 """What the README and the docstrings show works as it stands there."""
 
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import nn
 from analysis import records
 from analysis.choice import DEFAULT, MAIN_ROW
 from analysis.findings.accuracies import list_guesses
-from analysis.findings.archived import DOG, SGD, Archived
+from analysis.findings.archived import ADAMW, DOG, LDOG, SGD, Archived
+from analysis.findings.pairs import Evidence, judged
 from analysis.findings.values import filled
-from analysis.kinds import FINE_TUNING
+from analysis.kinds import FINE_TUNING, KINDS, PROBES
 from analysis.roles import TUNED
 from analysis.tables.starts import regrets_of, regrets_of_rules
 from runner import config
@@ -158,6 +160,25 @@ def test_on_reuters_seeds_end_too_far_apart_for_a_verdict(archived):
     pairs = archived.evidence(FINE_TUNING, (DOG, SGD)).pairs
     (pair,) = (each for each in pairs if each.comparison.problem.task == "reuters_r8")
     assert pair.verdict == "inconclusive" and np.isinf(pair.red.interval()[0])
+
+
+@pytest.mark.parametrize("left_out", [("rotten_tomatoes", "reuters_r52"), ("movies", "reuters_r8")])
+def test_verdicts_without_tasks_that_share_their_texts(archived, left_out):
+    """docs/findings.md, of the evidence."""
+    names = {*left_out, *(f"probe_{name}" for name in left_out)}
+
+    def verdicts(evidence):
+        pairs = [p for p in evidence.all_pairs if p.comparison.problem.task not in names]
+        return [judged(each.for_other_tasks) for each in (evidence, Evidence(pairs))]
+
+    for kind, method, rival in product(KINDS, (DOG, LDOG), (SGD, ADAMW)):
+        whole, less = verdicts(archived.evidence(kind, (method, rival)))
+        if (kind, rival) == (PROBES, ADAMW) and "movies" in left_out:
+            assert (whole, less) == ("worse", "inconclusive")
+        else:
+            assert whole == less
+    whole, less = verdicts(archived.averaged(PROBES, DOG))
+    assert (whole, less) == ("better", "better" if "movies" in left_out else "non-inferior")
 
 
 def test_on_adapters_dog_is_better_from_a_larger_start_and_adamw_is_better_still(archived):
