@@ -1,5 +1,6 @@
 """The kinds of problem, by what is trained: evidence of one is never mixed with that of another."""
 
+from collections.abc import Collection
 from functools import cache
 
 import pandas as pd
@@ -10,6 +11,15 @@ from runner import CONFIGS
 FINE_TUNING, PROBES, SCRATCH = "fine-tuning", "probes", "from random weights"
 # Those that findings and leaderboards are about.
 KINDS = (FINE_TUNING, PROBES)
+
+# Tasks whose texts are another's, too (docs/protocol.md): they are no independent draws of tasks.
+SAME_TEXTS = {"rotten_tomatoes": "movies", "reuters_r52": "reuters_r8"}
+SAME_TEXTS |= {f"probe_{task}": f"probe_{other}" for task, other in SAME_TEXTS.items()}
+
+
+def is_independent(task: str, tasks: Collection[str]) -> bool:
+    """Return whether none of these tasks stands for another task, with the same texts."""
+    return SAME_TEXTS.get(task) not in tasks
 
 
 def kind_of_training(problem: pd.Series) -> str | None:

@@ -307,15 +307,16 @@ def intervals_over_tasks(
     else:
         noise = noise_of(tasks, resamples)
         these = studentised_interval(lambda n: np.median(reds + n, axis=1), noise, estimate)
-    return Intervals(estimate, these, _sign_test_interval(np.sort(reds)))
+    return Intervals(estimate, these, sign_test_interval(reds))
 
 
-def _sign_test_interval(values: np.ndarray) -> tuple[float, float]:
-    """The innermost two of sorted values between which 95 % of medians lie; nan if there are none.
+def sign_test_interval(values: ArrayLike) -> tuple[float, float]:
+    """The innermost two of values between which 95 % of medians lie; nan if there are none.
 
     The k-th smallest and the k-th largest of T hold the median with probability
     1 − 2·P(Bin(T, ½) < k).
     """
+    values = np.sort(np.asarray(values, dtype=float))
     count = values.size
     outside, place = 2 * 0.5**count, 0
     if outside > 0.05:

@@ -1,6 +1,7 @@
 """What the README and the docstrings show works as it stands there."""
 
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import nn
 from analysis import records
 from analysis.choice import DEFAULT, MAIN_ROW
 from analysis.findings.accuracies import list_guesses
-from analysis.findings.archived import DOG, SGD, Archived
+from analysis.findings.archived import ADAMW, DOG, LDOG, SGD, Archived
+from analysis.findings.pairs import Evidence, judged
 from analysis.findings.values import filled
-from analysis.kinds import FINE_TUNING, PROBES
+from analysis.kinds import FINE_TUNING, KINDS, PROBES, SAME_TEXTS
 from analysis.roles import TUNED
 from analysis.tables.starts import regrets_of, regrets_of_rules
 from runner import config
@@ -158,6 +160,21 @@ def test_on_reuters_seeds_end_too_far_apart_for_a_verdict(archived):
     pairs = archived.evidence(FINE_TUNING, (DOG, SGD)).pairs
     (pair,) = (each for each in pairs if each.comparison.problem.task == "reuters_r8")
     assert pair.verdict == "inconclusive" and np.isinf(pair.red.interval()[0])
+
+
+def test_of_tasks_with_the_same_texts_one_counts_and_the_other_would_change_one_verdict(archived):
+    """docs/findings.md, of the evidence."""
+    standing = {"movies", "reuters_r8", "probe_movies", "probe_reuters_r8"}
+    for kind, method, rival in product(KINDS, (DOG, LDOG), (SGD, ADAMW)):
+        evidence = archived.evidence(kind, (method, rival))
+        tasks = {pair.comparison.problem.task for pair in evidence.of_tasks}
+        assert standing & tasks and not tasks & SAME_TEXTS.keys()
+        others = [p for p in evidence.all_pairs if p.comparison.problem.task not in standing]
+        said = [judged(each.for_other_tasks) for each in (evidence, Evidence(others))]
+        if (kind, rival) == (PROBES, ADAMW):
+            assert said == ["worse", "inconclusive"]
+        else:
+            assert said[0] == said[1]
 
 
 def test_on_adapters_dog_is_better_from_a_larger_start_and_adamw_is_better_still(archived):

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from analysis.comparison import Comparison
+from analysis.kinds import is_independent
 from analysis.variants import departures, has_other_steps, settings
 from runner import CONFIGS
 
@@ -33,12 +34,13 @@ def of_kind(comparisons: Iterable[Comparison], kind: str) -> list[Comparison]:
 def first_of_each_task(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """Return a problem of each task: with its own network, and no setting that is not its own.
 
-    Where there is none, that which comes first by `variants.rank`.
+    Where there is none, that which comes first by `variants.rank`. Tasks of the same texts count
+    as one.
     """
     firsts: dict[str, Comparison] = {}
     for each in sorted(comparisons, key=_order):
         firsts[each.problem.task] = each
-    return list(firsts.values())
+    return [each for task, each in firsts.items() if is_independent(task, firsts)]
 
 
 def _order(comparison: Comparison) -> tuple[bool, int]:

@@ -48,7 +48,7 @@ class Duel:
 
     @property
     def left_out(self) -> list[str]:
-        """The problems that it is not over: one seed, or another network of a task."""
+        """The problems that it is not over: one seed, or another of a task, or of its texts."""
         stems = [pair.comparison.stem for pair in self.evidence.all_pairs]
         return [stem for stem in stems if stem not in self.problems]
 

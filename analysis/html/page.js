@@ -232,7 +232,7 @@ const VIEWS = {
           ["problems", scope],
           ["median RED %", `${red} (above 0: ${rival[2]} errs less)`],
           ["95 % interval", `${interval}, for ${others ? "other tasks like these" : "other seeds on these problems"}`],
-          ["left out", left.length && `${stems(left).join(", ")}: one seed, or another network of a task`],
+          ["left out", left.length && `${stems(left).join(", ")}: one seed, or another of a task, or of its texts`],
         ]),
         ...stems(over).flatMap((stem) => [cellBlock(stem, ...mine), cellBlock(stem, ...other)]),
       ];

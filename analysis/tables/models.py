@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.choice import DEFAULT, INSTANCE_TUNED
 from analysis.comparison import Cell, Comparison, LineKey, title_of_protocol
+from analysis.kinds import SAME_TEXTS, is_independent
 from analysis.roles import REFERENCE
 from analysis.statistics import (
     LEAST_TASKS,
@@ -18,6 +19,7 @@ from analysis.statistics import (
     UNKNOWN,
     intervals_over_tasks,
     performance_profile,
+    sign_test_interval,
     verdict,
 )
 from analysis.tables.notes import caveats_of, without_red
@@ -144,7 +146,7 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
     intervals = intervals_over_tasks(
         [reference for reference, _ in by_seed], [other for _, other in by_seed]
     )
-    these, like = intervals.on_these_tasks, intervals.on_tasks_like_these
+    these, like = intervals.on_these_tasks, _for_other_tasks(known)
     verdicts: list[str] = [verdict(*these), verdict(*like)]
     if first.is_reference:
         these, like, verdicts = UNKNOWN, UNKNOWN, ["", ""]
@@ -164,6 +166,15 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
         "runs": sum(line.cell.runs for line in lines),
         "hours": sum(line.cell.hours for line in lines),
     }
+
+
+def _for_other_tasks(lines: list[Line]) -> tuple[float, float]:
+    """The interval of the median RED for other tasks, in which those of the same texts are one."""
+    tasks = [_task(line.comparison) for line in lines]
+    pairs = zip(lines, tasks, strict=True)
+    return sign_test_interval(
+        [line.cell.red for line, task in pairs if is_independent(task, tasks)]
+    )
 
 
 def errors_by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
@@ -294,10 +305,10 @@ def _notes(comparisons: list[Comparison], frame: pd.DataFrame) -> list[str]:
             notes.append(f"Dropped: {comparison.stem}, where DoG's runs {reason}.")
     for comparison in taken.values():
         notes += [f"{comparison.stem}: {caveat}" for caveat in caveats_of(comparison)]
-    if 0 < frame["tasks"].max() < LEAST_TASKS:
+    if frame["tasks"].max() > 0 and frame["like_low"].isna().all():
         notes.append(
             f"With fewer than {LEAST_TASKS} tasks there is no 95 % interval on tasks like these; "
-            "none is shown."
+            "none is shown. Tasks of the same texts count as one there."
         )
     return [
         *notes,
@@ -306,7 +317,8 @@ def _notes(comparisons: list[Comparison], frame: pd.DataFrame) -> list[str]:
         "the median of RED as published, averaged over all pairs of seeds.",
         "95 % intervals of the median. On these tasks, for other seeds: of one task "
         f"Fieller's interval over seeds; of several a studentised bootstrap, {RESAMPLES:,} draws. "
-        "On tasks like these, for other tasks too: that of the sign test.",
+        "On tasks like these, for other tasks too: that of the sign test; tasks of the same texts "
+        f"({_same_texts()}) count as one.",
         "After the interval its verdict: DoG is better (RED below 0), non-inferior (below "
         f"{100 * MARGIN:g} %, the margin fixed before any run: close to the rival), worse (above 0 "
         "and not below the margin), or it is inconclusive.",
@@ -316,6 +328,10 @@ def _notes(comparisons: list[Comparison], frame: pd.DataFrame) -> list[str]:
         "break-even: what tuning takes until its expected test error is at most DoG's on the same "
         "seed, the median over the tasks. runs, time: charged over all tasks, tuning included.",
     ]
+
+
+def _same_texts() -> str:
+    return "; ".join(f"{other}, {task}" for task, other in SAME_TEXTS.items())
 
 
 def _multiplicity(frame: pd.DataFrame) -> list[str]:

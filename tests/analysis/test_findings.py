@@ -322,6 +322,13 @@ def test_every_value_can_be_made_of_any_archive(archived):
     assert first_of_each_task([]) == []
 
 
+def test_of_tasks_with_the_same_texts_that_which_stands_for_both_counts(archived):
+    tasks = ("rotten_tomatoes", "movies", "probe_reuters_r52")
+    found = archived(*(record for task in tasks for record in sgd_and_dogs(task)))
+    taken = {each.problem.task for each in first_of_each_task(found.comparisons)}
+    assert taken == {"movies", "probe_reuters_r52"}  # whose other one is not there
+
+
 def test_accuracies_stand_side_by_side_and_those_of_a_guess_are_marked(archived):
     found = archived(*sgd_and_dogs("movies", model="minilm", dog=0.30, ldog=0.89))
     header, _, dog, ldog, *_ = accuracies.at_defaults(found).splitlines()

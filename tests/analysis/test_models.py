@@ -82,6 +82,23 @@ def test_six_tasks_bear_a_verdict_on_tasks_like_them_and_five_do_not(build):
     assert line(built[:5]).verdict_like == "inconclusive"
 
 
+def test_of_tasks_with_the_same_texts_one_counts_for_tasks_like_these(build):
+    errors = {task: 0.1 + place / 100 for place, task in enumerate(("movies", *"abcde"))}
+    built = build(
+        *(
+            made_up.record(1 - error, opt=opt, task=task, seed=seed)
+            for task, sgd in {**errors, "rotten_tomatoes": 0.3}.items()
+            for opt, error in (("dog", 0.2), ("sgd", sgd))
+            for seed in (0, 1)
+        )
+    )
+    # REDs of 0.5 to 0.25, and −0.5 of the texts of movies again, which does not count.
+    sgd = line(built)
+    assert (sgd.tasks, sgd.red_median) == (7, pytest.approx(0.35))
+    assert (sgd.like_low, sgd.like_high) == pytest.approx((0.25, 0.5))
+    assert np.isnan(line([each for each in built if each.problem.task != "a"]).like_low)
+
+
 def test_a_verdict_on_one_task_is_by_students_t(build):
     made = [made_up.record(0.8, opt="dog", seed=seed) for seed in range(4)]
     made += [made_up.record(0.7 + 0.01 * seed, seed=seed) for seed in range(4)]

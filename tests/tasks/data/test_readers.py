@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import tarfile
 import time
@@ -19,6 +20,7 @@ from conftest import LONG_ONLY
 from omegaconf import OmegaConf
 from PIL import Image
 
+from runner import config
 from tasks.data import readers
 from tasks.data.cache import cached_arrays, fingerprint, sha256_of
 from tasks.data.cifar10 import FOLDER, from_npm
@@ -28,6 +30,7 @@ from tasks.data.sources import is_fetched
 from tasks.data.specs import DataSpec, WeightsSpec
 from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
+from tasks.task import split as split_up
 
 CONFIGS = Path(readers.__file__).parents[2] / "configs"
 SOURCE: dict[str, Any] = {"registry": "npm", "name": "thing", "version": "1.0", "sha256": "a" * 64}
@@ -491,3 +494,45 @@ def test_real_weights_are_where_their_yaml_says(model):
     assert (folder / weights.file).exists()
     if model == "squeezenet":
         assert read_numpy_pickle(folder / weights.file)["conv1"][0].shape == (3, 3, 3, 64)
+
+
+def same_texts(texts) -> set[str]:
+    """The texts, of which those are one that have the same lower-cased letters and digits."""
+    return {re.sub("[^a-z0-9]+", " ", text.lower()).strip() for text in texts}
+
+
+@pytest.mark.real_data
+def test_two_pairs_of_data_sets_share_their_texts():
+    """docs/protocol.md."""
+    names = ("movies", "rotten_tomatoes", "reuters_r8", "reuters_r52")
+    movies, tomatoes, r8, r52 = (
+        read(real(DataSpec, "task", name, "data"), default_data_dir()) for name in names
+    )
+    shared = same_texts(movies.train.inputs) & same_texts(tomatoes.train.inputs)
+    assert len(shared) == 10_255 and len(movies.train) == 10_566
+    for part in ("train", "test"):
+        small, large = (getattr(data, part).inputs for data in (r8, r52))
+        assert same_texts(small) <= same_texts(large)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("task", ["probe_tweets", *TASKS])
+def test_few_test_texts_and_no_test_image_are_also_for_training(task):
+    """docs/protocol.md."""
+    data = real(DataSpec, "task", task.removeprefix("probe_"), "data")
+    train = config.load([f"task={task}", "opt=dog"]).spec.train
+    parts = split_up(read(data, default_data_dir()), train, task)
+    known, asked = (list(parts[part].inputs) for part in ("train", "test"))
+    if isinstance(known[0], str):
+        known_texts = same_texts(known)
+        found = sum(same_texts([text]) <= known_texts for text in asked)
+    else:
+        known_images = {image.tobytes() for image in known}
+        found = sum(image.tobytes() in known_images for image in asked)
+    expected = {"tweets": (38, 839), "probe_tweets": (32, 839)}
+    if task in expected:
+        assert (found, len(asked)) == expected[task]
+    elif isinstance(known[0], str):
+        assert found <= 0.003 * len(asked)
+    else:
+        assert found == 0
