@@ -432,8 +432,7 @@ def _default_opt(choices: tuple[str, ...], synthetic: bool, steps: int) -> dict[
     tree.task.synthetic = synthetic
     tree.train.steps = steps
     OmegaConf.resolve(tree.opt)
-    settings: dict[str, Any] = OptimizerSpec.parse(to_plain(tree.opt), "opt").scientific
-    return settings
+    return dict(OptimizerSpec.parse(to_plain(tree.opt), "opt").scientific)
 
 
 def _hydra() -> Any:
