@@ -265,6 +265,8 @@ def _with_values(defaults: Plain, parsed: list[Override]) -> Config:
 
     Where only the optimizer is another than before, only the optimizer is resolved.
     """
+    from runner.specs import OptimizerSpec
+
     global _latest
     values = [o for o in parsed if o.key_or_group not in GROUPS]
     rest = {name: part for name, part in defaults.items() if name != "opt"}
@@ -273,7 +275,7 @@ def _with_values(defaults: Plain, parsed: list[Override]) -> Config:
         _, tree, run = _latest
         tree.opt = defaults["opt"]
         OmegaConf.resolve(tree.opt)
-        opt = _checked_optimizer(to_plain(tree.opt), defaults["opt"])
+        opt = OptimizerSpec.parse(to_plain(tree.opt), "opt")
         return replace(run, spec=run.spec.replaced(opt=opt))
     tree = OmegaConf.create(defaults)
     OmegaConf.set_struct(tree, True)  # as compose() does
@@ -296,12 +298,16 @@ def _resolved(tree: DictConfig) -> DictConfig:
 
 def _checked(tree: DictConfig, defaults: Plain, parsed: list[Override]) -> Config:
     """Return the run that a resolved tree describes."""
-    from runner.specs import Composed
+    from runner.specs import Composed, OptimizerSpec
 
     plain = to_plain(tree)
     opt = plain.pop("opt")
     _check_nulls(parsed, defaults)
-    composed = Composed.parse({**plain, "opt": _checked_optimizer(opt, defaults["opt"])})
+    if any(override.key_or_group.startswith("opt.") for override in parsed):
+        tree.opt = defaults["opt"]
+        OmegaConf.resolve(tree.opt)
+        _check_arguments(opt, to_plain(tree.opt))
+    composed = Composed.parse({**plain, "opt": OptimizerSpec.parse(opt, "opt")})
     _check_meaning(parsed, composed.run.task)
     return Config(composed.run, composed.execution)
 
@@ -325,6 +331,9 @@ def _check_meaning(parsed: list[Override], task: "TaskSpec") -> None:
 
     heeded = {"vision": TrainSpec.marked(OF_IMAGES), "language": TrainSpec.marked(OF_TEXTS)}
     of_trained = ModelSpec.marked(NO_FEATURES) if task.source else set()
+    # Theory looks at f on the training examples alone, and not all of its problems have data.
+    unread = {"validation_examples", "test_examples"} if task.domain == "theory" else set()
+    unread |= {"train_examples"} if task.dimension else set()
     for override in parsed:
         block, _, key = override.key_or_group.partition(".")
         for domain, keys in heeded.items():
@@ -333,6 +342,11 @@ def _check_meaning(parsed: list[Override], task: "TaskSpec") -> None:
                     f"{override.input_line} is for {domain} tasks, and task={task.name} is a "
                     f"{task.domain} task: leave it out"
                 )
+        if block == "train" and key in unread and override.value() is not None:
+            raise UserError(
+                f"{override.input_line} says nothing to task={task.name}: it has no such "
+                "examples, leave it out"
+            )
         if block == "model" and key in of_trained and override.value() is not None:
             raise UserError(
                 f"{override.input_line} is for networks that are trained, and task={task.name} "
@@ -340,15 +354,13 @@ def _check_meaning(parsed: list[Override], task: "TaskSpec") -> None:
             )
 
 
-def _checked_optimizer(opt: Plain, default: Plain) -> Any:
-    """Return an optimizer's spec; what it does not declare has the type of the yaml's default."""
+def _check_arguments(opt: Plain, default: Plain) -> None:
+    """Give what the spec of an optimizer does not declare the type of its default, or refuse it."""
     from runner.specs import OptimizerSpec
     from tasks.data.blocks import check_like
 
     for key in opt.keys() - OptimizerSpec.model_fields.keys() - {"_target_"}:
-        if "${" not in str(default.get(key)):
-            opt[key] = check_like(f"opt.{key}", opt[key], default.get(key))
-    return OptimizerSpec.parse(opt, "opt")
+        opt[key] = check_like(f"opt.{key}", opt[key], default.get(key))
 
 
 def _check_nulls(parsed: list[Override], defaults: Plain) -> None:
@@ -413,13 +425,14 @@ def opt_changes(spec: "RunSpec") -> dict[str, Any]:
 @functools.cache
 def _default_opt(choices: tuple[str, ...], synthetic: bool, steps: int) -> dict[str, Any]:
     """Return the optimizer's settings as these choices and the number of steps make them."""
+    from runner.specs import OptimizerSpec
+
     defaults = _composed(dict(choice.split("=") for choice in choices))
     tree = OmegaConf.create(defaults)
     tree.task.synthetic = synthetic
     tree.train.steps = steps
     OmegaConf.resolve(tree.opt)
-    settings: dict[str, Any] = _checked_optimizer(to_plain(tree.opt), defaults["opt"]).scientific
-    return settings
+    return dict(OptimizerSpec.parse(to_plain(tree.opt), "opt").scientific)
 
 
 def _hydra() -> Any:

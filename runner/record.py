@@ -65,16 +65,10 @@ class RunFolder:
 
     def make(self) -> None:
         """Create the folder, or say why that cannot be."""
-        try:
-            with self.full_disk_said():
-                self.path.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=self.path):
-                    pass
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {self.path} ({error.strerror}): choose another folder with "
-                "runs_dir=..."
-            ) from error
+        with refusal_said(self.path), self.full_disk_said():
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
 
     def remove_if_empty(self) -> None:
         """Remove the folder if nothing is in it."""
@@ -169,6 +163,19 @@ class RunFolder:
             if source is not None and source != was:
                 return f"is of other {kind}: {was}, where there is now {source}"
         return None
+
+
+@contextmanager
+def refusal_said(folder: Path) -> Iterator[None]:
+    """Turn a folder that may not be written to into a line of advice."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}): choose another folder with runs_dir=..."
+        ) from error
 
 
 def quarantine(path: Path, reason: str) -> None:

@@ -24,11 +24,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--number", type=int, default=5, help="how many runs (default 5)")
+    parser.add_argument("--number", type=_count, default=5, help="how many runs (default 5)")
     parser.add_argument("--draw", type=int, help="draws the same runs again (default: by chance)")
     parser.add_argument("--archive", type=Path, default=ARCHIVE, help="default: results/archive")
     options = parser.parse_args()
     return report(options.archive, options.number, options.draw, options.overrides)
+
+
+def _count(text: str) -> int:
+    """Return a number of runs, which must be above 0."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return number
 
 
 if __name__ == "__main__":

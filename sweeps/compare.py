@@ -31,6 +31,7 @@ from runner import TUNING_SEED
 from runner import config as configuration
 from runner.config import Config
 from runner.downloads import fetch_all
+from runner.run import build_task
 from sweeps import executors, plan
 from sweeps.conclusion import Conclusion, conclude, report, sides_by_validation
 from sweeps.design import DOG, Design, Methods, Spent, Times, choose_design
@@ -81,9 +82,10 @@ def main() -> int:
     if not design.every_method:  # so far tuned alone
         sides = sides_by_validation(trained)
         trained = train_more_seeds(trained, sides, design.seeds, request.executor)
+    constant = build_task(config).best_constant("test")
     while True:
         look = notebook.look(trained.problem_id, trained.seeds, design.whole_grids)
-        conclusion = conclude(trained, request.name, look)
+        conclusion = conclude(trained, request.name, look, constant)
         spent = trained.spent(times.start, slots)
         seeds = _more_seeds(request, conclusion, trained, spent)
         if seeds is None:

@@ -65,8 +65,10 @@ def sides_by_validation(trained: Trained) -> list[tuple[str, Mapping[str, Any]]]
     return sides
 
 
-def conclude(trained: Trained, name: str, look: int) -> Conclusion:
+def conclude(trained: Trained, name: str, look: int, constant: float) -> Conclusion:
     """Answer from what was trained, on data of this name, at this look at the results.
+
+    `constant` is the test score of always predicting the same, whichever scores best.
 
     Raises:
         UserError: if no run has a result.
@@ -76,7 +78,7 @@ def conclude(trained: Trained, name: str, look: int) -> Conclusion:
         raise UserError(f"no run has a result: {plain(trained.unfinished[0].detail)}")
     (comparison,) = comparisons
     rival = best_tuned(comparable(trained.frame))
-    return Conclusion(name, comparison, answer(comparison, rival, name, look))
+    return Conclusion(name, comparison, answer(comparison, rival, name, look, constant))
 
 
 def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: ExecutorSpec) -> int:

@@ -10,8 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from runner import cli
-from tasks.data.storage import FULL
-from tasks.errors import UserError
+from runner.record import refusal_said
 
 
 def report_all_errors() -> None:
@@ -53,11 +52,5 @@ def _report(jobs: Sequence[Sequence[str]], results: Sequence[JobReturn]) -> None
 
 def _check_folder(folder: Path) -> None:
     """Make the folder of Hydra's own files, or say why that cannot be."""
-    try:
+    with refusal_said(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror}): choose another folder with runs_dir=..."
-        ) from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from runner.config import Config
 from runner.identity import hash_of
-from runner.record import write_json
+from runner.record import refusal_said, write_json
 from sweeps import executors, plan
 from sweeps.design import Times
 from sweeps.executors.specs import ExecutorSpec
@@ -40,13 +40,14 @@ class Notebook:
         """Return what was noted."""
         try:
             found: dict[str, Any] = json.loads(self.path.read_text())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return {"times": {}, "looks": {}}
         return found
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, content)
+        with refusal_said(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, content)
 
     def times(self, config: Config, chosen: ExecutorSpec) -> Times | None:
         """Return what runs cost on this processor, if that is noted."""
@@ -107,9 +108,11 @@ def time_runs(config: Config, chosen: ExecutorSpec, scored: int) -> Times:
         UserError: if one cannot be trained.
     """
     slots, runs_dir = executors.slots(chosen), config.execution.runs
-    runs_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".timing-", dir=runs_dir.parent) as scratch:
-        folder = Path(scratch) / "runs"
+    with refusal_said(runs_dir.parent):
+        runs_dir.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".timing-", dir=runs_dir.parent)
+    with scratch:
+        folder = Path(scratch.name) / "runs"
         train = config.spec.train
         train = train.replaced(
             steps=TIMED,

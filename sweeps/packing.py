@@ -71,8 +71,11 @@ def merge(source: Path, archive: Path) -> list[str]:
     folders = [path for path in map(Path, run_folders(source)) if (path / "record.json").exists()]
     told = []
     if files and all(path.is_file() and path.name.endswith(SUFFIX) for path in files):
-        for path in files:
-            told += _take(read_archive(path)[0], archive / path.name)
+        found = {path: read_archive(path)[0] for path in files}
+        if not any(found.values()):
+            raise UserError(f"{source} holds no run that can be read: nothing was taken")
+        for path, records in found.items():
+            told += _take(records, archive / path.name)
     elif folders:
         told = _take(_archivable(folders), archive / f"merged{SUFFIX}")
     else:

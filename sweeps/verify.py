@@ -19,6 +19,8 @@ from tasks.errors import UserError
 
 # What two computations of one number may differ by where nothing is random.
 ROUNDING = 1e-6
+# What is the same, beside scores, where all is equal that can change the last digits.
+EXACT = ("train_loss", "test_correct", "test_predictions", "facts", "checkpoint_steps")
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,14 @@ def compared(record: RunRecord, again: RunRecord, allowed: float | None) -> Verd
         (getattr(record.results, split), getattr(again.results, split))
         for split in ("validation", "test")
     ]
+    same = record.numerics is not None and record.numerics == again.numerics
     if record.status == again.status and all(was == now for was, now in pairs):
+        others = [key for key in EXACT if _differ(record, again, key)]
+        if same and others:
+            return Verdict(record.run_id, False, f"equal scores, and other {', '.join(others)}")
         return Verdict(record.run_id, True, "equal to the last digit")
     scores = f"test {_shown(record)} was {_shown(again)} again"
-    if record.numerics is not None and record.numerics == again.numerics:
+    if same:
         return Verdict(record.run_id, False, f"{scores}, with the same versions and processor")
     if allowed is None:
         return Verdict(record.run_id, None, f"{scores}; no other seed says how much that is")
@@ -118,22 +124,30 @@ def compared(record: RunRecord, again: RunRecord, allowed: float | None) -> Verd
     return Verdict(record.run_id, agrees, f"{scores}, {how} the seeds' spread of {allowed:.4g}")
 
 
+def _differ(record: RunRecord, again: RunRecord, key: str) -> bool:
+    """Say whether a part of the results is another one; older records lack some."""
+    was, now = (getattr(one.results, key) for one in (record, again))
+    return was is not None and was != now
+
+
 def spread(record: RunRecord, records: Sequence[RunRecord]) -> float | None:
     """Return how far the test scores of a run's problem and optimizer lie apart between seeds.
 
     That is the range (largest minus smallest, of the last or the averaged iterate, whichever is
-    wider) over the seeds of these settings; where there are fewer than three seeds of them, the
+    wider) over the other seeds of these settings: with the run's own scores, any would lie within
+    it. Where there are fewer than three seeds of them, the
     median range over all settings of the optimizer that have at least two. None: there are none.
     """
     alike: dict[str, list[RunRecord]] = {}
     for other in records:
         if (
-            other.problem_id == record.problem_id
+            other.run_id != record.run_id
+            and other.problem_id == record.problem_id
             and other.data_id == record.data_id
             and other.settings["opt"]["name"] == record.settings["opt"]["name"]
         ):
             alike.setdefault(hash_of(other.settings["opt"]), []).append(other)
-    own = alike[hash_of(record.settings["opt"])]
+    own = alike.get(hash_of(record.settings["opt"]), [])
     if len(own) >= 3:
         return _range(own)
     ranges = [_range(some) for some in alike.values() if len(some) >= 2]

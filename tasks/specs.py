@@ -50,7 +50,9 @@ class BudgetSpec(Spec):
         None, description="best: test the best by validation; null: the last step"
     )
     reps_rel: dict[str, Positive] | None = Field(None, description="DoG's, by optimizer")
-    adam_betas: list[NotNegative] | None = Field(None, description="decay of Adam's two moments")
+    adam_betas: list[NotNegative] | None = Field(
+        None, min_length=2, max_length=2, description="decay of Adam's two moments"
+    )
     weight_decay: NotNegative | None = Field(None, description="L2 penalty")
     adamw_weight_decay: NotNegative | None = Field(None, description="AdamW's decoupled decay")
     warmup: NotNegative | None = Field(None, description="part of the steps")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from tasks.errors import UserError
-from tasks.format import did_you_mean
+from tasks.format import did_you_mean, plural
 
 
 class Mark(Enum):
@@ -185,8 +185,10 @@ def _complaint(error: ErrorDetails) -> str:
             return f"be at most {context['le']:g}"
         case "finite_number":
             return "be a finite number"
-        case "too_short":
+        case "too_short" if context["min_length"] == 1:
             return "have at least one entry"
+        case "too_short" | "too_long":
+            return f"be a list of {context.get('min_length', context.get('max_length'))} values"
         case _ if base in _TYPES:
             return f"be {_TYPES[base]}"
     return f"be possible ({error['msg']})"
@@ -218,6 +220,10 @@ def check_like(key: str, value: Any, default: Any) -> Any:
     """
     if default is None or isinstance(default, dict):
         return value
+    if isinstance(default, list):
+        if not isinstance(value, list) or len(value) != len(default):
+            raise UserError(f"{key}={value}: must be a list of {plural(len(default), 'value')}")
+        return [check_like(key, *pair) for pair in zip(value, default, strict=True)]
     kind: Any = float if isinstance(default, float) else type(default)
     kind = Annotated[float, Field(allow_inf_nan=False)] if kind is float else kind
     try:

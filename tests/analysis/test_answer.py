@@ -25,7 +25,7 @@ def cell(optimizer, errors, red=0.0, **changes):
     return Cell(**{**values, **changes})
 
 
-def said(dog, tuned, look=1, tries=5, examples=1000, metric="accuracy", **changes):
+def said(dog, tuned, look=1, tries=5, examples=1000, metric="accuracy", constant=None, **changes):
     """The answer for errors by seed of both sides."""
     curve = BreakEven(np.zeros(9), np.zeros(9), tries)
     reference = cell("dog", dog)
@@ -38,7 +38,7 @@ def said(dog, tuned, look=1, tries=5, examples=1000, metric="accuracy", **change
              "test_examples": examples, "test_majority": 0.5}
         ),
     )  # fmt: skip
-    return answer(comparison, "adamw", "reviews.csv", look)
+    return answer(comparison, "adamw", "reviews.csv", look, constant)
 
 
 def optimizers(found):
@@ -125,8 +125,10 @@ def test_seeds_that_end_far_apart_cannot_tell_by_how_much():
     [
         ([0.002, 0.003], [0.002, 0.003], {"red": np.nan}, "fewer than 10 errors on 1000 test"),
         ([0.002, 0.003], [0.002, 0.003], {"red": np.nan}, "takes 4000 test examples or more"),
-        ([0.0, 0.0], [0.002, 0.003], {"red": np.nan}, "a harder test part would tell"),
+        ([0.0, 0.0], [0.002, 0.003], {"red": np.nan}, "A harder test part would tell"),
         ([0.5, 0.5], [0.52, 0.5], {}, "neither is better than always predicting the same"),
+        # Always the same class, which is not the most frequent one in training.
+        ([0.52, 0.52], [0.48, 0.48], {"constant": 0.52}, "neither is better than always predict"),
         ([0.2], [0.2], {}, "fewer than 2 runs"),
     ],
 )
@@ -134,6 +136,13 @@ def test_what_no_interval_can_tell_is_said(dog, tuned, changes, words):
     found = said(dog, tuned, **changes)
     assert found.sentences[-1].startswith("Cannot tell: ") and words in found.sentences[-1]
     assert found.more_seeds is None and optimizers(found) == ["dog", "adamw"]
+
+
+def test_either_will_do_only_where_both_make_few_errors_for_the_size_of_the_test_part():
+    few = {"red": np.nan}
+    assert "Either will do" in said([0.002, 0.003], [0.002, 0.003], **few).sentences[-1]
+    assert "Either will do" not in said([0.1, 0.2], [0.0, 0.0], examples=41, **few).sentences[-1]
+    assert "Either will do" not in said([0.0, 0.0], [0.3, 0.3], **few).sentences[-1]
 
 
 def test_equal_numbers_of_errors_on_a_small_test_part_prove_little():

@@ -278,6 +278,14 @@ def test_merging_takes_what_is_new_and_names_conflicts(tmp_path):
     assert {path: path.read_bytes() for path in ours.iterdir()} == before
 
 
+def test_a_file_that_cannot_be_read_is_not_merged_as_one_without_news(tmp_path):
+    damaged = tmp_path / "theirs.jsonl.gz"
+    damaged.write_bytes(b"no gzip")
+    with pytest.raises(UserError, match=r"theirs\.jsonl\.gz holds no run that can be read"):
+        merge(damaged, tmp_path / "archive")
+    assert not (tmp_path / "archive").exists()
+
+
 def test_a_folder_of_runs_is_merged_too_and_anything_else_is_refused(tmp_path, monkeypatch, capsys):
     made_up.write(tmp_path / "elsewhere", made_up.record(0.5))
     words = ["merge.py", str(tmp_path / "elsewhere"), "--archive", str(tmp_path / "archive")]
@@ -316,10 +324,35 @@ def test_a_forged_score_disagrees_where_the_last_digit_counts(trained, same, agr
     assert verdict.agrees is agrees
 
 
+def test_forged_answers_disagree_where_the_last_digit_counts_though_scores_are_equal(trained):
+    whole = next(iter(Archive(trained / "archive")))
+    content = whole.plain()
+    content["results"]["test_correct"]["last"] = "00" * 4
+    forged = RunRecord.of(content)
+    assert compared(forged, whole, None).reason == "equal scores, and other test_correct"
+    content["numerics"]["torch"] = "1.0"
+    assert compared(RunRecord.of(content), whole, None).agrees
+
+
+def test_spread_is_that_of_the_other_seeds_as_a_forged_score_would_widen_it():
+    forged = RunRecord.of(made_up.record(0.99, seed=0))
+    runs = some(1, 2, 3)
+    assert spread(forged, [forged, *runs]) == pytest.approx(2 / 7)
+    assert spread(forged, [forged, *runs[:1]]) is None
+    assert spread(forged, [forged, *runs[:2]]) == pytest.approx(1 / 7)
+
+
+def test_number_of_runs_to_verify_is_above_0(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["verify.py", "--number", "-1"])
+    with pytest.raises(SystemExit, match="2"):
+        verify_script.main()
+    assert "argument --number: must be above 0" in capsys.readouterr().err
+
+
 def test_runs_of_other_means_agree_within_the_spread_of_their_seeds():
-    runs = some(0, 1, 2)  # 1/7 apart
+    runs = some(0, 1, 2, 3)  # 1/7 apart
     assert spread(runs[0], runs) == pytest.approx(2 / 7)
-    assert spread(some(5, changed={"lr": 0.1})[0], [*runs, *some(5, changed={"lr": 0.1})]) == (
+    assert spread(some(5, changed={"lr": 0.1})[0], [*runs[1:], *some(5, changed={"lr": 0.1})]) == (
         pytest.approx(2 / 7)  # the optimizer's other settings, where its own have one seed
     )
     assert spread(runs[0], runs[:1]) is None

@@ -215,13 +215,19 @@ def test_short_of_time_it_trains_only_what_the_answer_needs(compared, monkeypatc
     assert "| AdamW     | instance-tuned" in said and "| DoG auto" not in said
 
 
+def test_folder_that_may_not_be_written_to_is_said(compared, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write to .*file/mine \(Not a directory\): choose"):
+        compared("steps=4", f"runs_dir={tmp_path}/file/mine/runs")
+
+
 def answer_is_open_below(seeds, monkeypatch):
     """Let no answer be known with fewer seeds; return a list of the looks: (seeds, which look)."""
     looks = []
 
-    def opened(comparison, rival, name, look):
+    def opened(comparison, rival, name, look, constant):
         looks.append((comparison.reference.seeds, look))
-        found = answer(comparison, rival, name, look)
+        found = answer(comparison, rival, name, look, constant)
         more = seeds if comparison.reference.seeds < seeds else None
         return replace(found, verdict="inconclusive", more_seeds=more)
 

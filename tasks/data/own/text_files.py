@@ -150,6 +150,8 @@ def separated(text: str, usual: str, where: str, findings: Findings) -> Columns:
     Raises:
         UserError: if it is no table.
     """
+    if named := re.match(r'"?sep=(.)"?(?=\r?\n)', text, re.IGNORECASE):  # for Excel alone
+        usual, text = named[1], text[named.end() :]
     separator = _separator(text, usual, where, findings)
     names, header = _header(text, separator, findings)
     quoted, error = None, ""
@@ -292,18 +294,17 @@ def _parsed(text: str, separator: str, names: list[str], header: bool, quoting: 
             keep_default_na=False,
             quoting=quoting,
             on_bad_lines="warn",
+            skip_blank_lines=False,  # pandas counts them
         )
     skipped = [int(n) - 1 for one in said for n in re.findall(r"line (\d+):", str(one.message))]
+    table.index = np.setdiff1d(np.arange(1, 1 + len(table) + len(skipped)), skipped)  # lines
+    filled = table[names[0]].str.strip() != ""
+    for name in names[1:]:
+        filled |= table[name] != ""
+    table = table[filled]
     table = table.iloc[int(header) :]
     surplus = table.pop(SURPLUS).fillna("").str.strip() != ""
-    return table[~surplus], sorted({*skipped, *_lines(surplus.to_numpy(), header, skipped)})
-
-
-def _lines(wanted: np.ndarray, header: bool, skipped: Sequence[int]) -> list[int]:
-    """Return the lines of some of the rows that are left where others were skipped."""
-    lines = np.arange(1 + header, 1 + header + len(wanted) + len(skipped))
-    found: list[int] = lines[~np.isin(lines, skipped)][wanted].tolist()
-    return found
+    return table[~surplus], sorted({*skipped, *table.index[surplus].tolist()})
 
 
 def json_rows(text: str, where: str, findings: Findings) -> Columns:

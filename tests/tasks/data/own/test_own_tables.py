@@ -169,6 +169,24 @@ def test_rows_with_too_many_cells_are_damaged_wherever_they_are(first, tmp_path,
         look(path)
 
 
+def test_empty_lines_count_as_lines_and_not_as_rows(tmp_path, look):
+    lines = ["text,label", *(f'"{text}",{label}' for text, label in reviews())]
+    path = tmp_path / "films.csv"
+    path.write_text("\n".join(["", *lines[:9], " ", *lines[9:], "a,b,c,d", ""]))
+    found = look(path)
+    assert pairs_of(found) == set(reviews())
+    assert [str(one) for one in found.left_out] == ["1 row damaged: line 64"]
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\n', "SEP=;\n"])
+def test_line_that_names_the_separator_for_excel_is_no_row(first, tmp_path, look):
+    path = tmp_path / "films.csv"
+    path.write_text(first + "\n".join(["text;label", *map(";".join, reviews())]), newline="")
+    found = look(path)
+    assert found.columns == {"text": "text", "label": "label"}
+    assert pairs_of(found) == set(reviews()) and not found.left_out
+
+
 def test_unquoted_commas_are_no_reason_to_say_that_there_is_one_column(tmp_path, look):
     path = tmp_path / "films.csv"
     path.write_text("\n".join(["text,label", *map(",".join, reviews())]))
