@@ -37,12 +37,22 @@ class Notebook:
         return cls(folder_of(config).with_suffix(".json"))
 
     def read(self) -> dict[str, Any]:
-        """Return what was noted."""
+        """Return what was noted.
+
+        Raises:
+            UserError: if it cannot be read: without it looks would count anew, and intervals be
+                narrower than they may.
+        """
         try:
-            found: dict[str, Any] = json.loads(self.path.read_text())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            found = json.loads(self.path.read_text())
+            return {"times": dict(found["times"]), "looks": dict(found["looks"])}
+        except (FileNotFoundError, NotADirectoryError):
             return {"times": {}, "looks": {}}
-        return found
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.path} is damaged, which says how often results were looked at: restore it, "
+                "or delete it if this comparison has given no answer so far"
+            ) from error
 
     def _write(self, content: Mapping[str, Any]) -> None:
         with refusal_said(self.path.parent):

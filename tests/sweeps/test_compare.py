@@ -330,6 +330,17 @@ def test_bad_input_is_one_line_and_trains_nothing(compared, tmp_path, words, sai
     assert not (tmp_path / "mine/runs").exists()
 
 
+@pytest.mark.parametrize("content", ['{"times": {}, "loo', "[]", '{"times": {}}'])
+def test_damaged_notes_are_refused_as_looks_would_count_anew(tmp_path, content):
+    notes = notebook.Notebook(tmp_path / "notes.json")
+    assert notes.look("problem", 3, whole_grids=True) == 1
+    assert notes.look("problem", 5, whole_grids=True) == 2
+    notes.path.write_text(content)
+    with pytest.raises(UserError, match="is damaged"):
+        notes.look("problem", 5, whole_grids=True)
+    assert notes.path.read_text() == content
+
+
 def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_path, monkeypatch):
     measured = [design.Times(0, step, 0, 640) for step in (0.25, 0.125, 0.15)]
     monkeypatch.setattr(notebook, "time_runs", lambda *_: measured.pop(0))
