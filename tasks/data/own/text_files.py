@@ -8,7 +8,8 @@ import re
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,28 +213,33 @@ def _separator(text: str, usual: str, where: str, findings: Findings) -> str:
 
 def _rows(text: str, separator: str) -> list[list[str]]:
     """Return the first rows; the last of them may be cut."""
-    csv.field_size_limit(SAMPLE + 1)
-    sample = text[:SAMPLE] + "\n."
+    sample = io.StringIO(text[:SAMPLE] + "\n.", newline="")
     quoting: Any = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
     rows = []
-    try:
-        for row in csv.reader(
-            io.StringIO(sample, newline=""), delimiter=separator, quoting=quoting
-        ):
+    with _cells_of(SAMPLE + 1), suppress(csv.Error):
+        for row in csv.reader(sample, delimiter=separator, quoting=quoting):
             rows.append(row)
-    except csv.Error:
-        pass
     return rows
+
+
+@contextmanager
+def _cells_of(characters: int) -> Iterator[None]:
+    """Let csv read cells of so many characters; its limit is one for all of the process."""
+    before = csv.field_size_limit(characters)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _odd_quote(text: str, separator: str) -> int:
     """Return the line of the first quote that does not end with its cell; 0 if there is none."""
-    csv.field_size_limit(len(text) + 1)
     lines = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
     rows = csv.reader(lines, delimiter=separator, strict=True)
     try:
-        for _ in rows:
-            pass
+        with _cells_of(len(text) + 1):
+            for _ in rows:
+                pass
     except csv.Error:
         return rows.line_num
     return 0

@@ -1,5 +1,6 @@
 """A user's table: files as people have them, guessed columns, and bad ones refused in a line."""
 
+import csv
 import gzip
 import json
 import pickle
@@ -108,6 +109,12 @@ def test_quotes_of_a_tsv_that_open_and_never_close_are_signs_of_the_text(tmp_pat
     path.write_text("\n".join("\t".join(row) for row in [("review", "verdict"), *rows]))
     found = look(path)
     assert pairs_of(found) == set(rows) and "quotes are parts of the texts" in found.guessed[0]
+
+
+def test_how_long_cells_may_be_elsewhere_is_as_before_a_table_was_read(tmp_path, look):
+    before = csv.field_size_limit()
+    look(write_csv(tmp_path / "films.csv", [('"so" it is', "bad"), *reviews()]))
+    assert csv.field_size_limit() == before
 
 
 def test_two_quotes_that_are_signs_of_texts_hide_none_of_the_rows_between(tmp_path, look):
