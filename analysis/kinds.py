@@ -18,7 +18,7 @@ SAME_TEXTS |= {f"probe_{task}": f"probe_{other}" for task, other in SAME_TEXTS.i
 
 
 def is_independent(task: str, tasks: Collection[str]) -> bool:
-    """Return whether none of these tasks stands for another task, with the same texts."""
+    """Return whether a task counts among these: not where they hold the one of the same texts."""
     return SAME_TEXTS.get(task) not in tasks
 
 

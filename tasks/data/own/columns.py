@@ -275,7 +275,7 @@ def _written_otherwise(values: list[Any], classes: list[str | None]) -> list[str
     for value, name in zip(values, classes, strict=True):
         if isinstance(value, str):
             forms.setdefault(name, set()).add(value.strip())
-    several = [f"{' and '.join(sorted(f))}" for f in forms.values() if len(f) > 1]
+    several = [" and ".join(sorted(f)) for f in forms.values() if len(f) > 1]
     if not several:
         return []
     return [

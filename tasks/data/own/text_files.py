@@ -304,7 +304,7 @@ def _parsed(text: str, separator: str, names: list[str], header: bool, quoting: 
         )
     skipped = [int(n) - 1 for one in said for n in re.findall(r"line (\d+):", str(one.message))]
     table.index = np.setdiff1d(np.arange(1, 1 + len(table) + len(skipped)), skipped)  # lines
-    filled = table[names[0]].str.strip() != ""
+    filled = table[names[0]].str.strip() != ""  # an empty line may hold spaces
     for name in names[1:]:
         filled |= table[name] != ""
     table = table[filled]
