@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 # What takes long, and whose code other tests go through as well (docs/development.md).
 LONG = bool(os.environ.get("DOG_BENCH_LONG"))
 LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes long: run DOG_BENCH_LONG=1 make test")
+# The bits that tests know are a CPU's; `make gpu-check` is for a GPU.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 QUIET = ["task.synthetic=true", "wandb.mode=disabled", "progress=false"]
 # pytest's workers take file after file: those that take longest come first, lest one is left alone.
 LONGEST = ["test_faults.py", "test_executors.py", "test_contract.py", "test_replicas.py"]

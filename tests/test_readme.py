@@ -14,6 +14,7 @@ from analysis import records
 from analysis.choice import DEFAULT, MAIN_ROW
 from analysis.findings.accuracies import list_guesses
 from analysis.findings.archived import ADAMW, DOG, LDOG, SGD, Archived
+from analysis.findings.longer import red, tuned_on_one_seed
 from analysis.findings.pairs import Evidence, judged
 from analysis.findings.values import filled
 from analysis.kinds import FINE_TUNING, KINDS, PROBES, SAME_TEXTS
@@ -107,6 +108,30 @@ def test_on_tweets_ldog_is_better_from_a_smaller_start_and_on_amazon_dog_from_th
     assert round(np.mean(gains["tweets", "ldog"])) == 13
     assert abs(np.mean(gains["tweets", "dog"])) < 1
     assert round(np.mean(gains["amazon", "dog"])) == -4
+
+
+def test_in_longer_training_ldog_is_ahead_of_sgd_on_images_and_behind_on_texts(archived):
+    """docs/findings.md, section 9."""
+    found = tuned_on_one_seed(archived)
+    reds = {
+        (each.problem.task, each.problem.protocol, pair): red(errors, *pair)
+        for each, errors in found
+        for pair in ((DOG, SGD), (LDOG, SGD), (LDOG, ADAMW))
+    }
+    images, texts = ("cifar", "fashion_mnist"), ("newsgroups", "rotten_tomatoes")
+    assert {each.problem.task for each, _ in found} == {*images, *texts}
+    assert all(reds[task, "long", (LDOG, SGD)] < 0 for task in images)
+    assert all(reds[task, "long", (LDOG, SGD)] > 0 for task in texts)
+    assert all(reds[task, "long", (DOG, SGD)] > 0 for task in (*images, *texts))
+    for task in texts:
+        assert reds[task, "long", (DOG, SGD)] < reds[task, "lite", (DOG, SGD)] / 2
+        assert reds[task, "long", (LDOG, ADAMW)] < 0.6 * reds[task, "lite", (LDOG, ADAMW)]
+    by_protocol = [reds["cifar", protocol, (LDOG, ADAMW)] for protocol in ("lite", "long")]
+    assert by_protocol == pytest.approx([0.18, 0.18], abs=0.005)
+    chosen = [choice for each, _ in found[1::2] for choice in each.choices]
+    tuned = [choice for choice in chosen if (choice.optimizer, choice.row) in (SGD, ADAMW)]
+    assert len(tuned) == 7 and not any(choice.edge for choice in tuned)
+    assert {each.problem.device for each, _ in found[1::2]} == {"cuda"}
 
 
 @pytest.mark.parametrize("task", ["tweets", "amazon"])

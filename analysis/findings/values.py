@@ -6,7 +6,16 @@ from pathlib import Path
 
 from analysis import records
 from analysis.figures.style import svg
-from analysis.findings import accuracies, automatic, claims, coverage, figure, headline, starts
+from analysis.findings import (
+    accuracies,
+    automatic,
+    claims,
+    coverage,
+    figure,
+    headline,
+    longer,
+    starts,
+)
 from analysis.findings.archived import FAMILY, Archived
 from analysis.findings.fill import fill
 from analysis.statistics import MARGIN
@@ -56,6 +65,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "rivals.starts.against": lambda found: starts.contradicting(found, _names_of_rivals(found)),
         "edges": headline.edges,
         "break_even": headline.break_even,
+        "longer": longer.table,
         "margin": lambda _: f"{100 * MARGIN:g} %",
     }
     for name, matches in claims.MATCHES.items():

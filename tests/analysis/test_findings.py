@@ -9,7 +9,16 @@ from made_up_records import with_rate
 
 from analysis.choice import MODEL_TUNED
 from analysis.files import write_files
-from analysis.findings import accuracies, automatic, claims, coverage, headline, problems, starts
+from analysis.findings import (
+    accuracies,
+    automatic,
+    claims,
+    coverage,
+    headline,
+    longer,
+    problems,
+    starts,
+)
 from analysis.findings.archived import DOG, LDOG, SGD, Archived
 from analysis.findings.fill import fill
 from analysis.findings.pairs import NO_VERDICT
@@ -455,3 +464,25 @@ def test_a_start_that_was_never_run_is_not_said_to_be_no_better(archived):
     ]  # fmt: skip
     # It was not run from 1e-6.
     assert "not known, for lack of seeds: 1 comparison" in automatic.list_misses(archived(*made))
+
+
+def test_longer_training_stands_beside_the_same_problem_in_lite_on_the_tuning_seed(archived):
+    long = {"protocol": ("long", 1), "steps": 2000, "batch_size": 128, "train_examples": None}
+    found = archived(
+        *sgd_and_dogs(),
+        *sgd_and_dogs(**long, seeds=(0,)),
+        made_up.record(
+            0.9, 0.8, opt="dog", seed=100, **long | {"steps": 2001}
+        ),  # not its own steps
+        *sgd_and_dogs("fashion_mnist"),  # by lite alone
+    )
+    (lite, short), (longer_one, errors) = longer.tuned_on_one_seed(found)
+    assert [each.problem.protocol for each in (lite, longer_one)] == ["lite", "long"]
+    # Of seed 100, where SGD's rates have 0.6, 0.7 and 0.5, and DoG 0.65.
+    assert short == errors == {DOG: pytest.approx(0.35), SGD: pytest.approx(0.30)}
+    row = longer.table(found).splitlines()[3].replace(" ", "")
+    assert row == "|cifar·efficientnet_lite0|long|2,000|50,000|65.00|–|70.00|–|+14.3|–|–|"
+
+
+def test_without_longer_runs_the_table_says_so(archived):
+    assert longer.table(archived(*sgd_and_dogs())) == NO_RUNS
