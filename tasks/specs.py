@@ -185,4 +185,6 @@ class TrainSpec(Spec):
     checkpoint: Annotated[Literal["best"] | None, NULLABLE] = Field(
         description="best: test the best by validation; null: the last step"
     )
-    precision: Literal["fp32", "bf16"] = Field(description="bf16: autocast")
+    precision: Literal["fp32", "bf16"] = Field(
+        description="fp32: as torch has it, on CUDA with convolutions in TF32; bf16: autocast"
+    )
