@@ -35,6 +35,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "evidence": coverage.table,
         "missing": coverage.missing,
         "headline": headline.table,
+        "headline.short": headline.in_short,
         "headline.over": headline.what_it_is_over,
         "claims": claims.summary,
         "verdicts": claims.number_of_verdicts,

@@ -466,6 +466,14 @@ def test_a_start_that_was_never_run_is_not_said_to_be_no_better(archived):
     assert "not known, for lack of seeds: 1 comparison" in automatic.list_misses(archived(*made))
 
 
+def test_in_short_there_are_the_verdicts_for_other_seeds_by_kind(archived):
+    made = [*sgd_and_dogs("cifar"), *sgd_and_dogs("movies", dog=0.26)]
+    assert headline.in_short(archived(*made)) == (
+        "- fine-tuning: against SGD **worse** (+10.3 to +10.3) on 2 problems\n"
+        f"- probes: {NO_RUNS}"
+    )
+
+
 def test_longer_training_stands_beside_the_same_problem_in_lite_on_the_tuning_seed(archived):
     long = {"protocol": ("long", 1), "steps": 2000, "batch_size": 128, "train_examples": None}
     found = archived(
