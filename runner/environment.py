@@ -82,13 +82,21 @@ def differences(numerics: Mapping[str, Any], threads: int | None) -> list[str]:
     ]
 
 
+def has_gpu() -> bool:
+    """Return whether torch sees a GPU here; it is asked where there is a driver alone."""
+    if not any(Path("/dev", driver).exists() for driver in _GPU_DRIVERS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def processor(choice: str) -> str:
     """Return the name, as records have it, of what trains here with device=`choice`."""
-    if choice != "cpu" and any(Path("/dev", driver).exists() for driver in _GPU_DRIVERS):
+    if choice != "cpu" and has_gpu():
         import torch
 
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name()
+        return torch.cuda.get_device_name()
     return _cpu()
 
 

@@ -11,6 +11,7 @@ from runner import config as configuration
 from runner.archive import Archive
 from runner.command import words_of
 from runner.config import Config
+from runner.environment import has_gpu
 from runner.errors import Crash
 from runner.identity import hash_of
 from runner.run import run
@@ -44,26 +45,32 @@ def report(folder: Path, number: int, draw: int | None, options: Sequence[str]) 
     records = list(Archive(folder))
     if not records:
         raise UserError(f"no runs in {folder}: name another folder with --archive")
+    here = [record for record in records if record.hardware.device != "cuda" or has_gpu()]
+    if not here:
+        raise UserError(f"all runs in {folder} are of a GPU, and torch sees none here")
     draw = random.randrange(10**6) if draw is None else draw
-    number = min(number, len(records))
-    print(f"{number} of {len(records)} archived runs; --draw {draw} draws them again", flush=True)
+    drawn = random.Random(draw).sample(here, min(number, len(here)))
+    print(f"{len(drawn)} of {len(here)} archived runs; --draw {draw} draws them again", flush=True)
+    if len(here) < len(records):
+        print(f"left out: {len(records) - len(here)} of a GPU, as torch sees none here", flush=True)
     verdicts = []
-    for verdict in verify(records, number, draw, options):
+    for verdict in verify(drawn, records, options):
         name = {True: "agrees", False: "DISAGREES", None: "unknown"}[verdict.agrees]
         print(f"{name:10} {verdict.run_id}: {verdict.reason}", flush=True)
         verdicts.append(verdict.agrees)
-    print(f"{verdicts.count(True)} of {number} agree")
+    print(f"{verdicts.count(True)} of {len(drawn)} agree")
     return 1 if False in verdicts or True not in verdicts else 0
 
 
 def verify(
-    records: Sequence[RunRecord], number: int, seed: int, options: Sequence[str]
+    drawn: Sequence[RunRecord], records: Sequence[RunRecord], options: Sequence[str]
 ) -> Iterator[Verdict]:
-    """Train so many archived runs again, drawn by chance with this seed; yield the verdicts.
+    """Train archived runs again, and yield the verdicts.
 
-    `options` are overrides that no result depends on: device, threads, data_dir.
+    `records` are all of the archive. `options` are overrides that no result depends on: device,
+    threads, data_dir.
     """
-    for record in random.Random(seed).sample(records, number):
+    for record in drawn:
         with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
             words = ["progress=false", "wandb.mode=disabled", *options, f"runs_dir={scratch}/runs"]
             try:

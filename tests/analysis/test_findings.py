@@ -469,8 +469,7 @@ def test_a_start_that_was_never_run_is_not_said_to_be_no_better(archived):
 def test_in_short_there_are_the_verdicts_for_other_seeds_by_kind(archived):
     made = [*sgd_and_dogs("cifar"), *sgd_and_dogs("movies", dog=0.26)]
     assert headline.in_short(archived(*made)) == (
-        "- fine-tuning: against SGD **worse** (+10.3 to +10.3) on 2 problems\n"
-        f"- probes: {NO_RUNS}"
+        f"- fine-tuning: against SGD **worse** (+10.3 to +10.3) on 2 problems\n- probes: {NO_RUNS}"
     )
 
 

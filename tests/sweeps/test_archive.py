@@ -21,6 +21,7 @@ from runner.run_record import RunRecord
 from scripts import merge as merge_script
 from scripts import verify as verify_script
 from sweeps import cost, cost_text, packing, plan, status
+from sweeps import verify as verifying
 from sweeps.packing import merge, pack, write_archive
 from sweeps.verify import Verdict, compared, composed, spread, verify
 from sweeps.worker import work
@@ -317,7 +318,7 @@ def test_a_forged_score_disagrees_where_the_last_digit_counts(trained, same, agr
     if not same:
         content["numerics"]["torch"] = "1.0"
     (verdict,) = (
-        verify([RunRecord.of(content)] * 2, 1, 0, [])
+        verify([RunRecord.of(content)], whole, [])
         if same
         else [compared(RunRecord.of(content), whole[0], 0.0)]
     )
@@ -340,6 +341,29 @@ def test_spread_is_that_of_the_other_seeds_as_a_forged_score_would_widen_it():
     assert spread(forged, [forged, *runs]) == pytest.approx(2 / 7)
     assert spread(forged, [forged, *runs[:1]]) is None
     assert spread(forged, [forged, *runs[:2]]) == pytest.approx(1 / 7)
+
+
+def test_a_run_of_a_gpu_is_not_drawn_where_there_is_none(trained, tmp_path, monkeypatch, capsys):
+    of_cpu = next(iter(Archive(trained / "archive"))).plain()
+    of_gpu = of_cpu | {"settings": of_cpu["settings"] | {"seed": 7}}
+    of_gpu |= {"hardware": {"device": "cuda"}, "run_id": run_id(of_gpu["settings"])}
+    records = [RunRecord.of(content) for content in (of_cpu, of_gpu)]
+    monkeypatch.setattr(verifying, "verify", lambda drawn, *_: map(agreeing, drawn))
+
+    def agreeing(record):
+        return Verdict(record.run_id, True, "equal")
+
+    write_archive(tmp_path / "both.jsonl.gz", records)
+    assert verifying.report(tmp_path, 5, 0, []) == 0
+    assert "1 of 1 archived runs" in (output := capsys.readouterr().out)
+    assert "left out: 1 of a GPU" in output and of_gpu["run_id"] not in output
+    monkeypatch.setattr(verifying, "has_gpu", lambda: True)
+    verifying.report(tmp_path, 5, 0, [])
+    assert "2 of 2 agree" in (output := capsys.readouterr().out) and "left out" not in output
+    monkeypatch.undo()
+    write_archive(tmp_path / "both.jsonl.gz", records[1:])
+    with pytest.raises(UserError, match="of a GPU, and torch sees none here"):
+        verifying.report(tmp_path, 5, 0, [])
 
 
 def test_number_of_runs_to_verify_is_above_0(monkeypatch, capsys):
@@ -370,7 +394,7 @@ def test_what_this_version_cannot_compose_is_said(trained):
     content = record.plain()
     content["settings"]["task"]["version"] = 99
     content["run_id"] = run_id(content["settings"])
-    (verdict,) = verify([RunRecord.of(content)], 1, 0, [])
+    (verdict,) = verify([RunRecord.of(content)], [], [])
     assert verdict == Verdict(content["run_id"], None, verdict.reason)
     assert "this version cannot compose it: task.version is not to be changed" in verdict.reason
 
