@@ -154,16 +154,16 @@ def step_times(
     steps: int = 30,
 ) -> str:
     """Time a step beside fused AdamW's, and its bandwidth beside a copy's."""
-    parts = []
+    parts, ratios = [], []
     for model in models:
         rows = optimizer_step.measured("", model, TIMED, steps, device)
         times = {row.optimizer: row.milliseconds for row in rows}
         assert None not in times.values(), times
         parts.append(f"**{model.title}**\n\n{optimizer_step.table(rows)}")
-    ratio = times["dog_fused"] / times["adamw_fused"]
+        ratio = times["dog_fused"] / times["adamw_fused"]
+        ratios.append(f"{model.title}: DoG {ratio:.2f} × fused AdamW's time")
     note = "The columns are those of optimizer_step.md, which says what they are."
-    found = f"{model.title}: DoG {ratio:.2f} × fused AdamW's time"
-    return f"{found}\n" + "\n\n".join([note, *parts])
+    return f"{'; '.join(ratios)}\n" + "\n\n".join([note, *parts])
 
 
 # Precision ---------------------------------------------------------------------------------------

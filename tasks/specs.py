@@ -186,5 +186,5 @@ class TrainSpec(Spec):
         description="best: test the best by validation; null: the last step"
     )
     precision: Literal["fp32", "bf16"] = Field(
-        description="fp32: as torch has it, on CUDA with convolutions in TF32; bf16: autocast"
+        description="fp32: torch's default, on CUDA with convolutions in TF32; bf16: autocast"
     )

@@ -1,6 +1,7 @@
-"""What longer training changes: the problems of the protocol `long` beside themselves in `lite`."""
+"""Compares each problem's results under the protocols `lite` and `long`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from analysis.comparison import Comparison, LineKey, scored
 from analysis.findings.archived import ADAMW, DOG, LDOG, SGD, Archived
 from analysis.findings.headline import name_of
 from analysis.findings.problems import PROTOCOL
-from analysis.findings.texts import NO_RUNS
+from analysis.findings.texts import NO_RUNS, span
 from analysis.kinds import FINE_TUNING
 from analysis.tables.page import markdown, score_text, signed
 from analysis.variants import departures
@@ -19,64 +20,81 @@ from runner import TUNING_SEED
 from tasks.format import NONE
 
 LONG = "long"
-OF_RUN = ["problem_id", "optimizer", "setting"]
 METHODS = (DOG, LDOG, SGD, ADAMW)
 PAIRS = ((DOG, SGD), (LDOG, SGD), (LDOG, ADAMW))
+OF_RUN = ["problem_id", "optimizer", "setting"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What the methods err on a problem by one of the protocols."""
+
+    comparison: Comparison
+    seeds: str
+    errors: dict[LineKey, float]  # the means over the seeds
+
+    def red(self, one: LineKey, other: LineKey) -> float:
+        """Return RED of one against another, nan where either was not run."""
+        if one not in self.errors or other not in self.errors:
+            return np.nan
+        return statistics.relative_error_difference([self.errors[one]], [self.errors[other]])
 
 
 def table(archived: Archived) -> str:
     """Return two rows for each problem that was trained for long: accuracies and RED."""
     rows = []
-    for comparison, errors in tuned_on_one_seed(archived):
-        problem = comparison.problem
+    for side in sides(archived):
+        problem, errors = side.comparison.problem, side.errors
         row = {
             "": f"{problem.task} · {problem.model}",
             "protocol": problem.protocol,
-            "steps": f"{problem.steps:,}",
-            "training examples": f"{problem.train_examples:,}",
+            "seeds": side.seeds,
         }
         for line in METHODS:
             accuracy = score_text(1 - errors[line], problem) if line in errors else NONE
             row[name_of(archived, line)] = accuracy
         for one, other in PAIRS:
             names = (archived.labels.get(name, name) for name, _ in (one, other))
-            row[f"RED %, {' against '.join(names)}"] = signed(red(errors, one, other))
+            row[f"RED %, {' against '.join(names)}"] = signed(side.red(one, other))
         rows.append(row)
     return markdown(pd.DataFrame(rows), ["", "protocol"]) if rows else NO_RUNS
 
 
-def tuned_on_one_seed(archived: Archived) -> list[tuple[Comparison, dict[LineKey, float]]]:
-    """Return the test errors of the tuning seed, of each problem that both protocols trained.
+def sides(archived: Archived) -> list[Side]:
+    """Return the problems that both protocols trained, in pairs, by `lite` and by `long`.
 
-    The problems come in pairs, by `lite` and by `long`. A tuned method's rate is chosen by
-    validation on this seed.
+    Of the reported seeds where all methods have some; else of the tuning seed, on which a tuned
+    method's rate is chosen by validation.
     """
     runs = scored(comparable(archived.frame))
     runs = runs[(runs["seed"] == TUNING_SEED) & (runs["status"] != "failed")]
-    runs = runs.drop_duplicates(OF_RUN).set_index(OF_RUN)
+    at_tuning_seed = runs.drop_duplicates(OF_RUN).set_index(OF_RUN)["error"]
     found = {
         (each.problem.task, each.problem.model, each.problem.protocol): each
         for each in archived.comparisons
         if each.kind == FINE_TUNING and not departures(each.problem)
     }
     return [
-        (each, {line: error for line, error in _errors(each, runs["error"]) if line in METHODS})
+        _side(found[task, model, name], at_tuning_seed)
         for task, model, protocol in found
         if protocol == LONG and (task, model, PROTOCOL) in found
-        for each in (found[task, model, name] for name in (PROTOCOL, LONG))
+        for name in (PROTOCOL, LONG)
     ]
 
 
-def red(errors: Mapping[LineKey, float], one: LineKey, other: LineKey) -> float:
-    """Return RED of one against another, nan where either was not run."""
-    if one not in errors or other not in errors:
-        return np.nan
-    return statistics.relative_error_difference([errors[one]], [errors[other]])
+def _side(comparison: Comparison, at_tuning_seed: pd.Series) -> Side:
+    cells = {cell.key: cell for cell in comparison.cells if cell.key in METHODS and cell.errors}
+    if len(cells) == len(METHODS):
+        seeds = f"{span(len(cell.errors) for cell in cells.values())} reported"
+        means = {line: float(np.mean([*cell.errors.values()])) for line, cell in cells.items()}
+        return Side(comparison, seeds, means)
+    return Side(comparison, str(TUNING_SEED), dict(_of_choices(comparison, at_tuning_seed)))
 
 
-def _errors(comparison: Comparison, errors: pd.Series) -> Iterator[tuple[LineKey, float]]:
-    """Yield what each setting that was chosen on a problem errs there."""
+def _of_choices(comparison: Comparison, errors: pd.Series) -> Iterator[tuple[LineKey, float]]:
+    """Yield the error of each method in the setting that was chosen."""
     for choice in comparison.choices:
-        run = (choice.problem_id, choice.optimizer, choice.setting)
-        if run in errors.index:
-            yield (choice.optimizer, choice.row), float(errors[run])
+        line = choice.optimizer, choice.row
+        run = choice.problem_id, choice.optimizer, choice.setting
+        if line in METHODS and run in errors.index:
+            yield line, float(errors[run])
