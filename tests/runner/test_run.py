@@ -428,7 +428,7 @@ def test_what_is_written_is_as_readable_as_any_file(tmp_path):
 
 def test_unwritable_folder_is_said(made_up, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write.*runs_dir="):
+    with pytest.raises(UserError, match=r"cannot use the folder .*runs_dir="):
         running.run(made_up("task=cifar", f"runs_dir={tmp_path}/file"))
 
 

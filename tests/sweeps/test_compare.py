@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import re
 import shutil
 import sys
@@ -217,7 +218,7 @@ def test_short_of_time_it_trains_only_what_the_answer_needs(compared, monkeypatc
 
 def test_folder_that_may_not_be_written_to_is_said(compared, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write to .*file/mine \(Not a directory\): choose"):
+    with pytest.raises(UserError, match=r"cannot use the folder .*file/mine: .*with runs_dir="):
         compared("steps=4", f"runs_dir={tmp_path}/file/mine/runs")
 
 
@@ -339,6 +340,13 @@ def test_damaged_notes_are_refused_as_looks_would_count_anew(tmp_path, content):
     with pytest.raises(UserError, match="is damaged"):
         notes.look("problem", 5, whole_grids=True)
     assert notes.path.read_text() == content
+
+
+def test_full_disk_is_said_of_notes_with_their_folder(tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(notebook, "write_json", Mock(side_effect=full))
+    with pytest.raises(UserError, match=f"the disk that holds {tmp_path} is full.* with runs_dir="):
+        notebook.Notebook(tmp_path / "notes.json").look("problem", 3, whole_grids=True)
 
 
 def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_path, monkeypatch):
