@@ -2,8 +2,8 @@
 
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +16,7 @@ from sweeps import executors, plan
 from sweeps.design import Times
 from sweeps.executors.specs import ExecutorSpec
 from sweeps.progress import plain
-from tasks.data.storage import RUNS_DIR, translate_os_errors
+from tasks.data.storage import RUNS_DIR, locked, staging_folder, translate_os_errors
 from tasks.errors import UserError
 
 # Steps of a run that is timed, and how many examples at most it validates on, and tests on.
@@ -118,12 +118,11 @@ def time_runs(config: Config, chosen: ExecutorSpec, scored: int) -> Times:
     Raises:
         UserError: if one cannot be trained.
     """
-    slots, runs_dir = executors.slots(chosen), config.execution.runs
-    with translate_os_errors(runs_dir.parent, RUNS_DIR):
-        runs_dir.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".timing-", dir=runs_dir.parent)
-    with scratch:
-        folder = Path(scratch.name) / "runs"
+    slots, timing = executors.slots(chosen), config.execution.runs.parent / "timing"
+    with ExitStack() as held:
+        with translate_os_errors(timing.parent, RUNS_DIR):
+            held.enter_context(locked(timing, "time runs"))  # two at once would slow each other
+            folder = held.enter_context(staging_folder(timing)) / "runs"
         train = config.spec.train
         train = train.replaced(
             steps=TIMED,

@@ -18,7 +18,7 @@ from conftest import ROOT, stop_at
 from torch import nn
 
 from analysis.answer import answer
-from runner import config
+from runner import config, lock
 from runner.optimizer import build_optimizer
 from runner.schedule import factor
 from runner.snippet import code_of
@@ -367,6 +367,21 @@ def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_pat
     with pytest.raises(UserError, match=r"give hours=0\.2"):
         step(0.1)
     assert not measured and step(0.2) == 0.125  # the faster of both
+
+
+def test_timing_removes_what_a_killed_one_has_left_when_no_other_can_be_timing(
+    compared, tmp_path, monkeypatch
+):
+    mine, held = tmp_path / "mine", []
+    (mine / ".staging-timing-killed" / "runs").mkdir(parents=True)
+
+    def submit(executor, group):
+        held.append(lock.held(mine / ".timing.lock"))
+        executor.groups.append(group)
+
+    monkeypatch.setattr(InThisProcess, "submit", submit)
+    compared("--dry-run", "steps=4")
+    assert held == [True, True] and not list(mine.glob(".staging*"))
 
 
 def test_timing_scores_a_part_of_many_examples_and_counts_all(compared, monkeypatch):
