@@ -20,6 +20,7 @@ from torch import nn
 from analysis.answer import answer
 from runner import config, lock
 from runner.optimizer import build_optimizer
+from runner.run import build_task
 from runner.schedule import factor
 from runner.snippet import code_of
 from sweeps import compare, conclusion, cost, design, driver, executors, notebook
@@ -28,7 +29,9 @@ from sweeps.request import read_request
 from sweeps.text_length import tokens_in
 from sweeps.worker import work
 from tasks.data.own.inspect import inspect
+from tasks.data.readers import DataSet, Examples
 from tasks.errors import UserError
+from tasks.language import TextTask
 
 
 class InThisProcess:
@@ -137,7 +140,9 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     assert "\n".join(answered.sentences) in said and answered.code in said
     assert answered.code.startswith("# how own_texts ") and "optimizer.step()" in answered.code
 
-    status, again, executor = compared(*words)
+    with monkeypatch.context() as patch:  # nor is the task built for the answer
+        patch.setattr(TextTask, "load", Mock(side_effect=AssertionError))
+        status, again, executor = compared(*words)
     assert (status, again, executor.trained) == (0, said, [])
 
     # A model that was taken away is made again.
@@ -220,6 +225,26 @@ def test_folder_that_may_not_be_written_to_is_said(compared, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot use the folder .*file/mine: .*with runs_dir="):
         compared("steps=4", f"runs_dir={tmp_path}/file/mine/runs")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "matthews"])
+def test_best_constant_is_of_the_test_examples_that_runs_are_scored_on(
+    metric, networks, table, tmp_path
+):
+    data = inspect(table, data_dir=tmp_path / "data")
+    words = [*data.overrides, f"model=hf:{networks}/bert", f"data_dir={tmp_path}/data"]
+    loaded = config.load([*words, f"task.metric={metric}", "train.test_examples=7"])
+    task = build_task(loaded)
+    scores = [task.score("test", np.full(7, answer)) for answer in (0, 1)]
+    data.data.train.labels[:] = np.argmin(scores)  # of which none is asked
+    assert compare.best_constant(data, loaded) == max(scores)
+
+
+def test_best_constant_of_numbers_has_no_correlation():
+    labels = np.array([-1.0, 0.0, 1.0])
+    part = Examples(["a", "b", "c"], labels)
+    data = SimpleNamespace(data=DataSet(part, part, (), part), classes=(), task="prices")
+    assert compare.best_constant(data, config.load(["task=own_text_regression"])) == 0
 
 
 def answer_is_open_below(seeds, monkeypatch):
