@@ -263,55 +263,52 @@ def studentised_interval(
     return estimate - half_width, min(estimate + half_width, 1.0)
 
 
-class Intervals(NamedTuple):
+class MedianRed(NamedTuple):
     """The median of RED over tasks, and (low, high) of what it may be, each a fraction.
 
-    `on_these_tasks` answers for other seeds on the same tasks, `on_tasks_like_these` for other
-    tasks too. nan where it cannot be told: the first needs two seeds of both sides on each task,
-    the second `LEAST_TASKS` tasks.
+    The interval is for other seeds on the same tasks (for other tasks: `sign_test_interval`). nan
+    where it cannot be told: it needs two seeds of both sides on each task.
     """
 
     estimate: float
     on_these_tasks: tuple[float, float]
-    on_tasks_like_these: tuple[float, float]
 
 
-def intervals_over_tasks(
+def median_red(
     dog_errors: Sequence[ArrayLike], errors: Sequence[ArrayLike], resamples: int = RESAMPLES
-) -> Intervals:
-    """The median over tasks of RED of seed means, with two 95 % intervals.
+) -> MedianRed:
+    """The median over tasks of RED of seed means, with its 95 % interval on these tasks.
 
     Both arguments hold an array of shape (seeds,) for each task: the errors in the order of the
     seeds, nan where a seed has no run.
 
-    - On these tasks: of one task Fieller's interval. Of several a studentised bootstrap: each
-      task's RED is drawn from Fieller's distribution, and `studentised_interval` is of the median
-      of such draws. The generator is fixed: the same errors give the same interval.
-    - On tasks like these: the interval of the sign test, between two of the sorted REDs. It rests
-      on nothing but that the tasks were drawn independently; the spread over seeds is in the REDs.
+    Of one task it is Fieller's interval. Of several it is a studentised bootstrap: each task's RED
+    is drawn from Fieller's distribution, and `studentised_interval` is of the median of such draws.
+    The generator is fixed: the same errors give the same interval. It covers 95 % or more in
+    simulations of tests/analysis/test_statistics.py, which has the cases in which it does not, too.
 
-    Both cover 95 % or more in simulations of tests/analysis/test_statistics.py, which has the cases
-    in which they do not, too.
-
-    >>> intervals = intervals_over_tasks([[0.2, 0.2], [0.4, 0.4]], [[0.1, 0.1], [0.4, 0.4]])
-    >>> intervals.estimate, intervals.on_these_tasks, intervals.on_tasks_like_these
-    (0.25, (0.25, 0.25), (nan, nan))
+    >>> median_red([[0.2, 0.2], [0.4, 0.4]], [[0.1, 0.1], [0.4, 0.4]])
+    MedianRed(estimate=0.25, on_these_tasks=(0.25, 0.25))
     """
     tasks = [red_of_means(*pair) for pair in zip(dog_errors, errors, strict=True)]
     reds = np.array([task.estimate for task in tasks])
     if not tasks or np.isnan(reds).any():
-        return Intervals(np.nan, UNKNOWN, UNKNOWN)
+        return MedianRed(np.nan, UNKNOWN)
     estimate = float(np.median(reds))
     if len(tasks) == 1:
         these = tasks[0].interval()
     else:
         noise = noise_of(tasks, resamples)
         these = studentised_interval(lambda n: np.median(reds + n, axis=1), noise, estimate)
-    return Intervals(estimate, these, sign_test_interval(reds))
+    return MedianRed(estimate, these)
 
 
 def sign_test_interval(values: ArrayLike) -> tuple[float, float]:
     """The innermost two of values between which 95 % of medians lie; nan if there are none.
+
+    Of the REDs of tasks it is the interval of their median on tasks like these. It rests on nothing
+    but that the tasks were drawn independently; the spread over seeds is in the REDs. Fewer than
+    `LEAST_TASKS` have none.
 
     The k-th smallest and the k-th largest of T hold the median with probability
     1 − 2·P(Bin(T, ½) < k).

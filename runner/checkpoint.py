@@ -12,6 +12,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from runner.record import quarantine, replaced_atomically
+from tasks.errors import UserError
 
 if TYPE_CHECKING:
     from runner.run import Job
@@ -47,11 +48,18 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
 
     A checkpoint that is damaged, of another version, or holds anything but tensors and plain values
     is renamed and counts as none. Nothing in it is run.
+
+    Raises:
+        UserError: if it cannot be read.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return None
+    except OSError as error:  # such as a folder in its place
+        raise UserError(
+            f"cannot read {path} ({error.strerror}): move it away, and the run begins anew"
+        ) from error
     with file:
         reason = None if _is_whole(file) else "is damaged"
         if reason is None:

@@ -17,7 +17,7 @@ from runner.errors import DiskFull
 from runner.identity import run_id as id_of
 from runner.lock import RunLock
 from runner.run_record import OtherSchemaError, RunRecord
-from tasks.data.storage import FULL
+from tasks.data.storage import FULL, RUNS_DIR, translate_os_errors
 from tasks.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class RunFolder:
 
     def make(self) -> None:
         """Create the folder, or say why that cannot be."""
-        with refusal_said(self.path), self.full_disk_said():
+        with translate_os_errors(self.path, RUNS_DIR), self.full_disk_said():
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
@@ -163,19 +163,6 @@ class RunFolder:
             if source is not None and source != was:
                 return f"is of other {kind}: {was}, where there is now {source}"
         return None
-
-
-@contextmanager
-def refusal_said(folder: Path) -> Iterator[None]:
-    """Turn a folder that may not be written to into a line of advice."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror}): choose another folder with runs_dir=..."
-        ) from error
 
 
 def quarantine(path: Path, reason: str) -> None:

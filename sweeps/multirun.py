@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from runner import cli
-from runner.record import refusal_said
+from tasks.data.storage import RUNS_DIR, translate_os_errors
 
 
 def report_all_errors() -> None:
@@ -52,5 +52,5 @@ def _report(jobs: Sequence[Sequence[str]], results: Sequence[JobReturn]) -> None
 
 def _check_folder(folder: Path) -> None:
     """Make the folder of Hydra's own files, or say why that cannot be."""
-    with refusal_said(folder):
+    with translate_os_errors(folder, RUNS_DIR):
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,8 @@
 
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -11,11 +11,12 @@ from typing import Any
 
 from runner.config import Config
 from runner.identity import hash_of
-from runner.record import refusal_said, write_json
+from runner.record import write_json
 from sweeps import executors, plan
 from sweeps.design import Times
 from sweeps.executors.specs import ExecutorSpec
 from sweeps.progress import plain
+from tasks.data.storage import RUNS_DIR, locked, staging_folder, translate_os_errors
 from tasks.errors import UserError
 
 # Steps of a run that is timed, and how many examples at most it validates on, and tests on.
@@ -55,7 +56,7 @@ class Notebook:
             ) from error
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        with refusal_said(self.path.parent):
+        with translate_os_errors(self.path.parent, RUNS_DIR):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, content)
 
@@ -117,12 +118,11 @@ def time_runs(config: Config, chosen: ExecutorSpec, scored: int) -> Times:
     Raises:
         UserError: if one cannot be trained.
     """
-    slots, runs_dir = executors.slots(chosen), config.execution.runs
-    with refusal_said(runs_dir.parent):
-        runs_dir.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".timing-", dir=runs_dir.parent)
-    with scratch:
-        folder = Path(scratch.name) / "runs"
+    slots, timing = executors.slots(chosen), config.execution.runs.parent / "timing"
+    with ExitStack() as held:
+        with translate_os_errors(timing.parent, RUNS_DIR):
+            held.enter_context(locked(timing, "time runs"))  # two at once would slow each other
+            folder = held.enter_context(staging_folder(timing)) / "runs"
         train = config.spec.train
         train = train.replaced(
             steps=TIMED,

@@ -140,12 +140,6 @@ class Task(ABC):
         commonest = np.bincount(self.splits["train"].labels).argmax()
         return self.score(split, np.full(len(self.splits[split]), commonest))
 
-    def best_constant(self, split: str) -> float:
-        """Return the score of always answering the same, whichever class scores best there."""
-        size, classes = len(self.splits[split]), range(len(self.classes))
-        scores = (self.score(split, np.full(size, answer)) for answer in classes)
-        return max(scores, default=self.majority(split))
-
     def diagnostics(
         self, network: nn.Module, telemetry: Sequence[Mapping[str, float]]
     ) -> dict[str, float]:

@@ -9,11 +9,12 @@ import numpy as np
 from analysis.comparison import Comparison, LineKey
 from analysis.findings.problems import first_of_each_task
 from analysis.statistics import (
-    Intervals,
+    MedianRed,
     RedOfMeans,
     has_enough_errors,
-    intervals_over_tasks,
+    median_red,
     red_of_means,
+    sign_test_interval,
     verdict,
 )
 from analysis.tables.models import by_seed
@@ -77,9 +78,9 @@ class Evidence:
         return len(self.all_pairs) - len(self.pairs)
 
     @cached_property
-    def over_problems(self) -> Intervals:
+    def over_problems(self) -> MedianRed:
         """The rival's median RED over all problems, of which a task may have several."""
-        return intervals_over(self.pairs)
+        return median_red_of(self.pairs)
 
     @cached_property
     def of_tasks(self) -> list[Pair]:
@@ -89,20 +90,20 @@ class Evidence:
         return [pair for pair in self.pairs if pair.comparison.problem.problem_id in ids]
 
     @cached_property
-    def over_tasks(self) -> Intervals:
+    def over_tasks(self) -> MedianRed:
         """The rival's median RED over one problem of each task."""
-        return intervals_over(self.of_tasks)
+        return median_red_of(self.of_tasks)
 
     @property
     def for_other_tasks(self) -> tuple[float, float]:
         """The interval of this median for other tasks like these."""
-        return self.over_tasks.on_tasks_like_these
+        return sign_test_interval([pair.red.estimate for pair in self.of_tasks])
 
 
-def intervals_over(pairs: list[Pair]) -> Intervals:
-    """Return what some pairs say together; of those of one seed without intervals."""
+def median_red_of(pairs: list[Pair]) -> MedianRed:
+    """Return what some pairs say together; of those of one seed without an interval."""
     sides = [pair.by_seed for pair in pairs]
-    return intervals_over_tasks([mine for mine, _ in sides], [rival for _, rival in sides])
+    return median_red([mine for mine, _ in sides], [rival for _, rival in sides])
 
 
 def pairs_of(comparisons: Iterable[Comparison], mine: LineKey, rival: LineKey) -> list[Pair]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analysis.choice import INSTANCE_TUNED, MAIN_ROW, PORTFOLIO
 from analysis.comparison import Cell, Comparison, LineKey
-from analysis.findings.pairs import Evidence, intervals_over, judged, pairs_of
+from analysis.findings.pairs import Evidence, judged, median_red_of, pairs_of
 from analysis.kinds import FINE_TUNING, PROBES, SCRATCH
 from analysis.roles import REFERENCE, TUNED
 from analysis.statistics import LEAST_TASKS
@@ -56,7 +56,7 @@ class Duel:
     def red(self) -> float:
         """The rival's median RED, above 0 where it errs less."""
         if not self.evidence.pairs:
-            return intervals_over(self.evidence.all_pairs).estimate
+            return median_red_of(self.evidence.all_pairs).estimate
         over = self.evidence.over_tasks if self.is_for_other_tasks else self.evidence.over_problems
         return over.estimate
 

@@ -17,7 +17,7 @@ from analysis.statistics import (
     MARGIN,
     RESAMPLES,
     UNKNOWN,
-    intervals_over_tasks,
+    median_red,
     performance_profile,
     sign_test_interval,
     verdict,
@@ -61,7 +61,8 @@ def compare_over_tasks(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     - red_median, red_q1, red_q3, red_mean: of RED of seed means, the headline; pairs_…: the same of
       RED as published, the mean over all pairs of seeds;
     - these_low, these_high: the 95 % interval of red_median "on these tasks", like_low and
-      like_high: "on tasks like these"; nan where unknown (`statistics.Intervals`);
+      like_high: "on tasks like these"; nan where unknown (`statistics.median_red`,
+      `statistics.sign_test_interval`);
     - verdict_these, verdict_like: what the interval says of DoG against the optimizer
       (`statistics.verdict`); "" for DoG itself;
     - near_best: the part of all the group's tasks on which the mean error is at most 1 + `MARGIN`
@@ -143,10 +144,8 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
     first = lines[0].cell
     known = [line for line in lines if np.isfinite(line.cell.red)]
     by_seed = [errors_by_seed(line) for line in known]
-    intervals = intervals_over_tasks(
-        [reference for reference, _ in by_seed], [other for _, other in by_seed]
-    )
-    these, like = intervals.on_these_tasks, _for_other_tasks(known)
+    median = median_red([reference for reference, _ in by_seed], [other for _, other in by_seed])
+    these, like = median.on_these_tasks, _for_other_tasks(known)
     verdicts: list[str] = [verdict(*these), verdict(*like)]
     if first.is_reference:
         these, like, verdicts = UNKNOWN, UNKNOWN, ["", ""]

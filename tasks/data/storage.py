@@ -17,28 +17,33 @@ from tasks.errors import UserError, reason
 
 SEAL = ".sealed.json"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# What chooses another folder for data, and for runs.
+DATA_DIR, RUNS_DIR = "data_dir=... or DOG_BENCH_DATA", "runs_dir=..."
 
 
-def disk_full(folder: Path, detail: str = "") -> UserError:
+def disk_full(folder: Path, detail: str = "", choice: str = DATA_DIR) -> UserError:
     """The error to raise when there is no room left under `folder`."""
     return UserError(
         f"the disk that holds {folder} is full{detail}: free some space there, or choose another "
-        "place with data_dir=... or DOG_BENCH_DATA; nothing half-done was kept"
+        f"place with {choice}; nothing half-done was kept"
     )
 
 
 @contextmanager
-def translate_os_errors(folder: Path) -> Iterator[None]:
-    """Turn what the operating system refuses below `folder` into a UserError."""
+def translate_os_errors(folder: Path, choice: str = DATA_DIR) -> Iterator[None]:
+    """Turn what the operating system refuses below `folder` into a UserError.
+
+    `choice` is what of the command line chooses another folder.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise disk_full(folder) from error
+            raise disk_full(folder, choice=choice) from error
         raise UserError(
             f"cannot use the folder {folder}: {error.strerror or error} "
             f"({error.filename or folder}): make it readable and writable, or choose another place "
-            "with data_dir=... or DOG_BENCH_DATA"
+            f"with {choice}"
         ) from error
 
 

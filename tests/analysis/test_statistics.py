@@ -87,7 +87,7 @@ def test_binomial_standard_error_by_hand():
 
 
 def interval_on_one_task(dog, other):
-    return statistics.intervals_over_tasks([dog], [other]).on_these_tasks
+    return statistics.median_red([dog], [other]).on_these_tasks
 
 
 def test_the_interval_on_one_task_is_where_student_does_not_tell_the_errors_apart():
@@ -153,17 +153,17 @@ def test_methods_that_are_alike_are_seldom_called_otherwise_where_some_seeds_end
 def test_paired_seeds_are_compared_with_each_other():
     # In each seed the other errs half as much as DoG: whatever the seeds, RED is a half.
     dog, other = [0.1, 0.2, 0.4], [0.05, 0.1, 0.2]
-    intervals = statistics.intervals_over_tasks([dog] * 2, [other] * 2)
-    assert intervals.on_these_tasks == pytest.approx((0.5, 0.5))
+    alike = statistics.median_red([dog] * 2, [other] * 2)
+    assert alike.on_these_tasks == pytest.approx((0.5, 0.5))
     # A seed that one side lacks makes them independent: then means of other seeds are compared.
-    apart = statistics.intervals_over_tasks([[*dog, 0.2]] * 2, [[*other, np.nan]] * 2)
+    apart = statistics.median_red([[*dog, 0.2]] * 2, [[*other, np.nan]] * 2)
     assert apart.on_these_tasks[0] < 0.3 and apart.on_these_tasks[1] > 0.6
 
 
 def test_of_several_tasks_that_do_not_vary_the_interval_is_that_of_the_one_that_does():
     # RED is 0, 0.5 ± t · 0.05 and 0.9: the median is the second's, whatever t says in 95 of 100.
     dog, other = [[0.2] * 5] * 3, [[0.2] * 5, [0.08, 0.09, 0.1, 0.11, 0.12], [0.02] * 5]
-    low, high = statistics.intervals_over_tasks(dog, other).on_these_tasks
+    low, high = statistics.median_red(dog, other).on_these_tasks
     half_width = 2.7764 * np.sqrt(0.00025 / 5) / 0.2
     assert (low, high) == pytest.approx((0.5 - half_width, 0.5 + half_width), abs=0.01)
 
@@ -173,8 +173,7 @@ def test_of_several_tasks_that_do_not_vary_the_interval_is_that_of_the_one_that_
 )
 def test_the_interval_on_tasks_like_these_is_that_of_the_sign_test(tasks, place):
     # The tables of the sign test: of 9 the second and the eighth, of 20 the sixth and fifteenth.
-    dog, other = [[1.0]] * tasks, [[1.0 - red] for red in range(tasks)]
-    found = statistics.intervals_over_tasks(dog, other).on_tasks_like_these
+    found = statistics.sign_test_interval(range(tasks))
     if place is None:
         assert np.isnan(found).all()
     else:
@@ -183,15 +182,15 @@ def test_the_interval_on_tasks_like_these_is_that_of_the_sign_test(tasks, place)
 
 def test_the_intervals_are_the_same_every_time_and_unknown_without_seeds_or_tasks():
     dog, other = [[0.2, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.2, 0.2]]
-    first, second = (statistics.intervals_over_tasks(dog, other).on_these_tasks for _ in range(2))
+    first, second = (statistics.median_red(dog, other).on_these_tasks for _ in range(2))
     assert first == second
-    one_seed = statistics.intervals_over_tasks([[0.2], [0.1]], [[0.1], [0.1]])
+    one_seed = statistics.median_red([[0.2], [0.1]], [[0.1], [0.1]])
     assert one_seed.estimate == pytest.approx(0.25)
-    assert np.isnan(one_seed[1:]).all()
-    perfect = statistics.intervals_over_tasks([[0.0, 0.0]] * 2, [[0.1, 0.1]] * 2)
-    assert np.isnan(perfect.estimate) and np.isnan(perfect[1:]).all()
-    assert np.isnan(statistics.intervals_over_tasks([], []).estimate)
-    assert np.isnan(statistics.intervals_over_tasks([[0.1]], [[np.nan]]).estimate)
+    assert np.isnan(one_seed.on_these_tasks).all()
+    perfect = statistics.median_red([[0.0, 0.0]] * 2, [[0.1, 0.1]] * 2)
+    assert np.isnan(perfect.estimate) and np.isnan(perfect.on_these_tasks).all()
+    assert np.isnan(statistics.median_red([], []).estimate)
+    assert np.isnan(statistics.median_red([[0.1]], [[np.nan]]).estimate)
 
 
 # What RED is on the tasks of a simulation. Drawn: from a normal and from a skew distribution, both
@@ -221,9 +220,10 @@ def test_what_is_printed_as_95_percent_covers_95_percent(tasks, seeds, reds):
         dog = 0.2 + shared + generator.normal(0, 0.01, size=(tasks, seeds))
         other = (1 - red)[:, None] * (0.2 + shared)
         other += generator.normal(0, 0.01, size=(tasks, seeds))
-        intervals = statistics.intervals_over_tasks(list(dog), list(other), resamples=1000)
-        for place, truth in enumerate((np.median(red), 0)):
-            low, high = intervals[1 + place]
+        estimates = [*map(statistics.relative_error_difference, dog, other)]
+        these = statistics.median_red(list(dog), list(other), resamples=1000).on_these_tasks
+        intervals = (these, np.median(red)), (statistics.sign_test_interval(estimates), 0)
+        for place, ((low, high), truth) in enumerate(intervals):
             covered[place] += low <= truth <= high
             printed[place] += not np.isnan(low)
     # Down to three standard errors of this simulation, in which a percentile bootstrap of 5 seeds
@@ -240,8 +240,8 @@ def test_over_several_tasks_seeds_that_end_at_a_guess_leave_95_percent_covered(t
     generator = np.random.default_rng(0)
     ends = np.where(generator.random((300, 2, tasks, 3)) < 0.2, 0.5, 0.05)
     ends += generator.normal(0, 0.005, ends.shape)
-    found = [statistics.intervals_over_tasks(dog, other, resamples=500) for dog, other in ends]
-    covered = [low <= 0 <= high for _, (low, high), _ in found]
+    found = [statistics.median_red(dog, other, resamples=500) for dog, other in ends]
+    covered = [low <= 0 <= high for _, (low, high) in found]
     # With noise by the delta method 0.87 of three tasks.
     assert np.mean(covered) >= 0.95
 
@@ -276,7 +276,7 @@ def test_a_median_at_an_edge_is_covered_where_noise_is_small_and_a_middle_half_i
     truth = interquartile_mean_of_red(*simulate(10, 4000), resamples=1).estimate
     covered = []
     for _, *errors in zip(range(300), *simulate(300, 10, 3), strict=True):
-        low, high = statistics.intervals_over_tasks(*errors, resamples=300).on_these_tasks
+        low, high = statistics.median_red(*errors, resamples=300).on_these_tasks
         middle = interquartile_mean_of_red(*errors, resamples=300)
         covered.append((low <= np.median(reds) <= high, middle.low <= truth <= middle.high))
     of_median, of_middle = np.mean(covered, axis=0)
@@ -287,12 +287,10 @@ def test_a_median_at_an_edge_is_covered_where_noise_is_small_and_a_middle_half_i
 def test_no_rival_errs_less_than_never_and_some_any_number_of_times_as_much():
     one = ([0.1, 0.3], [0.125, 0.175])  # of which nothing is known
     sure = ([0.2, 0.2], [0.1, 0.1])
-    assert statistics.intervals_over_tasks(*zip(one, one, strict=True)).on_these_tasks == (
-        -np.inf,
-        1,
-    )
+    unknown = statistics.median_red(*zip(one, one, strict=True))
+    assert unknown.on_these_tasks == (-np.inf, 1)
     # The median of three is between the two that are sure, whatever the third.
-    three = statistics.intervals_over_tasks(*zip(sure, one, sure, strict=True))
+    three = statistics.median_red(*zip(sure, one, sure, strict=True))
     assert three.on_these_tasks == (0.5, 0.5)
 
 

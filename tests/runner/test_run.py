@@ -369,6 +369,15 @@ def test_damaged_record_costs_one_line_on_the_command_line(finish, made_up):
     assert errors.count("\n") == 1 and "record.json is damaged" in errors
 
 
+def test_folder_in_place_of_the_checkpoint_is_said_in_one_line(finish, made_up):
+    folder = folder_of(made_up("task=probe_cifar"))
+    folder.checkpoint.mkdir(parents=True)
+    status, _, errors = finish("task=probe_cifar")
+    assert status == 2 and not folder.log.exists()
+    said = f"error: cannot read {folder.checkpoint} (Is a directory): move it away, and"
+    assert errors.startswith(said) and errors.count("\n") == 1
+
+
 def test_what_killed_writers_left_is_removed_by_the_next_owner(made_up):
     loaded = made_up("task=probe_cifar")
     folder = folder_of(loaded)
@@ -419,7 +428,7 @@ def test_what_is_written_is_as_readable_as_any_file(tmp_path):
 
 def test_unwritable_folder_is_said(made_up, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write.*runs_dir="):
+    with pytest.raises(UserError, match=r"cannot use the folder .*runs_dir="):
         running.run(made_up("task=cifar", f"runs_dir={tmp_path}/file"))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import re
 import shutil
 import sys
@@ -17,8 +18,9 @@ from conftest import ROOT, stop_at
 from torch import nn
 
 from analysis.answer import answer
-from runner import config
+from runner import config, lock
 from runner.optimizer import build_optimizer
+from runner.run import build_task
 from runner.schedule import factor
 from runner.snippet import code_of
 from sweeps import compare, conclusion, cost, design, driver, executors, notebook
@@ -27,7 +29,9 @@ from sweeps.request import read_request
 from sweeps.text_length import tokens_in
 from sweeps.worker import work
 from tasks.data.own.inspect import inspect
+from tasks.data.readers import DataSet, Examples
 from tasks.errors import UserError
+from tasks.language import TextTask
 
 
 class InThisProcess:
@@ -136,7 +140,9 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     assert "\n".join(answered.sentences) in said and answered.code in said
     assert answered.code.startswith("# how own_texts ") and "optimizer.step()" in answered.code
 
-    status, again, executor = compared(*words)
+    with monkeypatch.context() as patch:  # nor is the task built for the answer
+        patch.setattr(TextTask, "load", Mock(side_effect=AssertionError))
+        status, again, executor = compared(*words)
     assert (status, again, executor.trained) == (0, said, [])
 
     # A model that was taken away is made again.
@@ -217,8 +223,28 @@ def test_short_of_time_it_trains_only_what_the_answer_needs(compared, monkeypatc
 
 def test_folder_that_may_not_be_written_to_is_said(compared, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write to .*file/mine \(Not a directory\): choose"):
+    with pytest.raises(UserError, match=r"cannot use the folder .*file/mine: .*with runs_dir="):
         compared("steps=4", f"runs_dir={tmp_path}/file/mine/runs")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "matthews"])
+def test_best_constant_is_of_the_test_examples_that_runs_are_scored_on(
+    metric, networks, table, tmp_path
+):
+    data = inspect(table, data_dir=tmp_path / "data")
+    words = [*data.overrides, f"model=hf:{networks}/bert", f"data_dir={tmp_path}/data"]
+    loaded = config.load([*words, f"task.metric={metric}", "train.test_examples=7"])
+    task = build_task(loaded)
+    scores = [task.score("test", np.full(7, answer)) for answer in (0, 1)]
+    data.data.train.labels[:] = np.argmin(scores)  # of which none is asked
+    assert compare.best_constant(data, loaded) == max(scores)
+
+
+def test_best_constant_of_numbers_has_no_correlation():
+    labels = np.array([-1.0, 0.0, 1.0])
+    part = Examples(["a", "b", "c"], labels)
+    data = SimpleNamespace(data=DataSet(part, part, (), part), classes=(), task="prices")
+    assert compare.best_constant(data, config.load(["task=own_text_regression"])) == 0
 
 
 def answer_is_open_below(seeds, monkeypatch):
@@ -341,6 +367,13 @@ def test_damaged_notes_are_refused_as_looks_would_count_anew(tmp_path, content):
     assert notes.path.read_text() == content
 
 
+def test_full_disk_is_said_of_notes_with_their_folder(tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(notebook, "write_json", Mock(side_effect=full))
+    with pytest.raises(UserError, match=f"the disk that holds {tmp_path} is full.* with runs_dir="):
+        notebook.Notebook(tmp_path / "notes.json").look("problem", 3, whole_grids=True)
+
+
 def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_path, monkeypatch):
     measured = [design.Times(0, step, 0, 640) for step in (0.25, 0.125, 0.15)]
     monkeypatch.setattr(notebook, "time_runs", lambda *_: measured.pop(0))
@@ -359,6 +392,21 @@ def test_times_are_measured_once_and_again_where_the_hours_are_too_short(tmp_pat
     with pytest.raises(UserError, match=r"give hours=0\.2"):
         step(0.1)
     assert not measured and step(0.2) == 0.125  # the faster of both
+
+
+def test_timing_removes_what_a_killed_one_has_left_when_no_other_can_be_timing(
+    compared, tmp_path, monkeypatch
+):
+    mine, held = tmp_path / "mine", []
+    (mine / ".staging-timing-killed" / "runs").mkdir(parents=True)
+
+    def submit(executor, group):
+        held.append(lock.held(mine / ".timing.lock"))
+        executor.groups.append(group)
+
+    monkeypatch.setattr(InThisProcess, "submit", submit)
+    compared("--dry-run", "steps=4")
+    assert held == [True, True] and not list(mine.glob(".staging*"))
 
 
 def test_timing_scores_a_part_of_many_examples_and_counts_all(compared, monkeypatch):

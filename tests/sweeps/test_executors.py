@@ -199,7 +199,7 @@ def test_all_runs_get_the_records_of_plain_runs_and_one_that_fails_stops_no_othe
     with start() as executor:
         ended = outcomes(executor, runs[:1], runs[1:])
     assert ended[runs[0].run_id].status == "failed"
-    assert "cannot write to" in ended[runs[0].run_id].detail and not runs[0].done
+    assert "cannot use the folder" in ended[runs[0].run_id].detail and not runs[0].done
     for run in runs[1:]:
         assert ended[run.run_id].status == "finished"
         assert math.isfinite(ended[run.run_id].score)

@@ -52,5 +52,5 @@ def test_a_signal_stops_the_jobs_that_are_to_come(tmp_path, signum, name):
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     done = multirun("Busy()", tmp_path / "file", "seed=0,1")
-    assert done.returncode == 2 and done.stderr.startswith("error: cannot write to ")
-    assert done.stderr.count("\n") == 1 and "choose another folder with runs_dir=" in done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("error: cannot use the folder ")
+    assert done.stderr.count("\n") == 1 and "choose another place with runs_dir=" in done.stderr

@@ -259,12 +259,6 @@ def test_majority_score_is_that_of_trains_commonest_class():
     assert problem.majority("test") == np.mean(problem.splits["test"].labels == commonest)
 
 
-def test_best_constant_is_that_of_the_class_that_scores_best_there():
-    problem = built("movies")
-    problem.splits["test"].labels[:] = 1 - np.bincount(problem.splits["train"].labels).argmax()
-    assert (problem.majority("test"), problem.best_constant("test")) == (0.0, 1.0)
-
-
 @pytest.mark.parametrize("group", ["model", "opt", "protocol"])
 def test_every_yaml_names_itself(group):
     names = config.options(group)
