@@ -20,7 +20,7 @@ from torch import Tensor
 from dog.distributed import Processes, is_sharded, local, local_gradient
 from dog.equations import SCALARS
 from dog.kernels import foreach, fused, reference
-from dog.kernels.bundle import Bundle
+from dog.kernels.bundle import Bundle, sent
 from dog.storage import rounds
 
 # Bundles, each with the module that has the kernels for it.
@@ -113,7 +113,7 @@ class StepSizeGroups:
         count = len(bundle.params)
         if len(values) > 1 and not (self._by_tensor and len(values) == count):
             values = values[self._indices.of([self.of[i] for i in bundle.index])]
-        return values.to(bundle.params[0].device, non_blocking=True).expand(count)
+        return sent(values, bundle.params[0].device).expand(count)
 
     def option(self, name: str, groups: list[dict[str, Any]]) -> Any:
         """Return an option of the param groups: one value or, where they differ, float64 [R].
@@ -301,7 +301,7 @@ class Layout:
                 bundle,
                 self.rows.spread(eta, bundle),
                 None if average_weight is None else self.rows.spread(average_weight, bundle),
-                take.to(device, non_blocking=True),
+                sent(take, device),
                 grad_scale,
             )
             if measured is not None:
@@ -322,7 +322,7 @@ class Layout:
         for _, bundle in self._bundled(members, idle, "reference", with_gradients=False):
             weights = self.rows.spread(average_weight, bundle)
             for i in range(len(bundle.params)):
-                reference.average(bundle, i, weights, take.to(weights.device, non_blocking=True))
+                reference.average(bundle, i, weights, sent(take, weights.device))
 
     def mark(self, members: Members, places: Iterable[int]) -> None:
         """Note that ``distance2`` is of these parameters as they are now."""
@@ -380,7 +380,13 @@ class Layout:
             gradient = local_gradient(p) if with_gradients else None
             average = local(state["average"]) if self.averages else None
             rest = local(state["compensation"]) if "compensation" in state else None
-            kernels = _kernels(implementation, x, gradient, x0, average)
+            for name, tensor in (("x_0", x0), ("average", average), ("compensation", rest)):
+                if tensor is not None and tensor.device != x.device:
+                    raise RuntimeError(
+                        f"a parameter is on {x.device} and its {name} on {tensor.device}: move the "
+                        "model before its first step, and before a state is loaded"
+                    )
+            kernels = _kernels(implementation, x, gradient, x0, average, rest)
             decay = group["weight_decay"]
             key = (x.device, x.dtype, kernels.__name__, decay, rest is None)
             if key not in bundles:
@@ -409,7 +415,7 @@ class Layout:
 
     def _put(self, places: list[int], values: Tensor, into: Tensor) -> None:
         """Write numbers of some parameters, in place: a CUDA graph knows the address."""
-        values = values.to(self.home, non_blocking=True)
+        values = sent(values, self.home)
         if len(places) == len(into):
             into.copy_(values)
         else:
@@ -463,13 +469,18 @@ def _nothing() -> None:
 
 
 def _kernels(
-    wanted: str, p: Tensor, gradient: Tensor | None, x0: Tensor, average: Tensor | None
+    wanted: str,
+    p: Tensor,
+    gradient: Tensor | None,
+    x0: Tensor,
+    average: Tensor | None,
+    rest: Tensor | None,
 ) -> ModuleType:
     """Return the implementation that was asked for, or the fastest that can do a tensor."""
     if wanted in ("reference", "foreach"):
         return IMPLEMENTATIONS[wanted]
-    tensors = [t for t in (p, gradient, x0, average) if t is not None]
-    if fused.applies(tensors):
+    tensors = [t for t in (p, x0, average, rest) if t is not None]
+    if fused.applies(tensors, gradient):
         return fused
     if wanted == "fused":
         raise RuntimeError(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dog.averaging import Averaging, float_buffers, recompute_batch_norm
 from dog.distributed import let_go_of_gathered, local
+from dog.kernels.bundle import sent
 from dog.layout import Members
 from dog.storage import NARROW
 
@@ -100,11 +101,12 @@ def average_buffers(
     if not _averages_buffers(averaging) or weight is None:
         return
     start_buffers(averaging, group)
-    w, averages = weight.max(), group["averaged_buffers"]
+    weight, averages = weight.max(), group["averaged_buffers"]
     for i, (average, b) in enumerate(zip(averages, float_buffers(averaging.model), strict=True)):
         average = averages[i] = average.to(b.device)
+        w = sent(weight, b.device)
         # What has not changed stays: of a mask's infinity (1 - w) times and w times make no number.
-        changes = take & (average != b)
+        changes = sent(take, b.device) & (average != b)
         average.copy_(torch.where(changes, (1 - w) * average + w * b, average))
 
 

@@ -93,7 +93,8 @@ def published_numbers(states: list[dict[str, Any]], scope: str) -> dict[str, Any
         return {}
     if scope == "tensor":
         nothing = torch.zeros_like(rows[0])
-        columns = torch.stack([state.get("scalars", nothing) for state in states], dim=1)
+        scalars = [state.get("scalars", nothing).to(nothing.device) for state in states]
+        columns = torch.stack(scalars, dim=1)
     else:
         columns = rows[0].clone()
     row = dict(zip(SCALARS, columns, strict=True))

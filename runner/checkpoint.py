@@ -64,7 +64,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
         reason = None if _is_whole(file) else "is damaged"
         if reason is None:
             try:
-                content = torch.load(file, map_location=device, weights_only=True)
+                content = torch.load(file, map_location="cpu", weights_only=True)
             except (pickle.UnpicklingError, RuntimeError):
                 reason = "holds what is neither a tensor nor a plain value, and was not loaded"
             else:

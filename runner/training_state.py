@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_with_path
 
 from dog import PolynomialDecayAverager
 
@@ -138,7 +139,8 @@ class TrainingState:
         self.lost = torch.tensor(state["lost"])
         self.earlier_seconds = state["seconds"]
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        device = next(self.network.parameters()).device
+        self.optimizer.load_state_dict(_placed(state["optimizer"], device))
         if self.averager is not None:
             self.averager.load_state_dict(state["averager"])
         self.best = {}
@@ -146,6 +148,19 @@ class TrainingState:
             weights = {key: tensor.cpu() for key, tensor in kept["weights"].items()}
             self.best[name] = BestIterate(kept["gain"], kept["step"], weights)
         self.sessions += 1
+
+
+def _placed(state: Any, device: torch.device) -> Any:
+    """Return an optimizer's state on a device, but for Adam's numbers of steps.
+
+    torch reads these on the CPU: on a GPU each would be waited for at every step.
+    """
+
+    def moved(path: tuple[Any, ...], value: Any) -> Any:
+        stays = not isinstance(value, Tensor) or getattr(path[-1], "key", None) == "step"
+        return value if stays else value.to(device)
+
+    return tree_map_with_path(moved, state)
 
 
 def is_finite(network: nn.Module) -> bool:

@@ -189,7 +189,11 @@ def times_of_devices(comparisons: Iterable[Comparison]) -> list[str]:
     """That times do not compare optimizers where the runs of a problem are of several devices."""
     notes = []
     for each in comparisons:
-        devices = {one["device"] for one in _known(each.numerics) if "device" in one}
+        devices = {
+            one["processor"] if one["device"] == "cuda" and "processor" in one else one["device"]
+            for one in _known(each.numerics)
+            if "device" in one
+        }
         if len(devices) > 1:
             notes.append(
                 f"time: the runs of {each.stem} are of {' and '.join(sorted(devices))}, so the "

@@ -66,6 +66,11 @@ def wide(params: list[Tensor]) -> torch.dtype:
     return torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device: one on the host has arrived, one on a GPU is in its stream."""
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
 def as_stored(tensor: Tensor) -> Tensor:
     """Return the tensor with its dimensions in the order that memory has them in."""
     return tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))

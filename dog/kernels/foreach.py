@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dog.kernels.bundle import Bundle, is_dense
+from dog.kernels.bundle import Bundle, is_dense, sent
 
 _Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -74,7 +74,7 @@ def _move_at_once(bundle: Bundle, eta: Tensor, take: Tensor, grad_scale: Tensor 
     if bundle.params[0].device.type != "cpu":
         eta = eta.float()
     if grad_scale is not None:
-        eta = eta / grad_scale.to(eta.device, non_blocking=True)
+        eta = eta / sent(grad_scale, eta.device)
     found_inf = (~take).float()
     if eta.stride(0) == 0:
         steps = [(bundle.params, bundle.grads, eta[0])]

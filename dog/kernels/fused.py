@@ -10,6 +10,7 @@ torch over blocks of memory that stay in cache (:mod:`dog.kernels.blocks`); on C
 
 import functools
 import importlib.util
+import warnings
 
 import torch
 from torch import Tensor
@@ -74,12 +75,16 @@ def update(
     return result
 
 
-def applies(tensors: list[Tensor]) -> bool:
-    """Return whether the kernels can do a parameter; tensors: it and all that belongs to it."""
+def applies(tensors: list[Tensor], gradient: Tensor | None) -> bool:
+    """Return whether the kernels can do a parameter; tensors: it and all that is kept of it."""
     if tensors[0].device.type == "cpu":
         return True
     if tensors[0].device.type != "cuda" or not _has_triton():
         return False
+    if gradient is not None:
+        if gradient.dtype != tensors[0].dtype:  # which the kernel reads it in
+            return False
+        tensors = [*tensors, gradient]
     # The kernel walks memory in order, so all have to lie in the same.
     same = all(t.stride() == tensors[0].stride() for t in tensors if not is_constant(t))
     return same and is_dense(tensors[0])
@@ -97,7 +102,25 @@ def engine(device: torch.device) -> str:
 
 @functools.cache
 def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    """Return whether Triton is installed and can start, for which it compiles a C file."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        _start_triton()
+    except Exception as error:  # whatever a compiler, a driver or a file system says
+        warnings.warn(
+            f"Triton cannot start ({error}), so DoG takes more passes over memory: it needs a C "
+            "compiler and Python's headers (python3-dev)",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def _start_triton() -> None:
+    from triton.runtime.driver import driver
+
+    driver.active.get_current_target()
 
 
 def _cuda(name: str):

@@ -449,6 +449,11 @@ def test_times_of_several_devices_are_said_to_be_no_comparison(frame_of):
     assert "time: the runs of cifar-efficientnet_lite0-lite are of cpu and cuda" in notes_of(
         frame_of(gpu)
     )
+    gpus = [
+        made_up.record(0.7, seed=seed, numerics={"device": "cuda", "processor": name})
+        for seed, name in ((1, "H100"), (2, "H200"))
+    ]
+    assert "are of H100 and H200 and cpu" in notes_of(frame_of(*gpus))
 
 
 def test_the_summary_leads_to_the_tables_with_verdicts(frame_of):

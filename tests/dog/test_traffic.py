@@ -133,3 +133,12 @@ def test_compiled_step_is_one_graph_and_the_same(optimizer_class, implementation
         torch.testing.assert_close(p, q)
     for a, b in zip(runs[0][1], runs[1][1], strict=True):
         assert a == pytest.approx(b)
+
+
+def test_a_rate_that_is_a_tensor_is_not_waited_for_in_the_global_scope():
+    own = parameters()
+    optimizer = DoG(own, lr=torch.tensor(1.0), init_eta=torch.tensor(1e-4), scope="global")
+    stepped(optimizer, own)
+    with Traffic() as traffic:
+        optimizer.step()
+    assert traffic.syncs == 0

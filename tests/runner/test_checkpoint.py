@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from runner import checkpoint
+from runner.training_state import _placed
 
 CPU = torch.device("cpu")
 
@@ -116,3 +117,26 @@ def test_checkpoint_is_not_copied_in_memory(file):
         tracemalloc.stop()
     assert file.stat().st_size > 32_000_000
     assert max(peak_of_saving, peak_of_loading) < 8_000_000
+
+
+def test_a_checkpoint_is_read_on_the_cpu_so_that_a_full_gpu_does_not_damage_it(file, monkeypatch):
+    checkpoint.save(file, {"step": 3})
+    load, asked = torch.load, []
+    monkeypatch.setattr(
+        torch,
+        "load",
+        lambda *args, **more: asked.append(more["map_location"]) or load(*args, **more),
+    )
+    assert checkpoint.load(file, torch.device("cuda"))["step"] == 3
+    assert asked == ["cpu"]
+
+
+def test_adams_numbers_of_steps_stay_on_the_cpu_when_its_state_goes_to_a_gpu():
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([p])
+    p.grad = torch.ones(3)
+    optimizer.step()
+    state = _placed(optimizer.state_dict() | {"of all": torch.ones(1)}, torch.device("meta"))
+    devices = {name: value.device.type for name, value in state["state"][0].items()}
+    assert devices == {"step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"}
+    assert state["of all"].device.type == "meta" and state["param_groups"][0]["lr"] == 1e-3

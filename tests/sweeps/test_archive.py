@@ -366,6 +366,15 @@ def test_a_run_of_a_gpu_is_not_drawn_where_there_is_none(trained, tmp_path, monk
         verifying.report(tmp_path, 5, 0, [])
 
 
+def test_a_run_of_a_gpu_agrees_within_the_spread_as_its_last_digits_may_change_every_time():
+    def run(score, device):
+        return RunRecord.of(made_up.record(score) | {"hardware": {"device": device}})
+
+    for device, agrees in (("cpu", False), ("cuda", True)):
+        assert compared(run(0.5, device), run(0.5 + 1e-6, device), 0.01).agrees is agrees
+    assert compared(run(0.5, "cuda"), run(0.6, "cuda"), 0.01).agrees is False
+
+
 def test_number_of_runs_to_verify_is_above_0(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["verify.py", "--number", "-1"])
     with pytest.raises(SystemExit, match="2"):
