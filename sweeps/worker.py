@@ -34,6 +34,9 @@ def work(group: Group, threads: int) -> list[Outcome]:
     Several are trained together, as replicas; what cannot be is trained alone. A run that fails is
     an outcome, not an exception. After SIGTERM what was begun is saved, and what has no record is
     `stopped`.
+
+    Raises:
+        RuntimeError: if CUDA has failed for good in this process: another one may train the rest.
     """
     wait_without_work()
     import torch
@@ -47,10 +50,29 @@ def work(group: Group, threads: int) -> list[Outcome]:
         if outcomes and outcomes[-1].status == "stopped":
             outcomes.append(Outcome(run, "stopped", 0.0, detail="not begun"))
             continue
+        _check_device()
         # Anew for each run: one that was resumed may have taken the number of its checkpoint.
         torch.set_num_threads(threads)
         outcomes.append(_train_alone(run))
+    _check_device()
     return outcomes
+
+
+def _check_device() -> None:
+    if _device_is_lost():
+        raise RuntimeError("CUDA has failed in this process")
+
+
+def _device_is_lost() -> bool:
+    """Return whether CUDA fails whatever it is asked, as it does after an assertion on a GPU."""
+    import torch
+
+    try:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _train_together(group: Group) -> list[Outcome]:

@@ -63,7 +63,8 @@ class LocalEngine:
             except BrokenProcessPool:  # the system killed it (memory?), or we did
                 slot.renew()
                 yield group, "the worker process died"
-            except Exception as error:
+            except Exception as error:  # such as CUDA's, which every later run would meet
+                slot.renew()
                 yield group, f"{type(error).__name__}: {error}"
 
     def stop(self) -> None:
@@ -84,13 +85,17 @@ class _Slot:
 
     def __init__(self, threads: int, device: str | None) -> None:
         self._arguments = threads, device
-        self.renew()
+        self.pool = self._new_pool()
 
     def renew(self) -> None:
-        """Put a new process in the place of a dead one."""
+        """Put a new process in the place of one that is dead or of no more use."""
+        self.pool.shutdown(wait=False)
+        self.pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
         # A fresh interpreter: a fork would copy this one's threads and locks in mid-flight.
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(
+        return ProcessPoolExecutor(
             1,
             context,
             initializer=_set_up_worker,

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import process_tree
@@ -251,6 +252,18 @@ def test_run_whose_workers_keep_dying_has_failed_and_stops_no_other(tmp_path):
         ended = outcomes(executor, (long,), *((other,) for other in others))
     assert ended.pop(long.run_id).status == "failed"
     assert {outcome.status for outcome in ended.values()} == {"finished"}
+
+
+def test_worker_process_whose_group_ended_in_an_exception_is_replaced(tmp_path):
+    engine = local.LocalEngine(executors.settings(["executor.workers=1"]), tmp_path)
+    slot = engine._idle.pop()
+    pool, failed = slot.pool, Future()
+    failed.set_exception(RuntimeError("CUDA has failed"))
+    engine._training[failed] = slot, ()
+    assert list(engine.ended()) == [((), "RuntimeError: CUDA has failed")]
+    assert slot.pool is not pool and engine.room == 1
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(os.getpid)
 
 
 def test_two_drivers_on_one_plan_share_the_runs_and_both_get_all_outcomes(tmp_path):
