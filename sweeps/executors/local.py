@@ -22,6 +22,9 @@ from sweeps.executors.specs import LocalSpec
 from sweeps.worker import Group, Outcome, work
 from tasks.errors import UserError
 
+# What CUDA_VISIBLE_DEVICES may hold in place of a GPU's name; the last is Slurm's.
+NO_GPU = ("", "-1", "NoDevFiles")
+
 
 class LocalEngine:
     """A few worker processes; one that dies takes its group with it and is replaced."""
@@ -124,7 +127,7 @@ def _visible_gpus() -> list[str]:
     """Return the names of the GPUs that CUDA would see, without starting CUDA in this process."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
+        return [name for name in chosen.split(",") if name.strip() not in NO_GPU]
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

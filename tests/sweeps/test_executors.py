@@ -20,10 +20,13 @@ import warm
 from conftest import LONG_ONLY, QUIET, ROOT
 from omegaconf import OmegaConf
 
+from runner import environment
 from runner.lock import RunLock
 from runner.run import run as train
 from sweeps import executors, plan
 from sweeps.executors import local
+from sweeps.options import executor_of
+from sweeps.request import read_request
 from tasks.errors import UserError
 
 SWEEP = {
@@ -321,8 +324,31 @@ def test_gpus_are_shared_out_among_the_workers(tmp_path, monkeypatch):
     assert local._devices(None, 0.5) == ["3", "5", "3", "5"]
     assert local._devices(1, 1.0) == ["3"]
     assert local._devices(0, 1.0) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")  # as Slurm says that there are none
+    assert local._devices(None, 1.0) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     with pytest.raises(UserError, match="gpus=3: there are 2 here"):
         local._devices(3, 1.0)
+
+
+def test_gpus_do_not_count_for_runs_on_the_cpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(local, "usable_cores", lambda: 64)
+    of_sweep, of_comparison = (
+        executor_of({}, ["device=cpu"]),
+        read_request(["data=x", "device=cpu"]),
+    )
+    assert executors.slots(of_sweep) == executors.slots(of_comparison.executor) == 64
+    assert executors.slots(executor_of({"jobs": "2"}, ["device=cpu"])) == 2
+    assert executors.slots(executor_of({}, [])) == 1
+
+
+def test_runs_are_estimated_by_the_cpu_where_no_gpu_is_asked_for(monkeypatch):
+    monkeypatch.setattr(environment, "processor", lambda device: device)
+    chosen = executors.settings(["executor.gpus=0"])
+    assert executors.processor(chosen, "auto") == "cpu"
+    assert executors.processor(executors.settings([]), "auto") == "auto"
 
 
 def test_gpus_are_found_without_cuda(tmp_path, monkeypatch):
