@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = (
+    "; the same command goes on, with a smaller eval_batch_size=, or in a sweep with fewer runs at "
+    "once on a GPU: a larger executor.gpu_share="
+)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -466,4 +471,5 @@ def _record_crash(job: Job) -> Iterator[None]:
         failure = description(job.spec)
         failure |= {"error": summary, "log": folder.log.name}
         write_json(folder.failure, RunFailure.of(failure).plain())
-        raise Crash(f"the run crashed: {summary} (see {folder.log})") from error
+        advice = OUT_OF_MEMORY if type(error).__name__ == "OutOfMemoryError" else ""  # torch's
+        raise Crash(f"the run crashed: {summary} (see {folder.log}){advice}") from error

@@ -14,8 +14,9 @@ from analysis.choice import OF_TASK, ROWS, Chosen
 from runner import config as configuration
 from runner.archive import archive_beside
 from runner.downloads import from_elsewhere, sources
-from sweeps import operations
+from sweeps import executors, operations
 from sweeps.estimate import RuntimeEstimator, TimeLeft
+from sweeps.executors.specs import ExecutorSpec
 from sweeps.plan import PlannedRun, Sweep, points
 from tasks.data.sources import is_fetched
 from tasks.data.specs import Archive
@@ -165,11 +166,9 @@ def runtime_estimator(
     return RuntimeEstimator(_with_committed(frame, tasks), processor, timed)
 
 
-def this_processor(sweep: Sweep) -> str:
-    """Return what this machine would train a sweep on, as records name it."""
-    from runner import environment
-
-    return environment.processor(sweep.cells[0].config.execution.device)
+def this_processor(sweep: Sweep, chosen: ExecutorSpec | None = None) -> str:
+    """Return what this machine would train a sweep on, by an executor, as records name it."""
+    return executors.processor(chosen, sweep.cells[0].config.execution.device)
 
 
 def known(runs_dir: Path) -> pd.DataFrame:

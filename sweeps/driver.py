@@ -22,6 +22,7 @@ from runner.archive import archive_beside
 from runner.downloads import fetch_all
 from sweeps import executors, plan
 from sweeps.executors import Executor
+from sweeps.executors.specs import ExecutorSpec
 from sweeps.options import boolean, executor_of, number
 from sweeps.packing import pack
 from sweeps.plan import PlannedRun, Sweep
@@ -42,9 +43,9 @@ def main() -> int:
         return 0
     name, options, settings = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *settings])
-    chosen, dry = executor_of(options), boolean("dry_run", options)
+    chosen, dry = executor_of(options, settings), boolean("dry_run", options)
     largest = number("replicas", options, int) or plan.LARGEST
-    cost = _show_cost(sweep, executors.slots(chosen), dry)
+    cost = _show_cost(sweep, chosen, dry)
     if dry:
         return 0
     began = time.monotonic()
@@ -177,13 +178,14 @@ def run_stage(
     return unfinished
 
 
-def _show_cost(sweep: Sweep, slots: int, in_full: bool) -> "CostEstimate":
-    """Print and return what the sweep will cost if so many groups of runs train at once."""
+def _show_cost(sweep: Sweep, chosen: ExecutorSpec, in_full: bool) -> "CostEstimate":
+    """Print and return what the sweep will cost with this executor."""
     from sweeps import cost, cost_text
 
     frame = cost.known(sweep.runs_dir)
     choices = cost.chosen(sweep, frame)
-    estimate = cost.estimate_cost(sweep, choices, frame, cost.this_processor(sweep), slots)
+    processor, slots = cost.this_processor(sweep, chosen), executors.slots(chosen)
+    estimate = cost.estimate_cost(sweep, choices, frame, processor, slots)
     if in_full:
         print(cost_text.full(estimate))
     else:

@@ -102,9 +102,7 @@ def folder_of(config: Config) -> Path:
 
 def _place(config: Config, chosen: ExecutorSpec) -> str:
     """Return where runs are trained, and how many at once."""
-    from runner import environment
-
-    processor = environment.processor(config.execution.device)
+    processor = executors.processor(chosen, config.execution.device)
     return f"{processor}, {executors.slots(chosen)} at once"
 
 

@@ -1,16 +1,16 @@
 """Reads the options of a command line that are not a run's: numbers, truths, what trains."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sweeps import executors
-from sweeps.executors.specs import ExecutorSpec
+from sweeps.executors.specs import ExecutorSpec, LocalSpec
 from tasks.errors import UserError
 
 
-def executor_of(options: Mapping[str, str]) -> ExecutorSpec:
-    """Return the settings of the executor that the options choose."""
+def executor_of(options: Mapping[str, str], of_runs: Sequence[str]) -> ExecutorSpec:
+    """Return the settings of the executor that the options choose, for runs with these words."""
     words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
     if "jobs" in options:
         if "executor.workers" in options:
@@ -20,7 +20,11 @@ def executor_of(options: Mapping[str, str]) -> ExecutorSpec:
                 f"jobs= is for executor=local; see configs/executor/{options['executor']}.yaml"
             )
         words.append(f"executor.workers={number('jobs', options, int)}")
-    return executors.settings(words)
+    chosen = executors.settings(words)
+    devices = [word for word in of_runs if word.startswith("device=")]
+    if isinstance(chosen, LocalSpec) and chosen.gpus is None and devices[-1:] == ["device=cpu"]:
+        return chosen.replaced(gpus=0)  # as many workers as cores have room for
+    return chosen
 
 
 def boolean(key: str, options: Mapping[str, str]) -> bool:

@@ -248,11 +248,11 @@ class ReplicaGroup:
 
     def _backward(self, batches: Mapping[int, Any]) -> list[Replica]:
         """Compute losses and gradients; return the replicas of which one is not finite."""
-        broken = []
-        for seed, stack in self.stacks.items():
-            finite = stack.backward(*batches[seed]).tolist()
-            broken += [r for r, good in zip(self.by_seed[seed], finite, strict=True) if not good]
-        return broken
+        # All before the first is read: reading waits for a GPU.
+        finite = [stack.backward(*batches[seed]) for seed, stack in self.stacks.items()]
+        replicas = [replica for those in self.by_seed.values() for replica in those]
+        good = torch.cat(finite).tolist() if finite else []
+        return [replica for replica, is_good in zip(replicas, good, strict=True) if not is_good]
 
     def update(self, steps: int) -> None:
         """Step each optimizer, with the learning rate of this step of so many, and the averages."""

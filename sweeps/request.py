@@ -81,6 +81,6 @@ def read_request(words: list[str]) -> Request:
         seeds=seeds,
         rivals=boolean("rivals", options),
         dry_run=boolean("dry_run", options),
-        executor=executor_of(options),
+        executor=executor_of(options, of_runs),
         words=of_runs,
     )

@@ -53,7 +53,7 @@ def train(sweep: Sweep, chosen: ExecutorSpec, seconds: float) -> Trained:
         UserError: if runs were stopped.
     """
     frame = cost.known(sweep.runs_dir)
-    choices, processor = cost.chosen(sweep, frame), cost.this_processor(sweep)
+    choices, processor = cost.chosen(sweep, frame), cost.this_processor(sweep, chosen)
     slots = executors.slots(chosen)
     estimate = cost.estimate_cost(sweep, choices, frame, processor, slots, seconds)
     planned = sweep.tuning()

@@ -34,6 +34,9 @@ def work(group: Group, threads: int) -> list[Outcome]:
     Several are trained together, as replicas; what cannot be is trained alone. A run that fails is
     an outcome, not an exception. After SIGTERM what was begun is saved, and what has no record is
     `stopped`.
+
+    Raises:
+        RuntimeError: if CUDA has failed for good in this process: another one may train the rest.
     """
     wait_without_work()
     import torch
@@ -47,10 +50,33 @@ def work(group: Group, threads: int) -> list[Outcome]:
         if outcomes and outcomes[-1].status == "stopped":
             outcomes.append(Outcome(run, "stopped", 0.0, detail="not begun"))
             continue
+        _make_room_on_device()
         # Anew for each run: one that was resumed may have taken the number of its checkpoint.
         torch.set_num_threads(threads)
         outcomes.append(_train_alone(run))
+    _make_room_on_device()
     return outcomes
+
+
+def _make_room_on_device() -> None:
+    """Give back a GPU's memory that runs have left: other processes may train on it."""
+    import torch
+
+    if _device_is_lost():
+        raise RuntimeError("CUDA has failed in this process")
+    torch.cuda.empty_cache()  # does nothing where no run has used CUDA
+
+
+def _device_is_lost() -> bool:
+    """Return whether CUDA fails whatever it is asked, as it does after an assertion on a GPU."""
+    import torch
+
+    try:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _train_together(group: Group) -> list[Outcome]:
@@ -84,13 +110,12 @@ def _train_alone(run: PlannedRun) -> Outcome:
     from runner.run import run as train
 
     began = time.monotonic()
-    end: RunRecord | BaseException
     try:
         with _logged(run), run.folder.logged():
-            end = train(run.config)
+            return outcome_of(run, train(run.config), time.monotonic() - began)
     except (UserError, Busy, Stopped, Crash, KeyboardInterrupt) as error:
-        end = error
-    return outcome_of(run, end, time.monotonic() - began)
+        # Kept in a variable of this frame, the error would keep itself and the run's memory alive.
+        return outcome_of(run, error, time.monotonic() - began)
 
 
 @contextmanager

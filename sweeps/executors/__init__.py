@@ -12,11 +12,11 @@ from yaml import YAMLError
 
 from runner import CONFIGS
 from sweeps.executors.base import Executor, cancelled_by_signals
-from sweeps.executors.specs import SPECS, ExecutorSpec
+from sweeps.executors.specs import SPECS, ExecutorSpec, LocalSpec
 from tasks.errors import UserError
 from tasks.format import did_you_mean
 
-__all__ = ["Executor", "running", "settings", "slots", "start"]
+__all__ = ["Executor", "processor", "running", "settings", "slots", "start"]
 
 EXECUTORS = CONFIGS / "executor"
 
@@ -52,6 +52,14 @@ def slots(chosen: ExecutorSpec) -> int:
     """
     number: int = _engine(chosen).slots_of(chosen)
     return number
+
+
+def processor(chosen: ExecutorSpec | None, device: str) -> str:
+    """Return the name, as records have it, of what trains runs with this `device` here."""
+    from runner import environment
+
+    without_gpus = isinstance(chosen, LocalSpec) and chosen.gpus == 0
+    return environment.processor("cpu" if without_gpus else device)
 
 
 def start(chosen: ExecutorSpec, runs_dir: Path) -> Executor:

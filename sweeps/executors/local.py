@@ -22,6 +22,9 @@ from sweeps.executors.specs import LocalSpec
 from sweeps.worker import Group, Outcome, work
 from tasks.errors import UserError
 
+# What CUDA_VISIBLE_DEVICES may hold in place of a GPU's name; the last is Slurm's.
+NO_GPU = ("", "-1", "NoDevFiles")
+
 
 class LocalEngine:
     """A few worker processes; one that dies takes its group with it and is replaced."""
@@ -63,7 +66,8 @@ class LocalEngine:
             except BrokenProcessPool:  # the system killed it (memory?), or we did
                 slot.renew()
                 yield group, "the worker process died"
-            except Exception as error:
+            except Exception as error:  # such as CUDA's, which every later run would meet
+                slot.renew()
                 yield group, f"{type(error).__name__}: {error}"
 
     def stop(self) -> None:
@@ -84,13 +88,17 @@ class _Slot:
 
     def __init__(self, threads: int, device: str | None) -> None:
         self._arguments = threads, device
-        self.renew()
+        self.pool = self._new_pool()
 
     def renew(self) -> None:
-        """Put a new process in the place of a dead one."""
+        """Put a new process in the place of one that is dead or of no more use."""
+        self.pool.shutdown(wait=False)
+        self.pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
         # A fresh interpreter: a fork would copy this one's threads and locks in mid-flight.
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(
+        return ProcessPoolExecutor(
             1,
             context,
             initializer=_set_up_worker,
@@ -119,7 +127,7 @@ def _visible_gpus() -> list[str]:
     """Return the names of the GPUs that CUDA would see, without starting CUDA in this process."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
+        return [name for name in chosen.split(",") if name.strip() not in NO_GPU]
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

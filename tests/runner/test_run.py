@@ -273,6 +273,15 @@ def test_crash_leaves_a_failure_and_a_log_and_can_be_tried_again(made_up, monkey
     assert not folder.failure.exists()
 
 
+def test_run_for_which_a_gpu_has_too_little_memory_says_what_needs_less(made_up, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ImageClassification, "batch", fail)
+    with pytest.raises(Crash, match=r"OutOfMemoryError: CUDA out of memory .*eval_batch_size="):
+        running.run(made_up("task=cifar"))
+
+
 def test_full_disk_is_said_and_a_later_run_recovers(made_up, monkeypatch):
     def no_space(path):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import process_tree
@@ -19,10 +20,13 @@ import warm
 from conftest import LONG_ONLY, QUIET, ROOT
 from omegaconf import OmegaConf
 
+from runner import environment
 from runner.lock import RunLock
 from runner.run import run as train
 from sweeps import executors, plan
 from sweeps.executors import local
+from sweeps.options import executor_of
+from sweeps.request import read_request
 from tasks.errors import UserError
 
 SWEEP = {
@@ -253,6 +257,18 @@ def test_run_whose_workers_keep_dying_has_failed_and_stops_no_other(tmp_path):
     assert {outcome.status for outcome in ended.values()} == {"finished"}
 
 
+def test_worker_process_whose_group_ended_in_an_exception_is_replaced(tmp_path):
+    engine = local.LocalEngine(executors.settings(["executor.workers=1"]), tmp_path)
+    slot = engine._idle.pop()
+    pool, failed = slot.pool, Future()
+    failed.set_exception(RuntimeError("CUDA has failed"))
+    engine._training[failed] = slot, ()
+    assert list(engine.ended()) == [((), "RuntimeError: CUDA has failed")]
+    assert slot.pool is not pool and engine.room == 1
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(os.getpid)
+
+
 def test_two_drivers_on_one_plan_share_the_runs_and_both_get_all_outcomes(tmp_path):
     plans = [tuning(tmp_path, "train.steps=200") for _ in range(2)]
     ended = [{}, {}]
@@ -308,8 +324,31 @@ def test_gpus_are_shared_out_among_the_workers(tmp_path, monkeypatch):
     assert local._devices(None, 0.5) == ["3", "5", "3", "5"]
     assert local._devices(1, 1.0) == ["3"]
     assert local._devices(0, 1.0) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")  # as Slurm says that there are none
+    assert local._devices(None, 1.0) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     with pytest.raises(UserError, match="gpus=3: there are 2 here"):
         local._devices(3, 1.0)
+
+
+def test_gpus_do_not_count_for_runs_on_the_cpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(local, "usable_cores", lambda: 64)
+    of_sweep, of_comparison = (
+        executor_of({}, ["device=cpu"]),
+        read_request(["data=x", "device=cpu"]),
+    )
+    assert executors.slots(of_sweep) == executors.slots(of_comparison.executor) == 64
+    assert executors.slots(executor_of({"jobs": "2"}, ["device=cpu"])) == 2
+    assert executors.slots(executor_of({}, [])) == 1
+
+
+def test_runs_are_estimated_by_the_cpu_where_no_gpu_is_asked_for(monkeypatch):
+    monkeypatch.setattr(environment, "processor", lambda device: device)
+    chosen = executors.settings(["executor.gpus=0"])
+    assert executors.processor(chosen, "auto") == "cpu"
+    assert executors.processor(executors.settings([]), "auto") == "auto"
 
 
 def test_gpus_are_found_without_cuda(tmp_path, monkeypatch):

@@ -318,6 +318,23 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
     assert torch.equal(gradients(stack)[0], together[0])
 
 
+def test_seeds_are_waited_for_once_a_step(tmp_path, monkeypatch):
+    runs = planned(tmp_path, "train.steps=3", seeds=(0, 1, 2), grids={"sgd": {"lr": [0.1]}})
+    read, read_in_step, backward = [], [], ReplicaGroup._backward
+    tolist = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda t: read.append(len(t)) or tolist(t))
+
+    def count(self, batches):
+        read.clear()
+        broken = backward(self, batches)
+        read_in_step.append(list(read))
+        return broken
+
+    monkeypatch.setattr(ReplicaGroup, "_backward", count)
+    assert {outcome.status for outcome in work(tuple(runs), 1)} == {"finished"}
+    assert read_in_step == [[3]] * 3
+
+
 def test_finite_loss_ends_a_series_of_lost_ones_that_a_run_had_before(tmp_path):
     """As of a run that trained alone, was stopped and goes on as a replica."""
     runs, cpu = planned(tmp_path, grids={"sgd": {"lr": [0.1, 1.0]}}, seeds=[0]), torch.device("cpu")
