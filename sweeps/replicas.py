@@ -250,7 +250,7 @@ class ReplicaGroup:
         """Compute losses and gradients; return the replicas of which one is not finite."""
         # All before the first is read: reading waits for a GPU.
         finite = [stack.backward(*batches[seed]) for seed, stack in self.stacks.items()]
-        replicas = [replica for those in self.by_seed.values() for replica in those]
+        replicas = [replica for seed in self.stacks for replica in self.by_seed[seed]]
         good = torch.cat(finite).tolist() if finite else []
         return [replica for replica, is_good in zip(replicas, good, strict=True) if not is_good]
 
