@@ -1,8 +1,9 @@
 """Trains archived runs again and says whether they agree: python scripts/verify.py [key=value ...]
 
-Some runs of results/archive are drawn by chance and trained in a scratch folder. Where all is equal
-that can change a run's last digits, it must agree to the last digit; else its test scores may
-differ by as much as the seeds of its problem and optimizer do. key=value holds for every run
+Some runs of results/archive are drawn by chance, those of a GPU only where one is used, and trained
+in a scratch folder. On a CPU, where all is equal that can change a run's last digits, it must agree
+to the last digit; else its test scores may differ by as much as the seeds of its problem and
+optimizer do. key=value holds for every run
 (device=, threads=, data_dir=). Exit status 1 if a run does not agree, or none can be compared.
 """
 

@@ -45,14 +45,15 @@ def report(folder: Path, number: int, draw: int | None, options: Sequence[str]) 
     records = list(Archive(folder))
     if not records:
         raise UserError(f"no runs in {folder}: name another folder with --archive")
-    here = [record for record in records if record.hardware.device != "cuda" or has_gpu()]
+    on_gpu = "device=cpu" not in options and has_gpu()
+    here = [record for record in records if record.hardware.device != "cuda" or on_gpu]
     if not here:
-        raise UserError(f"all runs in {folder} are of a GPU, and torch sees none here")
+        raise UserError(f"all runs in {folder} are of a GPU, and none is used here")
     draw = random.randrange(10**6) if draw is None else draw
     drawn = random.Random(draw).sample(here, min(number, len(here)))
     print(f"{len(drawn)} of {len(here)} archived runs; --draw {draw} draws them again", flush=True)
     if len(here) < len(records):
-        print(f"left out: {len(records) - len(here)} of a GPU, as torch sees none here", flush=True)
+        print(f"left out: {len(records) - len(here)} of a GPU, as none is used here", flush=True)
     verdicts = []
     for verdict in verify(drawn, records, options):
         name = {True: "agrees", False: "DISAGREES", None: "unknown"}[verdict.agrees]

@@ -14,7 +14,7 @@ from analysis import records
 from analysis.choice import DEFAULT, MAIN_ROW
 from analysis.findings.accuracies import list_guesses
 from analysis.findings.archived import ADAMW, DOG, LDOG, SGD, Archived
-from analysis.findings.longer import PAIRS, sides
+from analysis.findings.longer import PAIRS, rows
 from analysis.findings.pairs import Evidence, judged
 from analysis.findings.values import filled
 from analysis.kinds import FINE_TUNING, KINDS, PROBES, SAME_TEXTS
@@ -112,15 +112,15 @@ def test_on_tweets_ldog_is_better_from_a_smaller_start_and_on_amazon_dog_from_th
 
 def test_in_longer_training_ldog_is_ahead_of_sgd_on_images_and_behind_on_texts(archived):
     """docs/findings.md, section 9, and README.md."""
-    found = sides(archived)
+    found = rows(archived)
     reds = {
-        (side.comparison.problem.task, side.comparison.problem.protocol, pair): side.red(*pair)
-        for side in found
+        (row.comparison.problem.task, row.comparison.problem.protocol, pair): row.red(*pair)
+        for row in found
         for pair in PAIRS
     }
     images, texts = ("cifar", "fashion_mnist"), ("newsgroups", "rotten_tomatoes")
     assert {task for task, *_ in reds} == {*images, *texts}
-    assert {side.seeds for side in found[1::2]} == {"100"}
+    assert {row.seeds for row in found[1::2]} == {"100"}
     ahead = [key for key in reds if key[2] == (LDOG, SGD) and reds[key] < 0]
     assert ahead == [
         ("cifar", "long", (LDOG, SGD)), ("fashion_mnist", "lite", (LDOG, SGD)),
@@ -136,7 +136,7 @@ def test_in_longer_training_ldog_is_ahead_of_sgd_on_images_and_behind_on_texts(a
 
 
 def test_the_noise_of_longer_training_is_what_its_section_says():
-    """docs/findings.md, section 9."""
+    """docs/findings.md, section 9, and docs/protocol.md."""
     records = list(archive.read_archive(ROOT / "results" / "archive" / "long.jsonl.gz")[0])
     runs = {
         (run.settings["task"]["name"], run.settings["opt"]["name"], run.settings["seed"],
@@ -144,6 +144,17 @@ def test_the_noise_of_longer_training_is_what_its_section_says():
         for run in records
     }  # fmt: skip
     assert {run.hardware.device for run in records} == {"cuda"}
+    seconds = [run.measured.seconds for run in records]
+    assert (round(min(seconds)), round(max(seconds))) == (53, 179)
+    passes = {
+        run.settings["task"]["name"]: 2000
+        * run.settings["train"]["batch_size"]
+        / run.results.train_examples
+        for run in records
+    }
+    assert {task: round(number, 1) for task, number in passes.items()} == {
+        "cifar": 5.7, "fashion_mnist": 4.7, "newsgroups": 5.9, "rotten_tomatoes": 6.1,
+    }  # fmt: skip
     for name, mean in (("dog", 83.1), ("ldog", 82.4)):
         reported = [_tested(runs["rotten_tomatoes", name, seed, 1.0])[1] for seed in range(3)]
         assert round(100 * np.mean(reported), 1) == mean

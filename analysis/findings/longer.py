@@ -26,8 +26,8 @@ OF_RUN = ["problem_id", "optimizer", "setting"]
 
 
 @dataclass(frozen=True)
-class Side:
-    """What the methods err on a problem by one of the protocols."""
+class Row:
+    """The test errors of the methods on a problem by one of the protocols."""
 
     comparison: Comparison
     seeds: str
@@ -42,25 +42,25 @@ class Side:
 
 def table(archived: Archived) -> str:
     """Return two rows for each problem that was trained for long: accuracies and RED."""
-    rows = []
-    for side in sides(archived):
-        problem, errors = side.comparison.problem, side.errors
-        row = {
+    shown = []
+    for row in rows(archived):
+        problem, errors = row.comparison.problem, row.errors
+        cells = {
             "": f"{problem.task} · {problem.model}",
             "protocol": problem.protocol,
-            "seeds": side.seeds,
+            "seeds": row.seeds,
         }
         for line in METHODS:
             accuracy = score_text(1 - errors[line], problem) if line in errors else NONE
-            row[name_of(archived, line)] = accuracy
+            cells[name_of(archived, line)] = accuracy
         for one, other in PAIRS:
             names = (archived.labels.get(name, name) for name, _ in (one, other))
-            row[f"RED %, {' against '.join(names)}"] = signed(side.red(one, other))
-        rows.append(row)
-    return markdown(pd.DataFrame(rows), ["", "protocol"]) if rows else NO_RUNS
+            cells[f"RED %, {' against '.join(names)}"] = signed(row.red(one, other))
+        shown.append(cells)
+    return markdown(pd.DataFrame(shown), ["", "protocol"]) if shown else NO_RUNS
 
 
-def sides(archived: Archived) -> list[Side]:
+def rows(archived: Archived) -> list[Row]:
     """Return the problems that both protocols trained, in pairs, by `lite` and by `long`.
 
     Of the reported seeds where all methods have some; else of the tuning seed, on which a tuned
@@ -75,20 +75,20 @@ def sides(archived: Archived) -> list[Side]:
         if each.kind == FINE_TUNING and not departures(each.problem)
     }
     return [
-        _side(found[task, model, name], at_tuning_seed)
+        _row(found[task, model, name], at_tuning_seed)
         for task, model, protocol in found
         if protocol == LONG and (task, model, PROTOCOL) in found
         for name in (PROTOCOL, LONG)
     ]
 
 
-def _side(comparison: Comparison, at_tuning_seed: pd.Series) -> Side:
+def _row(comparison: Comparison, at_tuning_seed: pd.Series) -> Row:
     cells = {cell.key: cell for cell in comparison.cells if cell.key in METHODS and cell.errors}
     if len(cells) == len(METHODS):
         seeds = f"{span(len(cell.errors) for cell in cells.values())} reported"
         means = {line: float(np.mean([*cell.errors.values()])) for line, cell in cells.items()}
-        return Side(comparison, seeds, means)
-    return Side(comparison, str(TUNING_SEED), dict(_of_choices(comparison, at_tuning_seed)))
+        return Row(comparison, seeds, means)
+    return Row(comparison, str(TUNING_SEED), dict(_of_choices(comparison, at_tuning_seed)))
 
 
 def _of_choices(comparison: Comparison, errors: pd.Series) -> Iterator[tuple[LineKey, float]]:

@@ -482,14 +482,14 @@ def test_longer_training_stands_beside_the_same_problem_in_lite(archived, monkey
         *sgd_and_dogs("fashion_mnist"),  # by lite alone
     ]
     # Without AdamW there are not all methods: seed 100, where SGD's rates have 0.6, 0.7 and 0.5.
-    sides = longer.sides(archived(*made))
-    assert [each.comparison.problem.protocol for each in sides] == ["lite", "long"]
-    assert {each.seeds for each in sides} == {"100"}
-    assert sides[1].errors == {DOG: pytest.approx(0.35), SGD: pytest.approx(0.30)}
+    rows = longer.rows(archived(*made))
+    assert [each.comparison.problem.protocol for each in rows] == ["lite", "long"]
+    assert {each.seeds for each in rows} == {"100"}
+    assert rows[1].errors == {DOG: pytest.approx(0.35), SGD: pytest.approx(0.30)}
     row = longer.table(archived(*made)).splitlines()[3].replace(" ", "")
     assert row == "|cifar·efficientnet_lite0|long|100|65.00|–|70.00|–|+14.3|–|–|"
     monkeypatch.setattr(longer, "METHODS", (DOG, LDOG, SGD))
-    lite, longest = longer.sides(archived(*made))
+    lite, longest = longer.rows(archived(*made))
     assert (lite.seeds, longest.seeds) == ("3 reported", "3 reported")
     assert lite.errors[DOG] == pytest.approx(0.31)  # 0.30, 0.31, 0.32
     assert lite.red(LDOG, SGD) == pytest.approx(-0.25)

@@ -360,9 +360,11 @@ def test_a_run_of_a_gpu_is_not_drawn_where_there_is_none(trained, tmp_path, monk
     monkeypatch.setattr(verifying, "has_gpu", lambda: True)
     verifying.report(tmp_path, 5, 0, [])
     assert "2 of 2 agree" in (output := capsys.readouterr().out) and "left out" not in output
+    verifying.report(tmp_path, 5, 0, ["device=cpu"])
+    assert "left out: 1 of a GPU" in capsys.readouterr().out
     monkeypatch.undo()
     write_archive(tmp_path / "both.jsonl.gz", records[1:])
-    with pytest.raises(UserError, match="of a GPU, and torch sees none here"):
+    with pytest.raises(UserError, match="of a GPU, and none is used here"):
         verifying.report(tmp_path, 5, 0, [])
 
 
