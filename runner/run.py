@@ -214,14 +214,15 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
     network = task.network().to(device)
     opt, gamma = job.spec.opt, job.spec.train.averaging_gamma
     averager = None if opt.averages_itself else PolynomialDecayAverager(network, gamma)
-    state = TrainingState(network, build_optimizer(opt, network), averager, began=clock)
+    sources, optimizer = job.sources, build_optimizer(opt, network)
+    state = TrainingState(network, optimizer, averager, began=clock, sources=sources)
     saved = checkpoint.load(job.folder.checkpoint, device)
     fault = None
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
         fault = "goes further than metrics.jsonl does"
     elif saved is not None and (other := saved.get("run_id", job.spec.run_id)) != job.spec.run_id:
         fault = f"is that of another run, {other}"
-    elif saved is not None and saved.get("sources", job.sources) != job.sources:
+    elif saved is not None and saved.get("sources", sources) != sources:
         fault = "is of other data or weights"  # a hub's newest, which were fetched again
     if fault:
         quarantine(job.folder.checkpoint, fault)
@@ -285,7 +286,7 @@ def write_record(
         "schema": SCHEMA,
         "status": "diverged" if training.diverged else "finished",
         "results": found.plain(),
-        "numerics": environment.numerics(device, training.optimizer),
+        "numerics": environment.numerics(training),
         **provenance.described,
         "measured": {
             "started": provenance.started.isoformat(timespec="seconds"),
