@@ -43,7 +43,7 @@ class PartSpec(Spec):
     )
     overrides: list[str] = Field([], description="hold for every run of the part")
     grids: dict[str, dict[str, list[Any]]] = Field(
-        {}, description="in place of the optimizers' own"
+        {}, description="in place of the optimizers' own, of the same keys"
     )
     vary: dict[str, dict[str, list[Any]]] = Field(
         {}, description="by optimizer and key: values to report one at a time, never to tune on"
