@@ -106,16 +106,16 @@ def _bare(config: configuration.Config, task: Task, device: torch.device) -> Tim
 
 def _ours(config: configuration.Config, task: Task, device: torch.device) -> Times:
     """Train by the training loop, which writes no checkpoint."""
-    job, budget = Job.of(config), config.spec.train
+    job = Job.of(config)
     job.folder.make()
     state = prepare_training(job, task, device)
     with metrics_file(job.folder, state) as log, progress_bar(0, 0, wanted=False) as bar:
-        run = SingleRun(state, task, job, log, Tracker(), bar, device)
+        run = SingleRun(state, task, job, log, Tracker(), bar)
         run.save = lambda: None  # type: ignore[method-assign]
         watch = _Watch(device)
-        train(run, task, budget, config.execution, device, StopRequest())
+        train(run, StopRequest())
         times = watch.times()
-    assert state.step == budget.steps, "the run has diverged"
+    assert state.step == job.spec.train.steps, "the run has diverged"
     return times
 
 

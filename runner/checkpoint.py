@@ -38,9 +38,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def save_run(job: "Job", state: "TrainingState") -> None:
-    """Write a run's checkpoint, with whose it is and what its data and weights are read from."""
-    of_run = {"run_id": job.spec.run_id, "sources": job.sources}
-    save(job.folder.checkpoint, {**state.state_dict(), **of_run})
+    """Write a run's checkpoint, with whose it is."""
+    save(job.folder.checkpoint, {**state.state_dict(), "run_id": job.spec.run_id})
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:

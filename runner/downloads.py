@@ -1,6 +1,6 @@
 """What configurations need of data and weights, and its fetching before the first run starts."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from tasks.data.storage import sealed_metadata
 from tasks.errors import UserError
 
 
-def fetch_all(configs: Iterable[Config]) -> list[str]:
+def fetch_all(configs: Iterable[Config], kinds: Collection[str] = ("data", "weights")) -> list[str]:
     """Fetch all data and weights of these configurations; return what is here, and where.
 
-    What the user gives or has to put there is looked at, too. Each is fetched once.
+    What the user gives or has to put there is read, too, but for what is not of these `kinds`.
+    Each is fetched once.
 
     Raises:
         UserError: if anything is missing, when all else has been fetched: it says what to do.
@@ -28,8 +29,8 @@ def fetch_all(configs: Iterable[Config]) -> list[str]:
     seen = []
     for config in configs:
         data_dir = config.execution.data
-        for block in _blocks(config):
-            if (block, data_dir) in seen:
+        for kind, block in identity.blocks(config.spec).items():
+            if kind not in kinds or (block, data_dir) in seen:
                 continue
             seen.append((block, data_dir))
             try:
@@ -95,14 +96,9 @@ def _yaml(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _blocks(config: Config) -> list[FilesSpec]:
-    """Return what says where data and weights come from."""
-    return list(identity.blocks(config.spec).values())
-
-
 def _to_fetch(config: Config) -> list[FilesSpec]:
     """Return the blocks of which the user has no copy."""
-    return [block for block in _blocks(config) if not block.path]
+    return [block for block in identity.blocks(config.spec).values() if not block.path]
 
 
 def _fetch(block: FilesSpec, data_dir: Path) -> Path | str:

@@ -14,6 +14,8 @@ from runner.cores import usable_cores
 if TYPE_CHECKING:
     import torch
 
+    from runner.training_state import TrainingState
+
 # Torch takes seconds to import, and whoever only asks for a result waits for it.
 
 PACKAGES = (
@@ -22,6 +24,8 @@ PACKAGES = (
 )  # fmt: skip
 # Of these, whose code computes a run's numbers.
 NUMERICAL = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
+# Between what the sessions of a run had.
+_THEN = ", then "
 # Their files: of NVIDIA's, AMD's and Windows' (for Linux). Without one there is no GPU to ask for.
 _GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")
 
@@ -42,15 +46,17 @@ def describe(device: "torch.device") -> dict[str, Any]:
     }
 
 
-def numerics(device: "torch.device", optimizer: "torch.optim.Optimizer") -> dict[str, Any]:
+def numerics(training: "TrainingState") -> dict[str, Any]:
     """Return what can change the last bits of a result, beside its settings, data and weights.
 
-    `kernel` is what makes the step of an optimizer of ours: C, Triton or torch's operators.
+    `kernel` is what makes the step of an optimizer of ours: C, Triton or torch's operators. What
+    differed between the sessions of a run is named in turn: no single machine makes it again.
     """
     import torch
 
     from dog.kernels import fused
 
+    device = training.device
     found = {
         "device": device.type,
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
@@ -58,10 +64,14 @@ def numerics(device: "torch.device", optimizer: "torch.optim.Optimizer") -> dict
         "threads": torch.get_num_threads(),
         **_versions(NUMERICAL),
     }
-    implementation = getattr(optimizer, "implementation", None)
+    implementation = getattr(training.optimizer, "implementation", None)
     if implementation is not None:
         fastest = implementation in ("auto", "fused")
         found["kernel"] = fused.engine(device) if fastest else implementation
+    for name, earlier in training.earlier_numerics.items():
+        here = found.get(name)
+        same = str(earlier).split(_THEN)[-1] == str(here)
+        found[name] = earlier if same else f"{earlier}{_THEN}{here}"
     return found
 
 

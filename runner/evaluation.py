@@ -46,7 +46,7 @@ def evaluate(
 
 
 def validate(
-    states: Sequence[TrainingState], task: Task, execution: Execution, device: torch.device
+    states: Sequence[TrainingState], task: Task, execution: Execution
 ) -> list[dict[str, float]]:
     """Return each run's log line with the validation scores of its iterates.
 
@@ -61,7 +61,7 @@ def validate(
     with ExitStack() as modes:
         for state in states:
             modes.enter_context(state.in_eval_mode())
-        predictions = evaluate(task, networks, "validation", execution, device)
+        predictions = evaluate(task, networks, "validation", execution, states[0].device)
         for i, name in networks:
             answers = predictions.get((i, name))
             score = math.nan if answers is None else task.score("validation", answers)

@@ -161,11 +161,20 @@ def _shown(number: float | None, form: str) -> str:
 
 def _train(job: Job) -> RunRecord:
     """Do the run's work, now that it is known to be ours and not yet done."""
+    from runner.single_run import train_alone
+    from runner.tracking import tracker
+
     device, made_with = set_up(job.execution)
     task = build_task(job.config)
     job.folder.remove_models()  # of a record that was put aside
     provenance = Provenance.now(job, made_with | what_was_read(job, task))
-    return train_and_record(job, provenance, task, prepare_training(job, task, device), device)
+    state = prepare_training(job, task, device)
+    with tracker(job) as mirror:
+        train_alone(state, task, job, mirror)
+        (found,) = results(task, [state], job.execution)
+        mirror.summarise(found)
+    _export(job, task, state)
+    return write_record(job, provenance, state, found)
 
 
 def set_up(execution: Execution) -> tuple["torch.device", dict[str, Any]]:
@@ -214,14 +223,15 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
     network = task.network().to(device)
     opt, gamma = job.spec.opt, job.spec.train.averaging_gamma
     averager = None if opt.averages_itself else PolynomialDecayAverager(network, gamma)
-    state = TrainingState(network, build_optimizer(opt, network), averager, began=clock)
+    sources, optimizer = job.sources, build_optimizer(opt, network)
+    state = TrainingState(network, optimizer, averager, began=clock, sources=sources)
     saved = checkpoint.load(job.folder.checkpoint, device)
     fault = None
     if saved is not None and not job.folder.has_metrics(saved["metrics_bytes"]):
         fault = "goes further than metrics.jsonl does"
     elif saved is not None and (other := saved.get("run_id", job.spec.run_id)) != job.spec.run_id:
         fault = f"is that of another run, {other}"
-    elif saved is not None and saved.get("sources", job.sources) != job.sources:
+    elif saved is not None and saved.get("sources", sources) != sources:
         fault = "is of other data or weights"  # a hub's newest, which were fetched again
     if fault:
         quarantine(job.folder.checkpoint, fault)
@@ -235,21 +245,6 @@ def prepare_training(job: Job, task: "Task", device: "torch.device") -> "Trainin
         logger.info("begins anew: opt=%s cannot be resumed (resumable: false)", opt.name)
     job.folder.failure.unlink(missing_ok=True)
     return state
-
-
-def train_and_record(
-    job: Job, provenance: Provenance, task: "Task", state: "TrainingState", device: "torch.device"
-) -> RunRecord:
-    """Train from where the run is to its end, and write its record."""
-    from runner.single_run import train_alone
-    from runner.tracking import tracker
-
-    with tracker(job) as mirror:
-        train_alone(state, task, job, mirror, device)
-        (found,) = results(task, [state], job.execution, device)
-        mirror.summarise(found)
-    _export(job, task, state)
-    return write_record(job, provenance, state, found, device)
 
 
 def _export(job: Job, task: "Task", state: "TrainingState") -> None:
@@ -269,11 +264,7 @@ def _export(job: Job, task: "Task", state: "TrainingState") -> None:
 
 
 def write_record(
-    job: Job,
-    provenance: Provenance,
-    training: "TrainingState",
-    found: Results,
-    device: "torch.device",
+    job: Job, provenance: Provenance, training: "TrainingState", found: Results
 ) -> RunRecord:
     """Write the record of a run that is at its end, and return it."""
     import torch
@@ -285,7 +276,7 @@ def write_record(
         "schema": SCHEMA,
         "status": "diverged" if training.diverged else "finished",
         "results": found.plain(),
-        "numerics": environment.numerics(device, training.optimizer),
+        "numerics": environment.numerics(training),
         **provenance.described,
         "measured": {
             "started": provenance.started.isoformat(timespec="seconds"),
@@ -293,7 +284,7 @@ def write_record(
             "seconds": round(training.seconds, 3),
             "train_seconds": round(training.train_seconds, 3),
             "examples_per_second": round(examples / training.train_seconds, 2),
-            "peak_memory_bytes": environment.peak_memory(device),
+            "peak_memory_bytes": environment.peak_memory(training.device),
             "sessions": training.sessions,
             "threads": torch.get_num_threads(),
             "replicas": training.replicas,
@@ -335,10 +326,7 @@ def build_task(config: Config) -> "Task":
 
 
 def results(
-    task: "Task",
-    trainings: "Sequence[TrainingState]",
-    execution: Execution,
-    device: "torch.device",
+    task: "Task", trainings: "Sequence[TrainingState]", execution: Execution
 ) -> list[Results]:
     """Score both iterates of each run on validation and test, all runs in one pass over the data.
 
@@ -349,14 +337,11 @@ def results(
     with ExitStack() as modes:
         for training in trainings:
             modes.enter_context(training.in_eval_mode())
-        return _results(task, trainings, execution, device)
+        return _results(task, trainings, execution)
 
 
 def _results(
-    task: "Task",
-    trainings: "Sequence[TrainingState]",
-    execution: Execution,
-    device: "torch.device",
+    task: "Task", trainings: "Sequence[TrainingState]", execution: Execution
 ) -> list[Results]:
     import numpy as np
 
@@ -375,7 +360,7 @@ def _results(
     correct: dict[tuple[int, str], np.ndarray | None] = {}
     kept: dict[tuple[int, str], list[float] | None] = {}
     for split in ("validation", "test") if networks else ():
-        answers = evaluate(task, networks, split, execution, device)
+        answers = evaluate(task, networks, split, execution, trainings[0].device)
         for key, predictions in answers.items():
             scores[key][split] = task.score(split, predictions)
             correct[key] = task.correct(split, predictions)  # of test, which comes last

@@ -25,28 +25,22 @@ if TYPE_CHECKING:
     from runner.run import Job
 
 
-def train_alone(
-    state: TrainingState,
-    task: Task,
-    job: "Job",
-    tracker: Tracker,
-    device: torch.device,
-) -> None:
+def train_alone(state: TrainingState, task: Task, job: "Job", tracker: Tracker) -> None:
     """Train a run until the protocol's last step, or until it has diverged.
 
     Raises:
         Stopped: after SIGINT or SIGTERM, with the state saved.
         Busy: if another process took the run over.
     """
-    budget, execution = job.spec.train, job.execution
+    steps = job.spec.train.steps
     with (
         metrics_file(job.folder, state) as log,
         stop_request() as stop,
-        progress_bar(state.step, budget.steps, execution.progress) as bar,
+        progress_bar(state.step, steps, job.execution.progress) as bar,
     ):
-        run = SingleRun(state, task, job, log, tracker, bar, device)
-        train(run, task, budget, execution, device, stop)
-    if stop.signum and not (run.is_over or run.step == budget.steps):
+        run = SingleRun(state, task, job, log, tracker, bar)
+        train(run, stop)
+    if stop.signum and not (run.is_over or run.step == steps):
         raise Stopped(stop.signum, run.step, job.spec.opt.resumable)
 
 
@@ -61,9 +55,8 @@ class SingleRun:
         log: MetricsLog,
         tracker: Tracker,
         bar: tqdm,
-        device: torch.device,
     ) -> None:
-        self.state, self.task, self.job, self.device = state, task, job, device
+        self.state, self.task, self.job, self.device = state, task, job, state.device
         self.metrics, self.tracker, self.bar = log, tracker, bar
         self.seeds = [job.spec.seed]
         self.batch: Any = None  # of the step
@@ -101,9 +94,9 @@ class SingleRun:
             nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
         return self.loss
 
-    def update(self, steps: int) -> None:
-        """Step the optimizer, with the learning rate of this step of so many, and the averager."""
-        state, opt = self.state, self.job.spec.opt
+    def update(self) -> None:
+        """Step the optimizer, with the learning rate of this step, and the averager."""
+        state, opt, steps = self.state, self.job.spec.opt, self.job.spec.train.steps
         set_learning_rates(state.optimizer.param_groups, opt, state.step, steps)
         take_step(state.optimizer, opt, self.loss, self._backward)
         if state.averager is not None:
@@ -127,7 +120,7 @@ class SingleRun:
 
     def validate(self) -> None:
         """Score both iterates on validation, and log the scores."""
-        (line,) = validate([self.state], self.task, self.job.execution, self.device)
+        (line,) = validate([self.state], self.task, self.job.execution)
         self._write(line)
         self.task.set_training(self.state.network)
 

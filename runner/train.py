@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from runner.batches import TrainBatches, iterate_batches
 from runner.signals import StopRequest
-from runner.specs import Execution
 from runner.training_state import CHECK_EVERY
-from tasks.specs import TrainSpec
 from tasks.task import Task, to_device
+
+if TYPE_CHECKING:
+    from runner.run import Job
 
 # Steps that are logged besides every log_every-th: DoG's step size grows most at the beginning.
 EARLY = (1, 2, 3, 5, 7)
@@ -21,6 +22,10 @@ SAVING_SHARE = 0.05
 
 class Trainable(Protocol):
     """What the loop trains: a SingleRun, or a ReplicaGroup of runs that are at the same step."""
+
+    task: Task
+    job: "Job"  # or any of theirs: they are alike in all that the loop asks for
+    device: torch.device
 
     @property
     def step(self) -> int:
@@ -37,8 +42,8 @@ class Trainable(Protocol):
     def compute_gradients(self, batches: Sequence[Any]) -> None:
         """Compute losses and gradients of the batches of one step, one batch for each seed."""
 
-    def update(self, steps: int) -> None:
-        """Change the weights, with the learning rate of this step of so many, and the averages."""
+    def update(self) -> None:
+        """Change the weights, with the learning rate of this step, and the averages."""
 
     def log(self) -> None:
         """Log loss and step size of the latest step."""
@@ -56,28 +61,18 @@ class Trainable(Protocol):
         """Charge the runs with the time since the latest call, and as training if it was that."""
 
 
-def train(
-    runs: Trainable,
-    task: Task,
-    budget: TrainSpec,
-    execution: Execution,
-    device: torch.device,
-    stop: StopRequest,
-) -> None:
-    """Train until the budget's last step, until nothing is left to train, or until a signal.
-
-    The budget (``train`` in configs/config.yaml) is part of what a result depends on; how it is
-    executed is not.
-    """
+def train(runs: Trainable, stop: StopRequest) -> None:
+    """Train until the budget's last step, until nothing is left to train, or until a signal."""
+    budget, execution = runs.job.spec.train, runs.job.execution
     steps, keeps_best = budget.steps, budget.checkpoint == "best"
-    batches = TrainBatches(task, budget.batch_size, runs.seeds)
+    batches = TrainBatches(runs.task, budget.batch_size, runs.seeds)
     due_at = time.monotonic() + execution.checkpoint_seconds  # when the next checkpoint is
 
     for batch in iterate_batches(batches, range(runs.step, steps), execution.workers):
         if runs.is_over:
             break
-        runs.compute_gradients(to_device(batch, device))
-        runs.update(steps)
+        runs.compute_gradients(to_device(batch, runs.device))
+        runs.update()
 
         step, last = runs.step, runs.step == steps
         if last or step % execution.log_every == 0 or step in EARLY:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_with_path
 
 from dog import PolynomialDecayAverager
+from runner import environment
 
 # Steps between looks at whether the run has diverged: a look makes a GPU wait. It is part of what
 # divergence means (TrainingState.look), so that no option may change it.
@@ -45,10 +46,18 @@ class TrainingState:
     sessions: int = 1  # how often the run was started
     metrics_bytes: int = 0  # length of metrics.jsonl
     replicas: int = 1  # how many runs trained together, at most
+    # What the data and weights are read from, and `environment.numerics` of the earlier sessions.
+    sources: Mapping[str, str | None] = field(default_factory=dict)
+    earlier_numerics: Mapping[str, Any] = field(default_factory=dict)
     # By the name of the iterate, where the protocol asks.
     best: dict[str, BestIterate] = field(default_factory=dict)
     # When this session began; None while the run is charged a share of the time of several runs.
     began: float | None = field(default_factory=time.monotonic)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return next(self.network.parameters()).device
 
     @property
     def iterates(self) -> dict[str, nn.Module]:
@@ -124,6 +133,8 @@ class TrainingState:
         """Return what :meth:`load_state_dict` needs."""
         return {name: getattr(self, name) for name in self._scalars} | {
             "lost": int(self.lost),
+            "sources": dict(self.sources),
+            "numerics": environment.numerics(self),
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
@@ -137,10 +148,10 @@ class TrainingState:
         for name in self._scalars:
             setattr(self, name, state[name])
         self.lost = torch.tensor(state["lost"])
+        self.earlier_numerics = state.get("numerics", {})
         self.earlier_seconds = state["seconds"]
         self.network.load_state_dict(state["network"])
-        device = next(self.network.parameters()).device
-        self.optimizer.load_state_dict(_placed(state["optimizer"], device))
+        self.optimizer.load_state_dict(_placed(state["optimizer"], self.device))
         if self.averager is not None:
             self.averager.load_state_dict(state["averager"])
         self.best = {}

@@ -67,7 +67,7 @@ def main() -> int:
     readers.say(data)
     words = _words(request, data)
     config = _sweep(data, [DOG], {}, 1, words).cells[0].config
-    fetch_all([config])
+    fetch_all([config], ["weights"])  # the data have been read
     design, times = _design(request, config, compared, slots, _scored(data, config))
     _print_design(design, compared, times, slots, config)
     if request.seeds is None:

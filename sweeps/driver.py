@@ -43,7 +43,8 @@ def main() -> int:
         return 0
     name, options, settings = _arguments(sys.argv[1:])
     sweep = plan.load(name, ["progress=false", *settings])
-    chosen, dry = executor_of(options, settings), boolean("dry_run", options)
+    on_cpu = all(cell.config.execution.device == "cpu" for cell in sweep.cells)
+    chosen, dry = executor_of(options, on_cpu), boolean("dry_run", options)
     largest = number("replicas", options, int) or plan.LARGEST
     cost = _show_cost(sweep, chosen, dry)
     if dry:

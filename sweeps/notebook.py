@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -55,9 +55,11 @@ class Notebook:
                 "or delete it if this comparison has given no answer so far"
             ) from error
 
-    def _write(self, content: Mapping[str, Any]) -> None:
-        with translate_os_errors(self.path.parent, RUNS_DIR):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+    @contextmanager
+    def _changed(self) -> Iterator[dict[str, Any]]:
+        """Give what was noted, to be changed; no other process notes anything meanwhile."""
+        with translate_os_errors(self.path.parent, RUNS_DIR), locked(self.path, "write notes"):
+            yield (content := self.read())
             write_json(self.path, content)
 
     def times(self, config: Config, chosen: ExecutorSpec) -> Times | None:
@@ -75,9 +77,8 @@ class Notebook:
         times, noted = time_runs(config, chosen, scored), self.times(config, chosen)
         if noted and noted.step <= times.step:
             return noted
-        content = self.read()
-        content["times"][place] = asdict(times)
-        self._write(content)
+        with self._changed() as content:
+            content["times"][place] = asdict(times)
         return times
 
     def look(self, problem_id: str, seeds: int, whole_grids: bool) -> int:
@@ -85,11 +86,11 @@ class Notebook:
 
         Returns which look at this problem's results it is, the first 1, however often it is taken.
         """
-        noted = self.read()
-        looks: list[list[Any]] = noted["looks"].setdefault(problem_id, [])
-        if (look := [seeds, whole_grids]) not in looks:
-            looks.append(look)
-            self._write(noted)
+        look = [seeds, whole_grids]
+        with self._changed() as content:
+            looks: list[list[Any]] = content["looks"].setdefault(problem_id, [])
+            if look not in looks:
+                looks.append(look)
         return looks.index(look) + 1
 
 

@@ -1,7 +1,7 @@
 """Reads the options of a command line that are not a run's: numbers, truths, what trains."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweeps import executors
@@ -9,8 +9,8 @@ from sweeps.executors.specs import ExecutorSpec, LocalSpec
 from tasks.errors import UserError
 
 
-def executor_of(options: Mapping[str, str], of_runs: Sequence[str]) -> ExecutorSpec:
-    """Return the settings of the executor that the options choose, for runs with these words."""
+def executor_of(options: Mapping[str, str], on_cpu: bool) -> ExecutorSpec:
+    """Return the settings of the executor that the options choose; `on_cpu`: all runs say so."""
     words = [f"{key}={value}" for key, value in options.items() if key.startswith("executor")]
     if "jobs" in options:
         if "executor.workers" in options:
@@ -21,8 +21,7 @@ def executor_of(options: Mapping[str, str], of_runs: Sequence[str]) -> ExecutorS
             )
         words.append(f"executor.workers={number('jobs', options, int)}")
     chosen = executors.settings(words)
-    devices = [word for word in of_runs if word.startswith("device=")]
-    if isinstance(chosen, LocalSpec) and chosen.gpus is None and devices[-1:] == ["device=cpu"]:
+    if isinstance(chosen, LocalSpec) and chosen.gpus is None and on_cpu:
         return chosen.replaced(gpus=0)  # as many workers as cores have room for
     return chosen
 

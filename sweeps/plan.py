@@ -24,6 +24,7 @@ from tasks.format import did_you_mean
 
 if TYPE_CHECKING:  # with pandas
     from analysis.choice import Chosen
+    from runner.specs import RunSpec
 
 SWEEPS = configuration.CONFIGS / "sweep"
 # The keys of a run that a part has a list of.
@@ -42,7 +43,7 @@ class PartSpec(Spec):
     )
     overrides: list[str] = Field([], description="hold for every run of the part")
     grids: dict[str, dict[str, list[Any]]] = Field(
-        {}, description="in place of the optimizers' own"
+        {}, description="in place of the optimizers' own, of the same keys"
     )
     vary: dict[str, dict[str, list[Any]]] = Field(
         {}, description="by optimizer and key: values to report one at a time, never to tune on"
@@ -244,6 +245,7 @@ def sweep_of(spec: SweepSpec, overrides: Iterable[str] = ()) -> Sweep:
             vary = part.vary.get(opt, {})
             for point in [*points(grid), *_one_at_a_time(vary)]:
                 config.changed(point, TUNING_SEED)  # what cannot be run is said before any run
+            _check_grid(config.spec, grid)
             cells.append(Cell(config, grid, vary, part.seeds))
         by_part.append(cells)
     sweep = Sweep(by_part)
@@ -261,6 +263,20 @@ def _check_overrides(words: Iterable[str]) -> None:
                 f"{override.input_line}: a sweep's {LISTED[override.key_or_group]} are those that "
                 "its yaml lists: change them there, or in a copy"
             )
+
+
+def _check_grid(spec: "RunSpec", grid: Mapping[str, list[Any]]) -> None:
+    """Refuse to tune in vain: settings are chosen among runs that change the yaml's grid alone."""
+    if not grid:
+        return
+    changed = configuration.opt_changes(spec).keys() | grid.keys()
+    if others := sorted(changed - spec.opt.grid.keys()):
+        name, tuned = spec.opt.name, " and ".join(spec.opt.grid) or "nothing"
+        raise UserError(
+            f"opt={name}: its yaml's grid tunes {tuned}, and no setting would be chosen among runs "
+            f"that change {' and '.join(others)}, too: copy configs/opt/{name}.yaml under a new "
+            "name, and change its values or its grid there"
+        )
 
 
 def _check_copies(cells: Iterable[Cell]) -> None:

@@ -32,7 +32,6 @@ from runner.run import (
 from runner.run_record import RunRecord
 from runner.signals import StopRequest, stop_request
 from runner.single_run import train_alone
-from runner.specs import Execution
 from runner.train import train
 from runner.training_state import TrainingState
 from sweeps.stack import SharedOptimizer, Stack, sharing
@@ -68,7 +67,15 @@ class Replica:
         return self.state.diverged or self.state.step == self.job.spec.train.steps
 
     def save(self) -> None:
-        """Write a checkpoint, from which the run can also go on alone."""
+        """Write a checkpoint, from which the run can also go on alone, if the lock is still ours.
+
+        If not, that is the run's outcome.
+        """
+        try:
+            self.job.folder.lock.check()
+        except Busy as error:
+            self.outcome = error
+            return
         self.state.metrics_bytes = self.log.size()
         checkpoint.save_run(self.job, self.state)
 
@@ -128,20 +135,20 @@ def run_together(configs: Sequence[Config]) -> Iterator[tuple[int, RunResult]]:
         with stop_request() as stop:  # until all is recorded, or saved
             for (_, number), replicas in groups.items():
                 torch.set_num_threads(number)
-                yield from _finish(replicas, task, device, stop)
+                yield from _finish(replicas, task, stop)
 
 
 def _finish(
-    replicas: list[Replica], task: Task, device: torch.device, stop: StopRequest
+    replicas: list[Replica], task: Task, stop: StopRequest
 ) -> Iterator[tuple[int, RunResult]]:
     """Train replicas that are at the same step to the end; yield their places and results."""
-    execution = replicas[0].job.execution
-    separated = [] if stop.signum else _train_group(replicas, task, execution, device, stop)
+    separated = [] if stop.signum else _train_group(replicas, task, stop)
     over = [replica for replica in replicas if replica.is_over and replica.outcome is None]
-    yield from _record(over, task, execution, device)
+    if over:
+        yield from _record(over, task)
     for replica in separated:
         if not stop.signum:
-            yield from _finish_alone(replica, task, execution, device, stop)
+            yield from _finish_alone(replica, task, stop)
     for replica in replicas:
         if replica.outcome is not None:
             yield replica.place, replica.outcome
@@ -150,11 +157,7 @@ def _finish(
 
 
 def _finish_alone(
-    replica: Replica,
-    task: Task,
-    execution: Execution,
-    device: torch.device,
-    stop: StopRequest,
+    replica: Replica, task: Task, stop: StopRequest
 ) -> Iterator[tuple[int, RunResult]]:
     """Train a replica that has left the others to its end."""
     job, state = replica.job, replica.state
@@ -162,26 +165,25 @@ def _finish_alone(
     try:
         with translate_errors(job):
             no_tracker = tracking.Tracker()  # wandb gets the run when it is done
-            train_alone(state, task, job, no_tracker, device)
+            train_alone(state, task, job, no_tracker)
             state.stop_clock()
-            yield from _record([replica], task, execution, device)
+            yield from _record([replica], task)
     except Stopped as error:
         stop.signum = error.signum  # which was meant for all
     except (Busy, UserError, Crash) as error:
         replica.outcome = error
 
 
-def _record(
-    replicas: list[Replica], task: Task, execution: Execution, device: torch.device
-) -> Iterator[tuple[int, RunResult]]:
+def _record(replicas: list[Replica], task: Task) -> Iterator[tuple[int, RunResult]]:
     """Score runs that are over, write their records and yield their places and records."""
     began = time.monotonic()
-    found = results(task, [replica.state for replica in replicas], execution, device)
-    share = (time.monotonic() - began) / max(1, len(replicas))
+    states = [replica.state for replica in replicas]
+    found = results(task, states, replicas[0].job.execution)
+    share = (time.monotonic() - began) / len(replicas)
     for replica, scores in zip(replicas, found, strict=True):
         replica.state.earlier_seconds += share
         try:
-            record = write_record(replica.job, replica.provenance, replica.state, scores, device)
+            record = write_record(replica.job, replica.provenance, replica.state, scores)
         except Busy as error:
             replica.outcome = error
             continue
@@ -189,13 +191,7 @@ def _record(
         yield replica.place, record
 
 
-def _train_group(
-    replicas: list[Replica],
-    task: Task,
-    execution: Execution,
-    device: torch.device,
-    stop: StopRequest,
-) -> list[Replica]:
+def _train_group(replicas: list[Replica], task: Task, stop: StopRequest) -> list[Replica]:
     """Train until the protocol's last step, or until a signal; return who has to go on alone.
 
     A replica whose weights are not finite has diverged, and is over. One whose lock is lost has
@@ -204,8 +200,8 @@ def _train_group(
     with ExitStack() as files:
         for replica in replicas:
             replica.log = files.enter_context(metrics_file(replica.job.folder, replica.state))
-        group = ReplicaGroup(replicas, task, execution, device)
-        train(group, task, replicas[0].job.spec.train, execution, device, stop)
+        group = ReplicaGroup(replicas, task)
+        train(group, stop)
     return group.separated
 
 
@@ -216,14 +212,8 @@ class ReplicaGroup:
     its part of them along.
     """
 
-    def __init__(
-        self,
-        replicas: list[Replica],
-        task: Task,
-        execution: Execution,
-        device: torch.device,
-    ) -> None:
-        self.task, self.execution, self.device = task, execution, device
+    def __init__(self, replicas: list[Replica], task: Task) -> None:
+        self.task, self.job, self.device = task, replicas[0].job, replicas[0].state.device
         self.seeds = sorted({replica.seed for replica in replicas})
         self.step = replicas[0].state.step
         # Those that met a loss or gradient that is not finite. What comes of it is for the loop of
@@ -244,7 +234,7 @@ class ReplicaGroup:
             self._release(broken)
             for replica in broken:
                 replica.save()
-            self.separated += broken
+            self.separated += [replica for replica in broken if replica.outcome is None]
 
     def _backward(self, batches: Mapping[int, Any]) -> list[Replica]:
         """Compute losses and gradients; return the replicas of which one is not finite."""
@@ -254,10 +244,10 @@ class ReplicaGroup:
         good = torch.cat(finite).tolist() if finite else []
         return [replica for replica, is_good in zip(replicas, good, strict=True) if not is_good]
 
-    def update(self, steps: int) -> None:
-        """Step each optimizer, with the learning rate of this step of so many, and the averages."""
+    def update(self) -> None:
+        """Step each optimizer, with the learning rate of this step, and the averages."""
         for _, optimizer in self.optimizers:
-            optimizer.step(steps)
+            optimizer.step()
         for stack in self.stacks.values():
             stack.average()
         self.step += 1
@@ -283,24 +273,19 @@ class ReplicaGroup:
     def validate(self) -> None:
         """Score both iterates of all replicas on validation, and log the scores."""
         states = [replica.state for replica in self.replicas]
-        lines = validate(states, self.task, self.execution, self.device)
+        lines = validate(states, self.task, self.job.execution)
         for replica, line in zip(self.replicas, lines, strict=True):
             replica.log(line)
         self._set_training()
 
     def save(self) -> None:
         """Write each replica's checkpoint; those that have lost their locks leave."""
-        for replica in self.replicas:
-            try:
-                replica.job.folder.lock.check()
-            except Busy as error:
-                replica.outcome = error
-        if lost := [replica for replica in self.replicas if replica.outcome is not None]:
-            self._release(lost)
         self._write_back()
         self.apportion_time(trained=False)
         for replica in self.replicas:
             replica.save()
+        if lost := [replica for replica in self.replicas if replica.outcome is not None]:
+            self._release(lost)
 
     def apportion_time(self, trained: bool) -> None:
         """Charge each replica with its share of the time since the latest call."""
@@ -321,7 +306,7 @@ class ReplicaGroup:
             users.setdefault(sharing(replica.job, replica.state), []).append(replica)
             replica.state.replicas = max(replica.state.replicas, len(replicas))
         self.stacks = {
-            seed: Stack(self.task, [replica.state for replica in those], self.device)
+            seed: Stack(self.task, [replica.state for replica in those])
             for seed, those in self.by_seed.items()
         }
         self.optimizers = [

@@ -17,6 +17,8 @@ OURS += ["steps", "seeds", "dry_run", "jobs", "executor"]
 OF_RUNS = ["device", "threads", "workers", "eval_batch_size", "data_dir", "runs_dir", "debug"]
 # Decided by the comparison: the steps by the time; only the last scores, as nothing else counts.
 DECIDED = ("train.steps", "train.eval_every", "train.checkpoint", "task.data")
+# What is compared: each method's own settings, and what the protocol prescribes for them.
+COMPARED = ("opt.", "protocol.")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def read_request(words: list[str]) -> Request:
         key, equal, value = word.partition("=")
         if not equal:
             raise UserError(f"{word} cannot be read: say data={word}, or another key=value")
+        if key.startswith(COMPARED):
+            raise UserError(f"{key} is not to be set: optimizers are compared as their yamls say")
         if key in OURS or key.startswith("executor."):
             options[key] = value
         elif key in OF_RUNS or ("." in key and not key.startswith(DECIDED)):
@@ -71,6 +75,7 @@ def read_request(words: list[str]) -> Request:
         raise UserError("name your data: python compare.py data=PATH (a folder, or a file)")
     steps, seeds = number("steps", options, int), number("seeds", options, int)
     check_fixed(steps, seeds)
+    devices = [word for word in of_runs if word.startswith("device=")]
     return Request(
         data=options["data"],
         model=options.get("model") or None,
@@ -81,6 +86,6 @@ def read_request(words: list[str]) -> Request:
         seeds=seeds,
         rivals=boolean("rivals", options),
         dry_run=boolean("dry_run", options),
-        executor=executor_of(options, of_runs),
+        executor=executor_of(options, on_cpu=devices[-1:] == ["device=cpu"]),
         words=of_runs,
     )

@@ -42,10 +42,10 @@ class Stack:
             statistics would not be those of a network alone.
     """
 
-    def __init__(self, task: Task, states: Sequence[TrainingState], device: torch.device) -> None:
-        self.task, self.states, self.device = task, states, device
+    def __init__(self, task: Task, states: Sequence[TrainingState]) -> None:
+        self.task, self.states, self.device = task, states, states[0].device
         self.losses = torch.zeros(len(states))  # of the latest batch, [K]
-        self._networks = [_Loss(task, state.network, device) for state in states]
+        self._networks = [_Loss(task, state.network, self.device) for state in states]
         self._averagers = [state.averager for state in states if state.averager is not None]
         self._compared = len(states) == 1
         # Of joined networks.
@@ -169,13 +169,13 @@ class SharedOptimizer:
         if any(each.state for each in optimizers):
             self.optimizer.load_state_dict(_joined([each.state_dict() for each in optimizers]))
 
-    def step(self, steps: int) -> None:
-        """Step each run, with the learning rate that its schedule has for this step of so many."""
+    def step(self) -> None:
+        """Step each run, with the learning rate that its schedule has for this step."""
         for job, state, group in zip(
             self.jobs, self.states, self.optimizer.param_groups, strict=True
         ):
             opt = job.spec.opt
-            set_learning_rates([group], opt, state.step, steps)
+            set_learning_rates([group], opt, state.step, job.spec.train.steps)
             if opt.clip_norm is not None:
                 nn.utils.clip_grad_norm_(state.network.parameters(), opt.clip_norm)
         self.optimizer.step()

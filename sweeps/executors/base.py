@@ -60,6 +60,7 @@ class Executor:
         self._retries = retries
         self._waiting: deque[Group] = deque()
         self._busy: list[PlannedRun] = []
+        self._largest = 1  # how many runs the largest group has that was asked for
         self._tries: Counter[str] = Counter()
         self._began: dict[str, float] = {}
         self._under_way = 0
@@ -85,6 +86,7 @@ class Executor:
         """Have a group of runs trained, unless all was cancelled."""
         if not self._stopping:
             self._waiting.append(group)
+            self._largest = max(self._largest, len(group))
 
     def cancel(self) -> None:
         """Begin nothing new, and let what trains save its state; safe in a signal handler."""
@@ -179,7 +181,7 @@ class Executor:
                 self._busy.append(run)
             else:
                 left.append(run)
-        self._waiting.extend(grouped(left, self.slots))
+        self._waiting.extend(grouped(left, self.slots, self._largest))
 
 
 def recorded(run: PlannedRun, seconds: float) -> Outcome | None:

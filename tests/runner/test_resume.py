@@ -12,6 +12,7 @@ from conftest import QUIET, only_record, stop_at
 from runner import config
 from runner.errors import Stopped
 from runner.run import run
+from runner.single_run import SingleRun
 
 # Long enough to be hit in mid-flight; a checkpoint after every step.
 LONG = ["train.steps=40", "train.eval_every=10", "checkpoint_seconds=0.0001"]
@@ -122,3 +123,37 @@ def test_checkpoint_of_another_run_is_put_aside(tmp_path, monkeypatch, caplog):
     stopped.rename(stopped.with_name(wanted.spec.run_id))
     assert run(wanted).results == run(asked("afresh", "opt.lr=0.01", "seed=1")).results
     assert f"is that of another run, {stopped.name}" in caplog.text
+
+
+def test_record_names_what_differed_between_the_sessions_of_its_run(tmp_path, monkeypatch):
+    """Its last bits are those of neither; `make verify` took them for the last session's."""
+    words = [*QUIET, "task=movies", "train.steps=6", "log_every=1", f"runs_dir={tmp_path}"]
+    for step, threads in ((2, 2), (4, 1), (5, 1)):
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            stop_at(patch, step)
+            run(config.load([*words, f"threads={threads}"]))
+    record = run(config.load([*words, "threads=1"]))
+    assert record.measured.sessions == 4 and record.measured.threads == 1
+    assert record.numerics["threads"] == "2, then 1"
+    alone = run(config.load([*words, "threads=1", f"runs_dir={tmp_path}/alone"])).numerics
+    assert alone == {**record.numerics, "threads": 1}
+
+
+def test_checkpoint_is_of_the_data_that_were_read_whatever_is_fetched_meanwhile(
+    tmp_path, monkeypatch
+):
+    words = [*QUIET, "task=movies", "train.steps=6", "log_every=1", f"runs_dir={tmp_path}"]
+    loaded, now = config.load(words), {"data": "me/data@a commit"}
+    log = SingleRun.log
+
+    def fetched_meanwhile(self):
+        now["data"] = "me/data@another commit"
+        log(self)
+
+    monkeypatch.setattr(config, "sources_of", lambda _: dict(now))
+    monkeypatch.setattr(SingleRun, "log", fetched_meanwhile)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(patch, 3)
+        run(loaded)
+    record = run(loaded)
+    assert record.measured.sessions == 1 and record.sources == now

@@ -33,7 +33,7 @@ class Recorder:
         assert len(batches) == len(self.seeds)
         self.calls.append(("gradients", self.step))
 
-    def update(self, steps):
+    def update(self):
         self.step += 1
         if self.step == self.stop_after:
             self.stop.signum = 15
@@ -52,7 +52,9 @@ class Recorder:
         execution = Execution.model_construct(workers=0, log_every=6, checkpoint_seconds=1e9)
         known = {"batch_size": 2, "eval_every": 8, "checkpoint": None}
         budget = TrainSpec.model_construct(steps=steps, **{**known, **budget})
-        train.train(self, examples, budget, execution, CPU, self.stop)
+        self.job = SimpleNamespace(spec=SimpleNamespace(train=budget), execution=execution)
+        self.task, self.device = examples, CPU
+        train.train(self, self.stop)
         return self
 
 

@@ -6,6 +6,7 @@ import errno
 import re
 import shutil
 import sys
+import threading
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from sweeps.progress import Progress
 from sweeps.request import read_request
 from sweeps.text_length import tokens_in
 from sweeps.worker import work
+from tasks.data.own import readers
 from tasks.data.own.inspect import inspect
 from tasks.data.readers import DataSet, Examples
 from tasks.errors import UserError
@@ -173,6 +175,12 @@ def test_one_command_answers_goes_on_after_a_stop_and_trains_nothing_again(
     monkeypatch.setattr(conclusion, "write_page", refused := Mock(side_effect=UserError("no page")))
     status, said, _ = compared(*words)
     assert refused.called and status == 0 and said.endswith("\nreport: none: no page\n")
+
+
+def test_data_are_read_once_before_anything_is_trained(compared, monkeypatch):
+    monkeypatch.setattr(notebook, "time_runs", lambda *_: design.Times(0, 0.001, 0, 48))
+    monkeypatch.setattr(readers, "inspect", Mock(side_effect=AssertionError))
+    assert compared("--dry-run")[0] == 0
 
 
 def test_other_data_have_notes_and_a_page_of_their_own(
@@ -335,6 +343,8 @@ def accuracy_of(exported, table, tmp_path):
         (["photos"], "photos cannot be read: say data=photos"),
         (["hour=2"], "there is no key hour: did you mean hours"),
         (["opt=adam"], "there is no key opt"),
+        (["opt.weight_decay=0.1"], "opt.weight_decay is not to be set: optimizers are compared"),
+        (["protocol.language.warmup=0"], "protocol.language.warmup is not to be set"),
         (["train.steps=9"], "say steps=9"),
         (["hours=0"], "hours=0: must be a number above 0"),
         (["hours=long"], "hours=long: must be a number above 0"),
@@ -365,6 +375,22 @@ def test_damaged_notes_are_refused_as_looks_would_count_anew(tmp_path, content):
     with pytest.raises(UserError, match="is damaged"):
         notes.look("problem", 5, whole_grids=True)
     assert notes.path.read_text() == content
+
+
+def test_looks_of_two_commands_at_once_are_both_noted(tmp_path, monkeypatch):
+    notes, write = notebook.Notebook(tmp_path / "notes.json"), notebook.write_json
+    other = threading.Thread(target=notes.look, args=("problem", 5, True))
+
+    def write_late(*content):
+        if not other.ident:
+            other.start()
+            other.join(1)
+        write(*content)
+
+    monkeypatch.setattr(notebook, "write_json", write_late)
+    notes.look("problem", 3, whole_grids=True)
+    other.join()
+    assert notes.read()["looks"] == {"problem": [[3, True], [5, True]]}
 
 
 def test_full_disk_is_said_of_notes_with_their_folder(tmp_path, monkeypatch):

@@ -175,6 +175,17 @@ def test_run_that_fails_is_not_tried_again_by_a_later_part(sweep):
     assert status == 1 and ran.count(gone) == 1 and said.err.count(f"failed: {gone}") == 1
 
 
+def test_gpus_do_not_count_where_the_yaml_says_device_cpu(sweep, monkeypatch):
+    chosen, of_options = [], driver.executor_of
+    monkeypatch.setattr(
+        driver, "executor_of", lambda *given: chosen.append(of_options(*given)) or chosen[-1]
+    )
+    on_cpu = {**WINE, "overrides": [*WINE["overrides"], "device=cpu"]}
+    for parts in ([on_cpu], [on_cpu, CANCER]):
+        sweep(*parts)
+    assert [executor.gpus for executor in chosen] == [0, None]
+
+
 def test_sweep_of_which_nothing_could_run_says_so_and_asks_for_no_tables(sweep, monkeypatch):
     """Tables of nothing are an error, which hid the runs that failed."""
     monkeypatch.setattr(driver.report, "write_results", pytest.fail)

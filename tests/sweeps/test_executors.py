@@ -20,13 +20,15 @@ import warm
 from conftest import LONG_ONLY, QUIET, ROOT
 from omegaconf import OmegaConf
 
-from runner import environment
+from runner import config, environment
 from runner.lock import RunLock
 from runner.run import run as train
 from sweeps import executors, plan
 from sweeps.executors import local
+from sweeps.executors.base import Executor
 from sweeps.options import executor_of
 from sweeps.request import read_request
+from sweeps.worker import Outcome
 from tasks.errors import UserError
 
 SWEEP = {
@@ -331,17 +333,52 @@ def test_gpus_are_shared_out_among_the_workers(tmp_path, monkeypatch):
         local._devices(3, 1.0)
 
 
+class Held:
+    """An engine whose runs another process holds when they are first tried."""
+
+    slots, room = 1, 100
+
+    def __init__(self):
+        self.groups, self.started, self.tried = [], [], set()
+
+    def start(self, groups):
+        self.groups += groups
+        self.started += groups
+
+    def ended(self):
+        groups, self.groups = self.groups, []
+        for group in groups:
+            names = {run.run_id for run in group}
+            status = "busy" if self.tried.isdisjoint(names) else "finished"
+            self.tried |= names
+            yield group, [Outcome(run, status, 1.0) for run in group]
+
+
+@pytest.mark.parametrize(("largest", "groups"), [(1, [1, 1, 1, 1, 1, 1]), (2, [2, 1, 2, 1])])
+def test_runs_that_others_held_are_tried_in_groups_of_the_size_that_was_asked_for(
+    largest, groups, tmp_path
+):
+    loaded = config.load([*QUIET, "task=probe_cifar", f"runs_dir={tmp_path}"])
+    cell, engine = plan.Cell(loaded, {}, {}, []), Held()
+    executor = Executor(engine, retries=0)
+    runs = [cell.run({}, seed) for seed in range(3)]
+    for place in range(0, 3, largest):
+        executor.submit(tuple(runs[place : place + largest]))
+    assert {outcome.status for outcome in executor.results()} == {"finished"}
+    assert sorted(map(len, engine.started)) == sorted(groups)
+
+
 def test_gpus_do_not_count_for_runs_on_the_cpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(local, "usable_cores", lambda: 64)
     of_sweep, of_comparison = (
-        executor_of({}, ["device=cpu"]),
+        executor_of({}, on_cpu=True),
         read_request(["data=x", "device=cpu"]),
     )
     assert executors.slots(of_sweep) == executors.slots(of_comparison.executor) == 64
-    assert executors.slots(executor_of({"jobs": "2"}, ["device=cpu"])) == 2
-    assert executors.slots(executor_of({}, [])) == 1
+    assert executors.slots(executor_of({"jobs": "2"}, on_cpu=True)) == 2
+    assert executors.slots(executor_of({}, on_cpu=False)) == 1
 
 
 def test_runs_are_estimated_by_the_cpu_where_no_gpu_is_asked_for(monkeypatch):

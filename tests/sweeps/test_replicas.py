@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 from dataclasses import replace
 
@@ -304,7 +305,7 @@ def test_gradients_are_computed_at_once_where_that_changes_no_bit(tmp_path):
         assert stack.backward(*batch).all()
         return [p.grad.clone() for t in trainings for p in t.network.parameters()]
 
-    stack = Stack(task, trainings, torch.device("cpu"))
+    stack = Stack(task, trainings)
     stack._compared = True
     separate = gradients(stack)
     agree = stack._same_when_joined(*batch)
@@ -346,11 +347,26 @@ def test_finite_loss_ends_a_series_of_lost_ones_that_a_run_had_before(tmp_path):
         Replica(place, job, state, None)
         for place, (job, state) in enumerate(zip(jobs, states, strict=True))
     ]
-    group = ReplicaGroup(replicas, task, runs[0].config.execution, cpu)
+    group = ReplicaGroup(replicas, task)
     group.compute_gradients([task.batch("train", torch.arange(8))])
     assert int(states[0].lost) == 9  # it may still leave, and go on alone
-    group.update(steps=40)
+    group.update()
     assert [int(state.lost) for state in states] == [0, 0]
+
+
+def test_run_that_leaves_after_its_folder_was_removed_stops_no_other(tmp_path, monkeypatch):
+    grids, backward = {"sgd": {"lr": [0.1, 1e30]}}, ReplicaGroup._backward
+    runs = planned(tmp_path, "opt.weight_decay=0.1", grids=grids)
+
+    def remove_folders(self, batches):
+        for replica in (broken := backward(self, batches)):
+            shutil.rmtree(replica.job.folder.path)
+        return broken
+
+    monkeypatch.setattr(ReplicaGroup, "_backward", remove_folders)
+    statuses = {outcome.run.run_id: outcome.status for outcome in work(tuple(runs), 1)}
+    assert [statuses[run.run_id] for run in runs] == 2 * ["finished", "busy"]
+    assert not any(run.folder.path.exists() for run in runs[1::2])
 
 
 def test_networks_that_draw_random_numbers_are_refused(tmp_path):
@@ -358,7 +374,7 @@ def test_networks_that_draw_random_numbers_are_refused(tmp_path):
     training = prepare_training(Job.of(composed), build_task(composed), torch.device("cpu"))
     training.network = torch.nn.Sequential(training.network, torch.nn.Dropout(0.1))
     with pytest.raises(ValueError, match="cannot be replicas"):
-        Stack(None, [training], torch.device("cpu"))
+        Stack(None, [training])
 
 
 def test_groups_are_as_many_as_workers_and_share_batches(tmp_path):

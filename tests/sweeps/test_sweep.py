@@ -109,6 +109,13 @@ def test_optimizers_bring_their_own_grids(sweeps, tmp_path):
         (changed(grids={"sgd": {"lr": [-1]}}), "opt.lr=-1: must be above 0"),
         (changed(grids={"sgd": {"lr": ["fast"]}}), "opt.lr=fast: must be a number"),
         (changed(grids={"sgd": {"lr": 1}}), "parts.0.grids.sgd.lr=1: must be a list"),
+        (
+            changed(grids={"sgd": {"lr": [0.1], "momentum": [0.5]}}),
+            "opt=sgd: its yaml's grid tunes lr, and no setting would be chosen among runs that "
+            "change momentum, too: copy configs/opt/sgd.yaml",
+        ),
+        (changed(grids={"dog": {"lr": [0.5, 1.0]}}), "opt=dog: its yaml's grid tunes nothing"),
+        (changed(overrides=["protocol=smoke", "opt.weight_decay=0.1"]), "change weight_decay, too"),
         (changed(vary={"adam": {"lr": [1]}}), "vary has adam, which is no optimizer here"),
         (changed(vary={"dog": {"reps": [1]}}), "opt=dog has no key reps: did you mean"),
         (changed(vary={"dog": {"reps_rel": 1}}), "parts.0.vary.dog.reps_rel=1: must be a list"),
