@@ -61,6 +61,9 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     while len({tuple(file[: above + 1]) for file in files}) == 1 and _are_below(files, above + 1):
         above += 1  # one folder with everything in it, as archives unpack to
     parts = _parts(files, above)
+    # cat/train and dog/train: the user's parts, below the classes
+    inside = not parts and _are_below(files, above + 1)
+    inside = inside and all(file[above + 1].lower() in PART_OF for file in files)
     found, loose, others, inner = [], [], [], set()
     for *folders, name in files:
         path, depth, part = "/".join([*folders, name]), above, None
@@ -68,13 +71,21 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
             part, depth = parts[folders[above]], above + 1
             while len(folders) > depth + 1 and part and part_of(folders[depth]) == part:
                 depth += 1  # train/train/cat, as archives unpack to
-        if parts and not part:
+        if inside:
+            found.append((path, part_of(folders[above + 1]), plain_text(folders[above])))
+        elif parts and not part:
             others.append(path)
         elif len(folders) <= depth:
             loose.append(path)
         else:
             found.append((path, part, plain_text(folders[depth])))
             inner.update(["/".join(folders[: depth + 2])] if len(folders) > depth + 1 else [])
+    if not files:
+        raise UserError(
+            f"{findings.where} holds no image and no table{findings.because()}: put the images of "
+            "each class into a folder of its own, or write texts into a CSV file, a row for each "
+            "text with its label"
+        )
     if not found:
         raise UserError(
             f"{findings.where} holds {plural(len(loose), 'image')} and no folder of images for "
@@ -85,6 +96,9 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     if parts:
         names = ", ".join(sorted(f"{name}/" for name in parts if parts[name]))
         findings.guessed.append(f"{names} are parts of the data, and the folders in them classes")
+    if inside:
+        names = ", ".join(sorted({f"{file[above + 1]}/" for file in files}))
+        findings.guessed.append(f"{names} in the folders of classes are parts of the data")
     if inner:
         findings.guessed.append(
             f"images in folders inside a class's are of that class: {listed(sorted(inner))}"

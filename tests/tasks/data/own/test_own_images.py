@@ -9,6 +9,7 @@ import pytest
 from conftest import with_changes
 from photos import photo, write_photos
 from PIL import Image
+from reviews import reviews
 
 from runner import config
 from runner.run import run
@@ -113,6 +114,26 @@ def test_classes_are_no_parts_for_their_names(tmp_path, look):
     for old, new in (("cat", "bullet_train"), ("dog", "test_tube"), ("owl", "train")):
         (photos / old).rename(photos / new)
     assert look(photos).classes == ("bullet_train", "test_tube", "train")
+
+
+def test_parts_inside_the_folders_of_classes_are_parts(tmp_path, look):
+    photos = tmp_path / "photos"
+    for part, first in (("train", 0), ("Test", 50)):
+        write_photos(tmp_path / part, each=12, first=first)
+        for kind in ("cat", "dog", "owl"):
+            shutil.move(tmp_path / part / kind, photos / kind / part)
+    found = look(photos)
+    assert found.classes == ("cat", "dog", "owl")
+    assert found.counts["test"] == dict.fromkeys(found.classes, 12)
+    assert "Test/, train/ in the folders of classes are parts of the data" in found.guessed
+
+
+def test_folders_of_texts_are_refused_with_what_to_do(tmp_path, look):
+    for n, (text, label) in enumerate(reviews()):
+        (tmp_path / "films" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "films" / label / f"{n}.txt").write_text(text)
+    with pytest.raises(UserError, match=r"no image and no table \(.* write texts into a CSV file"):
+        look(tmp_path / "films")
 
 
 def test_parts_without_training_are_no_classes(tmp_path, look):
@@ -264,7 +285,11 @@ def bad_folder(folder, what):
 @pytest.mark.parametrize(
     "what",
     [
-        *("holds 0 images", "no folder of images for each class", "are of one class, cat"),
+        *(
+            "holds no image and no table",
+            "no folder of images for each class",
+            "are of one class, cat",
+        ),
         *(
             "6 examples that can be used",
             "fifo is no file",
