@@ -15,7 +15,6 @@ from typing import IO, Any
 import numpy as np
 
 from tasks.data.cache import content_key, made_once, versions
-from tasks.data.digest import digest_of
 from tasks.data.images import Images
 from tasks.data.own.cells import plain_text
 from tasks.data.own.findings import Findings, listed
@@ -153,22 +152,6 @@ def _files(root: Path, findings: Findings) -> Iterator[str]:
     yield from sorted(found)
 
 
-def decoded(
-    root: Path, names: Sequence[str], shorter: int, data_dir: Path, findings: Findings
-) -> tuple[Images, list[str], list[int]]:
-    """Return the whole images among these files, their sha256, and their indices.
-
-    Each is decoded once, upright, as RGB, at most `shorter` pixels on its shorter side, and kept in
-    `data_dir`.
-
-    Raises:
-        UserError: if more than a hundredth of them are damaged: nothing is kept then.
-    """
-    sources = [partial(Path.read_bytes, root / name) for name in names]
-    digest = digest_of(root, ["*"], data_dir, "task.data.path")
-    return kept_images(sources, names, [digest, shorter], shorter, data_dir, findings)
-
-
 def kept_images(
     sources: Sequence[Any],
     names: Sequence[str],
@@ -177,7 +160,22 @@ def kept_images(
     data_dir: Path,
     findings: Findings,
 ) -> tuple[Images, list[str], list[int]]:
-    """As :func:`decoded`, of functions that return an image's bytes, which `identity` tells."""
+    """Return the whole ones of these images, their sha256, and their indices.
+
+    Each is decoded once, upright, as RGB, at most `shorter` pixels on its shorter side, and kept in
+    `data_dir`.
+
+    Args:
+        sources: functions that return an image's bytes.
+        names: what a message calls each image.
+        identity: what tells these images from those of other data.
+        shorter: pixels.
+        data_dir: the folder of data and weights.
+        findings: where to say what was found out.
+
+    Raises:
+        UserError: if more than a hundredth of them are damaged: nothing is kept then.
+    """
     key = content_key([VERSION, identity, versions("pillow"), list(names)])[:16]
     folder = data_dir / "decoded" / f"own-{key}"
     write = partial(_write, sources, names, shorter, findings.where)
@@ -187,7 +185,7 @@ def kept_images(
     images = index["images"]
     pixels = _Pixels(folder / "pixels.bin", [(start, *shape) for _, _, start, *shape in images])
     digests = [digest for _, digest, *_ in images]
-    kept = Images(range(len(images)), pixels, _Digests(digests, shorter))
+    kept = Images(range(len(images)), pixels, partial(_digests_at, shorter, digests))
     return kept, digests, [place for place, *_ in images]
 
 
@@ -302,7 +300,7 @@ def upright(file: IO[bytes], shorter: int, bits: int = 16) -> tuple[np.ndarray, 
     return np.array(seen), {**about, "greatest": greatest}
 
 
-# Classes and not closures: processes that prepare batches may have to pickle them.
+# No closures: processes that prepare batches may have to pickle these.
 
 
 class _Pixels:
@@ -323,11 +321,6 @@ class _Pixels:
         return {**self.__dict__, "file": None}
 
 
-class _Digests:
-    """What tells images from others: their files, and the size to which they were shrunk."""
-
-    def __init__(self, digests: list[str], shorter: int) -> None:
-        self.digests, self.shorter = digests, shorter
-
-    def __call__(self, indices: Sequence[int]) -> list[str]:
-        return [f"{self.digests[index]} at {self.shorter}" for index in indices]
+def _digests_at(shorter: int, digests: list[str], indices: Sequence[int]) -> list[str]:
+    """Return what tells images from others: their files, and the size to which they were shrunk."""
+    return [f"{digests[index]} at {shorter}" for index in indices]

@@ -17,7 +17,7 @@ from tasks.data.own.columns import Choice, Labels, Problem, choose, is_missing, 
 from tasks.data.own.findings import Findings, LeftOut
 from tasks.data.own.folders import walk
 from tasks.data.own.hub import hub_copy, is_name
-from tasks.data.own.images import class_folders, decoded, is_image, kept_images
+from tasks.data.own.images import class_folders, is_image, kept_images
 from tasks.data.own.splits import PARTS, Rows, divide
 from tasks.data.own.tables import Table, is_saved, read_tables, table_files, take_parts
 from tasks.data.readers import DataSet, Examples
@@ -297,7 +297,11 @@ def _images(path: Path, data_dir: Path, shorter: int, findings: Findings) -> Own
     root = path.resolve()
     files = class_folders(root, findings)
     names = [name for name, _, _ in files]
-    images, digests, kept = decoded(root, names, shorter, data_dir, findings)
+    digest = digest_of(root, ["*"], data_dir, "task.data.path")
+    sources = [partial(Path.read_bytes, root / name) for name in names]
+    images, digests, kept = kept_images(
+        sources, names, [digest, shorter], shorter, data_dir, findings
+    )
     classes = tuple(sorted({files[place][2] for place in kept}))
     number = {name: label for label, name in enumerate(classes)}
     rows = Rows(
@@ -308,7 +312,6 @@ def _images(path: Path, data_dir: Path, shorter: int, findings: Findings) -> Own
         "image",
     )
     data = _data_set(images, rows, classes, findings)
-    digest = digest_of(root, ["*"], data_dir, "task.data.path")
     return OwnData(path, "images", "classification", data, {}, None, digest, findings)
 
 

@@ -218,10 +218,10 @@ def test_images_are_upright_opaque_and_in_colour(photos, look):
     Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(photos / "cat/clear.png")
     Image.new("L", (16, 16), 7).save(photos / "cat/grey.jpg")
     Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(photos / "cat/deep.png")
-    pixels = own_images.decoded(
-        photos, ["cat/turned.png", "cat/clear.png", "cat/grey.jpg", "cat/deep.png"], 256,
-        photos.parent / "data", own_images.Findings("photos"),
-    )[0]  # fmt: skip
+    names = ["cat/turned.png", "cat/clear.png", "cat/grey.jpg", "cat/deep.png"]
+    sources = [(photos / name).read_bytes for name in names]
+    where = own_images.Findings("photos")
+    pixels = own_images.kept_images(sources, names, [], 256, photos.parent / "data", where)[0]
     turned, clear, grey, deep = pixels
     assert turned.shape == (20, 16, 3) and turned[0, -1].tolist() == [0, 0, 255]
     assert turned[0, 0].tolist() == [255, 0, 0]
@@ -285,17 +285,13 @@ def bad_folder(folder, what):
 @pytest.mark.parametrize(
     "what",
     [
-        *(
-            "holds no image and no table",
-            "no folder of images for each class",
-            "are of one class, cat",
-        ),
-        *(
-            "6 examples that can be used",
-            "fifo is no file",
-            "is a link out of the folder, to",
-            "is a link to a folder",
-        ),
+        "holds no image and no table",
+        "no folder of images for each class",
+        "are of one class, cat",
+        "6 examples that can be used",
+        "fifo is no file",
+        "is a link out of the folder, to",
+        "is a link to a folder",
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused_in_a_line(what, tmp_path, look):
