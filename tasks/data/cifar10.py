@@ -34,7 +34,7 @@ def decoder_of(path: Path) -> Callable[[], Arrays]:
         return partial(_from_archive, path)
     for folder in (path, path / FOLDER):
         if (folder / TRAIN_BATCHES[0]).is_file():
-            return partial(_from_batches, lambda name, folder=folder: (folder / name).open("rb"))
+            return partial(_from_folder, folder)
     if _parquet_files(path, "train"):
         return partial(_from_hub, path)
     raise UserError(
@@ -66,6 +66,11 @@ def _pixels(file: Path | IO[bytes]) -> np.ndarray:
 
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def _from_folder(folder: Path) -> Arrays:
+    """torchvision's unpacked folder cifar-10-batches-py."""
+    return _from_batches(lambda name: (folder / name).open("rb"))
 
 
 def _from_archive(path: Path) -> Arrays:

@@ -1,6 +1,6 @@
 """Images that are decoded when they are asked for: data sets of many sizes, larger than memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -33,9 +33,6 @@ class Images:
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self._decode(self.items[index])
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self._decode, self.items)
 
     def take(self, indices: np.ndarray) -> "Images":
         """Return the images with these indices, still undecoded."""

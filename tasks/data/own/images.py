@@ -78,7 +78,8 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
             loose.append(path)
         else:
             found.append((path, part, plain_text(folders[depth])))
-            inner.update(["/".join(folders[: depth + 2])] if len(folders) > depth + 1 else [])
+            if len(folders) > depth + 1:
+                inner.add("/".join(folders[: depth + 2]))
     if not files:
         raise UserError(
             f"{findings.where} holds no image and no table{findings.because()}: put the images of "
@@ -134,10 +135,7 @@ def is_image(name: str) -> bool:
 
 def _files(root: Path, findings: Findings) -> Iterator[str]:
     """Yield the images below a folder, sorted; say which files are none."""
-    others: list[str] = []
-    foreign: list[str] = []
-    empty: list[str] = []
-    found: list[str] = []
+    found, foreign, others, empty = list[str](), list[str](), list[str](), list[str]()
     for folder, names in walk(root, findings):
         inside = folder.relative_to(root)
         for name in names:

@@ -261,7 +261,8 @@ def _odd_quote(text: str, form: dict[str, Any], cut: bool = False) -> int:
 def _header(text: str, separator: str, findings: Findings) -> tuple[list[str], bool]:
     """Return the columns' names, and whether the file has them."""
     first, *others = [row for row in _rows(text, separator) if row]
-    columns = list(zip(*_even(others, len(first)), strict=True))
+    even = [row for row in others if len(row) == len(first)] or [[""] * len(first)]
+    columns = list(zip(*even, strict=True))
     again = [bool(name) and name in column for name, column in zip(first, columns, strict=True)]
     odd = any(is_number(name) or len(name) > LONGEST_NAME for name in first)
     if (not odd or any(map(_is_above, first, columns))) and (not any(again) or all(again)):
@@ -287,10 +288,6 @@ def _different(names: list[str]) -> list[str]:
             new = f"{new}{place}" if new == name else f"{new}_"
         found.append(new)
     return found
-
-
-def _even(rows: list[list[str]], width: int) -> list[list[str]]:
-    return [row for row in rows if len(row) == width] or [[""] * width]
 
 
 def _parsed(text: str, names: list[str], header: bool, form: dict[str, Any]) -> Any:
