@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from tasks.data.blocks import required
 from tasks.data.readers import Examples
+from tasks.errors import UserError
 from tasks.language import TextClassification, TextRegression, TextTask, columns, pad_rows
 from tasks.question_answering import QuestionAnswering
 from tasks.task import finite
@@ -89,7 +90,7 @@ class TextToText(TextTask):
         missing = self.longest - tokens.shape[1]
         return functional.pad(tokens, (0, missing), value=self.tokenizer.pad_token_id)
 
-    def texts(self, tokens: Tensor | np.ndarray) -> list[str]:
+    def texts(self, tokens: Tensor | np.ndarray | list[np.ndarray]) -> list[str]:
         """Return rows of tokens as texts."""
         decoded = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in decoded]
@@ -98,14 +99,25 @@ class TextToText(TextTask):
 class Classification(TextToText, TextClassification):
     """The class whose word is written exactly; -1, which is always wrong, for anything else."""
 
+    def prepare(self, parts: dict[str, Examples], classes: tuple[str, ...]) -> dict[str, Examples]:
+        # As the tokenizer gives them back: cut, with other spaces, without signs that it lacks.
+        words = self.texts(self.tokenised([list(classes)])["input_ids"])
+        self.class_of = {word: label for label, word in enumerate(words)}
+        for name, word in zip(classes, words, strict=True):
+            if classes[self.class_of[word]] != name:
+                raise UserError(
+                    f"{self.model.name} writes the classes {name} and "
+                    f"{classes[self.class_of[word]]} alike, as {word!r}: give them other names, or "
+                    "choose a network that writes no text, such as model=roberta_base"
+                )
+        return super().prepare(parts, classes)
+
     def target_texts(self, examples: Examples, classes: tuple[str, ...]) -> list[str]:
         return [classes[label] for label in examples.labels]
 
     def predict(self, network: nn.Module, inputs: Any) -> Tensor:
-        # As the tokenizer gives the words back, which may differ from them in spaces.
-        words = self.texts(self.tokenizer(list(self.classes))["input_ids"])
         written = self.texts(self.written(network, inputs))
-        return torch.tensor([words.index(text) if text in words else -1 for text in written])
+        return torch.tensor([self.class_of.get(text, -1) for text in written])
 
 
 class Regression(TextToText, TextRegression):
@@ -141,7 +153,7 @@ class Answers(TextToText, QuestionAnswering):
 
 def number_text(value: float) -> str:
     """Return a number rounded to the nearest fifth, as T5 writes it: 3.8."""
-    return f"{np.round(value * 5) / 5:.1f}"
+    return f"{np.round(value * 5) / 5 + 0.0:.1f}"  # + 0: no "-0.0" beside "0.0"
 
 
 def number_in(text: str) -> float:

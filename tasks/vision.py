@@ -73,10 +73,8 @@ class ImageClassification(Task):
         size, augment = required(self.train.image_size, "train.image_size"), self.train.augment
         if augment == "timm":
             if generator is None:
-                transform = _timm_transform(size, False, self.interpolation, self.model.crop_pct)
-            else:
-                transform = _timm_transform(size, True, "random", None)
-            return _timm(images, transform)
+                return _each(images, _timm(size, False, self.interpolation, self.model.crop_pct))
+            return _each(images, _timm(size, True, "random", None))
         if augment in CROPPED:
             if generator is None:
                 return _centre(
@@ -200,17 +198,13 @@ def _padded_crop(size: int) -> Callable[[Tensor], Tensor]:
     return v2.Compose([v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip()])
 
 
-def _timm(images: Tensor, transform: Callable[[Any], Tensor]) -> Tensor:
-    """Apply timm's default augmentation, or the evaluation that its network was published with."""
-    from torchvision.transforms.v2.functional import to_pil_image
-
-    return torch.stack([transform(to_pil_image(image)) for image in images]).float()
-
-
 @cache
-def _timm_transform(size: int, training: bool, interpolation: str, crop_pct: float | None) -> Any:
+def _timm(size: int, training: bool, interpolation: str, crop_pct: float | None) -> Any:
+    """Return timm's default augmentation, or the evaluation its network was published with."""
     from timm.data import create_transform
+    from torchvision.transforms import v2
 
-    return create_transform(
+    transform = create_transform(
         size, training, interpolation=interpolation, crop_pct=crop_pct, normalize=False
     )
+    return v2.Compose([v2.ToPILImage(), transform])

@@ -101,15 +101,21 @@ def cached_files(
         raise UserError(f"{folder} is damaged ({error}): delete it and run again") from error
 
 
-def made_once(folder: Path, write: Callable[[Path], None], purpose: str) -> None:
-    """Let `write` fill the folder, unless it is there and whole; it appears by one rename."""
+def made_once(folder: Path, write: Callable[[Path], Any], purpose: str) -> dict[str, Any]:
+    """Let `write` fill the folder, unless it is there and whole; it appears by one rename.
+
+    Return what `write` returned, if that was a dict, when the folder was filled.
+    """
     with translate_os_errors(folder.parent):
-        if sealed_metadata(folder) is None:
+        metadata = sealed_metadata(folder)
+        if metadata is None:
             with locked(folder, purpose):
-                if sealed_metadata(folder) is None:
+                metadata = sealed_metadata(folder)
+                if metadata is None:
                     with staging_folder(folder) as staging:
                         finished = staging / "finished"
                         finished.mkdir()
-                        write(finished)
-                        seal(finished)
+                        metadata = write(finished) or {}
+                        seal(finished, **metadata)
                         put_in_place(finished, folder)
+    return metadata

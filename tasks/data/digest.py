@@ -59,11 +59,7 @@ def digest_of(path: Path, patterns: Sequence[str], data_dir: Path, key: str) -> 
 def _entries(path: Path, patterns: Sequence[str]) -> Iterator[Entry]:
     if path.is_file():
         yield _entry("", path.stat())
-    else:
-        yield from _below(path, patterns)
-
-
-def _below(path: Path, patterns: Sequence[str]) -> Iterator[Entry]:
+        return
     # Links are followed: the hub's own cache consists of them.
     for folder, folders, names in os.walk(path, onerror=_raise, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "."]

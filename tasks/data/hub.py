@@ -17,18 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data.blocks import required
-from tasks.data.cache import content_key
+from tasks.data.cache import content_key, made_once
 from tasks.data.digest import digest_of
 from tasks.data.specs import DataSpec, FilesSpec, HubFiles, Kind
-from tasks.data.storage import (
-    fetching,
-    locked,
-    put_in_place,
-    seal,
-    sealed_metadata,
-    staging_folder,
-    translate_os_errors,
-)
+from tasks.data.storage import fetching, sealed_metadata
 from tasks.errors import UserError, reason
 
 
@@ -47,8 +39,7 @@ class Copy:
         # Of a checkpoint of another kind all that is read.
         for path in sorted([p for p in files if p.suffix == ".safetensors"] or files):
             with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)
         return digest.hexdigest()
 
 
@@ -106,18 +97,14 @@ def _hub(block: FilesSpec) -> HubFiles:
 
 def _fetched(block: FilesSpec, data_dir: Path) -> Copy:
     repository = _hub(block).repository
+
+    def write(folder: Path) -> dict[str, str]:
+        revision = f"{repository}@{_get(block, folder)}"
+        _check(folder, revision, block)
+        return {"revision": revision}
+
     target = fetched_folder(block, data_dir)
-    with translate_os_errors(data_dir):
-        metadata = sealed_metadata(target)
-        if metadata is None:
-            with locked(target, f"fetch {repository}"):
-                metadata = sealed_metadata(target)
-                if metadata is None:
-                    with staging_folder(target) as staging:
-                        metadata = {"revision": f"{repository}@{_get(block, staging / 'copy')}"}
-                        _check(staging / "copy", metadata["revision"], block)
-                        seal(staging / "copy", **metadata)
-                        put_in_place(staging / "copy", target)
+    metadata = made_once(target, write, f"fetch {repository}")
     return Copy(target, metadata["revision"], tuple(block.patterns))
 
 

@@ -1,6 +1,7 @@
 """Images that are decoded when they are asked for: data sets of many sizes, larger than memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,26 +34,21 @@ class Images:
     def __getitem__(self, index: int) -> np.ndarray:
         return self._decode(self.items[index])
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self._decode, self.items)
-
     def take(self, indices: np.ndarray) -> "Images":
         """Return the images with these indices, still undecoded."""
         items = [self.items[index] for index in indices.tolist()]
         return Images(items, self._decode, self._describe)
-
-    def decoded_by(self, decode: Callable[[Any], np.ndarray]) -> "Images":
-        """Return the same items, with another way to make an image of each."""
-        return Images(self.items, decode, self._describe)
 
     def identity(self) -> Any:
         """Return what identifies the images: cheap, as nothing is decoded."""
         return self._describe(self.items)
 
 
-def image_files(root: Path, names: Sequence[str]) -> Images:
+def image_files(
+    root: Path, names: Sequence[str], decode: Callable[[str], np.ndarray] | None = None
+) -> Images:
     """Return the images in files below `root`; they are identified by their names and sizes."""
-    return Images(names, _FileDecoder(root), _FileSizes(root))
+    return Images(names, decode or partial(_decoded_file, root), partial(_names_and_sizes, root))
 
 
 def rgb(file: Path | IO[bytes], name: str) -> np.ndarray:
@@ -66,25 +62,17 @@ def rgb(file: Path | IO[bytes], name: str) -> np.ndarray:
         raise UserError(f"{name} is no whole image ({error}): put a whole copy there") from error
 
 
-# Classes and not closures: processes that prepare batches may have to pickle them.
+# No closures: processes that prepare batches may have to pickle these.
 
 
-class _FileDecoder:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def __call__(self, name: str) -> np.ndarray:
-        return rgb(self.root / name, str(self.root / name))
+def _decoded_file(root: Path, name: str) -> np.ndarray:
+    return rgb(root / name, str(root / name))
 
 
-class _FileSizes:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def __call__(self, names: Sequence[str]) -> list[Any]:
-        try:
-            return [[name, (self.root / name).stat().st_size] for name in names]
-        except OSError as error:
-            raise UserError(
-                f"{error.filename} cannot be read ({error.strerror}): put a whole copy there"
-            ) from error
+def _names_and_sizes(root: Path, names: Sequence[str]) -> list[Any]:
+    try:
+        return [[name, (root / name).stat().st_size] for name in names]
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}): put a whole copy there"
+        ) from error

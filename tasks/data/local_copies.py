@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,7 +20,6 @@ from tasks.data.specs import DataSpec
 from tasks.data.storage import fetching, translate_os_errors
 from tasks.errors import UserError, reason
 
-T = TypeVar("T")
 # What the libraries raise for files that are broken, and the system's numbers for absent ones.
 BROKEN = (RuntimeError, OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
@@ -36,17 +35,23 @@ def fetched_folder(data: DataSpec, data_dir: Path) -> Path:
 
 
 def torchvision_copy(
-    data: DataSpec, data_dir: Path, build: Callable[[Path, bool], T]
-) -> tuple[T, Path, str]:
-    """Return torchvision's data set, the folder that it is in, and where it is from.
+    data: DataSpec, data_dir: Path, *parts: str | bool
+) -> tuple[list[Any], Path, str]:
+    """Return parts of torchvision's data set, the folder that it is in, and where it is from.
 
-    `build` takes that folder and whether to download into it, which is done once. Raises UserError
-    if that fails, or if the copy at data.path is not whole.
+    A part is what the class takes beside the folder. Raises UserError if the data set cannot be
+    downloaded, which is done once, or if the copy at data.path is not whole.
     """
+    from torchvision import datasets
+
     path, name = local_path(data), required(data.torchvision, "task.data.torchvision")
+
+    def build(root: Path, download: bool) -> list[Any]:
+        return [getattr(datasets, name)(root, part, download=download) for part in parts]
+
     root = path or fetched_folder(data, data_dir)
     if path is None:
-        get = partial(_download, data, lambda folder: build(folder, True))
+        get = partial(_download, data, partial(build, download=True))
         made_once(root, get, f"download {name}")
     with whole(data, root, f"{name} as torchvision lays it out ({data.layout})"):
         return build(root, False), root, "local copy" if path else f"torchvision.datasets.{name}"
@@ -97,10 +102,16 @@ def whole(data: DataSpec, where: Path, what: str) -> Iterator[None]:
             ) from error
 
 
-def file_examples(root: Path, files: Sequence[Path], classes: Any) -> Examples:
+def file_examples(root: Path, names: Sequence[str], classes: Any) -> Examples:
     """Return the images in files below `root`, with their labels."""
-    names = [file.relative_to(root).as_posix() for file in files]
     return Examples(image_files(root, names), labels(classes))
+
+
+def class_files(folder: Path, classes: Sequence[str], suffix: str) -> tuple[list[str], list[int]]:
+    """Return the files in the folders of classes, sorted, and their labels."""
+    files = [sorted((folder / name).glob(f"*{suffix}")) for name in classes]
+    names = [f"{path.parent.name}/{path.name}" for paths in files for path in paths]
+    return names, [label for label, paths in enumerate(files) for _ in paths]
 
 
 def folders_in(folder: Path) -> tuple[str, ...]:
@@ -111,11 +122,6 @@ def folders_in(folder: Path) -> tuple[str, ...]:
 def labels(values: Any) -> np.ndarray:
     """Return labels as all tasks have them, int64 [N]."""
     return np.array(values, dtype=np.int64)
-
-
-def name_and_size(path: Path) -> list[Any]:
-    """Return what tells a file from that of another copy."""
-    return [path.name, path.stat().st_size]
 
 
 def _pinned_file(data: DataSpec, folder: Path) -> None:

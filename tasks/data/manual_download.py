@@ -3,7 +3,6 @@
 Each takes a task's `data:` block, whose `manual` says what to do, and the folder of data.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,13 @@ import numpy as np
 from tasks.data.cache import made_once
 from tasks.data.digest import digest_of
 from tasks.data.images import image_files
-from tasks.data.local_copies import folder_by_hand, folders_in, labels, whole
+from tasks.data.local_copies import (
+    class_files,
+    file_examples,
+    folder_by_hand,
+    folders_in,
+    whole,
+)
 from tasks.data.readers import DataSet, Examples, numbers
 from tasks.data.retinopathy import Fundus
 from tasks.data.specs import DataSpec
@@ -24,9 +29,8 @@ def resisc45(data: DataSpec, data_dir: Path) -> DataSet:
     """NWPU-RESISC45; 60, 20 and 20 % in TFDS's order."""
     folder = folder_by_hand(data, data_dir, "NWPU-RESISC45")
     classes = folders_in(folder)
-    names = [f"{c}/{f.name}" for c in classes for f in sorted((folder / c).glob("*.jpg"))]
-    numbers = labels([classes.index(name.split("/")[0]) for name in names])
-    every = Examples(image_files(folder, names), numbers)
+    names, numbers = class_files(folder, classes, ".jpg")
+    every = file_examples(folder, names, numbers)
     train, validation, test = cut(every, [name.replace("/", "_") for name in names], 60, 80)
     return DataSet(train, test, classes, validation, "local copy")
 
@@ -42,8 +46,8 @@ def retinopathy(data: DataSpec, data_dir: Path) -> DataSet:
     decode = Fundus(folder, data_dir / "decoded" / "btgraham-300")
 
     def part(name: str, rows: Any) -> Examples:
-        images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows["image"]])
-        return Examples(images.decoded_by(decode), numbers(rows["level"].tolist(), np.int64))
+        images = image_files(folder, [f"{name}/{image}.jpeg" for image in rows["image"]], decode)
+        return Examples(images, numbers(rows["level"].tolist(), np.int64))
 
     with whole(data, folder, "Kaggle's files"):
         train = part("train", read_csv(folder / "trainLabels.csv"))
@@ -60,7 +64,7 @@ def imagenet(data: DataSpec, data_dir: Path) -> DataSet:
     folder = folder_by_hand(data, data_dir)
     roots = {part: _root_of_part(folder, part, data, data_dir) for part in ("train", "val")}
     classes = folders_in(roots["train"] / "train")
-    train, test = (_class_folders(root, part, classes) for part, root in roots.items())
+    train, test = (_part_of_classes(root, part, classes) for part, root in roots.items())
     return DataSet(train, test, classes, origin="local copy")
 
 
@@ -93,10 +97,6 @@ def _root_of_part(folder: Path, part: str, data: DataSpec, data_dir: Path) -> Pa
     return unpacked
 
 
-def _class_folders(folder: Path, part: str, classes: Sequence[str]) -> Examples:
-    names, numbers = [], []
-    for label, name in enumerate(classes):
-        files = sorted(file.name for file in (folder / part / name).glob("*.JPEG"))
-        names += [f"{part}/{name}/{file}" for file in files]
-        numbers += [label] * len(files)
-    return Examples(image_files(folder, names), labels(numbers))
+def _part_of_classes(root: Path, part: str, classes: tuple[str, ...]) -> Examples:
+    names, numbers = class_files(root / part, classes, ".JPEG")
+    return file_examples(root, [f"{part}/{name}" for name in names], numbers)

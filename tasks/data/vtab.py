@@ -18,13 +18,12 @@ from tasks.data.blocks import required
 from tasks.data.cache import cached_arrays, content_key
 from tasks.data.digest import digest_of
 from tasks.data.hub import copy_of, tables
-from tasks.data.images import Images, image_files, rgb
+from tasks.data.images import Images, rgb
 from tasks.data.local_copies import (
     file_copy,
     file_examples,
     folders_in,
     labels,
-    name_and_size,
     torchvision_copy,
     whole,
 )
@@ -37,11 +36,7 @@ from tasks.data.tfds import cut
 
 def cifar100(data: DataSpec, data_dir: Path) -> DataSet:
     """CIFAR-100, uint8 [N, 32, 32, 3]; the first 90 % of TFDS's order train, the rest validates."""
-    from torchvision.datasets import CIFAR100
-
-    parts, _, origin = torchvision_copy(
-        data, data_dir, lambda root, get: [CIFAR100(root, train, download=get) for train in (1, 0)]
-    )
+    parts, _, origin = torchvision_copy(data, data_dir, True, False)
     official, test = (Examples(part.data, labels(part.targets)) for part in parts)
     train, validation = cut(official, range(len(official)), 90)
     return DataSet(train, test, tuple(parts[0].classes), validation, origin)
@@ -49,13 +44,7 @@ def cifar100(data: DataSpec, data_dir: Path) -> DataSet:
 
 def svhn(data: DataSpec, data_dir: Path) -> DataSet:
     """SVHN's cropped digits, uint8 [N, 32, 32, 3]; divided as CIFAR-100."""
-    from torchvision.datasets import SVHN
-
-    parts, _, origin = torchvision_copy(
-        data,
-        data_dir,
-        lambda root, get: [SVHN(root, part, download=get) for part in ("train", "test")],
-    )
+    parts, _, origin = torchvision_copy(data, data_dir, "train", "test")
     official, test = (
         Examples(np.ascontiguousarray(part.data.transpose(0, 2, 3, 1)), labels(part.labels))
         for part in parts
@@ -64,44 +53,27 @@ def svhn(data: DataSpec, data_dir: Path) -> DataSet:
     return DataSet(train, test, tuple(map(str, range(10))), validation, origin)
 
 
-def dtd(data: DataSpec, data_dir: Path) -> DataSet:
-    """Describable textures: the official parts of fold 1."""
-    from torchvision.datasets import DTD
-
-    return _official(data, data_dir, DTD)
-
-
-def flowers102(data: DataSpec, data_dir: Path) -> DataSet:
-    """Oxford's 102 flowers: the official parts."""
-    from torchvision.datasets import Flowers102
-
-    return _official(data, data_dir, Flowers102)
-
-
-def _official(data: DataSpec, data_dir: Path, kind: Any) -> DataSet:
-    parts, root, origin = torchvision_copy(
-        data,
-        data_dir,
-        lambda root, get: [kind(root, part, download=get) for part in ("train", "val", "test")],
-    )
+def official_parts(data: DataSpec, data_dir: Path) -> DataSet:
+    """A data set in its official parts: describable textures (of fold 1), Oxford's 102 flowers."""
+    parts, root, origin = torchvision_copy(data, data_dir, "train", "val", "test")
     train, validation, test = (
-        file_examples(root, part._image_files, part._labels) for part in parts
+        file_examples(root, _below(root, part._image_files), part._labels) for part in parts
     )
     return DataSet(train, test, tuple(parts[0].classes), validation, origin)
 
 
 def pets(data: DataSpec, data_dir: Path) -> DataSet:
     """Oxford-IIIT pets' breeds; the first 80 % of TFDS's order train, the rest validates."""
-    from torchvision.datasets import OxfordIIITPet
-
-    parts, root, origin = torchvision_copy(
-        data,
-        data_dir,
-        lambda root, get: [OxfordIIITPet(root, p, download=get) for p in ("trainval", "test")],
+    parts, root, origin = torchvision_copy(data, data_dir, "trainval", "test")
+    official, test = (
+        file_examples(root, _below(root, part._images), part._labels) for part in parts
     )
-    official, test = (file_examples(root, part._images, part._labels) for part in parts)
     train, validation = cut(official, [file.name for file in parts[0]._images], 80)
     return DataSet(train, test, tuple(parts[0].classes), validation, origin)
+
+
+def _below(root: Path, files: Sequence[Path]) -> list[str]:
+    return [file.relative_to(root).as_posix() for file in files]
 
 
 CALTECH_TRAIN = 30  # images a class
@@ -114,11 +86,7 @@ def caltech101(data: DataSpec, data_dir: Path) -> DataSet:
     The draw is TFDS's, except that TFDS draws in the order in which its file system lists folders
     and files, and this in that of their names. Of the 30, 90 % in TFDS's order train.
     """
-    from torchvision.datasets import Caltech101
-
-    _, root, origin = torchvision_copy(
-        data, data_dir, lambda root, get: Caltech101(root, download=get)
-    )
+    _, root, origin = torchvision_copy(data, data_dir, "category")
     folder = root / "caltech101" / "101_ObjectCategories"
     classes = folders_in(folder)
     random = np.random.RandomState(CALTECH_SEED)
@@ -133,7 +101,7 @@ def caltech101(data: DataSpec, data_dir: Path) -> DataSet:
         for file in files:
             (chosen if file in drawn else rest).append((f"{name}/{file}", label))
     official, test = (
-        Examples(image_files(folder, [name for name, _ in part]), labels([n for _, n in part]))
+        file_examples(folder, [name for name, _ in part], [label for _, label in part])
         for part in (chosen, rest)
     )
     train, validation = cut(official, [name for name, _ in chosen], 90)
@@ -145,11 +113,7 @@ DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)  # VTAB's thresholds
 
 def clevr_dist(data: DataSpec, data_dir: Path) -> DataSet:
     """CLEVR, how near the nearest object is; the official validation part tests."""
-    from torchvision.datasets import CLEVRClassification
-
-    _, root, origin = torchvision_copy(
-        data, data_dir, lambda root, get: CLEVRClassification(root, "val", download=get)
-    )
+    _, root, origin = torchvision_copy(data, data_dir, "val")
     folder = root / "clevr" / "CLEVR_v1.0"
     with whole(data, folder, "CLEVR"):
         (official, names), (test, _) = (_clevr_part(folder, part) for part in ("train", "val"))
@@ -162,8 +126,8 @@ def _clevr_part(folder: Path, part: str) -> tuple[Examples, list[str]]:
     scenes = json.loads((folder / "scenes" / f"CLEVR_{part}_scenes.json").read_text())["scenes"]
     classes = {scene["image_filename"]: distance_class(scene) for scene in scenes}
     names = sorted(classes)
-    images = image_files(folder, [f"images/{part}/{name}" for name in names])
-    return Examples(images, labels([classes[name] for name in names])), names
+    images = [f"images/{part}/{name}" for name in names]
+    return file_examples(folder, images, [classes[name] for name in names]), names
 
 
 def distance_class(scene: Mapping[str, Any]) -> int:
@@ -192,21 +156,20 @@ def hub_images(data: DataSpec, data_dir: Path) -> DataSet:
             table = table.cast_column("image", Image(decode=False))
             if absent := struct_field(table.data.column("image"), "bytes").null_count:
                 raise ValueError(f"{absent} images of {part} are missing")
-            rows = _Rows(table, [name_and_size(file) for file in files])
-            images = Images(range(len(table)), rows, rows.describe)
+            sizes = [[file.name, file.stat().st_size] for file in files]
+            decode, identity = partial(_row_image, table, sizes), partial(_numbered, sizes)
+            images = Images(range(len(table)), decode, identity)
             found[part] = Examples(images, numbers(table["label"][:], np.int64))
     return DataSet(found["train"], found["test"], classes, found["validation"])
 
 
-class _Rows:
-    def __init__(self, table: Any, files: list[Any]) -> None:
-        self.table, self.files = table, files
+def _row_image(table: Any, files: list[Any], row: int) -> np.ndarray:
+    return rgb(BytesIO(table[row]["image"]["bytes"]), f"image {row} of {files}")
 
-    def __call__(self, row: int) -> np.ndarray:
-        return rgb(BytesIO(self.table[row]["image"]["bytes"]), f"image {row} of {self.files}")
 
-    def describe(self, rows: Sequence[int]) -> Any:
-        return [self.files, list(rows)]
+def _numbered(source: Any, rows: Sequence[int]) -> list[Any]:
+    """Return what identifies images by their numbers in a source."""
+    return [source, list(rows)]
 
 
 # From an address
@@ -221,11 +184,9 @@ def dsprites_ori(data: DataSpec, data_dir: Path) -> DataSet:
     digest = digest_of(path, ["*"], data_dir, data.path_key)
     folder = data_dir / "decoded" / f"dsprites-{content_key([1, digest])[:16]}"
     arrays = cached_arrays(folder, partial(_unpacked_sprites, data, path), "unpack dSprites")
-    sprites = _Sprites(arrays["bits"], digest)
-    every = Examples(
-        Images(range(len(arrays["bits"])), sprites, sprites.describe),
-        orientation_class(arrays["orientation"]),
-    )
+    bits = arrays["bits"]
+    images = Images(range(len(bits)), partial(_sprite, bits), partial(_numbered, digest))
+    every = Examples(images, orientation_class(arrays["orientation"]))
     train, validation, test = cut(every, range(len(every)), 80, 90)
     return DataSet(train, test, tuple(map(str, range(ORIENTATION_CLASSES))), validation, origin)
 
@@ -246,12 +207,5 @@ def _unpacked_sprites(data: DataSpec, path: Path) -> dict[str, np.ndarray]:
     return {"bits": bits, "orientation": classes[:, 3].astype(np.int64)}
 
 
-class _Sprites:
-    def __init__(self, bits: np.ndarray, digest: str) -> None:
-        self.bits, self.digest = bits, digest
-
-    def __call__(self, row: int) -> np.ndarray:
-        return np.unpackbits(self.bits[row]).reshape(64, 64, 1) * np.uint8(255)
-
-    def describe(self, rows: Sequence[int]) -> Any:
-        return [self.digest, list(rows)]
+def _sprite(bits: np.ndarray, row: int) -> np.ndarray:
+    return np.unpackbits(bits[row]).reshape(64, 64, 1) * np.uint8(255)

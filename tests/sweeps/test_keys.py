@@ -29,7 +29,7 @@ def test_every_key_that_a_yaml_has_is_described():
                 own = part.partition(".")[0] == group
                 known = found[part] | (arguments(yaml["_target_"]) if part == "opt" else set())
                 lacking |= {f"{part}.{key}" for key in block if own and key not in known}
-    assert lacking <= {"task.defaults"}
+    assert lacking <= {"task.defaults", "model.defaults"}
 
 
 def arguments(target):

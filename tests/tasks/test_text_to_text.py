@@ -1,11 +1,15 @@
 """Text to text: prompts, words for classes and numbers, and the network's own loss."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from runner import config
 from runner.run import build_task, run
+from tasks.errors import UserError
+from tasks.language import TextClassification
 from tasks.text_to_text import number_in, number_text
 
 
@@ -49,14 +53,24 @@ def test_classes_are_words_and_what_is_no_word_is_no_class():
 
 
 def test_numbers_are_written_in_fifths_and_what_is_no_number_is_zero():
-    values = (3.84, 0.0, 5.0, 2.75, 1.5)
-    assert [number_text(value) for value in values] == ["3.8", "0.0", "5.0", "2.8", "1.6"]
+    values = (3.84, 0.0, 5.0, 2.75, 1.5, -0.05)
+    assert [number_text(v) for v in values] == ["3.8", "0.0", "5.0", "2.8", "1.6", "0.0"]
     assert [number_in(text) for text in ("3.8", "five", "", "nan", "inf")] == [3.8, 0, 0, 0, 0]
     task = build_task(made_up("stsb"))
     inputs, _ = task.batch("test", torch.arange(2))
     task.longest = 4
     predictions = task.predict(Writer(task, ["4.2", "word1"]), inputs)
     torch.testing.assert_close(predictions, torch.tensor([4.2, 0.0]))
+
+
+def test_classes_that_the_network_writes_alike_are_refused(monkeypatch):
+    """The synthetic tokenizer lacks these words, as T5's lacks most alphabets."""
+    made = TextClassification.made_up
+    monkeypatch.setattr(
+        TextClassification, "made_up", lambda self: replace(made(self), classes=("да", "нет"))
+    )
+    with pytest.raises(UserError, match="writes the classes да and нет alike, as ''"):
+        build_task(made_up("cola"))
 
 
 def test_answers_are_what_the_network_writes():

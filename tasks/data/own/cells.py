@@ -8,7 +8,7 @@ from tasks.data.own.findings import Findings, listed
 
 REPEATED = 3  # so often, in the mean, each value of a column with few of them comes
 # What programs write where there is no value.
-NO_VALUE = {"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None"}
+NO_VALUE = {"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "-", "?"}
 NUMBER = r"[+-]?(\d+{0}?\d*|{0}\d+)([eE][+-]?\d+)?"
 POINT, POINT_OR_COMMA = (re.compile(NUMBER.format(sign), re.ASCII) for sign in (r"\.", "[.,]"))
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)

@@ -30,7 +30,7 @@ PAIRS = (
     *(("question", "sentence"), ("question", "passage"), ("text1", "text2"), ("texta", "textb")),
     ("query", "document"),
 )
-IDS = {"id", "idx", "index", "uuid", "guid", "key", "unnamed", "column1", "row", "rownumber"}
+IDS = {"id", "idx", "index", "uuid", "guid", "key", "row", "rownumber"}
 IDS |= {"date", "datetime", "timestamp", "fold", "split"}  # no labels, either, unless one says so
 
 FEW = 50  # a label that is not named so has at most so many values
@@ -90,9 +90,7 @@ def choose(
 
 def _label(table: Table, texts: list[str], findings: Findings) -> str:
     others = [
-        name
-        for name in table.columns
-        if name not in (*texts, *table.images) and _plain(name) not in IDS
+        name for name in table.columns if name not in (*texts, *table.images) and not _is_id(name)
     ]
     named = {_plain(name): name for name in reversed(others)}
     for name in LABELS:
@@ -117,7 +115,8 @@ def _label(table: Table, texts: list[str], findings: Findings) -> str:
     numbers = [
         name
         for name in others
-        if counts[name][1] > 1
+        if name != "column1"  # numbers without a name above them may count rows
+        and counts[name][1] > 1
         and (found := _numbers(table.columns[name])) is not None
         and not _names_rows(name, found)
     ]
@@ -160,6 +159,11 @@ def _texts(table: Table, label: str, second: str | None, findings: Findings) -> 
 
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
+
+
+def _is_id(name: str) -> bool:
+    plain = _plain(name)
+    return plain in IDS or plain.startswith("unnamed")  # "Unnamed: 0" is pandas' index
 
 
 def _present(values: list[Any]) -> list[Any]:
@@ -286,7 +290,7 @@ def _written_otherwise(values: list[Any], classes: list[str | None]) -> list[str
 def _names_rows(column: str, numbers: np.ndarray) -> bool:
     """Return whether numbers count rows, or are called so: whole, each once, close together."""
     once = len(set(numbers)) == len(numbers) >= 10 and bool((numbers == numbers.round()).all())
-    return once and (_plain(column) in IDS or np.ptp(numbers) < 2 * len(numbers))
+    return once and (_is_id(column) or np.ptp(numbers) < 2 * len(numbers))
 
 
 def _number_text(value: Any) -> str:

@@ -41,6 +41,11 @@ class Findings:
         if names:
             self.left_out.append(LeftOut(tuple(names), thing, why))
 
+    def because(self) -> str:
+        """Return what was left out, in brackets, where it may be why nothing is left."""
+        gone = "; ".join(f"left out: {one}" for one in self.left_out)
+        return f" ({gone})" if gone else ""
+
     def leave_out_damaged(self, thing: str, names: Sequence[str], total: int, todo: str) -> None:
         """Note damaged examples.
 

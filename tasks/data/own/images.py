@@ -15,7 +15,6 @@ from typing import IO, Any
 import numpy as np
 
 from tasks.data.cache import content_key, made_once, versions
-from tasks.data.digest import digest_of
 from tasks.data.images import Images
 from tasks.data.own.cells import plain_text
 from tasks.data.own.findings import Findings, listed
@@ -61,6 +60,9 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     while len({tuple(file[: above + 1]) for file in files}) == 1 and _are_below(files, above + 1):
         above += 1  # one folder with everything in it, as archives unpack to
     parts = _parts(files, above)
+    # cat/train and dog/train: the user's parts, below the classes
+    inside = not parts and _are_below(files, above + 1)
+    inside = inside and all(file[above + 1].lower() in PART_OF for file in files)
     found, loose, others, inner = [], [], [], set()
     for *folders, name in files:
         path, depth, part = "/".join([*folders, name]), above, None
@@ -68,13 +70,22 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
             part, depth = parts[folders[above]], above + 1
             while len(folders) > depth + 1 and part and part_of(folders[depth]) == part:
                 depth += 1  # train/train/cat, as archives unpack to
-        if parts and not part:
+        if inside:
+            found.append((path, part_of(folders[above + 1]), plain_text(folders[above])))
+        elif parts and not part:
             others.append(path)
         elif len(folders) <= depth:
             loose.append(path)
         else:
             found.append((path, part, plain_text(folders[depth])))
-            inner.update(["/".join(folders[: depth + 2])] if len(folders) > depth + 1 else [])
+            if len(folders) > depth + 1:
+                inner.add("/".join(folders[: depth + 2]))
+    if not files:
+        raise UserError(
+            f"{findings.where} holds no image and no table{findings.because()}: put the images of "
+            "each class into a folder of its own, or write texts into a CSV file, a row for each "
+            "text with its label"
+        )
     if not found:
         raise UserError(
             f"{findings.where} holds {plural(len(loose), 'image')} and no folder of images for "
@@ -85,6 +96,9 @@ def class_folders(root: Path, findings: Findings) -> list[tuple[str, str | None,
     if parts:
         names = ", ".join(sorted(f"{name}/" for name in parts if parts[name]))
         findings.guessed.append(f"{names} are parts of the data, and the folders in them classes")
+    if inside:
+        names = ", ".join(sorted({f"{file[above + 1]}/" for file in files}))
+        findings.guessed.append(f"{names} in the folders of classes are parts of the data")
     if inner:
         findings.guessed.append(
             f"images in folders inside a class's are of that class: {listed(sorted(inner))}"
@@ -121,10 +135,7 @@ def is_image(name: str) -> bool:
 
 def _files(root: Path, findings: Findings) -> Iterator[str]:
     """Yield the images below a folder, sorted; say which files are none."""
-    others: list[str] = []
-    foreign: list[str] = []
-    empty: list[str] = []
-    found: list[str] = []
+    found, foreign, others, empty = list[str](), list[str](), list[str](), list[str]()
     for folder, names in walk(root, findings):
         inside = folder.relative_to(root)
         for name in names:
@@ -139,22 +150,6 @@ def _files(root: Path, findings: Findings) -> Iterator[str]:
     yield from sorted(found)
 
 
-def decoded(
-    root: Path, names: Sequence[str], shorter: int, data_dir: Path, findings: Findings
-) -> tuple[Images, list[str], list[int]]:
-    """Return the whole images among these files, their sha256, and their indices.
-
-    Each is decoded once, upright, as RGB, at most `shorter` pixels on its shorter side, and kept in
-    `data_dir`.
-
-    Raises:
-        UserError: if more than a hundredth of them are damaged: nothing is kept then.
-    """
-    sources = [partial(Path.read_bytes, root / name) for name in names]
-    digest = digest_of(root, ["*"], data_dir, "task.data.path")
-    return kept_images(sources, names, [digest, shorter], shorter, data_dir, findings)
-
-
 def kept_images(
     sources: Sequence[Any],
     names: Sequence[str],
@@ -163,7 +158,22 @@ def kept_images(
     data_dir: Path,
     findings: Findings,
 ) -> tuple[Images, list[str], list[int]]:
-    """As :func:`decoded`, of functions that return an image's bytes, which `identity` tells."""
+    """Return the whole ones of these images, their sha256, and their indices.
+
+    Each is decoded once, upright, as RGB, at most `shorter` pixels on its shorter side, and kept in
+    `data_dir`.
+
+    Args:
+        sources: functions that return an image's bytes.
+        names: what a message calls each image.
+        identity: what tells these images from those of other data.
+        shorter: pixels.
+        data_dir: the folder of data and weights.
+        findings: where to say what was found out.
+
+    Raises:
+        UserError: if more than a hundredth of them are damaged: nothing is kept then.
+    """
     key = content_key([VERSION, identity, versions("pillow"), list(names)])[:16]
     folder = data_dir / "decoded" / f"own-{key}"
     write = partial(_write, sources, names, shorter, findings.where)
@@ -173,7 +183,7 @@ def kept_images(
     images = index["images"]
     pixels = _Pixels(folder / "pixels.bin", [(start, *shape) for _, _, start, *shape in images])
     digests = [digest for _, digest, *_ in images]
-    kept = Images(range(len(images)), pixels, _Digests(digests, shorter))
+    kept = Images(range(len(images)), pixels, partial(_digests_at, shorter, digests))
     return kept, digests, [place for place, *_ in images]
 
 
@@ -288,7 +298,7 @@ def upright(file: IO[bytes], shorter: int, bits: int = 16) -> tuple[np.ndarray, 
     return np.array(seen), {**about, "greatest": greatest}
 
 
-# Classes and not closures: processes that prepare batches may have to pickle them.
+# No closures: processes that prepare batches may have to pickle these.
 
 
 class _Pixels:
@@ -309,11 +319,6 @@ class _Pixels:
         return {**self.__dict__, "file": None}
 
 
-class _Digests:
-    """What tells images from others: their files, and the size to which they were shrunk."""
-
-    def __init__(self, digests: list[str], shorter: int) -> None:
-        self.digests, self.shorter = digests, shorter
-
-    def __call__(self, indices: Sequence[int]) -> list[str]:
-        return [f"{self.digests[index]} at {self.shorter}" for index in indices]
+def _digests_at(shorter: int, digests: list[str], indices: Sequence[int]) -> list[str]:
+    """Return what tells images from others: their files, and the size to which they were shrunk."""
+    return [f"{digests[index]} at {shorter}" for index in indices]

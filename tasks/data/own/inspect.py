@@ -17,7 +17,7 @@ from tasks.data.own.columns import Choice, Labels, Problem, choose, is_missing, 
 from tasks.data.own.findings import Findings, LeftOut
 from tasks.data.own.folders import walk
 from tasks.data.own.hub import hub_copy, is_name
-from tasks.data.own.images import class_folders, decoded, is_image, kept_images
+from tasks.data.own.images import class_folders, is_image, kept_images
 from tasks.data.own.splits import PARTS, Rows, divide
 from tasks.data.own.tables import Table, is_saved, read_tables, table_files, take_parts
 from tasks.data.readers import DataSet, Examples
@@ -184,7 +184,7 @@ def inspect(
             "takes each value for a class"
         )
     digest = digest_of(root, ["*"], data_dir, "task.data.path")
-    return _table(found, table, choice, labels, digest, (data_dir, shorter_side), findings)
+    return _table(found, table, choice, labels, digest, data_dir, shorter_side, findings)
 
 
 def _holds_images(root: Path, findings: Findings) -> bool:
@@ -207,29 +207,26 @@ def _table(
     choice: Choice,
     labels: Labels,
     digest: str,
-    keep: tuple[Path, int],
+    data_dir: Path,
+    shorter: int,
     findings: Findings,
 ) -> OwnData:
     """Return the data in a table's columns."""
     names = table.names
     inputs: list[Any] = list(zip(*(table.columns[name] for name in choice.inputs), strict=True))
-    blank = [any(is_missing(cell) for cell in row) for row in inputs]
-    bare = [label is None for label in labels.values]
-    thing = "an image" if choice.kind == "images" else "a text"
-    findings.leave_out(
-        "row", f"without {thing}", [n for n, b in zip(names, blank, strict=True) if b]
-    )
-    findings.leave_out(
-        "row",
-        "without a label",
-        [n for n, b, c in zip(names, blank, bare, strict=True) if c and not b],
-    )
-    left = [i for i in range(len(names)) if not (blank[i] or bare[i])]
+    blank = f"without {'an image' if choice.kind == 'images' else 'a text'}"
+    lacking = [
+        blank if any(map(is_missing, row)) else "without a label" if label is None else ""
+        for row, label in zip(inputs, labels.values, strict=True)
+    ]
+    for why in (blank, "without a label"):
+        which = [name for name, lack in zip(names, lacking, strict=True) if lack == why]
+        findings.leave_out("row", why, which)
+    left = [i for i, lack in enumerate(lacking) if not lack]
     if choice.kind == "images":
         sources = [partial(bytes, inputs[i][0]) for i in left]
         identity = [digest, choice.inputs[0], choice.label]
         shown = [names[i] for i in left]
-        data_dir, shorter = keep
         images, keys, kept = kept_images(
             sources, shown, [identity, shorter], shorter, data_dir, findings
         )
@@ -252,9 +249,9 @@ def _table(
     scale = None
     if not labels.classes:
         data, scale = _standardised(data, choice.label, findings)
-    columns = dict(zip(("text", "second_text"), choice.inputs, strict=False))
-    columns = {} if choice.kind == "images" else columns
-    columns["label"] = choice.label
+    columns = {"label": choice.label}
+    if choice.kind == "texts":
+        columns = dict(zip(("text", "second_text"), choice.inputs, strict=False)) | columns
     return OwnData(path, choice.kind, labels.problem, data, columns, scale, digest, findings)
 
 
@@ -297,7 +294,11 @@ def _images(path: Path, data_dir: Path, shorter: int, findings: Findings) -> Own
     root = path.resolve()
     files = class_folders(root, findings)
     names = [name for name, _, _ in files]
-    images, digests, kept = decoded(root, names, shorter, data_dir, findings)
+    digest = digest_of(root, ["*"], data_dir, "task.data.path")
+    sources = [partial(Path.read_bytes, root / name) for name in names]
+    images, digests, kept = kept_images(
+        sources, names, [digest, shorter], shorter, data_dir, findings
+    )
     classes = tuple(sorted({files[place][2] for place in kept}))
     number = {name: label for label, name in enumerate(classes)}
     rows = Rows(
@@ -308,7 +309,6 @@ def _images(path: Path, data_dir: Path, shorter: int, findings: Findings) -> Own
         "image",
     )
     data = _data_set(images, rows, classes, findings)
-    digest = digest_of(root, ["*"], data_dir, "task.data.path")
     return OwnData(path, "images", "classification", data, {}, None, digest, findings)
 
 

@@ -175,8 +175,7 @@ def _check(
 ) -> None:
     """Refuse what nothing can be learnt from, and warn of what little can be."""
     every = np.concatenate([found[part] for part in PARTS])
-    gone = "; ".join(f"left out: {one}" for one in findings.left_out)
-    because = f" ({gone})" if gone else ""
+    because = findings.because()
     if len(every) < AT_LEAST:
         raise UserError(
             f"{findings.where} has {plural(len(every), 'example')} that can be used{because}, and "

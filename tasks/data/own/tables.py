@@ -244,7 +244,13 @@ def _kinds(table: Table, schema: Any, where: str) -> list[str]:
         inside = {field.name for field in kind} if types.is_struct(kind) else set()
         if "bytes" in inside or (binary and column.name.lower() in IMAGE_NAMES):
             table.images.add(column.name)
-        elif not (_is_text(kind) or types.is_boolean(kind) or _is_number(kind)):
+        elif not (
+            _is_text(kind)
+            or types.is_boolean(kind)
+            or types.is_integer(kind)
+            or types.is_floating(kind)
+            or types.is_decimal(kind)
+        ):
             table.unread[column.name] = str(kind)
             continue
         names.append(column.name)
@@ -256,12 +262,6 @@ def _is_text(kind: Any) -> bool:
 
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
-def _is_number(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
 
 
 def _size(column: Any) -> int:

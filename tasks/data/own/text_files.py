@@ -155,18 +155,19 @@ def separated(text: str, usual: str, where: str, findings: Findings) -> Columns:
         usual, text = named[1], text[named.end() :]
     separator = _separator(text, usual, where, findings)
     names, header = _header(text, separator, findings)
+    form = _form(text, separator)
     quoted, error = None, ""
     try:
-        quoted, bad = _parsed(text, separator, names, header, csv.QUOTE_MINIMAL)
+        quoted, bad = _parsed(text, names, header, form)
     except ValueError as failed:
         error = reason(failed)
     # In a TSV, and where quotes do not end with their cell, they are signs like others if the rows
     # fit so: two such quotes would make one text of all rows between them.
-    odd = _odd_quote(text, separator) if '"' in text else 0
+    odd = _odd_quote(text, form) if '"' in text else 0
     if odd or ('"' in text and separator == "\t"):
         lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
         if all(line.count(separator) == len(names) - 1 for line in lines):
-            plain, no_bad = _parsed(text, separator, names, header, csv.QUOTE_NONE)
+            plain, no_bad = _parsed(text, names, header, {**form, "quoting": csv.QUOTE_NONE})
             if quoted is None or len(plain) > len(quoted):
                 findings.guessed.append("quotes are parts of the texts: as such every row fits")
                 quoted, bad = plain, no_bad
@@ -214,12 +215,21 @@ def _separator(text: str, usual: str, where: str, findings: Findings) -> str:
 def _rows(text: str, separator: str) -> list[list[str]]:
     """Return the first rows; the last of them may be cut."""
     sample = io.StringIO(text[:SAMPLE] + "\n.", newline="")
-    quoting: Any = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+    form = _form(text, separator)
+    if separator == "\t":
+        form["quoting"] = csv.QUOTE_NONE
     rows = []
     with _cells_of(SAMPLE + 1), suppress(csv.Error):
-        for row in csv.reader(sample, delimiter=separator, quoting=quoting):
+        for row in csv.reader(sample, **form):
             rows.append(row)
     return rows
+
+
+def _form(text: str, separator: str) -> dict[str, Any]:
+    """Return how csv and pandas are to read a file: some programs write a space before a quote."""
+    form = {"delimiter": separator, "skipinitialspace": True}
+    spaced = f'{separator} "' in text[:SAMPLE] and not _odd_quote(text[:SAMPLE], form, cut=True)
+    return {**form, "skipinitialspace": spaced}
 
 
 @contextmanager
@@ -232,23 +242,27 @@ def _cells_of(characters: int) -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _odd_quote(text: str, separator: str) -> int:
-    """Return the line of the first quote that does not end with its cell; 0 if there is none."""
+def _odd_quote(text: str, form: dict[str, Any], cut: bool = False) -> int:
+    """Return the line of the first quote that does not end with its cell; 0 if there is none.
+
+    The last cell of a text that is `cut` need not end.
+    """
     lines = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
-    rows = csv.reader(lines, delimiter=separator, strict=True)
+    rows = csv.reader(lines, **form, strict=True)
     try:
         with _cells_of(len(text) + 1):
             for _ in rows:
                 pass
-    except csv.Error:
-        return rows.line_num
+    except csv.Error as error:
+        return 0 if cut and "end of data" in str(error) else rows.line_num
     return 0
 
 
 def _header(text: str, separator: str, findings: Findings) -> tuple[list[str], bool]:
     """Return the columns' names, and whether the file has them."""
     first, *others = [row for row in _rows(text, separator) if row]
-    columns = list(zip(*_even(others, len(first)), strict=True))
+    even = [row for row in others if len(row) == len(first)] or [[""] * len(first)]
+    columns = list(zip(*even, strict=True))
     again = [bool(name) and name in column for name, column in zip(first, columns, strict=True)]
     odd = any(is_number(name) or len(name) > LONGEST_NAME for name in first)
     if (not odd or any(map(_is_above, first, columns))) and (not any(again) or all(again)):
@@ -276,29 +290,24 @@ def _different(names: list[str]) -> list[str]:
     return found
 
 
-def _even(rows: list[list[str]], width: int) -> list[list[str]]:
-    return [row for row in rows if len(row) == width] or [[""] * width]
-
-
-def _parsed(text: str, separator: str, names: list[str], header: bool, quoting: Any) -> Any:
+def _parsed(text: str, names: list[str], header: bool, form: dict[str, Any]) -> Any:
     """Return the table, and the rows that have too many cells."""
     import pandas
 
     # Of a file's first rows, pandas takes any number of cells for what all have, and drops those
     # without a name in silence. So there is one name more, and a row before the first. As bytes,
     # since a file of text in memory takes four of them a sign.
-    file = io.BytesIO(f"{separator * len(names)}\n{text}".encode())
+    file = io.BytesIO(f"{form['delimiter'] * len(names)}\n{text}".encode())
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         table = pandas.read_csv(
             file,
-            sep=separator,
+            **form,
             names=[*names, SURPLUS],
             header=0,
             index_col=False,
             dtype=str,
             keep_default_na=False,
-            quoting=quoting,
             on_bad_lines="warn",
             skip_blank_lines=False,  # pandas counts them
         )
@@ -313,6 +322,16 @@ def _parsed(text: str, separator: str, names: list[str], header: bool, quoting: 
     return table[~surplus], sorted({*skipped, *table.index[surplus].tolist()})
 
 
+def _whole_json(text: str) -> Any:
+    """Return what all of a file says; None if it is not one value, as that of JSON Lines is not."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data" and text.lstrip()[:1] == "[":
+            raise
+        return None
+
+
 def json_rows(text: str, where: str, findings: Findings) -> Columns:
     """Return the columns of JSON Lines, or of a JSON list of rows.
 
@@ -321,9 +340,18 @@ def json_rows(text: str, where: str, findings: Findings) -> Columns:
     """
     rows, bad = [], []
     try:
-        if text.lstrip()[:1] == "[":
-            found: Any = json.loads(text)
-            lines = [(f"row {i}", row) for i, row in enumerate(found, 1)]
+        whole = _whole_json(text)
+        if (
+            isinstance(whole, dict)
+            and whole
+            and all(isinstance(v, dict | list) for v in whole.values())
+        ):
+            raise UserError(
+                f"{where} is one JSON object of {', '.join([*whole][:3])}: give a list of objects, "
+                "one for each row (pandas writes it with to_json(path, orient='records'))"
+            )
+        if isinstance(whole, list):
+            lines: Any = [(f"row {i}", row) for i, row in enumerate(whole, 1)]
         else:
             lines = [(f"line {i}", line) for i, line in enumerate(text.split("\n"), 1)]
         for name, line in lines:

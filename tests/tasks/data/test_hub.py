@@ -270,7 +270,7 @@ def test_whatever_stops_a_fetch_says_what_to_copy_where(load, hub, monkeypatch, 
 def test_commit_without_the_wanted_files_is_not_kept(load, hub, monkeypatch, tmp_path):
     data = load("cola", "roberta_base").spec.task.data.replaced(path=None)
     with monkeypatch.context() as patch:
-        empty = not_in_the_cache(lambda *_, local_dir, **__: local_dir.mkdir())
+        empty = not_in_the_cache(lambda *_, local_dir, **__: local_dir)
         patch.setattr(huggingface_hub, "snapshot_download", empty)
         with pytest.raises(UserError, match=r"no file cola/train-\*\.parquet in nyu-mll/glue@ccc"):
             copy_of(data, tmp_path / "data")

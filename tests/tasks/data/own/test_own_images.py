@@ -9,6 +9,7 @@ import pytest
 from conftest import with_changes
 from photos import photo, write_photos
 from PIL import Image
+from reviews import reviews
 
 from runner import config
 from runner.run import run
@@ -115,6 +116,26 @@ def test_classes_are_no_parts_for_their_names(tmp_path, look):
     assert look(photos).classes == ("bullet_train", "test_tube", "train")
 
 
+def test_parts_inside_the_folders_of_classes_are_parts(tmp_path, look):
+    photos = tmp_path / "photos"
+    for part, first in (("train", 0), ("Test", 50)):
+        write_photos(tmp_path / part, each=12, first=first)
+        for kind in ("cat", "dog", "owl"):
+            shutil.move(tmp_path / part / kind, photos / kind / part)
+    found = look(photos)
+    assert found.classes == ("cat", "dog", "owl")
+    assert found.counts["test"] == dict.fromkeys(found.classes, 12)
+    assert "Test/, train/ in the folders of classes are parts of the data" in found.guessed
+
+
+def test_folders_of_texts_are_refused_with_what_to_do(tmp_path, look):
+    for n, (text, label) in enumerate(reviews()):
+        (tmp_path / "films" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "films" / label / f"{n}.txt").write_text(text)
+    with pytest.raises(UserError, match=r"no image and no table \(.* write texts into a CSV file"):
+        look(tmp_path / "films")
+
+
 def test_parts_without_training_are_no_classes(tmp_path, look):
     write_photos(tmp_path / "photos/val", each=20)
     write_photos(tmp_path / "photos/test", each=20, first=30)
@@ -197,10 +218,10 @@ def test_images_are_upright_opaque_and_in_colour(photos, look):
     Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(photos / "cat/clear.png")
     Image.new("L", (16, 16), 7).save(photos / "cat/grey.jpg")
     Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(photos / "cat/deep.png")
-    pixels = own_images.decoded(
-        photos, ["cat/turned.png", "cat/clear.png", "cat/grey.jpg", "cat/deep.png"], 256,
-        photos.parent / "data", own_images.Findings("photos"),
-    )[0]  # fmt: skip
+    names = ["cat/turned.png", "cat/clear.png", "cat/grey.jpg", "cat/deep.png"]
+    sources = [(photos / name).read_bytes for name in names]
+    where = own_images.Findings("photos")
+    pixels = own_images.kept_images(sources, names, [], 256, photos.parent / "data", where)[0]
     turned, clear, grey, deep = pixels
     assert turned.shape == (20, 16, 3) and turned[0, -1].tolist() == [0, 0, 255]
     assert turned[0, 0].tolist() == [255, 0, 0]
@@ -264,13 +285,13 @@ def bad_folder(folder, what):
 @pytest.mark.parametrize(
     "what",
     [
-        *("holds 0 images", "no folder of images for each class", "are of one class, cat"),
-        *(
-            "6 examples that can be used",
-            "fifo is no file",
-            "is a link out of the folder, to",
-            "is a link to a folder",
-        ),
+        "holds no image and no table",
+        "no folder of images for each class",
+        "are of one class, cat",
+        "6 examples that can be used",
+        "fifo is no file",
+        "is a link out of the folder, to",
+        "is a link to a folder",
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused_in_a_line(what, tmp_path, look):

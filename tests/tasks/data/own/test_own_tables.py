@@ -194,6 +194,16 @@ def test_line_that_names_the_separator_for_excel_is_no_row(first, tmp_path, look
     assert pairs_of(found) == set(reviews()) and not found.left_out
 
 
+def test_space_before_a_quote_is_no_part_of_a_cell(tmp_path, look):
+    rows = [f'"{label}", "{text}"' for text, label in reviews()]
+    (tmp_path / "films.csv").write_text("\n".join(['"label", "text"', *rows]))
+    found = look(tmp_path / "films.csv")
+    assert found.classes == ("bad", "good") and pairs_of(found) == set(reviews())
+    rows = [f'{label}, "film" {n}' for n, (_, label) in enumerate(reviews())]
+    (tmp_path / "odd.csv").write_text("\n".join(["label,text", *rows]))
+    assert look(tmp_path / "odd.csv").part("train").inputs[0].startswith('"film" ')
+
+
 def test_unquoted_commas_are_no_reason_to_say_that_there_is_one_column(tmp_path, look):
     path = tmp_path / "films.csv"
     path.write_text("\n".join(["text,label", *map(",".join, reviews())]))
@@ -287,8 +297,9 @@ def test_numbers_are_read_by_what_their_commas_are(separator, form, said, tmp_pa
         assert mean > 1000
 
 
-def test_number_that_is_not_there_is_no_class(tmp_path, look):
-    rows = [(text, "NA" if n == 7 else n % 5) for n, (text, _) in enumerate(reviews())]
+@pytest.mark.parametrize("sign", ["NA", "-", "?"])
+def test_number_that_is_not_there_is_no_class(sign, tmp_path, look):
+    rows = [(text, sign if n == 7 else n % 5) for n, (text, _) in enumerate(reviews())]
     found = look(write_csv(tmp_path / "films.csv", rows, ("text", "stars")))
     assert found.classes == ("0", "1", "2", "3", "4")
     assert "numbers in stars: NA and the like are empty cells" in found.guessed
@@ -410,6 +421,20 @@ def test_date_or_fold_is_not_taken_for_the_label(values, tmp_path, look, request
     assert len(found.classes) == 4
 
 
+def test_first_column_without_names_is_the_label_if_its_values_come_again(tmp_path, look):
+    rows = [(label, text[-9:-3], text) for text, label in reviews()]
+    found = look(write_csv(tmp_path / "films.tsv", rows, None, delimiter="\t"))
+    assert found.columns == {"text": "column3", "label": "column1"}
+    assert pairs_of(found) == set(reviews())
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_index_that_pandas_wrote_is_no_label(name, tmp_path, look):
+    rows = [(7 * n, text, text[::-1]) for n, (text, _) in enumerate(reviews())]
+    with pytest.raises(UserError, match="no column looks like a label"):
+        look(write_csv(tmp_path / "films.csv", rows, (name, "text", "other")))
+
+
 def bomb(path):
     with gzip.open(path, "wb", compresslevel=9) as file:
         file.write(b"text,label\n" + b"a" * (text_files.UNSUSPECTED + 2**20))
@@ -470,6 +495,18 @@ BAD = {
     ),
     "films.dat": (lambda path: path.write_text("hello"), "cannot tell what this file is"),
     "list.json": (lambda path: path.write_text("[1, 2, 3, 4]"), "4 of 4 rows are damaged"),
+    "columns.json": (
+        lambda path: path.write_text(json.dumps({name: ["a", "b"] for name in TEXT_LABEL})),
+        "is one JSON object of text, label: give a list of objects, one for each row",
+    ),
+    "wrapped.json": (
+        lambda path: path.write_text('{\n"data": [\n{"text": "a", "label": 1}]}'),
+        "is one JSON object of data: give a list of objects, one for each row",
+    ),
+    "arrays.jsonl": (
+        lambda path: path.write_text("\n".join(map(json.dumps, reviews()))),
+        "60 of 60 rows are damaged: line 1, line 2",
+    ),
     "cut.json": (lambda path: path.write_text('[{"a": 1'), "is no JSON"),
 }  # fmt: skip
 
