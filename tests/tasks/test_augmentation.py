@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from runner import config
 from tasks.data.images import Images
 from tasks.data.readers import Examples
 from tasks.specs import Augment, ModelSpec, TaskSpec, TrainSpec
@@ -84,6 +85,15 @@ def test_only_those_that_may_flip_do(augment):
     assert all(map(all, directions)) == (augment not in FLIPS)
     assert any(map(any, directions))
     assert all(rises(augmented(augment, training=False)))
+
+
+@pytest.mark.parametrize(
+    "protocol", sorted(path.stem for path in config.CONFIGS.glob("protocol/*"))
+)
+@pytest.mark.parametrize("task", ["mnist", "mnist_scratch", "svhn", "dsprites_ori"])
+def test_images_that_a_mirror_makes_another_class_are_never_flipped(task, protocol):
+    loaded = config.load([f"task={task}", f"protocol={protocol}"])
+    assert loaded.spec.train.augment not in FLIPS
 
 
 @pytest.mark.parametrize("augment", CHOICES)
