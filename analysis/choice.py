@@ -161,17 +161,27 @@ def settings_to_report(
     return settings
 
 
+# What a record says of its optimizer's settings, by the yaml of that time.
+_DESCRIPTION = ["setting", "opt_default", "overrides", "grid"]
+
+
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that may be compared: of the newest versions, of the same data, each run once.
 
-    With the role of each optimizer (`with_roles`).
+    With the role and label of each optimizer (`with_roles`).
 
     Runs of different versions of a task or a protocol are not comparable, nor are runs of different
     data (`of_other_data`). An optimizer's defaults have no version; where they differ in anything,
     those last run are taken. A run may have several ids: its data were read from several folders.
+    Runs of the same settings are described alike, as the last of them is: which are the defaults,
+    and which keys the grid has, may have changed in the yaml meanwhile.
     """
     frame = with_roles(of_newest_versions(frame))
     frame = frame[~of_other_data(frame)]
+    same = frame.sort_values(["started", "run_id"]).groupby(
+        ["problem_id", "optimizer", "optimizer_id"]
+    )
+    frame = frame.assign(**{name: same[name].transform("last") for name in _DESCRIPTION})
     # The default is compared as such: its setting's text changes when the default changes.
     for key in (frame["setting"].mask(frame["opt_default"], DEFAULT), frame["setting"]):
         order = frame.sort_values(["started", "run_id"])

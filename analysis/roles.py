@@ -17,16 +17,18 @@ _YAMLS = CONFIGS / "opt"
 
 
 def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs with the role of each optimizer, and with the factor of tuning-free ones as `c`.
+    """The runs with one role and label an optimizer, and the factor of tuning-free ones as `c`.
 
-    That is the role in the optimizer's last record that has one. Where none has (records of old,
-    a yaml without `role`) it is that of the yaml of this name, else `TUNED` if there is a grid.
+    Both are of the optimizer's last record; the role, of the last that has one. Where none has
+    (records of old, a yaml without `role`) it is that of the yaml of this name, else `TUNED` if
+    there is a grid.
 
     Raises:
         UserError: if two optimizers are the reference.
     """
-    named = frame[frame["role"] != ""].sort_values(["started", "run_id"])
-    recorded = named.groupby("optimizer")["role"].last().to_dict()
+    ordered = frame.sort_values(["started", "run_id"])
+    labels = ordered.groupby("optimizer")["label"].last()
+    recorded = ordered[ordered["role"] != ""].groupby("optimizer")["role"].last()
     with_grid = set(frame["optimizer"][~frame["grid"].isin(["", "{}"])])
     roles = {
         name: recorded.get(name)
@@ -41,9 +43,10 @@ def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
             f"and {TUNING_FREE} to the others, and run one of each of these anew"
         )
     role = frame["optimizer"].map(roles).astype(frame["role"].dtype)
+    label = frame["optimizer"].map(labels).astype(frame["label"].dtype)
     factor = frame["c"].fillna(frame["learning_rate"].where(role != TUNED))
     rate = frame["learning_rate"].where(role == TUNED)
-    return frame.assign(role=role, c=factor, learning_rate=rate)
+    return frame.assign(role=role, label=label, c=factor, learning_rate=rate)
 
 
 def left_to_set(optimizer: str) -> list[str] | None:
