@@ -394,5 +394,6 @@ def performance_profile(errors: ArrayLike, taus: ArrayLike) -> np.ndarray:
     [[0.5, 1.0, 1.0], [0.5, 0.5, 1.0]]
     """
     errors = np.asarray(errors, dtype=float)
-    reach = np.asarray(taus, dtype=float)[:, None] * np.fmin.reduce(errors, axis=0)
+    # With a tolerance: τ may be the ratio of two errors, whose product is a little less than the one.
+    reach = (1 + ROUNDING) * np.asarray(taus, dtype=float)[:, None] * np.fmin.reduce(errors, axis=0)
     return (errors[:, None, :] <= reach[None]).mean(axis=2)
