@@ -40,8 +40,9 @@ PORTFOLIO, BEST_OF_DEFAULTS = "portfolio", "best_of_defaults"
 BEST_OF_DEFAULTS_LABEL = "best of k defaults"
 
 # All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
-READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
-READ += ["steps", "batch_size", "metric", "higher_is_better", "status", "seed", "seconds"]
+READ = ["run_id", "problem_id", "problem_settings", "task", "model", "protocol"]
+READ += ["protocol_version", "budget", "steps", "batch_size", "metric", "higher_is_better"]
+READ += ["status", "seed", "seconds"]
 READ += ["optimizer", "role", "opt_default", "setting", "learning_rate", "overrides", "grid"]
 READ += ["validation_last", "validation_averaged", "validation_examples"]
 
@@ -58,6 +59,7 @@ class Trial:
     (Objects and no frame: the many small choices would take ten times as long.)
     """
 
+    run_id: str
     problem_id: str
     task: str
     optimizer: str
@@ -69,7 +71,8 @@ class Trial:
     red: float  # on validation, against the reference on this seed
 
 
-_OF_RUN = ["problem_id", "task", "optimizer", "setting", "learning_rate", "overrides", "seconds"]
+_OF_RUN = ["run_id", "problem_id", "task", "optimizer", "setting", "learning_rate", "overrides"]
+_OF_RUN += ["seconds"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Choice:
         tuning_tasks: the tasks that it rests on, joined by ", "; where they were run for other
             steps or with another network than this one, these are named.
         members: the optimizers of a portfolio, that whose default was chosen first.
+        tuning_ids: the runs of `tuning_runs` or `tuning_runs_elsewhere`.
     """
 
     problem_id: str
@@ -102,6 +106,7 @@ class Choice:
     tuning_runs_elsewhere: int = 0
     tuning_tasks: str = ""
     members: tuple[str, ...] = ()
+    tuning_ids: tuple[str, ...] = ()
 
 
 def choose(frame: pd.DataFrame) -> list[Choice]:
@@ -433,6 +438,7 @@ def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tas
         tuning_runs=len(tried),
         tuning_seconds=sum(trial.seconds for trial in tried if _known(trial.seconds)),
         tuning_tasks=tasks,
+        tuning_ids=tuple(trial.run_id for trial in tried),
     )
 
 
@@ -462,4 +468,5 @@ def _portfolios(frame: pd.DataFrame) -> Iterator[Choice]:
             tuning_seconds=float(ranked["seconds"].sum()),
             tuning_tasks=ranked["task"].iloc[0],
             members=members,
+            tuning_ids=tuple(ranked["run_id"]),
         )

@@ -75,6 +75,7 @@ class Cell:
     hours: float  # of these
     errors: Mapping[int, float]  # on test, by seed
     run_ids: Sequence[str] = ()  # the reported runs, crashed ones included
+    tuning_ids: Sequence[str] = ()  # those that the setting was chosen from
 
     @property
     def key(self) -> LineKey:
@@ -92,7 +93,8 @@ class Cell:
         return float(np.mean([*self.errors.values()])) if self.errors else np.nan
 
 
-_OF_FRAME = [field.name for field in fields(Cell) if field.name not in ("errors", "run_ids")]
+_BY_RUN = ("errors", "run_ids", "tuning_ids")
+_OF_FRAME = [field.name for field in fields(Cell) if field.name not in _BY_RUN]
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,7 @@ def _cell(runs: RunColumns, choice: Choice, label: str, role: str, reference: Ru
         hours=(choice.tuning_seconds + final_seconds) / 3600,
         errors=dict(zip(done["seed"].tolist(), done["error"].tolist(), strict=True)),
         run_ids=tried["run_id"].tolist(),
+        tuning_ids=choice.tuning_ids,
     )
 
 

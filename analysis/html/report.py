@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.choice import PORTFOLIO, is_grid_run
 from analysis.comparison import Comparison, compare_problems, labels_of
 from analysis.figures.data import FigureData
 from analysis.html.board_charts import forest, pareto, profile
@@ -30,17 +29,13 @@ from analysis.html.table import Table, fragment, table_of, table_of_page
 from analysis.kinds import KINDS
 from analysis.tables.leaderboard import StepCosts
 from analysis.tables.models import pages_of_models
-from analysis.tables.notes import notes_of, unit
+from analysis.tables.notes import unit
 from analysis.tables.page import Page, bounds, signed
-from analysis.tables.problems import LEFT, heading, shown_cells
+from analysis.tables.problems import page_of_problem
 from analysis.tables.sensitivity import tables_of_sensitivity
 from analysis.tables.starts import Tried, pages_of_tried, regrets_of, tried_starts
-from runner import TUNING_SEED
 from tasks.errors import UserError
 from tasks.format import NONE, plural
-
-# What is needed of the runs at the tuning seed; few columns are faster to filter.
-OF_TUNING = ["run_id", "problem_id", "optimizer", "opt_default", "overrides", "grid"]
 
 START = "Which start (reps_rel, length of the first step), with batch normalization and without?"
 STEP = "What does a step of the optimizer cost, forward and backward pass aside?"
@@ -105,7 +100,6 @@ def report_of(
     sensitivity = tables_of_sensitivity(comparisons, frame)
     places = {each.problem.problem_id: place for place, each in enumerate(comparisons)}
     row_of = {run_id: row for row, run_id in enumerate(frame["run_id"])}
-    tuning = frame.loc[frame["seed"] == TUNING_SEED, OF_TUNING]
     tried = list(tried_starts(comparisons, frame))
     starts = list(best_starts(normalization, regrets_of(tried)))
     return Report(
@@ -119,7 +113,7 @@ def report_of(
         selections=[(*choice, place) for choice, place in boards.places.items()],
         duels=_duels(comparisons),
         problems=[
-            _problem(data, comparison, tuning, row_of, sensitivity.get(comparison.stem))
+            _problem(data, comparison, row_of, sensitivity.get(comparison.stem))
             for comparison in comparisons
         ],
         budgets=list(budget_charts(data)),
@@ -205,36 +199,22 @@ def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 def _problem(
     data: FigureData,
     comparison: Comparison,
-    tuning: pd.DataFrame,
     row_of: Mapping[str, int],
     sensitivity: Page | None,
 ) -> Problem:
     problem, cells = comparison.problem, comparison.cells
-    shown = shown_cells(problem, cells)
-    table = table_of(
-        comparison.stem,
-        comparison.title,
-        shown,
-        LEFT,
+    table = table_of_page(
+        page_of_problem(comparison),
         links=[fragment("cell", comparison.stem, *cell.key) for cell in cells],
         linked=["optimizer", unit(problem), "RED %"],
-        notes=notes_of(comparison),
-        head=heading(problem),
     )
-    tuning = tuning[tuning["problem_id"] == problem.problem_id]
-    grid = tuning[is_grid_run(tuning)]
-    members = {each.row: each.members for each in comparison.choices if each.row == PORTFOLIO}
-    of_cells = {}
-    for cell in cells:
-        if cell.row == PORTFOLIO:
-            mine = tuning[tuning["optimizer"].isin(members[PORTFOLIO]) & tuning["opt_default"]]
-        else:
-            mine = grid[grid["optimizer"] == cell.optimizer]
-        charged = mine if cell.runs + cell.runs_elsewhere > 1 else mine[:0]
-        of_cells[f"{cell.optimizer}/{cell.row}"] = {
+    of_cells = {
+        f"{cell.optimizer}/{cell.row}": {
             "runs": [row_of[run_id] for run_id in cell.run_ids],
-            "tuning": [row_of[run_id] for run_id in charged["run_id"]],
+            "tuning": sorted(row_of[run_id] for run_id in cell.tuning_ids),
         }
+        for cell in cells
+    }
     return Problem(
         stem=comparison.stem,
         title=comparison.title,

@@ -50,10 +50,12 @@ def table_of(
     return Table(name, caption, columns, rows, list(left), list(links), linked, list(notes), head)
 
 
-def table_of_page(page: Page) -> Table:
-    """The table of a page in Markdown."""
+def table_of_page(page: Page, links: Sequence[str] = (), linked: Sequence[str] = ()) -> Table:
+    """The table of a page in Markdown, whose rows may link to something."""
     assert page.shown is not None
-    return table_of(page.stem, page.title, page.shown, page.left, notes=page.notes, head=page.head)
+    return table_of(
+        page.stem, page.title, page.shown, page.left, links, linked, page.notes, page.head
+    )
 
 
 def fragment(*parts: str) -> str:
