@@ -50,8 +50,11 @@ def _lines(data: FigureData, frozen: Comparison, comparisons: list[Comparison]) 
         if comparison.problem.task != frozen.problem.task or runs["value"].nunique() < 2:
             continue
         mode = settings(comparison.problem).get(KEY)
+        without = f"{comparison.problem.model}: none"
         if mode is None and _budget(comparison) == _budget(frozen):
-            lines.append((f"{comparison.problem.model}: none", comparison, runs))
+            # Of a network's variants, as with adapters, the first: two lines of one name are one.
+            if without not in {label for label, _, _ in lines}:
+                lines.append((without, comparison, runs))
         elif mode is not None and _but_mode(comparison) == _but_mode(frozen):
             lines.append((f"{comparison.problem.model}: {WORDS[mode]}", comparison, runs))
     return lines
