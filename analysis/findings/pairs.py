@@ -125,6 +125,5 @@ def pair(
     """Return the pair of a problem; none where the method makes too few errors."""
     problem = comparison.problem
     error = float(np.mean([*mine.values()]))
-    examples = np.nan if problem.test_examples is None else float(problem.test_examples)
-    enough = has_enough_errors(error, examples, problem.metric)
+    enough = has_enough_errors(error, problem.test_examples, problem.metric)
     return [Pair(comparison, mine, rival)] if enough else []
