@@ -144,7 +144,8 @@ def choose_among(frame: pd.DataFrame) -> list[Choice]:
     choices: list[Choice] = []
     for (problem_id, optimizer), runs in frame.groupby(["problem_id", "optimizer"]):
         here = problems[problem_id]
-        choices.append(_default(runs, here, str(optimizer)))
+        default = next(iter(runs["setting"][runs["opt_default"]]), "")
+        choices.append(Choice(problem_id, here["task"], str(optimizer), DEFAULT, default, {}))
         choices += _tuned_rows(trials.get(str(optimizer), {}), here, problems)
     choices += _portfolios(frame)
     return choices
@@ -415,12 +416,6 @@ def _nearest_of_other_tasks(here: Problem, problems: list[Problem]) -> list[str]
 def _traits(problem: Problem) -> set[str]:
     settings = variants.settings(problem).items()
     return {f"{key}={value}" for key, value in settings if not key.startswith("task.")}
-
-
-def _default(runs: pd.DataFrame, here: Problem, optimizer: str) -> Choice:
-    settings = runs["setting"][runs["opt_default"]]
-    setting = settings.iloc[0] if len(settings) else ""
-    return Choice(here["problem_id"], here["task"], optimizer, DEFAULT, setting, {})
 
 
 def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tasks: str) -> Choice:

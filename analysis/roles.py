@@ -49,14 +49,6 @@ def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(role=role, label=label, c=factor, learning_rate=rate)
 
 
-def left_to_set(optimizer: str) -> list[str] | None:
-    """What a user may still have to set by hand, by the yaml of this name; None: it says nothing.
-
-    A record does not say it: what is known of a method may be corrected after its runs.
-    """
-    return in_yaml(optimizer, "left_to_set")
-
-
 def start_of(optimizer: str) -> str | None:
     """The argument that sets the length of an optimizer's first steps, by its yaml; or None."""
     return in_yaml(optimizer, "start")
@@ -69,16 +61,6 @@ def default_of(optimizer: str, key: str, reps_rel: float) -> Any:
     value = in_yaml(optimizer, key)
     is_start = value is None and key == start_of(optimizer)
     return in_yaml(optimizer, "start_default") if is_start else value
-
-
-def start_power_of(optimizer: str) -> int:
-    """The power of that length which the argument is: 2 of a squared one."""
-    return in_yaml(optimizer, "start_power") or 1
-
-
-def finds_start_of(optimizer: str) -> str | None:
-    """The optimizer whose initial step length this one finds by itself, by its yaml; or None."""
-    return in_yaml(optimizer, "finds_start_of")
 
 
 @cache

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison, protocol_title
+from analysis.comparison import Comparison, by_protocol, protocol_title
 from analysis.figures.data import FigureData, seeds_in_words
 from analysis.figures.style import (
     draw_means,
@@ -33,7 +33,7 @@ def batch_norm_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 
 def batch_norm_lines(data: FigureData) -> Iterator[tuple[str, list[Line]]]:
     """The lines of each such figure, with the stem of its file."""
-    for comparisons in data.by_protocol().values():
+    for comparisons in by_protocol(data.comparisons).values():
         for comparison in comparisons:
             frozen = settings(comparison.problem).get(KEY) == "frozen"
             lines = _lines(data, comparison, comparisons) if frozen else []

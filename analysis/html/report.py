@@ -25,7 +25,7 @@ from analysis.html.other_charts import batch_norm_charts, budget_charts, run_cha
 from analysis.html.paper import paper_charts, paper_tables
 from analysis.html.problem_charts import problem_charts
 from analysis.html.runs import KnownRuns, run_columns
-from analysis.html.table import Table, fragment, table_of, table_of_page
+from analysis.html.table import Table, fragment, table_of
 from analysis.kinds import KINDS
 from analysis.tables.leaderboard import StepCosts
 from analysis.tables.models import pages_of_models
@@ -106,7 +106,7 @@ def report_of(
         title=title,
         subtitle=_subtitle(frame, comparisons),
         answer=answer,
-        protocol=protocols_of(comparisons)[0],
+        protocol=next(iter(protocols_of(comparisons))),
         findings=[] if answer else list(_findings(comparisons, boards, starts, costs)),
         boards=[_board(boards, place) for place in range(len(boards.boards))],
         filters=boards.options(),
@@ -141,8 +141,7 @@ def _findings(
     costs: StepCosts,
 ) -> Iterator[Finding]:
     """The answers: those of verdicts and places are of the protocol with the most problems."""
-    protocol = protocols_of(comparisons)[0]
-    of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
+    protocol, of_protocol = next(iter(protocols_of(comparisons).items()))
     mine, against = subjects(of_protocol), rivals(of_protocol)
     yield from verdicts(scopes_of(of_protocol), mine, against, names_of(of_protocol))
     for kind in KINDS:
@@ -170,21 +169,22 @@ def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The verdicts of each protocol: those of every subject, rival and scope."""
     stems = {each.stem: place for place, each in enumerate(comparisons)}
     found = {}
-    for protocol in protocols_of(comparisons):
-        of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
+    for protocol, of_protocol in protocols_of(comparisons).items():
         scopes, mine, others = scopes_of(of_protocol), subjects(of_protocol), rivals(of_protocol)
         names = names_of(of_protocol)
         cells = []
         for place, scope in enumerate(scopes):
             for subject in mine:
                 for duel in duels(scope, subject, others):
-                    interval = NONE if np.isnan(duel.interval[0]) else bounds(*duel.interval)
+                    evidence = duel.evidence
+                    low, high = evidence.interval
+                    interval = NONE if np.isnan(low) else bounds(low, high)
                     pair = mine.index(subject), others.index(duel.rival)
                     over, left = (
                         [stems[stem] for stem in part] for part in (duel.problems, duel.left_out)
                     )
-                    texts = [signed(duel.red), interval, duel.verdict]
-                    cells.append([place, *pair, *texts, over, left, duel.is_for_other_tasks])
+                    texts = [signed(evidence.red), interval, duel.verdict]
+                    cells.append([place, *pair, *texts, over, left, evidence.is_for_other_tasks])
         if not cells:
             continue
         found[protocol] = {
@@ -203,7 +203,7 @@ def _problem(
     sensitivity: Page | None,
 ) -> Problem:
     problem, cells = comparison.problem, comparison.cells
-    table = table_of_page(
+    table = table_of(
         page_of_problem(comparison),
         links=[fragment("cell", comparison.stem, *cell.key) for cell in cells],
         linked=["optimizer", unit(problem), "RED %"],
@@ -222,7 +222,7 @@ def _problem(
         table=table,
         cells=of_cells,
         charts=list(problem_charts(data, comparison)),
-        sensitivity=table_of_page(sensitivity) if sensitivity else None,
+        sensitivity=table_of(sensitivity) if sensitivity else None,
     )
 
 
@@ -231,7 +231,7 @@ def _tables(
 ) -> list[Table]:
     """The tables of all problems: those of `make tables`, and what a step costs."""
     pages = [*pages_of_models(comparisons), *pages_of_tried(tried)]
-    tables = [table_of_page(page) for page in pages]
+    tables = [table_of(page) for page in pages]
     if costs:
         labels = labels_of(comparisons)
         ordered = sorted(costs.items(), key=lambda item: item[1].ratio)
@@ -249,7 +249,6 @@ def _tables(
             "memory: of optimizer state and averaged copies.",
             "`make bench` measures both, and says on which machine.",
         ]
-        tables.append(
-            table_of("step-costs", "What a step costs", shown, ["optimizer"], notes=notes)
-        )
+        page = Page("step-costs", shown, "What a step costs", "", shown, ["optimizer"], notes)
+        tables.append(table_of(page))
     return tables
