@@ -40,8 +40,9 @@ PORTFOLIO, BEST_OF_DEFAULTS = "portfolio", "best_of_defaults"
 BEST_OF_DEFAULTS_LABEL = "best of k defaults"
 
 # All that a choice may read: nothing of the test set. (Few columns are faster to filter, too.)
-READ = ["problem_id", "problem_settings", "task", "model", "protocol", "protocol_version", "budget"]
-READ += ["steps", "batch_size", "metric", "higher_is_better", "status", "seed", "seconds"]
+READ = ["run_id", "problem_id", "problem_settings", "task", "model", "protocol"]
+READ += ["protocol_version", "budget", "steps", "batch_size", "metric", "higher_is_better"]
+READ += ["status", "seed", "seconds"]
 READ += ["optimizer", "role", "opt_default", "setting", "learning_rate", "overrides", "grid"]
 READ += ["validation_last", "validation_averaged", "validation_examples"]
 
@@ -58,6 +59,7 @@ class Trial:
     (Objects and no frame: the many small choices would take ten times as long.)
     """
 
+    run_id: str
     problem_id: str
     task: str
     optimizer: str
@@ -69,7 +71,8 @@ class Trial:
     red: float  # on validation, against the reference on this seed
 
 
-_OF_RUN = ["problem_id", "task", "optimizer", "setting", "learning_rate", "overrides", "seconds"]
+_OF_RUN = ["run_id", "problem_id", "task", "optimizer", "setting", "learning_rate", "overrides"]
+_OF_RUN += ["seconds"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Choice:
         tuning_tasks: the tasks that it rests on, joined by ", "; where they were run for other
             steps or with another network than this one, these are named.
         members: the optimizers of a portfolio, that whose default was chosen first.
+        tuning_ids: the runs of `tuning_runs` or `tuning_runs_elsewhere`.
     """
 
     problem_id: str
@@ -102,6 +106,7 @@ class Choice:
     tuning_runs_elsewhere: int = 0
     tuning_tasks: str = ""
     members: tuple[str, ...] = ()
+    tuning_ids: tuple[str, ...] = ()
 
 
 def choose(frame: pd.DataFrame) -> list[Choice]:
@@ -139,7 +144,8 @@ def choose_among(frame: pd.DataFrame) -> list[Choice]:
     choices: list[Choice] = []
     for (problem_id, optimizer), runs in frame.groupby(["problem_id", "optimizer"]):
         here = problems[problem_id]
-        choices.append(_default(runs, here, str(optimizer)))
+        default = next(iter(runs["setting"][runs["opt_default"]]), "")
+        choices.append(Choice(problem_id, here["task"], str(optimizer), DEFAULT, default, {}))
         choices += _tuned_rows(trials.get(str(optimizer), {}), here, problems)
     choices += _portfolios(frame)
     return choices
@@ -161,17 +167,27 @@ def settings_to_report(
     return settings
 
 
+# What a record says of its optimizer's settings, by the yaml of that time.
+_DESCRIPTION = ["setting", "opt_default", "overrides", "grid"]
+
+
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that may be compared: of the newest versions, of the same data, each run once.
 
-    With the role of each optimizer (`with_roles`).
+    With the role and label of each optimizer (`with_roles`).
 
     Runs of different versions of a task or a protocol are not comparable, nor are runs of different
     data (`of_other_data`). An optimizer's defaults have no version; where they differ in anything,
     those last run are taken. A run may have several ids: its data were read from several folders.
+    Runs of the same settings are described alike, as the last of them is: which are the defaults,
+    and which keys the grid has, may have changed in the yaml meanwhile.
     """
     frame = with_roles(of_newest_versions(frame))
     frame = frame[~of_other_data(frame)]
+    same = frame.sort_values(["started", "run_id"]).groupby(
+        ["problem_id", "optimizer", "optimizer_id"]
+    )
+    frame = frame.assign(**{name: same[name].transform("last") for name in _DESCRIPTION})
     # The default is compared as such: its setting's text changes when the default changes.
     for key in (frame["setting"].mask(frame["opt_default"], DEFAULT), frame["setting"]):
         order = frame.sort_values(["started", "run_id"])
@@ -402,12 +418,6 @@ def _traits(problem: Problem) -> set[str]:
     return {f"{key}={value}" for key, value in settings if not key.startswith("task.")}
 
 
-def _default(runs: pd.DataFrame, here: Problem, optimizer: str) -> Choice:
-    settings = runs["setting"][runs["opt_default"]]
-    setting = settings.iloc[0] if len(settings) else ""
-    return Choice(here["problem_id"], here["task"], optimizer, DEFAULT, setting, {})
-
-
 def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tasks: str) -> Choice:
     chosen = next(trial for trial in tried if trial.setting == setting)
     rates = [trial.learning_rate for trial in tried if _known(trial.score)]
@@ -423,6 +433,7 @@ def _tuned(here: Problem, tried: list[Trial], row: str, setting: str | None, tas
         tuning_runs=len(tried),
         tuning_seconds=sum(trial.seconds for trial in tried if _known(trial.seconds)),
         tuning_tasks=tasks,
+        tuning_ids=tuple(trial.run_id for trial in tried),
     )
 
 
@@ -452,4 +463,5 @@ def _portfolios(frame: pd.DataFrame) -> Iterator[Choice]:
             tuning_seconds=float(ranked["seconds"].sum()),
             tuning_tasks=ranked["task"].iloc[0],
             members=members,
+            tuning_ids=tuple(ranked["run_id"]),
         )

@@ -75,6 +75,7 @@ class Cell:
     hours: float  # of these
     errors: Mapping[int, float]  # on test, by seed
     run_ids: Sequence[str] = ()  # the reported runs, crashed ones included
+    tuning_ids: Sequence[str] = ()  # those that the setting was chosen from
 
     @property
     def key(self) -> LineKey:
@@ -92,7 +93,8 @@ class Cell:
         return float(np.mean([*self.errors.values()])) if self.errors else np.nan
 
 
-_OF_FRAME = [field.name for field in fields(Cell) if field.name not in ("errors", "run_ids")]
+_BY_RUN = ("errors", "run_ids", "tuning_ids")
+_OF_FRAME = [field.name for field in fields(Cell) if field.name not in _BY_RUN]
 
 
 @dataclass(frozen=True)
@@ -156,18 +158,22 @@ def labels_of(comparisons: Iterable[Comparison]) -> dict[str, str]:
     return {cell.optimizer: cell.label for each in comparisons for cell in each.cells}
 
 
+def by_protocol(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    """The problems of each protocol: no table and no figure mixes two."""
+    groups: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        groups.setdefault(comparison.problem.protocol, []).append(comparison)
+    return groups
+
+
 def protocol_title(comparisons: Iterable[Comparison]) -> str:
     """The protocol of some problems that share it, for readers: "lite v1", or "lite v1, v2".
 
     Its sections have versions of their own, and a table may show problems of several.
     """
     problems = [comparison.problem for comparison in comparisons]
-    return title_of_protocol(problems[0].protocol, (each.protocol_version for each in problems))
-
-
-def title_of_protocol(name: str, versions: Iterable[int]) -> str:
-    """The same, of its name and the versions of the problems."""
-    return f"{name} {', '.join(f'v{version}' for version in sorted(set(versions)))}"
+    versions = sorted({each.protocol_version for each in problems})
+    return f"{problems[0].protocol} {', '.join(f'v{version}' for version in versions)}"
 
 
 def frame_of(cells: Iterable[Cell]) -> pd.DataFrame:
@@ -340,6 +346,7 @@ def _cell(runs: RunColumns, choice: Choice, label: str, role: str, reference: Ru
         hours=(choice.tuning_seconds + final_seconds) / 3600,
         errors=dict(zip(done["seed"].tolist(), done["error"].tolist(), strict=True)),
         run_ids=tried["run_id"].tolist(),
+        tuning_ids=choice.tuning_ids,
     )
 
 

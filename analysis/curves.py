@@ -96,8 +96,8 @@ def thinned(metrics: bytes) -> list[dict[str, Any]]:
     training = [line for line in lines if "loss" in line]
     drawn = [line for line in training if "eta" in line]
     kept = [drawn[place] for place in marked([line["step"] for line in drawn])] if drawn else []
-    kept += _spread(training, LINES)
-    kept += _spread([line for line in lines if "loss" not in line], VALIDATIONS)
+    kept += spread(training, LINES)
+    kept += spread([line for line in lines if "loss" not in line], VALIDATIONS)
     chosen = set(map(id, kept))
     return [
         {name: _short(value) for name, value in line.items()}
@@ -106,7 +106,7 @@ def thinned(metrics: bytes) -> list[dict[str, Any]]:
     ]
 
 
-def _spread(lines: Sequence[Any], count: int) -> list[Any]:
+def spread(lines: Sequence[Any], count: int) -> list[Any]:
     """Return so many of the lines at most, evenly spread from the first to the last."""
     if len(lines) <= count:
         return list(lines)

@@ -166,8 +166,7 @@ def read_runs(runs_dir: Path) -> Iterator[Run]:
 def of_archive(folder: Path, tasks: Iterable[str] | None = None) -> pd.DataFrame:
     """The archived runs, all or those of some tasks, as `gather` has them."""
     archive = open_archive(folder)
-    found = archive if tasks is None else archive.of_tasks(tasks)
-    return _frame([_result(record) for record in found])
+    return frame_of(archive if tasks is None else archive.of_tasks(tasks))
 
 
 def _is_real(run: Run) -> bool:

@@ -17,16 +17,18 @@ _YAMLS = CONFIGS / "opt"
 
 
 def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs with the role of each optimizer, and with the factor of tuning-free ones as `c`.
+    """The runs with one role and label an optimizer, and the factor of tuning-free ones as `c`.
 
-    That is the role in the optimizer's last record that has one. Where none has (records of old,
-    a yaml without `role`) it is that of the yaml of this name, else `TUNED` if there is a grid.
+    Both are of the optimizer's last record; the role, of the last that has one. Where none has
+    (records of old, a yaml without `role`) it is that of the yaml of this name, else `TUNED` if
+    there is a grid.
 
     Raises:
         UserError: if two optimizers are the reference.
     """
-    named = frame[frame["role"] != ""].sort_values(["started", "run_id"])
-    recorded = named.groupby("optimizer")["role"].last().to_dict()
+    ordered = frame.sort_values(["started", "run_id"])
+    labels = ordered.groupby("optimizer")["label"].last()
+    recorded = ordered[ordered["role"] != ""].groupby("optimizer")["role"].last()
     with_grid = set(frame["optimizer"][~frame["grid"].isin(["", "{}"])])
     roles = {
         name: recorded.get(name)
@@ -41,17 +43,10 @@ def with_roles(frame: pd.DataFrame) -> pd.DataFrame:
             f"and {TUNING_FREE} to the others, and run one of each of these anew"
         )
     role = frame["optimizer"].map(roles).astype(frame["role"].dtype)
+    label = frame["optimizer"].map(labels).astype(frame["label"].dtype)
     factor = frame["c"].fillna(frame["learning_rate"].where(role != TUNED))
     rate = frame["learning_rate"].where(role == TUNED)
-    return frame.assign(role=role, c=factor, learning_rate=rate)
-
-
-def left_to_set(optimizer: str) -> list[str] | None:
-    """What a user may still have to set by hand, by the yaml of this name; None: it says nothing.
-
-    A record does not say it: what is known of a method may be corrected after its runs.
-    """
-    return in_yaml(optimizer, "left_to_set")
+    return frame.assign(role=role, label=label, c=factor, learning_rate=rate)
 
 
 def start_of(optimizer: str) -> str | None:
@@ -66,16 +61,6 @@ def default_of(optimizer: str, key: str, reps_rel: float) -> Any:
     value = in_yaml(optimizer, key)
     is_start = value is None and key == start_of(optimizer)
     return in_yaml(optimizer, "start_default") if is_start else value
-
-
-def start_power_of(optimizer: str) -> int:
-    """The power of that length which the argument is: 2 of a squared one."""
-    return in_yaml(optimizer, "start_power") or 1
-
-
-def finds_start_of(optimizer: str) -> str | None:
-    """The optimizer whose initial step length this one finds by itself, by its yaml; or None."""
-    return in_yaml(optimizer, "finds_start_of")
 
 
 @cache

@@ -326,7 +326,7 @@ def sign_test_interval(values: ArrayLike) -> tuple[float, float]:
 Verdict = Literal["better", "non-inferior", "worse", "inconclusive"]
 
 
-def verdict(low: float, high: float, margin: float = MARGIN) -> Verdict:
+def verdict(low: float, high: float) -> Verdict:
     """What the interval of a rival's RED says of DoG: that it is "close to" the rival, or not.
 
     Positive RED: the rival beats DoG. DoG is better if the whole interval is below 0, non-inferior
@@ -338,7 +338,7 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> Verdict:
     """
     if high < 0:
         return "better"
-    if high < margin:
+    if high < MARGIN:
         return "non-inferior"
     return "worse" if low > 0 else "inconclusive"
 
@@ -394,5 +394,6 @@ def performance_profile(errors: ArrayLike, taus: ArrayLike) -> np.ndarray:
     [[0.5, 1.0, 1.0], [0.5, 0.5, 1.0]]
     """
     errors = np.asarray(errors, dtype=float)
-    reach = np.asarray(taus, dtype=float)[:, None] * np.fmin.reduce(errors, axis=0)
+    # With a tolerance: τ may be a ratio of errors, which times the best is a little less than one.
+    reach = (1 + ROUNDING) * np.asarray(taus, dtype=float)[:, None] * np.fmin.reduce(errors, axis=0)
     return (errors[:, None, :] <= reach[None]).mean(axis=2)

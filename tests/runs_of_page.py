@@ -46,6 +46,7 @@ def probes():
 def evil():
     """A run of which every name is an element of HTML, as a class or a path may be."""
     content = made_up.record(0.8, opt="dog", task=EVIL, model=EVIL)
+    content["settings"]["opt"]["name"] = "evil"
     content["opt_label"] = EVIL
     content["numerics"] = {"kernel": EVIL}
     content["results"]["trouble"] = [EVIL]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison, protocol_title
+from analysis.comparison import Comparison, by_protocol, protocol_title
 from analysis.figures.data import FigureData, seeds_in_words
 from analysis.figures.style import (
     draw_means,
@@ -33,7 +33,7 @@ def batch_norm_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 
 def batch_norm_lines(data: FigureData) -> Iterator[tuple[str, list[Line]]]:
     """The lines of each such figure, with the stem of its file."""
-    for comparisons in data.by_protocol().values():
+    for comparisons in by_protocol(data.comparisons).values():
         for comparison in comparisons:
             frozen = settings(comparison.problem).get(KEY) == "frozen"
             lines = _lines(data, comparison, comparisons) if frozen else []
@@ -50,8 +50,11 @@ def _lines(data: FigureData, frozen: Comparison, comparisons: list[Comparison]) 
         if comparison.problem.task != frozen.problem.task or runs["value"].nunique() < 2:
             continue
         mode = settings(comparison.problem).get(KEY)
+        without = f"{comparison.problem.model}: none"
         if mode is None and _budget(comparison) == _budget(frozen):
-            lines.append((f"{comparison.problem.model}: none", comparison, runs))
+            # Of a network's variants, as with adapters, the first: two lines of one name are one.
+            if without not in {label for label, _, _ in lines}:
+                lines.append((without, comparison, runs))
         elif mode is not None and _but_mode(comparison) == _but_mode(frozen):
             lines.append((f"{comparison.problem.model}: {WORDS[mode]}", comparison, runs))
     return lines

@@ -58,13 +58,6 @@ class FigureData:
         """The runs of a comparison's problem."""
         return self.runs[comparison.problem.problem_id]
 
-    def by_protocol(self) -> dict[str, list[Comparison]]:
-        """The comparisons of each protocol: no figure shows two."""
-        groups: dict[str, list[Comparison]] = {}
-        for comparison in self.comparisons:
-            groups.setdefault(comparison.problem.protocol, []).append(comparison)
-        return groups
-
 
 def seeds_in_words(lines: Iterable[pd.DataFrame]) -> str:
     """Which seeds the means of each line of `varied` runs are over."""

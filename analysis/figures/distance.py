@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison, protocol_title, reported
+from analysis.comparison import Comparison, by_protocol, protocol_title, reported
 from analysis.figures.data import FigureData, steps_of
 from analysis.figures.style import beside_names, head, looks, panel, styled, write_labels
 from analysis.roles import is_reference_run
@@ -13,7 +13,7 @@ from analysis.roles import is_reference_run
 
 def distance_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each protocol with curves of DoG's default setting."""
-    for protocol, comparisons in data.by_protocol().items():
+    for protocol, comparisons in by_protocol(data.comparisons).items():
         curves = _default_curves(data, comparisons)
         if curves:
             yield f"distance-{protocol}", draw_distance(curves)

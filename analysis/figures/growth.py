@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, by_protocol
 from analysis.figures.data import FigureData, but_steps
 from analysis.figures.style import beside_names, head, looks, panel, styled, write_labels
 from analysis.roles import REFERENCE
@@ -19,7 +19,7 @@ COSINES = (0.0, 0.03, 0.1, 0.3, 1.0)
 
 def growth_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each protocol with curves of DoG from a small start."""
-    for protocol, comparisons in data.by_protocol().items():
+    for protocol, comparisons in by_protocol(data.comparisons).items():
         curves = _small_starts(data, comparisons)
         if curves:
             yield f"growth-{protocol}", draw_growth(curves)

@@ -51,6 +51,10 @@ class Across:
     high: float
 
 
+# What is drawn of a problem: its tuned optimizers, and those without a rate.
+Drawn = tuple[list[Curve], list[Across]]
+
+
 def rates_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """The figure of each problem where learning rates were tried, named as its comparison."""
     for comparison in data.comparisons:
@@ -62,11 +66,10 @@ def rates_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
 @styled
 def draw_rates(comparison: Comparison, runs: pd.DataFrame) -> Any:
     """The figure of a problem's runs; None where no rate was tried or no error is above 0."""
-    _, scale = error_unit(comparison)
-    runs = runs.assign(error=drawable_errors(runs) * scale)
-    curves, lines = tuned_curves(runs), untuned_lines(runs)
-    if not curves or not (runs["error"] > 0).all():
+    drawn = curves_and_lines(comparison, runs)
+    if drawn is None:
         return None
+    curves, lines = drawn
     # Fixed margins, the right one for the labels: an automatic layout draws everything twice.
     texts = [*(curve.label for curve in curves), *(line.label for line in lines), MAJORITY]
     figure, axes = beside_labels(texts, (0.08, 0.125, 0.66, 0.75))
@@ -80,6 +83,13 @@ def draw_rates(comparison: Comparison, runs: pd.DataFrame) -> Any:
     _finish(axes, comparison)
     write_labels(axes, labels)
     return figure
+
+
+def curves_and_lines(comparison: Comparison, runs: pd.DataFrame) -> Drawn | None:
+    """What is drawn of a problem's runs; None where no rate was tried or no error is above 0."""
+    runs = runs.assign(error=drawable_errors(runs) * error_unit(comparison)[1])
+    curves = tuned_curves(runs)
+    return (curves, untuned_lines(runs)) if curves and (runs["error"] > 0).all() else None
 
 
 def drawable_errors(runs: pd.DataFrame) -> pd.Series:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import DEFAULT, INSTANCE_TUNED, MODEL_TUNED, TUNING_SEED, is_grid_run
-from analysis.comparison import Comparison, protocol_title
+from analysis.comparison import Comparison, by_protocol, protocol_title
 from analysis.figures.data import FigureData, best_of_each_rate, steps_of
 from analysis.figures.style import CURVES, LINE, NOTE, curve_looks, styled, tuning_free_looks
 from analysis.kinds import KINDS, stem_of
@@ -33,7 +33,7 @@ FLOOR = -100
 
 def red_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """Both figures of each protocol, the bars of each of `KINDS` apart."""
-    for protocol, comparisons in data.by_protocol().items():
+    for protocol, comparisons in by_protocol(data.comparisons).items():
         title = protocol_title(comparisons)
         cells = tuning_cells(data, comparisons)
         if cells["peak_lr"].notna().any():
@@ -105,18 +105,15 @@ def tuned_cells(comparisons: list[Comparison]) -> pd.DataFrame:
     return pd.concat(rows)[columns] if rows else pd.DataFrame(columns=columns)
 
 
-def by_rate(cells: pd.DataFrame) -> pd.DataFrame:
-    """Median and quartiles of RED over a model's tasks, for each learning rate.
-
-    `cells` has columns model, optimizer (its label), peak_lr (nan for a tuning-free one, which has
-    one line a model) and red. Returns model, optimizer, peak_lr, median, q1, q3, and `tasks`, how
-    many cells. Quartiles are interpolated linearly.
-    """
-    return summary(cells, ["model", "optimizer", "peak_lr"])
+# Of what there are medians over a model's tasks: each rate (nan: it has none), each way of tuning.
+BY_RATE, BY_HOW = ["model", "optimizer", "peak_lr"], ["model", "optimizer", "how"]
 
 
 def summary(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Median, quartiles and number (`tasks`) of the REDs of each group, beside its columns."""
+    """Median, quartiles and number (`tasks`) of the REDs of each group, beside its columns.
+
+    Quartiles are interpolated linearly.
+    """
     frame = cells.groupby(by, dropna=False)["red"].agg(
         median="median", q1=lambda red: red.quantile(0.25), q3=lambda red: red.quantile(0.75),
         tasks="count",
@@ -127,7 +124,7 @@ def summary(cells: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def draw_by_rate(frame: pd.DataFrame, limits: tuple[float, float], **layout: Any) -> Any:
     """Draw Figure 2: median RED by peak learning rate, quartiles shaded, a panel a model.
 
-    `frame` is as from `by_rate`, in percent; `layout` is for `panels`.
+    `frame` is the `summary` `BY_RATE`, in percent; `layout` is for `panels`.
     """
     figure, grid = panels(list(frame["model"].unique()), **layout)
     tuned, free = frame[frame["peak_lr"].notna()], frame[frame["peak_lr"].isna()]
@@ -233,7 +230,7 @@ def draw_rows(frame: pd.DataFrame, limits: tuple[float, float], title: str) -> A
 
 @styled
 def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
-    frame = by_rate(cells)
+    frame = summary(cells, BY_RATE)
     columns = min(3, max(2, frame["model"].nunique()))
     head = f"RED by learning rate, {title}: median and quartiles over tasks, seed {TUNING_SEED}"
     layout = {"columns": columns, "width": 3.6, "height": 2.4, "title": head}
@@ -247,7 +244,7 @@ def _draw_our_rates(cells: pd.DataFrame, title: str) -> Any:
 
 @styled
 def _draw_our_bars(cells: pd.DataFrame, title: str) -> Any:
-    bars = summary(cells, ["model", "optimizer", "how"])
+    bars = summary(cells, BY_HOW)
     head = f"RED of tuned optimizers, {title}: median and quartiles over a model's tasks"
     draw = draw_bars if len(bars[["optimizer", "how"]].drop_duplicates()) <= BARS else draw_rows
     figure = draw(bars, _limits(bars[["q1", "q3"]]), head)

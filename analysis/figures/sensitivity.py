@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison, protocol_title
+from analysis.comparison import Comparison, by_protocol, protocol_title
 from analysis.figures.data import FigureData, seeds_in_words, steps_of
 from analysis.figures.style import (
     Label,
@@ -33,7 +33,7 @@ Lines = dict[tuple[str, str], list[tuple[Comparison, pd.DataFrame]]]
 
 def sensitivity_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure for each protocol in which reps_rel or c was varied alone."""
-    for protocol, comparisons in data.by_protocol().items():
+    for protocol, comparisons in by_protocol(data.comparisons).items():
         lines = _lines(data, comparisons)
         if lines:
             yield f"sensitivity-{protocol}", draw_sensitivity(lines)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Comparison, reported
+from analysis.comparison import Comparison, by_protocol, reported
 from analysis.figures.data import FigureData, seeds_in_words, steps_of
 from analysis.figures.style import (
     Label,
@@ -20,7 +20,7 @@ from analysis.figures.style import (
     styled,
     write_labels,
 )
-from analysis.roles import default_of, finds_start_of, start_of, untuned
+from analysis.roles import default_of, in_yaml, start_of, untuned
 
 # Fewer starts make no line, and fewer methods no figure.
 LEAST_STARTS = 5
@@ -33,7 +33,7 @@ Moved = dict[str, pd.DataFrame]
 
 def starts_figures(data: FigureData) -> Iterator[tuple[str, Any]]:
     """A figure of each protocol with problems on which the starts of several methods were moved."""
-    for protocol, comparisons in data.by_protocol().items():
+    for protocol, comparisons in by_protocol(data.comparisons).items():
         lines = [(comparison, moved_starts(data.runs_of(comparison))) for comparison in comparisons]
         lines = [line for line in lines if len(line[1]) >= LEAST_METHODS]
         lines.sort(key=lambda line: -len(line[1]))
@@ -69,7 +69,7 @@ def starts_found(runs: pd.DataFrame) -> dict[str, pd.Series]:
     return {
         label: runs["test"][runs["optimizer"] == optimizer]
         for optimizer, label in untuned(runs).items()
-        if finds_start_of(optimizer) and start_of(optimizer) is None
+        if in_yaml(optimizer, "finds_start_of") and start_of(optimizer) is None
     }
 
 

@@ -1,6 +1,7 @@
 """What the pairs of a claim say: its table, its verdict in short, and what contradicts it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import pandas as pd
 
@@ -31,28 +32,42 @@ MATCHES: dict[str, list[tuple[LineKey, LineKey]]] = {
 ITERATES = (DOG, LDOG, AUTO, LAUTO, SGD, ADAMW)
 
 
-def table(archived: Archived, matches: Iterable[tuple[LineKey, LineKey]]) -> str:
-    """Return a row for each pair of methods and each kind of problems."""
-    return weighed(
-        [
-            (archived.against(pair), kind, archived.evidence(kind, pair))
-            for pair in matches
-            for kind in KINDS
-        ]
-    )
+Matches = Iterable[tuple[LineKey, LineKey]]
+# What evidence is of, of which kind of problems, and it.
+Weighed = tuple[str, str, Evidence]
 
 
-def contradicting(archived: Archived, matches: Iterable[tuple[LineKey, LineKey]]) -> str:
-    """Return the problems on which the methods are worse than their rivals."""
-    return listed(
-        (archived.against(pair), each)
+def _of_matches(archived: Archived, matches: Matches) -> list[Weighed]:
+    return [
+        (archived.against(pair), kind, archived.evidence(kind, pair))
         for pair in matches
         for kind in KINDS
-        for each in archived.evidence(kind, pair).pairs
-    )
+    ]
 
 
-def unmeasured(archived: Archived, matches: Iterable[tuple[LineKey, LineKey]]) -> str:
+def _of_iterates(archived: Archived, ending: str = "") -> list[Weighed]:
+    return [
+        (archived.label(line) + ending, kind, archived.averaged(kind, line))
+        for line in ITERATES
+        for kind in KINDS
+    ]
+
+
+def _contradicting(evidence: Iterable[Weighed]) -> str:
+    return listed((name, pair) for name, _, found in evidence for pair in found.pairs)
+
+
+def table(archived: Archived, matches: Matches) -> str:
+    """Return a row for each pair of methods and each kind of problems."""
+    return weighed(_of_matches(archived, matches))
+
+
+def contradicting(archived: Archived, matches: Matches) -> str:
+    """Return the problems on which the methods are worse than their rivals."""
+    return _contradicting(_of_matches(archived, matches))
+
+
+def unmeasured(archived: Archived, matches: Matches) -> str:
     """Return the problems that a row lacks, as the setting chosen has no reported run there."""
     lines: dict[str, list[str]] = {}
     for mine, rival in matches:
@@ -67,29 +82,21 @@ def unmeasured(archived: Archived, matches: Iterable[tuple[LineKey, LineKey]]) -
 
 def rivals(archived: Archived) -> str:
     """Return DoG against each rival, and against the best of several defaults."""
-    lines = [*archived.rivals, (BEST_OF_DEFAULTS, PORTFOLIO)]
-    return table(archived, [(DOG, line) for line in lines])
+    return table(archived, _against_rivals(archived))
+
+
+def _against_rivals(archived: Archived) -> Matches:
+    return [(DOG, line) for line in (*archived.rivals, (BEST_OF_DEFAULTS, PORTFOLIO))]
 
 
 def averaging(archived: Archived) -> str:
     """Return what averaged weights are against the last ones."""
-    return weighed(
-        [
-            (archived.label(line), kind, archived.averaged(kind, line))
-            for line in ITERATES
-            for kind in KINDS
-        ]
-    )
+    return weighed(_of_iterates(archived))
 
 
 def averaging_contradicting(archived: Archived) -> str:
     """Return the problems on which averaged weights are worse than the last ones."""
-    return listed(
-        (f"{archived.label(line)}, averaged against last", each)
-        for line in ITERATES
-        for kind in KINDS
-        for each in archived.averaged(kind, line).pairs
-    )
+    return _contradicting(_of_iterates(archived, ", averaged against last"))
 
 
 def summary(archived: Archived) -> str:
@@ -131,18 +138,11 @@ def _in_short(found: Evidence) -> str:
 
 def number_of_verdicts(archived: Archived) -> str:
     """Return how many verdicts over several problems the page's tables have."""
+    matches = [*chain(*MATCHES.values()), *_against_rivals(archived)]
     intervals = [
         interval
-        for found in _all_evidence(archived)
+        for _, _, found in (*_of_matches(archived, matches), *_of_iterates(archived))
         if found.pairs
         for interval in (found.over_problems.on_these_tasks, found.for_other_tasks)
     ]
     return str(sum(judged(interval) != NO_VERDICT for interval in intervals))
-
-
-def _all_evidence(archived: Archived) -> Iterator[Evidence]:
-    pairs = [pair for matches in MATCHES.values() for pair in matches]
-    pairs += [(DOG, line) for line in (*archived.rivals, (BEST_OF_DEFAULTS, PORTFOLIO))]
-    for kind in KINDS:
-        yield from (archived.evidence(kind, pair) for pair in pairs)
-        yield from (archived.averaged(kind, line) for line in ITERATES)

@@ -56,7 +56,7 @@ def missing(archived: Archived, sweeps: Iterable[str] = (SWEEP,)) -> str:
             for each in mine
             for cell in each.cells
             if cell.row == MAIN_ROW[cell.role]
-            and cell.seeds >= len(plan.seeds.get(cell.optimizer, ()))
+            and plan.seeds.get(cell.optimizer, set()) <= cell.errors.keys()
         }
         for (name, argument), values in plan.varied.items():
             found = [archived.runs.varied(each, name, argument)[1] for each in mine]

@@ -10,7 +10,6 @@ from analysis.findings.pairs import Evidence, judged
 from analysis.findings.problems import name_of as problem_name
 from analysis.findings.texts import NO_RUNS, said, span
 from analysis.kinds import KINDS, PROBES
-from analysis.statistics import LEAST_TASKS
 from analysis.tables.page import bounds, bullets, markdown, signed
 from tasks.format import plural
 
@@ -76,12 +75,9 @@ def _cells(found: Evidence) -> tuple[str, str]:
     """
     if not found.pairs:
         return "no runs yet", ""
-    over, interval, mark = found.over_tasks, found.for_other_tasks, ""
-    if len(found.of_tasks) < LEAST_TASKS:
-        over, interval, mark = found.over_problems, found.over_problems.on_these_tasks, " ¹"
-    number = len(found.pairs if mark else found.of_tasks)
-    red = f"{signed(over.estimate)} ({bounds(*interval)}), n = {number}{mark}"
-    return red, f"**{judged(interval)}**{mark}"
+    mark = "" if found.is_for_other_tasks else " ¹"
+    red = f"{signed(found.red)} ({bounds(*found.interval)}), n = {len(found.judged_pairs)}{mark}"
+    return red, f"**{judged(found.interval)}**{mark}"
 
 
 def name_of(archived: Archived, line: LineKey) -> str:

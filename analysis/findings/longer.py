@@ -34,8 +34,10 @@ class Row:
     errors: dict[LineKey, float]  # the means over the seeds
 
     def red(self, one: LineKey, other: LineKey) -> float:
-        """Return RED of one against another, nan where either was not run."""
-        if one not in self.errors or other not in self.errors:
+        """Return RED of one against another; nan where one was not run or errs too seldom."""
+        problem, error = self.comparison.problem, self.errors.get(one, np.nan)
+        enough = statistics.has_enough_errors(error, problem.test_examples, problem.metric)
+        if not enough or other not in self.errors:
             return np.nan
         return statistics.relative_error_difference([self.errors[one]], [self.errors[other]])
 

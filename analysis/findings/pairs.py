@@ -9,6 +9,7 @@ import numpy as np
 from analysis.comparison import Comparison, LineKey
 from analysis.findings.problems import first_of_each_task
 from analysis.statistics import (
+    LEAST_TASKS,
     MedianRed,
     RedOfMeans,
     has_enough_errors,
@@ -80,7 +81,8 @@ class Evidence:
     @cached_property
     def over_problems(self) -> MedianRed:
         """The rival's median RED over all problems, of which a task may have several."""
-        return median_red_of(self.pairs)
+        sides = [pair.by_seed for pair in self.pairs]
+        return median_red([mine for mine, _ in sides], [rival for _, rival in sides])
 
     @cached_property
     def of_tasks(self) -> list[Pair]:
@@ -89,21 +91,32 @@ class Evidence:
         ids = {comparison.problem.problem_id for comparison in firsts}
         return [pair for pair in self.pairs if pair.comparison.problem.problem_id in ids]
 
-    @cached_property
-    def over_tasks(self) -> MedianRed:
-        """The rival's median RED over one problem of each task."""
-        return median_red_of(self.of_tasks)
-
     @property
     def for_other_tasks(self) -> tuple[float, float]:
-        """The interval of this median for other tasks like these."""
+        """The interval of the median RED over one problem of each task, for other tasks."""
         return sign_test_interval([pair.red.estimate for pair in self.of_tasks])
 
+    @property
+    def is_for_other_tasks(self) -> bool:
+        """Whether there are enough tasks to say something of others; else of other seeds alone."""
+        return len(self.of_tasks) >= LEAST_TASKS
 
-def median_red_of(pairs: list[Pair]) -> MedianRed:
-    """Return what some pairs say together; of those of one seed without an interval."""
-    sides = [pair.by_seed for pair in pairs]
-    return median_red([mine for mine, _ in sides], [rival for _, rival in sides])
+    @property
+    def judged_pairs(self) -> list[Pair]:
+        """The pairs that `red` and `interval` are over; where none has several seeds, all."""
+        return (self.of_tasks if self.is_for_other_tasks else self.pairs) or self.all_pairs
+
+    @property
+    def red(self) -> float:
+        """The rival's median RED, above 0 where it errs less."""
+        return float(np.median([pair.red.estimate for pair in self.judged_pairs]))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval; nan where there is none."""
+        if self.is_for_other_tasks:
+            return self.for_other_tasks
+        return self.over_problems.on_these_tasks
 
 
 def pairs_of(comparisons: Iterable[Comparison], mine: LineKey, rival: LineKey) -> list[Pair]:
@@ -125,6 +138,5 @@ def pair(
     """Return the pair of a problem; none where the method makes too few errors."""
     problem = comparison.problem
     error = float(np.mean([*mine.values()]))
-    examples = np.nan if problem.test_examples is None else float(problem.test_examples)
-    enough = has_enough_errors(error, examples, problem.metric)
+    enough = has_enough_errors(error, problem.test_examples, problem.metric)
     return [Pair(comparison, mine, rival)] if enough else []

@@ -13,7 +13,7 @@ from analysis import statistics
 from analysis.choice import comparable
 from analysis.comparison import Comparison, LineKey, reported, scored
 from analysis.findings.pairs import Pair, pair
-from analysis.roles import default_of, start_of, start_power_of
+from analysis.roles import default_of, in_yaml, start_of
 
 # By how much the first steps are moved either way.
 FACTOR = 100
@@ -56,15 +56,13 @@ class ReportedRuns:
 
     def starts(self, comparisons: Iterable[Comparison], optimizer: str) -> list["Starts"]:
         """Return the starts tried on each problem on which more than the default was."""
-        found = (self._starts_on(comparison, optimizer) for comparison in comparisons)
-        return [starts for starts in found if starts and starts.are_moved and starts.seeds]
-
-    def _starts_on(self, comparison: Comparison, optimizer: str) -> "Starts | None":
-        key = start_of(optimizer)
-        default, errors = self.varied(comparison, optimizer, key) if key else (None, {})
-        if default is None or len(errors) == 1:
-            return None
-        return Starts(comparison, default, errors, start_power_of(optimizer))
+        key, power = start_of(optimizer), in_yaml(optimizer, "start_power") or 1
+        found = []
+        for comparison in comparisons if key else ():
+            default, errors = self.varied(comparison, optimizer, str(key))
+            if default is not None:
+                found.append(Starts(comparison, default, errors, power))
+        return [starts for starts in found if starts.are_moved and starts.seeds]
 
     def varied(
         self, comparison: Comparison, optimizer: str, key: str

@@ -7,7 +7,6 @@ import pandas as pd
 
 from analysis.findings.pairs import NO_VERDICT, VERDICTS, Evidence, Pair, judged
 from analysis.findings.problems import COMMAND, name_of
-from analysis.statistics import LEAST_TASKS
 from analysis.tables.page import bounds, bullets, markdown, signed
 from tasks.format import NONE, plural
 
@@ -34,10 +33,9 @@ def counted(verdicts: Iterable[str]) -> str:
 
 def of_tasks(found: Evidence) -> str:
     """Return the verdict for other tasks; of too few tasks, that they are."""
-    number = len(found.of_tasks)
-    if number < LEAST_TASKS:
-        return f"{NO_VERDICT}: {plural(number, 'task')}"
-    return said(found.for_other_tasks)
+    if found.is_for_other_tasks:
+        return said(found.for_other_tasks)
+    return f"{NO_VERDICT}: {plural(len(found.of_tasks), 'task')}"
 
 
 def weighed(lines: Sequence[tuple[str, str, Evidence]]) -> str:

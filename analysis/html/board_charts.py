@@ -16,7 +16,7 @@ from analysis.html.charts import (
     chart_spec,
     layer,
     legend_of,
-    lines_look,
+    line_encoding,
     looks_of,
     opacity,
     reference_line,
@@ -25,7 +25,7 @@ from analysis.html.charts import (
 from analysis.roles import in_order
 from analysis.statistics import MARGIN, red_of_means
 from analysis.tables.leaderboard import Leaderboard
-from analysis.tables.models import Line, errors_by_seed
+from analysis.tables.models import Line
 from analysis.tables.page import bounds, signed
 from tasks.format import NONE
 
@@ -50,39 +50,22 @@ def pareto(board: Leaderboard) -> Chart:
             "front": frame["pareto"],
         }
     ).sort_values("front")  # which is drawn upon the others
+    title = "runs a problem, tuning included (log scale)"
     places = {
-        "x": axis(
-            "runs",
-            "runs a problem, tuning included (log scale)",
-            log=True,
-            scale={"padding": 30},
-        ),
+        "x": axis("runs", title, log=True, scale={"padding": 30}),
         "y": axis("red", "IQM of RED, % (above 0: better than DoG)", scale={"padding": 24}),
     }
     colour = {"condition": {"test": "datum.front", "value": FRONT}, "value": MUTED}
-    rows = {
-        "field": "row",
-        "type": "nominal",
-        "legend": {"title": None, "orient": "bottom", "columns": 2},
-    }
-    shown = tips(
-        ("optimizer", "optimizer"),
-        ("row", "row"),
-        ("exact", "IQM of RED %"),
-        ("runs", "runs a problem", ".3~g"),
-    )
+    legend = {"title": None, "orient": "bottom", "columns": 2}
+    rows = {"field": "row", "type": "nominal", "legend": legend}
+    runs = ("runs", "runs a problem", ".3~g")
+    shown = tips("optimizer", "row", ("exact", "IQM of RED %"), runs)
     points = {**places, "color": colour, "opacity": opacity(), "shape": rows, "tooltip": shown}
-    order = {"field": "runs", "type": "quantitative"}
+    joined = {**places, "order": {"field": "runs", "type": "quantitative"}}
     names = {**places, "text": {"field": "optimizer"}, "color": colour}
     layers = [
         reference_line("y", 0),
-        layer(
-            "line",
-            {**places, "order": order},
-            "datum.front",
-            interpolate="step-after",
-            color=FRONT,
-        ),
+        layer("line", joined, "datum.front", interpolate="step-after", color=FRONT),
         layer("point", points, zoomable=True, filled=True, size=55),
         layer("text", names, "datum.front", align="left", dx=7, dy=-7),
     ]
@@ -110,7 +93,7 @@ def forest(board: Leaderboard) -> Chart:
         rows: list[list[object]] = []
         for cell in comparison.cells:
             if cell.key in name_of:
-                red = red_of_means(*errors_by_seed(Line(comparison, cell)))
+                red = red_of_means(*Line(comparison, cell).errors_by_seed)
                 interval = (np.nan, np.nan) if cell.is_reference else red.interval()
                 rows.append([cell.red, *interval, name_of[cell.key]])
         found = pd.DataFrame(rows, columns=[*columns, "line"])
@@ -126,24 +109,11 @@ def forest(board: Leaderboard) -> Chart:
     y |= {"axis": {"labelLimit": NARROW, "grid": True}}
     shown = tips(("line", "optimizer"), ("text", "RED %"), ("interval", "95 % interval"))
     interval_of = {"y": y, "x": axis("low", ""), "x2": {"field": "high"}}
-    x = axis("red", "RED, % (right of 0: better than DoG)")
+    points = {"x": axis("red", "RED, % (right of 0: better than DoG)"), "y": y, "tooltip": shown}
+    here = "datum.problem === shown"
     layers = [
-        layer(
-            "rule",
-            interval_of,
-            "datum.problem === shown && datum.low != null",
-            strokeWidth=2,
-            color=MUTED,
-        ),
-        layer(
-            "point",
-            {"x": x, "y": y, "tooltip": shown},
-            "datum.problem === shown",
-            filled=True,
-            size=45,
-            color=FRONT,
-            opacity=1,
-        ),
+        layer("rule", interval_of, f"{here} && datum.low != null", strokeWidth=2, color=MUTED),
+        layer("point", points, here, filled=True, size=45, color=FRONT, opacity=1),
         reference_line("x", 0, 100 * MARGIN),
     ]
     spec = chart_spec(layers, lines, 16 * len(names))
@@ -173,16 +143,12 @@ def profile(board: Leaderboard) -> Chart:
     of_line = lines.groupby("optimizer")["share"]
     level = lines["share"].eq(of_line.shift()) & lines["share"].eq(of_line.shift(-1))
     looks = looks_of(labels, reference_label(board.problems))
-    encoding = {
-        "x": axis("factor", "error, as a multiple of the smallest (log scale)", log=True),
-        "y": axis("share", "part of the problems, %"),
-        **lines_look(looks),
-        "tooltip": tips(
-            ("optimizer", "optimizer"),
-            ("factor", "within", ".3~g"),
-            ("share", "of problems, %", ".0f"),
-        ),
-    }
+    encoding = line_encoding(
+        looks,
+        tips("optimizer", ("factor", "within", ".3~g"), ("share", "of problems, %", ".0f")),
+        x=axis("factor", "error, as a multiple of the smallest (log scale)", log=True),
+        y=axis("share", "part of the problems, %"),
+    )
     layers = [layer("line", encoding, interpolate="step-after", strokeWidth=1.6)]
     return Chart(
         name="profile",

@@ -1,11 +1,10 @@
 """The leaderboards of a page: of each protocol and kind of problem, and of parts of these."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, by_protocol
 from analysis.html.table import Table, fragment, table_of
 from analysis.kinds import KINDS
 from analysis.tables.leaderboard import (
@@ -16,6 +15,7 @@ from analysis.tables.leaderboard import (
     notes_of_board,
     shown_board,
 )
+from analysis.tables.page import Page
 
 # By what the problems of a leaderboard can be chosen, in the order of the page's filters. One of
 # each of the first is always chosen: what differs in these is never mixed.
@@ -49,7 +49,7 @@ def selections(comparisons: Sequence[Comparison]) -> Iterator[tuple[Selection, l
 
     The protocols are in the order of `protocols_of`, their kinds in that of `KINDS`.
     """
-    order = protocols_of(comparisons)
+    order = [*protocols_of(comparisons)]
     meeting: dict[Selection, list[Comparison]] = {}
     for each in comparisons:
         problem = each.problem
@@ -63,10 +63,10 @@ def selections(comparisons: Sequence[Comparison]) -> Iterator[tuple[Selection, l
         yield choice, meeting[choice]
 
 
-def protocols_of(comparisons: Iterable[Comparison]) -> list[str]:
-    """The protocols of some problems, that with the most of them first."""
-    numbers = Counter(each.problem.protocol for each in comparisons)
-    return sorted(numbers, key=lambda name: (-numbers[name], name))
+def protocols_of(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    """The problems of each protocol, that with the most of them first."""
+    groups = by_protocol(comparisons)
+    return {name: groups[name] for name in sorted(groups, key=lambda n: (-len(groups[n]), n))}
 
 
 def boards_of(comparisons: Sequence[Comparison], costs: StepCosts) -> Boards:
@@ -90,12 +90,9 @@ def table_of_board(board: Leaderboard, name: str) -> Table:
     shown = shown_board(board.frame)
     first = [name for name in FIRST if name in shown]
     shown = shown[[*first, *(name for name in shown if name not in first)]]
+    title, notes = f"Leaderboard, {board.title}", notes_of_board(board)
     return table_of(
-        name,
-        f"Leaderboard, {board.title}",
-        shown,
-        LEFT,
+        Page(name, board.frame, title, shown=shown, left=LEFT, notes=notes),
         links=[fragment("line", name, optimizer, row) for optimizer, row in keys],
         linked=["optimizer", "IQM of RED %"],
-        notes=notes_of_board(board),
     )

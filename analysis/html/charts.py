@@ -58,11 +58,6 @@ def legend_of(looks: Looks) -> list[tuple[str, str, Sequence[int]]]:
     return [(label, colour, dashes) for label, (colour, dashes) in looks.items()]
 
 
-def data(frame: pd.DataFrame) -> dict[str, Any]:
-    """Columns of numbers and text; the page makes rows of them."""
-    return {"columns": {str(name): [_plain(value) for value in frame[name]] for name in frame}}
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, bool | np.bool_):
         return bool(value)
@@ -75,24 +70,26 @@ def _plain(value: Any) -> Any:
 
 
 def chart_spec(layers: Sequence[Spec], frame: pd.DataFrame, height: int = 320) -> Spec:
-    """A chart of layers over one frame, as wide as its place; `focus` points out one optimizer."""
+    """A chart of layers over one frame, as wide as its place; `focus` points out one optimizer.
+
+    The frame is there by columns, of which the page makes rows.
+    """
+    columns = {str(name): [_plain(value) for value in frame[name]] for name in frame}
     return {
         "width": "container",
         "height": height,
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "data": data(frame),
+        "data": {"columns": columns},
         "params": [{"name": "focus", "value": ""}, {"name": "shown", "value": ""}],
         "layer": list(layers),
     }
 
 
-def colours(looks: Looks, field: str) -> Spec:
-    """The channel colour by label."""
-    scale = {"domain": [*looks], "range": [colour for colour, _ in looks.values()]}
-    return {"field": field, "type": "nominal", "scale": scale, "legend": None}
-
-
 FADED = 0.1
+# Shift and the wheel zoom, shift and a drag move, two clicks go back.
+_TRANSLATE = "[pointerdown[event.shiftKey], window:pointerup] > window:pointermove!"
+_SELECT = {"type": "interval", "zoom": "wheel![event.shiftKey]", "translate": _TRANSLATE}
+ZOOM: Spec = {"name": "zoom", "select": _SELECT, "bind": "scales"}
 
 
 def opacity(field: str = "optimizer") -> Spec:
@@ -115,10 +112,11 @@ def axis(field: str, title: str, log: bool = False, **more: Any) -> Spec:
     return {"field": field, "type": "quantitative", "scale": scale, "axis": own, **more}
 
 
-def tips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[Spec]:
-    """What a pointer shows: field and title, and the format of a number."""
+def tips(*fields: str | tuple[str, str] | tuple[str, str, str]) -> list[Spec]:
+    """What a pointer shows: a field, its title if that is another, and the format of a number."""
     found = []
-    for name, title, *style in fields:
+    for each in fields:
+        name, title, *style = (each, each) if isinstance(each, str) else each
         numeric = {"type": "quantitative", "format": style[0]} if style else {"type": "nominal"}
         found.append({"field": name, "title": title, **numeric})
     return found
@@ -130,7 +128,7 @@ def layer(mark: str, encoding: Spec, where: str = "", zoomable: bool = False, **
     if where:
         made["transform"] = [{"filter": where}]
     if zoomable:
-        made["params"] = [zoom()]
+        made["params"] = [ZOOM]
     return made
 
 
@@ -141,9 +139,16 @@ def lines_look(looks: Looks, field: str = "optimizer") -> Spec:
     return {**points_look(looks, field), "strokeDash": dashes}
 
 
+def line_encoding(looks: Looks, shown: Sequence[Spec], **places: Spec) -> Spec:
+    """The channels of a line for each optimizer: places, looks, and what a pointer shows."""
+    return {**places, **lines_look(looks), "tooltip": shown}
+
+
 def points_look(looks: Looks, field: str = "optimizer") -> Spec:
     """Colour and opacity of points by label: whatever is not in `focus` fades."""
-    return {"color": colours(looks, field), "opacity": opacity(field)}
+    scale = {"domain": [*looks], "range": [colour for colour, _ in looks.values()]}
+    colour = {"field": field, "type": "nominal", "scale": scale, "legend": None}
+    return {"color": colour, "opacity": opacity(field)}
 
 
 def reference_line(channel: str, *values: float) -> Spec:
@@ -151,10 +156,3 @@ def reference_line(channel: str, *values: float) -> Spec:
     encoding = {channel: {"field": "at", "type": "quantitative"}}
     lines = {"values": [{"at": value} for value in values]}
     return {"data": lines, **layer("rule", encoding, strokeDash=[3, 3])}
-
-
-def zoom() -> Spec:
-    """Shift and the wheel zoom, shift and a drag move, two clicks go back."""
-    translate = "[pointerdown[event.shiftKey], window:pointerup] > window:pointermove!"
-    select = {"type": "interval", "zoom": "wheel![event.shiftKey]", "translate": translate}
-    return {"name": "zoom", "select": select, "bind": "scales"}

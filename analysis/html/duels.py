@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from analysis.choice import INSTANCE_TUNED, MAIN_ROW, PORTFOLIO
 from analysis.comparison import Cell, Comparison, LineKey
-from analysis.findings.pairs import Evidence, judged, median_red_of, pairs_of
+from analysis.findings.pairs import Evidence, judged, pairs_of
 from analysis.kinds import FINE_TUNING, PROBES, SCRATCH
 from analysis.roles import REFERENCE, TUNED
-from analysis.statistics import LEAST_TASKS
 from analysis.tables.models import Line, groups_of, lines_of
 from analysis.variants import has_other_steps
 
@@ -36,15 +35,9 @@ class Duel:
     evidence: Evidence
 
     @property
-    def is_for_other_tasks(self) -> bool:
-        """Whether there are enough tasks to say something of others."""
-        return len(self.evidence.of_tasks) >= LEAST_TASKS
-
-    @property
     def problems(self) -> list[str]:
-        """What it is over, by stem; where none has several seeds, those of one."""
-        several = self.evidence.of_tasks if self.is_for_other_tasks else self.evidence.pairs
-        return [pair.comparison.stem for pair in several or self.evidence.all_pairs]
+        """What it is over, by stem."""
+        return [pair.comparison.stem for pair in self.evidence.judged_pairs]
 
     @property
     def left_out(self) -> list[str]:
@@ -53,24 +46,9 @@ class Duel:
         return [stem for stem in stems if stem not in self.problems]
 
     @property
-    def red(self) -> float:
-        """The rival's median RED, above 0 where it errs less."""
-        if not self.evidence.pairs:
-            return median_red_of(self.evidence.all_pairs).estimate
-        over = self.evidence.over_tasks if self.is_for_other_tasks else self.evidence.over_problems
-        return over.estimate
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Its 95 % interval; nan where there is none."""
-        if self.is_for_other_tasks:
-            return self.evidence.for_other_tasks
-        return self.evidence.over_problems.on_these_tasks
-
-    @property
     def verdict(self) -> str:
         """What is said of the subject."""
-        return judged(self.interval)
+        return judged(self.evidence.interval)
 
 
 def name_of(cell: Cell) -> str:

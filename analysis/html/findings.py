@@ -124,12 +124,12 @@ IN_A_CELL = {"inconclusive": "cannot tell", NO_VERDICT: "one seed"}
 
 def _in_a_cell(duel: Duel) -> Statement:
     """A verdict as a cell has it."""
-    interval = f" ({bounds(*duel.interval)})" if duel.verdict != NO_VERDICT else ""
-    mark = "" if duel.is_for_other_tasks else " ¹"
+    interval = f" ({bounds(*duel.evidence.interval)})" if duel.verdict != NO_VERDICT else ""
+    mark = "" if duel.evidence.is_for_other_tasks else " ¹"
     words = IN_A_CELL.get(duel.verdict, duel.verdict)
     return Statement(
         text=f"{words}, n = {len(duel.problems)}{mark}",
-        numbers=f"{signed(duel.red)} %{interval}",
+        numbers=f"{signed(duel.evidence.red)} %{interval}",
         link=fragment("duel", duel.scope.name, *duel.subject, *duel.rival),
         verdict=duel.verdict if duel.verdict != NO_VERDICT else "",
     )

@@ -17,6 +17,7 @@ from analysis.html.charts import (
     chart_spec,
     layer,
     legend_of,
+    line_encoding,
     lines_look,
     looks_of,
     points_look,
@@ -58,11 +59,10 @@ def budget_charts(data: FigureData) -> Iterator[Chart]:
         unit, scale = error_unit(comparisons[0])
         errors = error(cells["test"], first.higher_is_better) * scale
         width = cells["test_half_width"].fillna(0) * scale
+        names = cells["label"].where(cells["role"] != TUNED, "tuned " + cells["label"])
         frame = pd.DataFrame(
             {
-                "optimizer": cells["label"].where(
-                    cells["role"] != TUNED, "tuned " + cells["label"]
-                ),
+                "optimizer": names,
                 "steps": cells["steps"].astype(float),
                 "error": errors,
                 "low": (errors - width).clip(lower=errors / 2),  # a log axis has no place for 0
@@ -73,18 +73,12 @@ def budget_charts(data: FigureData) -> Iterator[Chart]:
         ticks = {"values": sorted(set(frame["steps"])), "format": ",.0f"}
         x = axis("steps", "steps (log scale), each budget a run of its own", log=True, axis=ticks)
         y = axis("error", unit, log=True)
-        shown = tips(
-            ("optimizer", "optimizer"), ("steps", "steps", ",.0f"), ("error", "test error", ".4~g")
-        )
+        shown = tips("optimizer", ("steps", "steps", ",.0f"), ("error", "test error", ".4~g"))
         interval = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}
+        joined = line_encoding(looks, shown, x=x, y=y)
         layers = [
             layer("rule", {**interval, **points_look(looks)}),
-            layer(
-                "line",
-                {"x": x, "y": y, **lines_look(looks), "tooltip": shown},
-                zoomable=True,
-                point={"size": 35},
-            ),
+            layer("line", joined, zoomable=True, point={"size": 35}),
         ]
         yield Chart(
             name=stem,
@@ -110,7 +104,7 @@ def run_charts() -> dict[str, Chart]:
         encoding = {
             "x": axis("step", "step", axis={"tickCount": 5}),
             "y": axis("value", title, log),
-            "tooltip": tips(("step", "step"), ("value", title, ".4~g")),
+            "tooltip": tips("step", ("value", title, ".4~g")),
         }
         several = name == "validation"
         encoding |= lines_look(looks, "kind") if several else {"color": {"value": FRONT}}

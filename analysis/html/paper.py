@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from analysis.comparison import Comparison
-from analysis.figures.red import HOWS, summary, tuned_cells
+from analysis.comparison import Comparison, by_protocol
+from analysis.figures.red import BY_HOW, HOWS, summary, tuned_cells
 from analysis.html.board_charts import CUT, FLOOR, NARROW
 from analysis.html.charts import (
     Chart,
@@ -14,18 +14,17 @@ from analysis.html.charts import (
     chart_spec,
     layer,
     legend_of,
-    lines_look,
+    line_encoding,
     looks_of,
     points_look,
     reference_line,
     tips,
 )
-from analysis.html.table import Table, table_of_page
+from analysis.html.table import Table, table_of
 from analysis.kinds import KINDS, PROBES
 from analysis.paper.names import DOG, LDOG, TUNED
 from analysis.paper.published import PAPER, pages_of_published
 from analysis.paper.reproduction import read_cells, tables_of_paper, tuned
-from analysis.tables.models import groups_of
 
 OURS, THEIRS = "ours", "the paper"
 
@@ -39,19 +38,15 @@ def paper_charts(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
 
 def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> Chart:
     """The paper's Figure 3 beside the same of our runs: of the optimizers that both have."""
-    parts = [summary(tuned(cells), ["model", "optimizer", "how"]).assign(whose=THEIRS)]
-    protocols: dict[str, list[Comparison]] = {}
-    for _, group in groups_of(comparisons):
-        for each in group:
-            protocols.setdefault(each.problem.protocol, []).append(each)
-    for protocol, of_protocol in protocols.items():
+    parts = [summary(tuned(cells), BY_HOW).assign(whose=THEIRS)]
+    for protocol, of_protocol in sorted(by_protocol(comparisons).items()):
         for kind in KINDS:
             mine = tuned_cells([each for each in of_protocol if each.kind == kind])
             mine = mine[mine["optimizer"].isin((*TUNED, LDOG)) & mine["how"].isin(("", *HOWS))]
             if not mine.empty:
                 names = mine["model"].str.partition("\n")[0] + (" probe" if kind == PROBES else "")
                 named = mine.assign(model=f"{protocol}: " + names)
-                parts.append(summary(named, ["model", "optimizer", "how"]).assign(whose=OURS))
+                parts.append(summary(named, BY_HOW).assign(whose=OURS))
     frame = pd.concat(parts)
     frame["line"] = (frame["optimizer"] + " " + frame["how"]).str.strip()
     frame["place"] = frame["whose"] + " · " + frame["model"]
@@ -62,14 +57,9 @@ def _ways_of_tuning(cells: pd.DataFrame, comparisons: Sequence[Comparison]) -> C
     y: Spec = {"field": "place", "type": "nominal", "title": None, "sort": None}
     y |= {"axis": {"labelLimit": NARROW, "grid": True}}
     common = {"y": y, "yOffset": {"field": "line", "type": "nominal"}, **points_look(looks, "line")}
-    shown = tips(
-        ("place", "network"),
-        ("line", "optimizer"),
-        ("median", "median RED %", "+.1f"),
-        ("q1", "quartile", "+.1f"),
-        ("q3", "quartile", "+.1f"),
-        ("tasks", "tasks"),
-    )
+    numbers = [("median", "median RED %", "+.1f")]
+    numbers += [(end, "quartile", "+.1f") for end in ("q1", "q3")]
+    shown = tips(("place", "network"), ("line", "optimizer"), *numbers, "tasks")
     title = "median RED over tasks, % (right of 0: better than DoG)"
     quartiles = {**common, "x": axis("q1", title), "x2": {"field": "q3"}}
     medians = {**common, "x": axis("median", ""), "tooltip": shown}
@@ -103,13 +93,9 @@ def _by_rate(cells: pd.DataFrame) -> Chart:
     )
     pairs = list(dict.fromkeys(frame["pair"]))
     looks = looks_of([*TUNED, LDOG], DOG)
-    shown = tips(
-        ("optimizer", "optimizer"),
-        ("rate", "learning rate", ".3~g"),
-        ("error", "test error", ".4~g"),
-    )
+    numbers = ("rate", "learning rate", ".3~g"), ("error", "test error", ".4~g")
     y = axis("error", "test error (%, log scale)", log=True)
-    line = {"y": y, **lines_look(looks), "tooltip": shown}
+    line = line_encoding(looks, tips("optimizer", *numbers), y=y)
     x = axis("rate", "peak learning rate (log scale)", log=True)
     chosen = "datum.pair === shown && datum.rate"
     layers = [
@@ -134,4 +120,4 @@ def _by_rate(cells: pd.DataFrame) -> Chart:
 def paper_tables(frame: pd.DataFrame) -> Iterator[Table]:
     """The cells that both have, and the paper's own tables."""
     for page in (*pages_of_published(frame), *tables_of_paper(PAPER)):
-        yield table_of_page(page)
+        yield table_of(page)

@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.choice import is_grid_run
 from analysis.comparison import Comparison, labels_of, reported
 from analysis.figures.data import FigureData
-from analysis.figures.rates import drawable_errors, tuned_curves, untuned_lines
+from analysis.figures.rates import curves_and_lines
 from analysis.figures.starts import moved_starts, starts_found
 from analysis.figures.step_size import best_rate
 from analysis.figures.style import error_unit, score, score_label
@@ -21,7 +21,7 @@ from analysis.html.charts import (
     chart_spec,
     layer,
     legend_of,
-    lines_look,
+    line_encoding,
     looks_of,
     points_look,
     tips,
@@ -41,12 +41,10 @@ def problem_charts(data: FigureData, comparison: Comparison) -> Iterator[Chart]:
 
 def rates(data: FigureData, comparison: Comparison) -> Chart | None:
     """Test error by learning rate, with the untuned optimizers as lines across."""
-    unit, scale = error_unit(comparison)
-    runs = data.runs_of(comparison)
-    runs = runs.assign(error=drawable_errors(runs) * scale)
-    curves, across = tuned_curves(runs), untuned_lines(runs)
-    if not curves or not (runs["error"] > 0).all():
+    drawn = curves_and_lines(comparison, data.runs_of(comparison))
+    if drawn is None:
         return None
+    curves, across = drawn
     parts = [
         pd.DataFrame({"optimizer": curve.label, "kind": kind, "rate": x, "error": y})
         for curve in curves
@@ -61,32 +59,17 @@ def rates(data: FigureData, comparison: Comparison) -> Chart | None:
     labels = [*(curve.label for curve in curves), *(line.label for line in across)]
     looks = looks_of(labels, reference_label([comparison]))
     error = ("error", "test error", ".4~g")
-    shown = tips(("optimizer", "optimizer"), ("rate", "learning rate", ".3~g"), error)
-    shown_across = tips(
-        ("optimizer", "optimizer"), error, ("low", "seeds from", ".4~g"), ("high", "to", ".4~g")
-    )
-    y = axis("error", unit, log=True)
+    shown = tips("optimizer", ("rate", "learning rate", ".3~g"), error)
+    seeds = ("low", "seeds from", ".4~g"), ("high", "to", ".4~g")
+    y = axis("error", error_unit(comparison)[0], log=True)
     x = axis("rate", "learning rate (log scale)", log=True)
+    level = line_encoding(looks, tips("optimizer", error, *seeds), y=y)
+    joined = line_encoding(looks, shown, x=x, y=y)
+    points = {"x": x, "y": y, **points_look(looks), "tooltip": shown}
     layers = [
-        layer(
-            "rule",
-            {"y": y, **lines_look(looks), "tooltip": shown_across},
-            "datum.kind === 'across'",
-            strokeWidth=1.5,
-        ),
-        layer(
-            "line",
-            {"x": x, "y": y, **lines_look(looks), "tooltip": shown},
-            "datum.kind === 'tuning'",
-            zoomable=True,
-            point={"size": 35},
-        ),
-        layer(
-            "point",
-            {"x": x, "y": y, **points_look(looks), "tooltip": shown},
-            "datum.kind === 'reported'",
-            size=18,
-        ),
+        layer("rule", level, "datum.kind === 'across'", strokeWidth=1.5),
+        layer("line", joined, "datum.kind === 'tuning'", zoomable=True, point={"size": 35}),
+        layer("point", points, "datum.kind === 'reported'", size=18),
     ]
     return Chart(
         name=f"rates-{comparison.stem}",
@@ -120,22 +103,13 @@ def step_sizes(data: FigureData, comparison: Comparison) -> Chart | None:
             parts[f"tuned {label}"] = pd.DataFrame([{"eta": rate, "kind": "rate"}])
     frame = pd.concat(part.assign(optimizer=label) for label, part in parts.items())
     looks = looks_of(parts, reference_label([comparison]))
-    shown = tips(("optimizer", "optimizer"), ("step", "step", ",.0f"), ("eta", "η", ".3~g"))
-    common = {
-        "y": axis("eta", "step size η (log scale)", log=True),
-        **lines_look(looks),
-        "tooltip": shown,
-    }
+    shown = tips("optimizer", ("step", "step", ",.0f"), ("eta", "η", ".3~g"))
+    level = line_encoding(looks, shown, y=axis("eta", "step size η (log scale)", log=True))
+    by_step = {**level, "x": axis("step", "step (log scale)", log=True)}
+    look: Spec = {"point": {"size": 14}, "strokeWidth": 1.6}
     layers = [
-        layer("rule", common, "datum.kind === 'rate'", strokeWidth=1.2),
-        layer(
-            "line",
-            {**common, "x": axis("step", "step (log scale)", log=True)},
-            "datum.kind === 'curve'",
-            zoomable=True,
-            point={"size": 14},
-            strokeWidth=1.6,
-        ),
+        layer("rule", level, "datum.kind === 'rate'", strokeWidth=1.2),
+        layer("line", by_step, "datum.kind === 'curve'", zoomable=True, **look),
     ]
     return Chart(
         name=f"step_sizes-{comparison.stem}",
@@ -165,15 +139,11 @@ def break_even(_: FigureData, comparison: Comparison) -> Chart | None:
     across = {"optimizer": reference, "error": scale * comparison.reference_error}
     frame = pd.concat([*parts, pd.DataFrame([across])])
     looks = looks_of((labels[name] for name in comparison.break_even), reference)
-    shown = tips(
-        ("optimizer", "optimizer"),
-        ("runs", "rates tried"),
-        ("error", "expected test error", ".4~g"),
-        ("time", "time"),
-    )
+    error = ("error", "expected test error", ".4~g")
+    shown = tips("optimizer", ("runs", "rates tried"), error, "time")
     y = axis("error", f"expected {unit}", log=True)
     x = axis("runs", "learning rates tried, k", axis={"tickMinStep": 1})
-    line = {"y": y, **lines_look(looks), "tooltip": shown}
+    line = line_encoding(looks, shown, y=y)
     ring = {"x": x, "y": y, **points_look(looks), "tooltip": shown}
     layers = [
         layer("rule", line, "datum.runs == null", strokeWidth=1.8),
@@ -226,15 +196,11 @@ def means_by_start(comparison: Comparison, runs: pd.DataFrame, label: str) -> pd
 def by_start(frame: pd.DataFrame, looks: Looks, x_title: str, y_title: str) -> Spec:
     """The chart of `means_by_start`, and of levels."""
     x, y = axis("start", x_title, log=True), axis("score", y_title)
-    shown = tips(
-        ("optimizer", "optimizer"),
-        ("start", "start", ".3~g"),
-        ("score", "score", ".2f"),
-        ("seeds", "seeds"),
-    )
-    line = {"x": x, "y": y, **lines_look(looks), "tooltip": shown}
+    numbers = ("start", "start", ".3~g"), ("score", "score", ".2f")
+    shown = tips("optimizer", *numbers, "seeds")
+    line = line_encoding(looks, shown, x=x, y=y)
     spread = {**points_look(looks), "x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}
-    level = {"y": y, **lines_look(looks), "tooltip": shown}
+    level = line_encoding(looks, shown, y=y)
     ring = {"x": x, "y": y, **points_look(looks), "tooltip": shown}
     layers = [
         layer("rule", spread, "datum.kind === 'moved'", strokeWidth=1),

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.choice import PORTFOLIO, is_grid_run
 from analysis.comparison import Comparison, compare_problems, labels_of
 from analysis.figures.data import FigureData
 from analysis.html.board_charts import forest, pareto, profile
@@ -26,21 +25,17 @@ from analysis.html.other_charts import batch_norm_charts, budget_charts, run_cha
 from analysis.html.paper import paper_charts, paper_tables
 from analysis.html.problem_charts import problem_charts
 from analysis.html.runs import KnownRuns, run_columns
-from analysis.html.table import Table, fragment, table_of, table_of_page
+from analysis.html.table import Table, fragment, table_of
 from analysis.kinds import KINDS
 from analysis.tables.leaderboard import StepCosts
 from analysis.tables.models import pages_of_models
-from analysis.tables.notes import notes_of, unit
+from analysis.tables.notes import unit
 from analysis.tables.page import Page, bounds, signed
-from analysis.tables.problems import LEFT, heading, shown_cells
+from analysis.tables.problems import page_of_problem
 from analysis.tables.sensitivity import tables_of_sensitivity
 from analysis.tables.starts import Tried, pages_of_tried, regrets_of, tried_starts
-from runner import TUNING_SEED
 from tasks.errors import UserError
 from tasks.format import NONE, plural
-
-# What is needed of the runs at the tuning seed; few columns are faster to filter.
-OF_TUNING = ["run_id", "problem_id", "optimizer", "opt_default", "overrides", "grid"]
 
 START = "Which start (reps_rel, length of the first step), with batch normalization and without?"
 STEP = "What does a step of the optimizer cost, forward and backward pass aside?"
@@ -105,21 +100,20 @@ def report_of(
     sensitivity = tables_of_sensitivity(comparisons, frame)
     places = {each.problem.problem_id: place for place, each in enumerate(comparisons)}
     row_of = {run_id: row for row, run_id in enumerate(frame["run_id"])}
-    tuning = frame.loc[frame["seed"] == TUNING_SEED, OF_TUNING]
     tried = list(tried_starts(comparisons, frame))
     starts = list(best_starts(normalization, regrets_of(tried)))
     return Report(
         title=title,
         subtitle=_subtitle(frame, comparisons),
         answer=answer,
-        protocol=protocols_of(comparisons)[0],
+        protocol=next(iter(protocols_of(comparisons))),
         findings=[] if answer else list(_findings(comparisons, boards, starts, costs)),
         boards=[_board(boards, place) for place in range(len(boards.boards))],
         filters=boards.options(),
         selections=[(*choice, place) for choice, place in boards.places.items()],
         duels=_duels(comparisons),
         problems=[
-            _problem(data, comparison, tuning, row_of, sensitivity.get(comparison.stem))
+            _problem(data, comparison, row_of, sensitivity.get(comparison.stem))
             for comparison in comparisons
         ],
         budgets=list(budget_charts(data)),
@@ -147,8 +141,7 @@ def _findings(
     costs: StepCosts,
 ) -> Iterator[Finding]:
     """The answers: those of verdicts and places are of the protocol with the most problems."""
-    protocol = protocols_of(comparisons)[0]
-    of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
+    protocol, of_protocol = next(iter(protocols_of(comparisons).items()))
     mine, against = subjects(of_protocol), rivals(of_protocol)
     yield from verdicts(scopes_of(of_protocol), mine, against, names_of(of_protocol))
     for kind in KINDS:
@@ -176,21 +169,22 @@ def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The verdicts of each protocol: those of every subject, rival and scope."""
     stems = {each.stem: place for place, each in enumerate(comparisons)}
     found = {}
-    for protocol in protocols_of(comparisons):
-        of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
+    for protocol, of_protocol in protocols_of(comparisons).items():
         scopes, mine, others = scopes_of(of_protocol), subjects(of_protocol), rivals(of_protocol)
         names = names_of(of_protocol)
         cells = []
         for place, scope in enumerate(scopes):
             for subject in mine:
                 for duel in duels(scope, subject, others):
-                    interval = NONE if np.isnan(duel.interval[0]) else bounds(*duel.interval)
+                    evidence = duel.evidence
+                    low, high = evidence.interval
+                    interval = NONE if np.isnan(low) else bounds(low, high)
                     pair = mine.index(subject), others.index(duel.rival)
                     over, left = (
                         [stems[stem] for stem in part] for part in (duel.problems, duel.left_out)
                     )
-                    texts = [signed(duel.red), interval, duel.verdict]
-                    cells.append([place, *pair, *texts, over, left, duel.is_for_other_tasks])
+                    texts = [signed(evidence.red), interval, duel.verdict]
+                    cells.append([place, *pair, *texts, over, left, evidence.is_for_other_tasks])
         if not cells:
             continue
         found[protocol] = {
@@ -205,36 +199,22 @@ def _duels(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 def _problem(
     data: FigureData,
     comparison: Comparison,
-    tuning: pd.DataFrame,
     row_of: Mapping[str, int],
     sensitivity: Page | None,
 ) -> Problem:
     problem, cells = comparison.problem, comparison.cells
-    shown = shown_cells(problem, cells)
     table = table_of(
-        comparison.stem,
-        comparison.title,
-        shown,
-        LEFT,
+        page_of_problem(comparison),
         links=[fragment("cell", comparison.stem, *cell.key) for cell in cells],
         linked=["optimizer", unit(problem), "RED %"],
-        notes=notes_of(comparison),
-        head=heading(problem),
     )
-    tuning = tuning[tuning["problem_id"] == problem.problem_id]
-    grid = tuning[is_grid_run(tuning)]
-    members = {each.row: each.members for each in comparison.choices if each.row == PORTFOLIO}
-    of_cells = {}
-    for cell in cells:
-        if cell.row == PORTFOLIO:
-            mine = tuning[tuning["optimizer"].isin(members[PORTFOLIO]) & tuning["opt_default"]]
-        else:
-            mine = grid[grid["optimizer"] == cell.optimizer]
-        charged = mine if cell.runs + cell.runs_elsewhere > 1 else mine[:0]
-        of_cells[f"{cell.optimizer}/{cell.row}"] = {
+    of_cells = {
+        f"{cell.optimizer}/{cell.row}": {
             "runs": [row_of[run_id] for run_id in cell.run_ids],
-            "tuning": [row_of[run_id] for run_id in charged["run_id"]],
+            "tuning": sorted(row_of[run_id] for run_id in cell.tuning_ids),
         }
+        for cell in cells
+    }
     return Problem(
         stem=comparison.stem,
         title=comparison.title,
@@ -242,7 +222,7 @@ def _problem(
         table=table,
         cells=of_cells,
         charts=list(problem_charts(data, comparison)),
-        sensitivity=table_of_page(sensitivity) if sensitivity else None,
+        sensitivity=table_of(sensitivity) if sensitivity else None,
     )
 
 
@@ -251,7 +231,7 @@ def _tables(
 ) -> list[Table]:
     """The tables of all problems: those of `make tables`, and what a step costs."""
     pages = [*pages_of_models(comparisons), *pages_of_tried(tried)]
-    tables = [table_of_page(page) for page in pages]
+    tables = [table_of(page) for page in pages]
     if costs:
         labels = labels_of(comparisons)
         ordered = sorted(costs.items(), key=lambda item: item[1].ratio)
@@ -269,7 +249,6 @@ def _tables(
             "memory: of optimizer state and averaged copies.",
             "`make bench` measures both, and says on which machine.",
         ]
-        tables.append(
-            table_of("step-costs", "What a step costs", shown, ["optimizer"], notes=notes)
-        )
+        page = Page("step-costs", shown, "What a step costs", "", shown, ["optimizer"], notes)
+        tables.append(table_of(page))
     return tables

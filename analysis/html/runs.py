@@ -127,8 +127,7 @@ def curve_of(record: RunRecord) -> dict[str, Any]:
     lines = [line for line in record.curve or () if "loss" in line]
     if not lines:
         return dict.fromkeys(CURVE)
-    lines = [lines[place * (len(lines) - 1) // (POINTS - 1)] for place in range(POINTS)]
-    lines = list({line["step"]: line for line in lines}.values())
+    lines = curves.spread(lines, POINTS)
     key = "eta" if any("eta" in line for line in lines) else "lr"
     scores = [line for line in record.curve or () if "validation_last" in line][-POINTS:]
     of_scores = [

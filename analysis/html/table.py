@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-import pandas as pd
 from markupsafe import Markup, escape
 
 from analysis.tables.page import Page
@@ -34,26 +33,20 @@ class Table:
     head: str = ""
 
 
-def table_of(
-    name: str,
-    caption: str,
-    shown: pd.DataFrame,
-    left: Sequence[str],
-    links: Sequence[str] = (),
-    linked: Sequence[str] = (),
-    notes: Sequence[str] = (),
-    head: str = "",
-) -> Table:
-    """The table of a frame of text."""
-    rows = [[str(value) for value in row] for row in shown.itertuples(index=False)]
-    columns = [str(column) for column in shown]
-    return Table(name, caption, columns, rows, list(left), list(links), linked, list(notes), head)
-
-
-def table_of_page(page: Page) -> Table:
-    """The table of a page in Markdown."""
+def table_of(page: Page, links: Sequence[str] = (), linked: Sequence[str] = ()) -> Table:
+    """The table of a page in Markdown, whose rows may lead to something."""
     assert page.shown is not None
-    return table_of(page.stem, page.title, page.shown, page.left, notes=page.notes, head=page.head)
+    return Table(
+        name=page.stem,
+        caption=page.title,
+        columns=[str(column) for column in page.shown],
+        rows=[[str(value) for value in row] for row in page.shown.itertuples(index=False)],
+        left=list(page.left),
+        links=list(links),
+        linked=linked,
+        notes=list(page.notes),
+        head=page.head,
+    )
 
 
 def fragment(*parts: str) -> str:

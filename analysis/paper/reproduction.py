@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.red import (
+    BY_HOW,
+    BY_RATE,
     across,
-    by_rate,
     draw_bars,
     draw_by_rate,
     label,
@@ -23,6 +24,12 @@ from analysis.tables.page import Page, write_pages
 
 MADE_BY = "made by scripts/paper_tables.py of dog-bench, do not edit"
 HOWS = ("model_tuned", "instance_tuned")
+TITLES = {
+    1: "fine-tuning CLIP ViT-B/32 on ImageNet, accuracy in percent",
+    2: "training WRN-28-10 on CIFAR-10 from scratch, accuracy in percent",
+    4: "language, metric in percent, mean ± std over seeds",
+    5: "vision, accuracy in percent, mean ± std over seeds",
+}
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -76,7 +83,7 @@ def bars(cells: pd.DataFrame) -> pd.DataFrame:
 def write_reproduction(source: Path, tables: Path, figures: Path) -> list[Path]:
     """Write Tables 1, 2, 4, 5 and Figures 2, 3, 7; the same source gives the same bytes."""
     cells = read_cells(source / "tables_4_5.csv")
-    rates = by_rate(cells[cells["optimizer"] != DOG])
+    rates = summary(cells[cells["optimizer"] != DOG], BY_RATE)
     numbers = {
         "paper_figure_2": rates.drop(columns="tasks"),
         "paper_figure_3": bars(cells),
@@ -86,7 +93,7 @@ def write_reproduction(source: Path, tables: Path, figures: Path) -> list[Path]:
     paths = write_pages([*pages, *tables_of_paper(source)], tables, MADE_BY)
     drawn = {
         "paper_figure_2.svg": svg(draw_by_rate(rates, (-50, 22), columns=4), MADE_BY),
-        "paper_figure_3.svg": svg(_draw_bars(cells), MADE_BY),
+        "paper_figure_3.svg": svg(draw_bars(summary(tuned(cells), BY_HOW), (-20, 30)), MADE_BY),
         "paper_figure_7.svg": svg(draw_cells(cells), MADE_BY),
     }
     write_files(drawn, figures, ".svg", MADE_BY)
@@ -95,7 +102,15 @@ def write_reproduction(source: Path, tables: Path, figures: Path) -> list[Path]:
 
 def tables_of_paper(source: Path) -> Iterator[Page]:
     """Tables 1, 2, 4 and 5."""
-    for number, title, table in _tables(source, read_cells(source / "tables_4_5.csv")):
+    cells = read_cells(source / "tables_4_5.csv")
+    from_scratch = pd.read_csv(source / "tables_1_2.csv")
+    names = ["optimizer", "peak learning rate", "without averaging", "with averaging"]
+    for number, title in TITLES.items():
+        if number in (1, 2):
+            table = from_scratch[from_scratch["table"] == number]
+            table = table.drop(columns=["table", "setting"]).set_axis(names, axis=1)
+        else:
+            table = _wide(cells[cells["table"] == number])
         yield Page(
             stem=f"paper_table_{number}",
             exact=_rounded(table),
@@ -104,22 +119,6 @@ def tables_of_paper(source: Path) -> Iterator[Page]:
             left=[str(name) for name in table if not pd.api.types.is_float_dtype(table[name])],
             latex=True,
         )
-
-
-def _tables(source: Path, cells: pd.DataFrame) -> Iterator[tuple[int, str, pd.DataFrame]]:
-    from_scratch = pd.read_csv(source / "tables_1_2.csv")
-    titles = {
-        1: "fine-tuning CLIP ViT-B/32 on ImageNet, accuracy in percent",
-        2: "training WRN-28-10 on CIFAR-10 from scratch, accuracy in percent",
-        4: "language, metric in percent, mean ± std over seeds",
-        5: "vision, accuracy in percent, mean ± std over seeds",
-    }
-    for number in (1, 2):
-        table = from_scratch[from_scratch["table"] == number].drop(columns=["table", "setting"])
-        names = ["optimizer", "peak learning rate", "without averaging", "with averaging"]
-        yield number, titles[number], table.set_axis(names, axis=1)
-    for number in (4, 5):
-        yield number, titles[number], _wide(cells[cells["table"] == number])
 
 
 def _wide(cells: pd.DataFrame) -> pd.DataFrame:
@@ -144,11 +143,6 @@ def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 # Figures ------------------------------------------------------------------------------------------
-
-
-def _draw_bars(cells: pd.DataFrame) -> Any:
-    """Draw Figure 3: median RED with quartiles of each way of tuning, a group a model."""
-    return draw_bars(summary(tuned(cells), ["model", "optimizer", "how"]), (-20, 30))
 
 
 def draw_cells(cells: pd.DataFrame) -> Any:

@@ -25,9 +25,9 @@ from analysis.choice import (
 )
 from analysis.comparison import Cell, Comparison, LineKey, labels_of, protocol_title
 from analysis.kinds import KINDS, stem_of
-from analysis.roles import REFERENCE, left_to_set
+from analysis.roles import REFERENCE, in_yaml
 from analysis.statistics import MARGIN, performance_profile
-from analysis.tables.models import Line, errors_by_seed, groups_of, lines_of, mean_errors
+from analysis.tables.models import Line, groups_of, lines_of, mean_errors
 from analysis.tables.notes import times_of_devices, without_red
 from analysis.tables.page import Page, bounds, number, signed
 from tasks.errors import UserError
@@ -232,11 +232,12 @@ def _row(lines: list[Line], rivals: Mapping[str, list[Line]], costs: StepCosts) 
     """A line of `COLUMNS`, of the same line of each problem, without what others decide."""
     first, problem = lines[0].cell, lines[0].comparison.problem
     cells = [line.cell for line in lines]
-    by_seed = [errors_by_seed(line) for line in lines]
-    iqm = interquartile_mean_of_red([dog for dog, _ in by_seed], [mine for _, mine in by_seed])
+    sides = [line.errors_by_seed for line in lines]
+    iqm = interquartile_mean_of_red([dog for dog, _ in sides], [mine for _, mine in sides])
     red = [cell.red for cell in cells]
     cost = costs.get(first.optimizer, StepCost(np.nan, np.nan))
-    left = left_to_set(first.optimizer)
+    # A record does not say it: what is known of a method may be corrected after its runs.
+    left = in_yaml(first.optimizer, "left_to_set")
     row = {
         "protocol": problem.protocol,
         "tasks": len(lines),
@@ -256,8 +257,8 @@ def _row(lines: list[Line], rivals: Mapping[str, list[Line]], costs: StepCosts) 
     for name, rival in rivals.items():
         chance = Estimate(np.nan, np.nan, np.nan)
         if rival and rival is not lines:
-            sides = [[[*line.cell.errors.values()] for line in side] for side in (lines, rival)]
-            chance = probability_of_improvement(*sides)
+            errors = [[[*line.cell.errors.values()] for line in side] for side in (lines, rival)]
+            chance = probability_of_improvement(*errors)
         row |= _named(f"over_{name}", chance)
     return row
 

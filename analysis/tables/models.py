@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import DEFAULT, INSTANCE_TUNED
-from analysis.comparison import Cell, Comparison, LineKey, title_of_protocol
+from analysis.comparison import Cell, Comparison, LineKey, by_protocol, protocol_title
 from analysis.kinds import SAME_TEXTS, is_independent
 from analysis.roles import REFERENCE
 from analysis.statistics import (
@@ -45,10 +45,10 @@ class Line:
     cell: Cell
 
     @property
-    def reference_errors(self) -> Mapping[int, float]:
-        """The reference's errors by seed."""
+    def errors_by_seed(self) -> tuple[np.ndarray, np.ndarray]:
+        """The reference's errors and the cell's, as `by_seed`."""
         reference = self.comparison.reference
-        return {} if reference is None else reference.errors
+        return by_seed({} if reference is None else reference.errors, self.cell.errors)
 
 
 def compare_over_tasks(comparisons: Iterable[Comparison]) -> pd.DataFrame:
@@ -143,8 +143,8 @@ def _compare(lines: list[Line]) -> dict[str, Any]:
     """One line of `COLUMNS` without the group, from the same line of several problems."""
     first = lines[0].cell
     known = [line for line in lines if np.isfinite(line.cell.red)]
-    by_seed = [errors_by_seed(line) for line in known]
-    median = median_red([reference for reference, _ in by_seed], [other for _, other in by_seed])
+    sides = [line.errors_by_seed for line in known]
+    median = median_red([reference for reference, _ in sides], [other for _, other in sides])
     these, like = median.on_these_tasks, _for_other_tasks(known)
     verdicts: list[str] = [verdict(*these), verdict(*like)]
     if first.is_reference:
@@ -174,11 +174,6 @@ def _for_other_tasks(lines: list[Line]) -> tuple[float, float]:
     return sign_test_interval(
         [line.cell.red for line, task in pairs if is_independent(task, tasks)]
     )
-
-
-def errors_by_seed(line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """The reference's and the line's errors, as `by_seed`."""
-    return by_seed(line.reference_errors, line.cell.errors)
 
 
 def by_seed(*sides: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -214,14 +209,12 @@ def _break_even(lines: list[Line]) -> dict[str, float]:
 
 def pages_of_models(comparisons: Sequence[Comparison]) -> Iterator[Page]:
     """A table for each protocol: models-<protocol>."""
-    over_tasks = compare_over_tasks(comparisons)
-    for protocol, frame in over_tasks.groupby("protocol"):
-        of_protocol = [each for each in comparisons if each.problem.protocol == protocol]
+    for protocol, of_protocol in sorted(by_protocol(comparisons).items()):
+        frame = compare_over_tasks(of_protocol)
         yield Page(
             stem=f"models-{protocol}",
             exact=frame.drop(columns="role").round(8),
-            title="All tasks of each model · "
-            + title_of_protocol(str(protocol), frame["protocol_version"]),
+            title=f"All tasks of each model · {protocol_title(of_protocol)}",
             shown=shown_lines(frame),
             left=LEFT,
             notes=_notes(of_protocol, frame),

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import comparable
-from analysis.comparison import Comparison, scored, title_of_protocol
-from analysis.roles import finds_start_of
+from analysis.comparison import Comparison, protocol_title, scored
+from analysis.roles import in_yaml
 from analysis.statistics import student_t
 from analysis.tables.page import Page, number, start_text
 from analysis.varied import varied
@@ -35,7 +35,7 @@ def pages_of_tried(tried: Iterable["Tried"]) -> Iterator[Page]:
         by_protocol.setdefault(each.comparison.problem.protocol, []).append(each)
     for protocol, of_protocol in sorted(by_protocol.items()):
         lines = regrets_of(of_protocol)
-        title = title_of_protocol(protocol, lines["protocol_version"])
+        title = protocol_title(each.comparison for each in of_protocol)
         without_rules = lines[~lines["optimizer"].isin(_with_rules(lines))]
         if not without_rules.empty:
             yield Page(
@@ -111,14 +111,18 @@ def tried_starts(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> Iter
     by_problem = dict(list(runs.groupby("problem_id")))
     for comparison in comparisons:
         of_problem = by_problem.get(comparison.problem.problem_id, runs[:0])
-        starts_of = of_problem["optimizer"].map(finds_start_of)
+        finds_start_of = {
+            optimizer: name
+            for optimizer in of_problem["optimizer"].unique()
+            if (name := in_yaml(optimizer, "finds_start_of"))
+        }
         fixed = {
             name: varied(of_problem[of_problem["optimizer"] == name], KEY)
-            for name in starts_of.dropna().unique()
+            for name in set(finds_start_of.values())
         }
-        finding = of_problem[starts_of.notna()].groupby(["optimizer", "overrides"])
-        for (optimizer, setting), runs_of_setting in finding:
-            name, changed = str(finds_start_of(str(optimizer))), json.loads(str(setting))
+        finding = of_problem[of_problem["optimizer"].isin(finds_start_of)]
+        for (optimizer, setting), runs_of_setting in finding.groupby(["optimizer", "overrides"]):
+            name, changed = finds_start_of[optimizer], json.loads(str(setting))
             starts = fixed[name]
             scores = starts.groupby(["seed", "value"])["test"].mean().unstack()
             found = runs_of_setting.set_index("seed")["test"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import choice
+from analysis.comparison import compare_problems
 
 TUNED = ["model-tuned", "instance-tuned"]
 
@@ -434,6 +435,31 @@ def test_runs_of_an_older_default_are_not_mixed_with_the_newer(frame_of):
     frame = frame_of(old, new)
     assert choice.comparable(frame)["setting"].tolist() == ["lr=0.02"]
     assert [one.setting for one in choice.choose(frame)] == ["lr=0.02"]
+
+
+def of_a_later_yaml(record, **said):
+    """The record as of a month later, with what it says of its settings by the yaml of then."""
+    record["measured"]["started"] = "2025-02-01T00:00:00+00:00"
+    return record | said
+
+
+def test_runs_of_the_same_settings_are_one_line_whatever_keys_the_grid_had_at_their_time(frame_of):
+    later = {"grid": made_up.GRIDS["sgd"] | {"weight_decay": [0.0, 0.1]}}
+    seen = [made_up.record(0.8, changed={"lr": 0.1}, seed=seed) for seed in (0, 1, 2)]
+    tuned = [trial(None, 0.8, opt="dog"), *grid({0.01: 0.7, 0.1: 0.8}), *seen[:2]]
+    frame = frame_of(*tuned, of_a_later_yaml(seen[2], **later))
+    assert frame["setting"].nunique() == 4
+    (problem,) = compare_problems(frame)
+    cells = {cell.key: cell for cell in problem.cells}
+    assert cells["sgd", "instance-tuned"].seeds == 3
+    assert cells["sgd", "instance-tuned"].setting == "lr=0.1 weight_decay=0"
+
+
+def test_a_run_made_before_its_settings_became_the_defaults_is_one_of_the_defaults(frame_of):
+    runs = [made_up.record(0.8, changed={"lr": 0.1}, seed=seed) for seed in (0, 1)]
+    frame = frame_of(runs[0], of_a_later_yaml(runs[1], opt_changed={}, opt_default=True))
+    (problem,) = compare_problems(frame)
+    assert [(cell.row, cell.seeds) for cell in problem.cells] == [("default", 2)]
 
 
 def test_a_sweep_chooses_among_its_own_points(frame_of):

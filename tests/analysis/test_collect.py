@@ -76,6 +76,7 @@ def test_the_archive_gives_the_same_bytes_as_the_runs(runs, csv, tmp_path):
     pack(runs)
     clone = records.collect(tmp_path / "none", csv)
     pd.testing.assert_frame_equal(clone, frame, check_exact=True)
+    pd.testing.assert_frame_equal(records.of_archive(tmp_path / "archive"), frame, check_exact=True)
     assert csv.read_bytes() == written
 
 

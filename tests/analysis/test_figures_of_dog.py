@@ -9,11 +9,12 @@ import pytest
 from analysis import curves, records
 from analysis.comparison import compare_problems
 from analysis.figures import all_figures, write_figures
-from analysis.figures.batch_norm import batch_norm_figures
+from analysis.figures.batch_norm import batch_norm_figures, batch_norm_lines
 from analysis.figures.data import FigureData, steps_of
 from analysis.figures.distance import distance_figures
 from analysis.figures.sensitivity import sensitivity_figures
 from analysis.figures.step_size import step_size_figures
+from runner.identity import problem_id, run_id
 from sweeps.packing import pack
 
 STARTS = [1e-6, 1e-4, 1e-2]
@@ -178,6 +179,20 @@ def test_batch_norm_frozen_and_trained_and_a_network_without(gather):
     } <= drawn
     heights = sorted(points[1, 1] for points in lines(axes))
     np.testing.assert_allclose(heights, [50, 80, 85])
+
+
+def test_a_network_without_batch_norm_is_one_line_whatever_adapters_it_was_tried_with(gather):
+    def with_adapters(record, points):
+        record["settings"]["model"]["lora"] = 8
+        ids = {"run_id": run_id(record["settings"]), "problem_id": problem_id(record["settings"])}
+        return record | ids, points
+
+    without = [*by_start(model="squeezenet", shift=0.05)]
+    adapted = [with_adapters(*made) for made in by_start(model="squeezenet", shift=-0.05)]
+    both = [*by_start(batch_norm="frozen"), *by_start(batch_norm="train", shift=-0.3)]
+    ((_, drawn),) = batch_norm_lines(gather(*both, *without, *adapted))
+    labels = [label for label, *_ in drawn]
+    assert len(labels) == len(set(labels)) == 3
 
 
 def test_distance_is_that_of_the_default_alone(gather):

@@ -1,5 +1,6 @@
 """What docs/findings.md says is what its runs say, by hand-worked cases."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import made_up_records as made_up
@@ -257,6 +258,9 @@ def test_planned_problems_without_runs_are_named_and_those_that_lack_some(archiv
     # A problem with too few seeds has runs.
     found = coverage.missing(archived(*sgd_and_dogs("cifar", seeds=range(2))))
     assert "\n- cifar · efficientnet_lite0: DoG, L-DoG, dog_auto, ldog_auto, SGD, adamw" in found
+    # As many seeds that were not planned are not those that were.
+    found = coverage.missing(archived(*sgd_and_dogs("cifar", seeds=range(7, 12))))
+    assert "\n- cifar · efficientnet_lite0: DoG, L-DoG, dog_auto, ldog_auto, SGD, adamw" in found
 
 
 def test_a_planned_problem_lacks_an_optimizer_whose_starts_are_not_all_there(archived, monkeypatch):
@@ -493,6 +497,8 @@ def test_longer_training_stands_beside_the_same_problem_in_lite(archived, monkey
     assert (lite.seeds, longest.seeds) == ("3 reported", "3 reported")
     assert lite.errors[DOG] == pytest.approx(0.31)  # 0.30, 0.31, 0.32
     assert lite.red(LDOG, SGD) == pytest.approx(-0.25)
+    few = replace(lite, errors={LDOG: 9 / 2000, SGD: 12 / 2000})
+    assert np.isnan(few.red(LDOG, SGD)) and few.red(SGD, LDOG) == pytest.approx(0.25)
 
 
 def test_without_longer_runs_the_table_says_so(archived):

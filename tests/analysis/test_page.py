@@ -264,6 +264,17 @@ def test_each_cell_leads_to_its_runs_and_a_crash_is_among_them(runs, report):
     assert len({ids[row] for row in tuned["runs"]}) == 3
 
 
+def test_a_choice_without_the_task_rests_on_runs_of_the_others(runs, report):
+    problem = next(each for each in report.problems if each.stem.startswith("photos-efficient"))
+    tasks = {
+        row: {runs.frame["task"][place] for place in problem.cells[f"sgd/{row}"]["tuning"]}
+        for row in ("default", "instance-tuned", "leave-one-task-out", "calibrated")
+    }
+    others = {"reviews_long"}
+    assert tasks == {"default": set(), "instance-tuned": {"photos"},
+                     "leave-one-task-out": others, "calibrated": others}  # fmt: skip
+
+
 def test_a_comparison_is_of_its_own_runs_with_its_own_words_on_top(comparison, tmp_path, runs):
     assert len(comparison.problems) == 1
     assert len(comparison.runs["seed"]["index"]) == (runs.frame["task"] == "reviews_long").sum()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.figures.red import BY_RATE, summary
 from analysis.paper import reproduction
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def test_model_tuning_takes_the_largest_median_among_rates_tried_on_all_tasks(ce
 
 
 def test_figure_2_has_median_and_quartiles_of_each_rate(cells):
-    rates = reproduction.by_rate(cells).set_index(["optimizer", "peak_lr"])
+    rates = summary(cells, BY_RATE).set_index(["optimizer", "peak_lr"])
     sgd = rates.loc[("SGD", 0.1)]
     assert (sgd["q1"], sgd["median"], sgd["q3"]) == pytest.approx((-2.5, 15, 32.5))
     assert rates.loc[("SGD", 10.0), "tasks"] == 1

@@ -117,6 +117,16 @@ def test_the_role_is_that_of_the_last_run(tmp_path):
     assert lines_of(made_up.collected(tmp_path, *made)) == [["sgd", TUNING_FREE]]
 
 
+def test_an_optimizer_that_was_renamed_has_the_name_of_its_last_run(tmp_path):
+    """Figures put its runs together by this name."""
+    runs = [made_up.record(0.7, opt="ldog", seed=seed, task=task)
+            for task in ("cifar", "movies") for seed in (0, 1)]  # fmt: skip
+    runs[0]["opt_label"] = "A new name"
+    runs[0]["measured"]["started"] = "2025-02-01T00:00:00+00:00"
+    comparisons = compare_problems(made_up.collected(tmp_path, *runs))
+    assert [cell.label for each in comparisons for cell in each.cells] == 2 * ["A new name"]
+
+
 def test_the_rate_of_a_tuning_free_optimizer_is_its_factor(tmp_path):
     adam = made_up.record(0.8, opt="adam") | {"opt_role": TUNING_FREE}
     (row,) = with_roles(made_up.collected(tmp_path, adam)).to_dict("records")

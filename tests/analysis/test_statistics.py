@@ -343,3 +343,13 @@ def test_performance_profile_by_hand():
     profile = statistics.performance_profile(errors, [1, 1.5, 2])
     expected = np.array([[2, 2, 3], [1, 2, 2], [1, 1, 1]]) / 3
     np.testing.assert_allclose(profile, expected)
+
+
+def test_an_error_is_within_the_factor_that_it_is_of_the_best():
+    best = np.arange(1, 200) / 1000
+    errors = np.stack([best, best + 0.001])
+    within = [
+        statistics.performance_profile(pair[:, None], [pair[1] / pair[0]])[1, 0]
+        for pair in errors.T
+    ]
+    assert set(within) == {1.0}
