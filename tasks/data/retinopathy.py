@@ -16,7 +16,8 @@ from tasks.data.cache import content_key, versions
 from tasks.data.images import rgb
 from tasks.data.storage import translate_os_errors
 
-VERSION = 1  # of what is prepared: a new number makes the images anew
+# Of what is prepared: a new number makes the images anew. Raise FEATURES_VERSION of probes with it.
+VERSION = 1
 RADIUS = 300  # of the eye, in pixels
 KEPT = 0.9  # part of the radius
 QUALITY = 72  # of the JPEG

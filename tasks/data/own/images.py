@@ -22,7 +22,8 @@ from tasks.data.own.folders import walk
 from tasks.errors import UserError, reason
 from tasks.format import plural
 
-VERSION = 3  # of what is decoded: a new number makes the decoded images anew
+# Of what is decoded: a new number makes the images anew. Raise FEATURES_VERSION of probes with it.
+VERSION = 3
 # What Pillow is allowed to take a file for: some of its other formats start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = {
