@@ -2,13 +2,10 @@
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from runner import CONFIGS, ROOT, cli, identity
 from runner import config as configuration
-from runner.config import Config
+from runner.config import Config, read_yaml
 from tasks.data.sources import fetch, fetched_folder
 from tasks.data.specs import Archive, DataSpec, FilesSpec, WeightsSpec
 from tasks.data.storage import sealed_metadata
@@ -77,23 +74,14 @@ def everything() -> tuple[list[Archive], list[str]]:
     kinds = (("task", "data", DataSpec), ("model", "weights", WeightsSpec))
     for group, key, kind in kinds:
         for name in configuration.options(group):
-            if content := _yaml(CONFIGS / group / f"{name}.yaml").get(key):
+            if content := read_yaml(CONFIGS / group / f"{name}.yaml").get(key):
                 block = kind.parse(content, f"{group}.{key}")
                 if block.archive:
                     archives.append(block.archive)
                 elif not (block.source or block.is_users):  # else a package or the user has it
                     others.append(name)
-    published = _yaml(ROOT / "benchmarks/dog_optimizer.yaml")["source"]
+    published = read_yaml(ROOT / "benchmarks/dog_optimizer.yaml")["source"]
     return list(dict.fromkeys([*archives, Archive.parse(published, "source")])), others
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    """Return what a yaml holds, and what it shares with others (`_glue`); nothing is resolved."""
-    content: Any = OmegaConf.load(path)
-    names = [name for name in content.get("defaults", ()) if isinstance(name, str)]
-    shared = [_yaml(path.with_name(f"{n}.yaml")) for n in names if n[0] == "_" and n != "_self_"]
-    content = OmegaConf.to_container(OmegaConf.merge(*shared, content))
-    return dict(content)
 
 
 def _to_fetch(config: Config) -> list[FilesSpec]:

@@ -1,7 +1,6 @@
 """Our records stand beside the paper's numbers where, and only where, the same cell exists."""
 
 from functools import partial
-from pathlib import Path
 
 import made_up_records as made_up
 import numpy as np
@@ -10,9 +9,11 @@ import yaml
 
 from analysis.paper import names, published
 from analysis.tables.page import files_of, write_pages
+from runner import CONFIGS
+from runner.config import read_yaml
 
 PAPER = {"protocol": ("paper", 1), "task": "rte", "model": "roberta_base", "steps": 10_000}
-PROTOCOL = Path(__file__).parents[2] / "configs" / "protocol" / "paper.yaml"
+PROTOCOL = CONFIGS / "protocol" / "paper.yaml"
 CIFAR = {"protocol": ("paper", 1), "task": "cifar100", "model": "vit_b32", "steps": 20_000}
 
 
@@ -108,7 +109,8 @@ def test_the_papers_augmentation_and_initial_step_length_are_those_of_our_protoc
     protocol = yaml.safe_load(PROTOCOL.read_text())
     for name, task in names.TASKS.items():
         domain = "language" if name in names.LANGUAGE else "vision"
-        ours = protocol[domain] | protocol["tasks"].get(name, {})
+        prescribed = read_yaml(CONFIGS / f"task/{name}.yaml").get("prescribes", {})
+        ours = protocol[domain] | prescribed | protocol["tasks"].get(name, {})
         reps_rel = {key: float(value) for key, value in ours["reps_rel"].items()}
         theirs = names.FIRST_MOVEMENTS[task]
         assert reps_rel == {"dog": theirs["DoG"], "ldog": theirs["L-DoG"]}, name

@@ -143,8 +143,8 @@ class Interrupted:
     def __init__(self, monkeypatch, step):
         update = ReplicaGroup.update
 
-        def interrupted(together, steps):
-            update(together, steps)
+        def interrupted(together):
+            update(together)
             if together.step == step:
                 signal.raise_signal(signal.SIGTERM)
 

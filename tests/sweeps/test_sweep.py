@@ -310,10 +310,10 @@ def test_damaged_record_is_trained_anew_by_the_sweep(sweeps, tmp_path):
 )
 def test_planned_run_is_the_run_that_its_configuration_names(sweeps, tmp_path, opt, key):
     """A whole number in a yaml is the fraction that it is when typed, null by default or not."""
-    part = {**SWEEP["parts"][0], "optimizers": [opt], "grids": {opt: {key: [1]}}}
-    (planned,) = load(sweeps({**SWEEP, "parts": [part]}), tmp_path).tuning()
+    part = {**SWEEP["parts"][0], "optimizers": [opt], "grids": {}, "vary": {opt: {key: [1]}}}
+    *_, planned = load(sweeps({**SWEEP, "parts": [part | {"seeds": [0]}]}), tmp_path).reporting({})
     settings = planned.config.spec.settings
     assert run_id(settings) == planned.run_id
     assert problem_id(settings) == planned.problem_id
-    words = ["task=probe_cifar", f"opt={opt}", f"opt.{key}=1", "seed=100", "protocol=smoke"]
+    words = ["task=probe_cifar", f"opt={opt}", f"opt.{key}=1", "seed=0", "protocol=smoke"]
     assert run_id(config.load([*words, *QUIET]).spec.settings) == planned.run_id

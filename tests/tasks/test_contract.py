@@ -21,7 +21,7 @@ PROTOCOLS = config.options("protocol")
 FORMS = ["movies", "newsgroups", "mnli", "stsb", "squad", "probe_newsgroups"]
 # What a text-to-text network is asked of; and a probe of one.
 LANGUAGE = [
-    task for task in TASKS if "prompt" in OmegaConf.load(config.CONFIGS / f"task/{task}.yaml")
+    task for task in TASKS if "prompt" in config.read_yaml(config.CONFIGS / f"task/{task}.yaml")
 ]
 LANGUAGE += ["probe_newsgroups"]
 # One task of each kind of problem, and so of code that makes data, networks and losses of it.
@@ -31,7 +31,7 @@ LEARNT = [*KINDS, "cola", "mrpc", "cifar100"]  # those added: two more metrics, 
 VISION_MODELS = [
     model
     for model in config.options("model")
-    if OmegaConf.load(config.CONFIGS / f"model/{model}.yaml").for_domain == "vision"
+    if config.read_yaml(config.CONFIGS / f"model/{model}.yaml")["for_domain"] == "vision"
 ]
 
 

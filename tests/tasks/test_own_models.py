@@ -412,7 +412,7 @@ def hub(networks, monkeypatch, tmp_path):
     def snapshot_download(repository, local_files_only=False, local_dir=None, **options):
         if local_files_only:
             raise LocalEntryNotFoundError("not there")
-        local_dir.mkdir(parents=True)
+        local_dir.mkdir(parents=True, exist_ok=True)
         for name in options["allow_patterns"]:
             shutil.copy(source / name, local_dir / name)
             fetched.append(name)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import LONG_ONLY
-from omegaconf import OmegaConf
 from PIL import Image
 
 from runner import config
@@ -32,7 +31,6 @@ from tasks.data.storage import default_data_dir
 from tasks.errors import UserError
 from tasks.task import split as split_up
 
-CONFIGS = Path(readers.__file__).parents[2] / "configs"
 SOURCE: dict[str, Any] = {"registry": "npm", "name": "thing", "version": "1.0", "sha256": "a" * 64}
 SOURCE |= {"bytes": 1, "licence": "MIT", "files": ["*"]}
 PER_BATCH = 3
@@ -451,8 +449,7 @@ MODELS = ("efficientnet_lite0", "mobilenetv2", "squeezenet", "minilm")
 
 def real(kind: type, group: str, name: str, key: str):
     """The yaml's block; skips the test where its source is not fetched."""
-    content = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{name}.yaml"))
-    block = kind.parse(content[key])
+    block = kind.parse(config.read_yaml(config.CONFIGS / group / f"{name}.yaml")[key])
     if not is_fetched(block.archive, default_data_dir()):
         pytest.skip("run make prepare")
     return block
