@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import warm
-from omegaconf import OmegaConf
 
-from runner.config import CONFIGS
+from runner.config import CONFIGS, read_yaml
 from tasks.data.sources import is_fetched
 from tasks.data.specs import Archive
 from tasks.data.storage import default_data_dir
@@ -75,9 +74,8 @@ def real_data():
 
     def need(*names: str) -> Path:
         for name in names:
-            config = OmegaConf.load(CONFIGS / f"{name}.yaml")
-            block = config.get("data") or config.weights
-            source = Archive.parse(OmegaConf.to_container(block.source))
+            content = read_yaml(CONFIGS / f"{name}.yaml")
+            source = Archive.parse((content.get("data") or content["weights"])["source"])
             if not is_fetched(source, default_data_dir()):
                 pytest.skip(f"needs the data of {name}: run make prepare")
         return default_data_dir()

@@ -47,7 +47,7 @@ def test_everything_is_every_archive_once_and_names_what_comes_from_elsewhere():
 
 
 def test_what_yamls_share_is_read_with_each_of_them():
-    data = downloads._yaml(config.CONFIGS / "task" / "cola.yaml")["data"]
+    data = config.read_yaml(config.CONFIGS / "task" / "cola.yaml")["data"]
     assert data["reader"] == "hub_texts" and data["columns"] == ["sentence"]
     assert set(data["hub"]) == {"repository", "revision", "licence", "files"}
 
