@@ -14,7 +14,7 @@ executor= executor.key= jobs=   what trains, as for sweeps (docs/sweeps.md)
 --dry-run     only says what it would train, and how long that takes
 
 device=, threads=, data_dir=, runs_dir= (default mine/runs) and keys with a dot, such as
-train.image_size=128, hold for every run (docs/keys.md).
+train.image_size=128, hold for every run (docs/keys.md); opt. and protocol. are refused.
 """
 
 import math

@@ -22,10 +22,12 @@ from analysis.roles import TUNED
 from analysis.tables.starts import regrets_of, regrets_of_rules
 from runner import archive, config
 from sweeps import plan
+from sweeps.request import read_request
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-RUNS = re.findall(r"python run\.py ([^#\n`]*)", README)
+PAGES = "\n".join([README, *(page.read_text() for page in sorted(ROOT.glob("docs/*.md")))])
+RUNS = re.findall(r"python run\.py (?!\.\.\.)([^#\n`]+)", PAGES)
 CONFIG_RUNS = [
     line
     for path in sorted(config.CONFIGS.rglob("*.yaml"))
@@ -41,12 +43,24 @@ def test_every_run_command_is_a_valid_one(command):
         config.load(words)
 
 
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"python compare\.py ([^#\n`]+)", PAGES)))
+)
+def test_every_comparison_is_a_valid_one(command):
+    assert read_request(command.split()).data
+
+
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"SWEEP=(\w+)", README))))
 def test_every_sweep_command_is_a_valid_one(name):
     assert plan.load(name).tuning()
 
 
-@pytest.mark.parametrize("target", re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"SWEEP=(\w+)", PAGES))))
+def test_every_sweep_that_a_page_names_is_there(name):
+    assert (plan.SWEEPS / f"{name}.yaml").exists()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", PAGES, re.M))))
 def test_every_make_target_is_there_and_documented(target):
     assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
@@ -267,6 +281,7 @@ def test_on_adapters_dog_is_better_from_a_larger_start_and_adamw_is_better_still
     problem, dog = by_start(archived, "movies", "minilm", "lora")
     assert dog[0.01] > dog[1e-4]
     reached = {cell.optimizer: cell.test for cell in problem.cells if cell.row == DEFAULT}
+    assert {cell.seeds for cell in problem.cells if cell.row in (DEFAULT, MAIN_ROW[TUNED])} == {3}
     assert reached.pop("adamw") > max(*reached.values(), *dog.values())
 
 
