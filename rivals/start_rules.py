@@ -31,7 +31,7 @@ LADDER = [10 ** (k / 2) for k in range(-12, 1)]  # of lengths, relative to 1 + â
 class DoGByRule(DoG):
     """DoG whose initial step length a rule finds in the first steps.
 
-    Its state cannot be saved until then. All parameters share the length; as L-DoG
+    It cannot be saved or copied until then. All parameters share the length; as L-DoG
     (``scope="tensor"``) each tensor gets the part of it that it has of the gradient's norm.
 
     Args:
@@ -42,6 +42,8 @@ class DoGByRule(DoG):
     Raises:
         ValueError: for an unknown rule, or an argument that is out of its range.
     """
+
+    _options = (*DoG._options, "_rule")
 
     def __init__(self, params: ParamsT, rule: str = "polyak_0.1", **options: Any) -> None:
         if rule not in RULES:
