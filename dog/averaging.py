@@ -196,9 +196,8 @@ class PolynomialDecayAverager:
         self._wide = {name: kept for name, kept in self._wide.items() if name in averages}
 
     def _is_averaged(self, x: Tensor) -> bool:
-        if isinstance(x, nn.Parameter):
-            return x.is_floating_point() or x.is_complex()
-        return self.batch_norm == "paper" and (x.is_floating_point() or x.is_complex())
+        is_meant = isinstance(x, nn.Parameter) or self.batch_norm == "paper"
+        return is_meant and (x.is_floating_point() or x.is_complex())
 
     def _widened(self, name: str, average: Tensor) -> Tensor:
         """Return what the average is kept in: itself, or for 16-bit tensors a float32 one."""

@@ -98,9 +98,6 @@ class Processes:
             dist.all_reduce(tensor, group=group)
         return tensor
 
-    def __bool__(self) -> bool:
-        return bool(self.groups)
-
 
 def _rank(meshes: list) -> int:
     """Return 0 in the first process of the mesh alone."""

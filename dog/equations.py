@@ -32,7 +32,7 @@ SCALARS = (
     "early_eta",  # the largest η of the first EARLY_STEPS
     "highest_eta",  # the largest η of all; of these three, where the gradient was not 0
     "skipped",  # steps not taken because a gradient was not finite
-    "r_epsilon",  # r_ε = reps_rel · (1 + ‖x_0‖); 0 with init_eta
+    "r_epsilon",  # r_ε = reps_rel · (1 + ‖x_0‖); with init_eta the length of the first step
     "walk2",  # Σ_k η_k² ‖g_k‖²: what ‖x_t − x_0‖² of a random walk of these steps would be
     "fast_steps",  # steps in which an automatic start made the step size grow faster
 )
@@ -124,6 +124,8 @@ def advance(
         "walk2": torch.addcmul(old["walk2"], eta * eta, used2),
         "fast_steps": fast_steps,
     }
+    if init_eta is not None:  # the length of the step by it, which r_ε is without it
+        new["r_epsilon"] = torch.where(rbar == 0, telling * used2.sqrt(), old["r_epsilon"])
     taken = torch.stack([*(old | new).values()])  # in the order of SCALARS
     skipped = old["skipped"] + (present & ~finite)
     scalars.copy_(torch.where(present & finite, taken, scalars))

@@ -334,16 +334,13 @@ class Layout:
 
     def set_aside(self, members: Members) -> None:
         """Keep in mind which distances are known, before other values take the weights' place."""
-        self._known = self.unchanged(members)
+        now = self._stamps(members)
+        self._known = [i for i, stamp in enumerate(now) if stamp == self.stamps[i]]
 
     def put_back(self, members: Members) -> None:
         """Note that the weights are again those that were set aside, bit for bit."""
         self.mark(members, self._known)
         self._known = []
-
-    def unchanged(self, members: Members) -> list[int]:
-        """Return the places of the parameters whose distance is known."""
-        return [i for i, stamp in enumerate(self._stamps(members)) if stamp == self.stamps[i]]
 
     def forget(self, places: Iterable[int]) -> None:
         """Let the distance of these parameters be measured anew."""

@@ -492,11 +492,11 @@ class DoG(Optimizer):
         ``rbar_sum``, ``eta`` (η_t, the step size taken), ``gradient_norm`` (‖g_t‖, weight decay
         included), ``distance`` (‖x_t − x_0‖), ``first_eta``, ``early_eta`` and ``highest_eta`` (η
         at the first step, and its largest within 100 and all steps, each where the gradient was
-        not 0), ``skipped`` (steps not taken because a gradient was not finite), ``r_epsilon`` (r_ε,
-        0 with ``init_eta``), ``walk2`` (Σ η_k² ‖g_k‖², what ‖x_t − x_0‖² of a random walk with
-        these steps would be) and ``fast_steps`` (in how many steps ``reps_rel="auto"`` made r̄ grow
-        faster). Empty before the first step. Reading synchronises with the GPU; :meth:`step` does
-        not.
+        not 0), ``skipped`` (steps not taken because a gradient was not finite), ``r_epsilon`` (r_ε;
+        with ``init_eta`` the length of the first step), ``walk2`` (Σ η_k² ‖g_k‖², what ‖x_t − x_0‖²
+        of a random walk with these steps would be) and ``fast_steps`` (in how many steps
+        ``reps_rel="auto"`` made r̄ grow faster). Empty before the first step. Reading synchronises
+        with the GPU; :meth:`step` does not.
         """
         columns = self._bound(self._members()).scalars.t().tolist()
         numbers = [dict(zip(SCALARS, column, strict=True)) for column in columns]

@@ -23,8 +23,9 @@ def compressed(tensors: list[Tensor], processes: Processes) -> list[Tensor]:
     """Return copies of x_0 that hold its exact values and keep its layout.
 
     A constant tensor becomes one element, expanded; a wider one whose values all fit a 16-bit
-    float becomes that; any other stays as it is. Of a tensor that is spread over processes all
-    parts are kept in the same type. Looks at the values, so the device is waited for, once.
+    float becomes that; any other, and a complex one, stays as it is. Of a tensor that is spread
+    over processes all parts are kept in the same type. Looks at the values, so the device is waited
+    for, once.
     """
     if not tensors:
         return []
@@ -42,6 +43,8 @@ def compressed(tensors: list[Tensor], processes: Processes) -> list[Tensor]:
 
 def _misfits(x: Tensor) -> Tensor:
     """Return whether x is not constant, not of values in bfloat16, not in float16; float32 [3]."""
+    if x.is_complex():  # expanded, its real and imaginary parts would be no single element
+        return torch.ones(1 + len(NARROW), device=x.device)
     x = local(x)
     constant = x.numel() > 1 and (x == x[(0,) * x.dim()]).all()
     flags = [~torch.as_tensor(constant, device=x.device)]
@@ -55,7 +58,7 @@ def _copied(x: Tensor, misfits: list[float]) -> Tensor:
     if not misfits[0]:
         return x[(0,) * x.dim()].clone().expand(x.shape)
     for dtype, misfit in zip(NARROW, misfits[1:], strict=True):
-        if not misfit and not x.is_complex():
+        if not misfit:
             return x.to(dtype)
     return x.clone(memory_format=torch.preserve_format)
 

@@ -12,9 +12,6 @@ from torch import Tensor
 _Optimizer: Any = torch.optim.Optimizer  # Any: its state has keys that are not tensors
 
 
-S_INIT = 1e-8  # the package's default
-
-
 class _Resumable(_Optimizer):
     """Saves Mechanic's state, which the package keys by tensors, by the number of the parameter.
 
@@ -54,10 +51,11 @@ class _Resumable(_Optimizer):
 
 
 @cache
-def _mechanized(base: type[torch.optim.Optimizer], s_init: float) -> Any:
+def _mechanized(base: type[torch.optim.Optimizer], s_init: float | None) -> Any:
+    options = {} if s_init is None else {"s_init": s_init}
     return type(
         f"Mechanic{base.__name__}",
-        (_Resumable, mechanize(base, s_init=s_init, store_delta=True)),
+        (_Resumable, mechanize(base, store_delta=True, **options)),
         {"__doc__": f"Mechanic over torch's {base.__name__}."},
     )
 
@@ -78,7 +76,7 @@ def mechanic_sgd(
         momentum: SGD's.
         weight_decay: SGD's.
     """
-    kind = _mechanized(torch.optim.SGD, s_init or S_INIT)
+    kind = _mechanized(torch.optim.SGD, s_init)
     optimizer: torch.optim.Optimizer = kind(
         params, lr=lr, momentum=momentum, weight_decay=weight_decay
     )
@@ -94,7 +92,7 @@ def mechanic_adamw(
     weight_decay: float = 0.01,
 ) -> torch.optim.Optimizer:
     """Return Mechanic over torch's AdamW; its arguments are AdamW's, and :func:`mechanic_sgd`'s."""
-    kind = _mechanized(torch.optim.AdamW, s_init or S_INIT)
+    kind = _mechanized(torch.optim.AdamW, s_init)
     optimizer: torch.optim.Optimizer = kind(
         params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay
     )

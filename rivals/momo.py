@@ -52,8 +52,9 @@ class _Mended(_Optimizer):
             return []
         p, before, group = self._watched
         change = before - p.detach() * (1 + group["lr"] * group["weight_decay"])
-        eta = change.norm() / self._direction(p, group).norm()
-        return [{"lr": group["lr"], "eta": eta.item()}]
+        length = self._direction(p, group).norm()
+        eta = (change.norm() / length).item() if length != 0 else 0.0
+        return [{"lr": group["lr"], "eta": eta}]
 
 
 class MomoAdapter(_Mended, Momo):

@@ -81,11 +81,13 @@ class Muon(ByGroup):
     def _muon(self, group: dict[str, Any], params: list[Tensor]) -> None:
         for p in params:
             if not self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+                zeros = torch.zeros_like(p, memory_format=torch.contiguous_format)
+                self.state[p]["momentum_buffer"] = zeros
+        matrices = [p.flatten(1) for p in params]
         muon(
-            [p.view(len(p), -1) for p in params],
-            [p.grad.reshape(len(p), -1) for p in params if p.grad is not None],
-            [self.state[p]["momentum_buffer"].view(len(p), -1) for p in params],
+            matrices,
+            [p.grad.flatten(1) for p in params if p.grad is not None],
+            [self.state[p]["momentum_buffer"].flatten(1) for p in params],
             lr=group["lr"],
             weight_decay=group["weight_decay"],
             momentum=group["momentum"],
@@ -96,6 +98,9 @@ class Muon(ByGroup):
             adjust_lr_fn="match_rms_adamw",
             has_complex=False,
         )
+        for p, matrix in zip(params, matrices, strict=True):
+            if matrix.data_ptr() != p.data_ptr():  # a copy: p lies in another order (channels last)
+                p.copy_(matrix.view_as(p))
 
     def _adamw(self, group: dict[str, Any], params: list[Tensor]) -> None:
         for p in params:

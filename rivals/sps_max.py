@@ -32,8 +32,8 @@ class SPSMax(Optimizer):
     batch size over number of examples, by which the step size at most doubles in an epoch.
 
     Args:
-        params: parameters, or dicts that define parameter groups. A parameter without a gradient is
-            left as it is.
+        params: parameters, or dicts that define parameter groups, of which the first one's options
+            count. A parameter without a gradient is left as it is.
         c: the factor of the denominator. Default: 0.5, as in the authors' code.
         eta_max: the largest step size. Default: 1.
         f_star: the least loss that a batch can have. Default: 0, which cross-entropy has.
@@ -74,7 +74,7 @@ class SPSMax(Optimizer):
             return loss
         gradients: Any = [p.grad for p in params]
         norm2 = get_total_norm(gradients).double().square()
-        options = self.defaults
+        options = self.param_groups[0]
         excess = (torch.as_tensor(loss, dtype=torch.float64).detach() - options["f_star"]).clamp(0)
         last = self.param_groups[0].get("eta", torch.full_like(norm2, options["eta_max"]))
         bound = (last * options["growth"]).clamp(max=options["eta_max"])

@@ -31,7 +31,7 @@ LADDER = [10 ** (k / 2) for k in range(-12, 1)]  # of lengths, relative to 1 + �
 class DoGByRule(DoG):
     """DoG whose initial step length a rule finds in the first steps.
 
-    Its state cannot be saved until then. All parameters share the length; as L-DoG
+    It cannot be saved or copied until then. All parameters share the length; as L-DoG
     (``scope="tensor"``) each tensor gets the part of it that it has of the gradient's norm.
 
     Args:
@@ -42,6 +42,8 @@ class DoGByRule(DoG):
     Raises:
         ValueError: for an unknown rule, or an argument that is out of its range.
     """
+
+    _options = (*DoG._options, "_rule")
 
     def __init__(self, params: ParamsT, rule: str = "polyak_0.1", **options: Any) -> None:
         if rule not in RULES:
@@ -104,7 +106,7 @@ def polyak(opt: DoGByRule, c: float) -> Rule:
     """Polyak's bound of the distance to a solution: c · f(x_0) / ‖g(x_0)‖, of one batch."""
     closure = yield
     loss = loss_of(closure)
-    opt.start(c * float(loss) / norm(gradients(opt.trained)))
+    opt.start(polyak_length(opt, loss, c))
     return opt.take(loss)
 
 
@@ -124,7 +126,7 @@ def fall_back(opt: DoGByRule, c: float) -> Rule:
             put(opt.trained, start)
             loss, steps, length = loss_of(closure), 0, length / 10
         if steps == 0:
-            length = min(length, c * float(loss) / norm(gradients(opt.trained)))
+            length = min(length, polyak_length(opt, loss, c))
             opt.start(length)
         steps += 1
         closure = yield opt.take(loss)
@@ -190,7 +192,7 @@ def race(opt: DoGByRule) -> Rule:
     """Ten steps with each of five starts on the same batches; go on from the best."""
     closure = yield
     loss = loss_of(closure)
-    unit = float(loss) / norm(gradients(opt.trained))
+    unit = polyak_length(opt, loss)
     start = copies(opt.trained)
     racers: list[tuple[DoG, list[Tensor], list[float]]] = []
     for c in RACERS:
@@ -210,6 +212,11 @@ def race(opt: DoGByRule) -> Rule:
     put(opt.trained, weights)
     opt.load_state_dict(racer.state_dict())
     return loss
+
+
+def polyak_length(opt: DoGByRule, loss: Any, c: float = 1.0) -> float:
+    """Return c · f / ‖g‖ of the gradients at hand."""
+    return c * float(loss) / norm(gradients(opt.trained))
 
 
 def _late_loss(losses: list[float]) -> float:

@@ -96,8 +96,8 @@ class TrainingState:
     def look(self) -> None:
         """Find out whether the run has diverged.
 
-        It has if weights (or statistics) are not finite, or if no loss since the last look was: an
-        optimizer may skip a single one.
+        It has if weights (or statistics) are not finite, or if none of the latest CHECK_EVERY
+        losses was: an optimizer may skip a single one.
         """
         all_lost = bool(self.lost >= min(CHECK_EVERY, self.step))
         self.diverged = all_lost or not is_finite(self.network)

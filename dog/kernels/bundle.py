@@ -14,7 +14,7 @@ class Bundle:
     """Real, local tensors of one device; entry i of each list belongs to parameter i.
 
     Attributes:
-        index: place of each parameter among those of its param group.
+        index: place of each parameter among the members of the step (dog.layout.Members).
         params: x_t.
         grads: g_t, of the same shapes; empty where only distances are measured.
         starts: x_0, of the same shapes, in any float type that holds it exactly; a constant one

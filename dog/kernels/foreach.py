@@ -63,7 +63,7 @@ def _suits_sgd(bundle: Bundle, grad_scale: Tensor | None) -> bool:
         # On CUDA it reads the learning rate in float32.
         and (device == "cpu" or (device == "cuda" and bundle.wide == torch.float32))
         and all(
-            is_dense(p) and g.stride() == p.stride() and g.dtype == p.dtype
+            is_dense(p) and g.stride() == p.stride() and g.dtype == p.dtype and not g.is_neg()
             for p, g in zip(bundle.params, bundle.grads, strict=True)
         )
     )

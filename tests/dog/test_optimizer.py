@@ -253,6 +253,17 @@ def test_conjugate_that_is_not_computed_yet_is_a_gradient():
     assert torch.equal(z, flat)
 
 
+@pytest.mark.parametrize("implementation", ["reference", "foreach", "fused"])
+def test_negative_that_is_not_computed_yet_is_a_gradient(implementation):
+    p, plain = (torch.ones(3).requires_grad_() for _ in range(2))
+    p.grad = torch._neg_view(torch.ones(3))  # as autograd gives for imaginary parts of conjugates
+    plain.grad = p.grad.resolve_neg()
+    assert p.grad.is_neg() and not plain.grad.is_neg()
+    for each in (p, plain):
+        DoG([each], reps_rel=1e-2, implementation=implementation).step()
+    assert torch.equal(p, plain)
+
+
 @BOTH
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_gradient_of_one_element_expanded_counts_as_all_its_elements(optimizer_class, weight_decay):

@@ -206,6 +206,18 @@ def test_trouble_names_the_option_that_set_the_first_step():
     assert "divide init_eta by 100" in optimizer.diagnose()[0]
 
 
+def test_init_eta_that_makes_the_first_step_too_small_is_trouble():
+    p, good = tensors(4, 4)
+    optimizer = DoG([p, nn.Parameter(torch.ones(4))], init_eta=1e-9)
+    quiet(optimizer, p, [0.0])  # leaves the first step to the next
+    quiet(optimizer, p, [1.0, -1.0] * 150)
+    assert optimizer.telemetry()[0]["r_epsilon"] == pytest.approx(2e-9)
+    assert len(optimizer.diagnose()) == 1 and "multiply init_eta by 100" in optimizer.diagnose()[0]
+    optimizer = DoG([good], init_eta=1e-2)
+    train(optimizer, [good], 400)
+    assert optimizer.diagnose() == []
+
+
 def test_trouble_is_steps_that_were_skipped():
     (p,) = tensors(4)
     optimizer = DoG([p], reps_rel=1e-2)

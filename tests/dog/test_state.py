@@ -86,6 +86,21 @@ def test_save_and_load_at_every_step_goes_on_bit_for_bit(make, dtype, implementa
         assert_same(whole, straight, again, second)
 
 
+def test_distance_of_a_parameter_has_the_same_bits_whatever_lies_beside_it():
+    torch.manual_seed(0)
+    trained, other = nn.Parameter(torch.randn(999)), nn.Parameter(torch.zeros(5) * 1j)
+    optimizer = DoG([trained, other], reps_rel=1e-2)
+    gradient = torch.randn(999)
+    trained.grad = gradient
+    for _ in range(2):
+        optimizer.step()  # measures one parameter, as the other has no gradient
+    copied, twin = copy.deepcopy((optimizer, trained))
+    twin.grad = gradient
+    for each in (optimizer, copied):  # the copy measures both
+        each.step()
+    assert optimizer.telemetry() == copied.telemetry()
+
+
 @EVERY
 @pytest.mark.parametrize("flatten", [False, True])
 def test_distributed_checkpoint_without_processes_goes_on_bit_for_bit(make, flatten, tmp_path):

@@ -185,6 +185,15 @@ def test_telemetry_of_momo_is_the_step_over_its_direction(kind, lr, weight_decay
         assert numbers["lr"] == lr and (numbers["eta"] < 0.9 * cap) == (lr == 100)
 
 
+@pytest.mark.parametrize("kind", [MomoAdapter, MomoAdamAdapter])
+def test_telemetry_of_momo_is_0_while_the_gradient_that_it_looks_at_is(kind):
+    p = torch.ones(2, requires_grad=True)
+    p.grad = torch.zeros(2)
+    optimizer = kind([p])
+    optimizer.step(loss=torch.tensor(1.0))
+    assert optimizer.telemetry()[0]["eta"] == 0
+
+
 @pytest.mark.parametrize("kind", [AdamGAdapter, mechanic_adamw])
 def test_telemetry_of_adam_is_the_first_steps_length_per_coordinate(kind):
     problem = NothingMissing()

@@ -41,6 +41,18 @@ def test_steps_are_those_of_torchs_muon_and_adamw():
         assert name == "0.weight" or torch.equal(p, q), name
 
 
+def test_filters_may_lie_in_any_order():
+    rows, channels_last = network(), network().to(memory_format=torch.channels_last)
+    optimizers = [Muon(model.parameters(), **OPTIONS) for model in (rows, channels_last)]
+    for t in range(3):
+        for model, optimizer in zip((rows, channels_last), optimizers, strict=True):
+            set_gradients(model.parameters(), t)
+            optimizer.step()
+    assert not channels_last[0].weight.is_contiguous()
+    for p, q in zip(rows.parameters(), channels_last.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
 def muons(parameters, **options):
     """Return the places of the parameters that Muon trains."""
     parameters = list(parameters)

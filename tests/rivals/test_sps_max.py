@@ -69,6 +69,14 @@ def test_all_groups_share_one_step_size():
     assert [p.item(), q.item()] == pytest.approx([-0.4, -0.8])
 
 
+def test_options_of_the_first_group_count():
+    p = nn.Parameter(torch.zeros(1))
+    p.grad = torch.ones(1)
+    optimizer = SPSMax([{"params": [p], "c": 2.0, "eta_max": 10.0}])
+    optimizer.step(loss=4.0)
+    assert optimizer.telemetry() == [{"eta": 2.0}]
+
+
 def test_step_without_a_loss_says_what_it_needs():
     with pytest.raises(ValueError, match=r"step\(loss=loss\)"):
         SPSMax([nn.Parameter(torch.zeros(1))]).step()

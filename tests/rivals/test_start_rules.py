@@ -1,5 +1,7 @@
 """The rules that find DoG's start, on losses of one number where the start is known."""
 
+import copy
+
 import pytest
 import torch
 
@@ -88,6 +90,18 @@ def test_the_automatic_starts_constants_are_moved():
         optimizer, _, _ = steps(rule, 1)
         assert start(optimizer) == pytest.approx(constant * (1 + X0))
     assert optimizer.param_groups[0]["auto_start"] == 3
+
+
+def test_a_copy_goes_on_once_the_start_is_found():
+    optimizer, x, _ = steps("polyak_1", 0)
+    with pytest.raises(TypeError, match="generator"):
+        copy.deepcopy(optimizer)
+    optimizer, x, _ = steps("polyak_1", 1)
+    copied, y = copy.deepcopy((optimizer, x))
+    for each, p in ((optimizer, x), (copied, y)):
+        p.grad = 3 * p.detach()
+        each.step(None)
+    assert torch.equal(x, y) and copied.telemetry() == optimizer.telemetry()
 
 
 def test_unknown_rules_are_refused():
