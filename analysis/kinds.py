@@ -6,7 +6,7 @@ from functools import cache
 import pandas as pd
 
 from runner import CONFIGS
-from runner.config import read_yaml
+from runner.yamls import read_yaml
 
 FINE_TUNING, PROBES, SCRATCH = "fine-tuning", "probes", "from random weights"
 # Those that findings and leaderboards are about.

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from runner import CONFIGS
-from runner.config import read_yaml
+from runner.yamls import read_yaml
 from tasks.errors import UserError
 
 # What all others are compared with; what needs no tuning, either; what has a rate to tune.

@@ -111,15 +111,6 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("[!_]*.yaml"))
 
 
-def read_yaml(path: Path) -> Plain:
-    """Return what a yaml holds, and what it shares with others (`_glue`); nothing is resolved."""
-    content: Any = OmegaConf.load(path)
-    names = [name for name in content.get("defaults", ()) if str(name).startswith("_")]
-    shared = [read_yaml(path.with_name(f"{name}.yaml")) for name in names if name != "_self_"]
-    plain: Any = OmegaConf.to_container(OmegaConf.merge(*shared, content))
-    return plain
-
-
 def check_names(overrides: Iterable[str]) -> None:
     """Refuse unknown groups, options and keys with the closest valid ones."""
     _checked_names(typed.parse(overrides))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from runner import CONFIGS, ROOT, cli, identity
 from runner import config as configuration
-from runner.config import Config, read_yaml
+from runner.config import Config
+from runner.yamls import read_yaml
 from tasks.data.sources import fetch, fetched_folder
 from tasks.data.specs import Archive, DataSpec, FilesSpec, WeightsSpec
 from tasks.data.storage import sealed_metadata

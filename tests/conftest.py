@@ -10,7 +10,8 @@ import pytest
 import torch
 import warm
 
-from runner.config import CONFIGS, read_yaml
+from runner.config import CONFIGS
+from runner.yamls import read_yaml
 from tasks.data.sources import is_fetched
 from tasks.data.specs import Archive
 from tasks.data.storage import default_data_dir

@@ -10,7 +10,7 @@ import yaml
 from analysis.paper import names, published
 from analysis.tables.page import files_of, write_pages
 from runner import CONFIGS
-from runner.config import read_yaml
+from runner.yamls import read_yaml
 
 PAPER = {"protocol": ("paper", 1), "task": "rte", "model": "roberta_base", "steps": 10_000}
 PROTOCOL = CONFIGS / "protocol" / "paper.yaml"

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from runner import config
 from runner.run import build_task, run
+from runner.yamls import read_yaml
 from tasks.data.readers import DataSet, Examples
 from tasks.errors import UserError
 from tasks.specs import TrainSpec
@@ -20,9 +21,7 @@ TASKS = config.options("task")
 PROTOCOLS = config.options("protocol")
 FORMS = ["movies", "newsgroups", "mnli", "stsb", "squad", "probe_newsgroups"]
 # What a text-to-text network is asked of; and a probe of one.
-LANGUAGE = [
-    task for task in TASKS if "prompt" in config.read_yaml(config.CONFIGS / f"task/{task}.yaml")
-]
+LANGUAGE = [task for task in TASKS if "prompt" in read_yaml(config.CONFIGS / f"task/{task}.yaml")]
 LANGUAGE += ["probe_newsgroups"]
 # One task of each kind of problem, and so of code that makes data, networks and losses of it.
 KINDS = ["cifar", "cifar_scratch", "probe_cifar", *FORMS, "logistic_wine", "divergence_example"]
@@ -31,7 +30,7 @@ LEARNT = [*KINDS, "cola", "mrpc", "cifar100"]  # those added: two more metrics, 
 VISION_MODELS = [
     model
     for model in config.options("model")
-    if config.read_yaml(config.CONFIGS / f"model/{model}.yaml")["for_domain"] == "vision"
+    if read_yaml(config.CONFIGS / f"model/{model}.yaml")["for_domain"] == "vision"
 ]
 
 

@@ -20,6 +20,7 @@ from conftest import LONG_ONLY
 from PIL import Image
 
 from runner import config
+from runner.yamls import read_yaml
 from tasks.data import readers
 from tasks.data.cache import cached_arrays, fingerprint, sha256_of
 from tasks.data.cifar10 import FOLDER, from_npm
@@ -449,7 +450,7 @@ MODELS = ("efficientnet_lite0", "mobilenetv2", "squeezenet", "minilm")
 
 def real(kind: type, group: str, name: str, key: str):
     """The yaml's block; skips the test where its source is not fetched."""
-    block = kind.parse(config.read_yaml(config.CONFIGS / group / f"{name}.yaml")[key])
+    block = kind.parse(read_yaml(config.CONFIGS / group / f"{name}.yaml")[key])
     if not is_fetched(block.archive, default_data_dir()):
         pytest.skip("run make prepare")
     return block
