@@ -4,9 +4,9 @@ from collections.abc import Collection
 from functools import cache
 
 import pandas as pd
-import yaml
 
 from runner import CONFIGS
+from runner.yamls import read_yaml
 
 FINE_TUNING, PROBES, SCRATCH = "fine-tuning", "probes", "from random weights"
 # Those that findings and leaderboards are about.
@@ -39,4 +39,4 @@ def stem_of(kind: str) -> str:
 @cache
 def _is_pretrained(model: str) -> bool:
     path = CONFIGS / "model" / f"{model}.yaml"
-    return not path.exists() or "weights" in yaml.safe_load(path.read_text("utf-8"))
+    return not path.exists() or "weights" in read_yaml(path)

@@ -5,9 +5,9 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from runner import CONFIGS
+from runner.yamls import read_yaml
 from tasks.errors import UserError
 
 # What all others are compared with; what needs no tuning, either; what has a rate to tune.
@@ -67,7 +67,7 @@ def default_of(optimizer: str, key: str, reps_rel: float) -> Any:
 def in_yaml(optimizer: str, key: str) -> Any:
     """What the yaml of this name says of a key; None: nothing, or there is no such yaml."""
     path = _YAMLS / f"{optimizer}.yaml"
-    return yaml.safe_load(path.read_text("utf-8")).get(key) if path.exists() else None
+    return read_yaml(path).get(key) if path.exists() else None
 
 
 def is_reference_run(runs: pd.DataFrame) -> pd.Series:

