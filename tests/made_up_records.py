@@ -64,7 +64,7 @@ def settings_of(
         "task": {
             "name": task,
             "version": task_version,
-            "domain": "vision",
+            "domain": "language" if budget == "language" else "vision",
             "budget": budget,
             "metric": metric or ("accuracy" if higher_is_better else "loss"),
             "higher_is_better": higher_is_better,

@@ -29,6 +29,9 @@ MATCHES: dict[str, list[tuple[LineKey, LineKey]]] = {
     "adam": [(LDOG, ADAMW), (LDOG, ADAM), (DOG, ADAMW), (DOG, ADAM)],
     "auto": [(AUTO, DOG), (LAUTO, LDOG), (AUTO, SGD), (LAUTO, ADAMW)],
 }
+# What is weighed on images alone, and on texts alone.
+OF_DOMAINS = [(DOG, SGD), (DOG, ADAMW), (LDOG, SGD), (LDOG, ADAMW), (LDOG, DOG), (AUTO, SGD)]
+DOMAINS = {"vision": "images", "language": "texts"}
 ITERATES = (DOG, LDOG, AUTO, LAUTO, SGD, ADAMW)
 
 
@@ -65,6 +68,18 @@ def table(archived: Archived, matches: Matches) -> str:
 def contradicting(archived: Archived, matches: Matches) -> str:
     """Return the problems on which the methods are worse than their rivals."""
     return _contradicting(_of_matches(archived, matches))
+
+
+def by_domain(archived: Archived) -> str:
+    """Return verdicts for other seeds on images alone, and on texts alone."""
+    rows = []
+    for name, kind, found in _of_matches(archived, OF_DOMAINS):
+        row = {"": name, "problems": kind}
+        for domain, what in DOMAINS.items():
+            alone = found.of_domain(domain)
+            row[what] = _these(alone) if alone.pairs else NO_RUNS
+        rows.append(row)
+    return markdown(pd.DataFrame(rows), [*rows[0]])
 
 
 def unmeasured(archived: Archived, matches: Matches) -> str:
@@ -131,9 +146,11 @@ def _row(claim: str, what: str, cells: Sequence[str]) -> dict[str, str]:
 def _in_short(found: Evidence) -> str:
     if not found.pairs:
         return NO_RUNS
-    number = plural(len(found.pairs), "problem")
-    these = said(found.over_problems.on_these_tasks)
-    return f"{these} over {number}; for other tasks: {of_tasks(found)}"
+    return f"{_these(found)}; for other tasks: {of_tasks(found)}"
+
+
+def _these(found: Evidence) -> str:
+    return f"{said(found.over_problems.on_these_tasks)} over {plural(len(found.pairs), 'problem')}"
 
 
 def number_of_verdicts(archived: Archived) -> str:
@@ -144,5 +161,11 @@ def number_of_verdicts(archived: Archived) -> str:
         for _, _, found in (*_of_matches(archived, matches), *_of_iterates(archived))
         if found.pairs
         for interval in (found.over_problems.on_these_tasks, found.for_other_tasks)
+    ]
+    intervals += [
+        alone.over_problems.on_these_tasks
+        for _, _, found in _of_matches(archived, OF_DOMAINS)
+        for alone in map(found.of_domain, DOMAINS)
+        if alone.pairs
     ]
     return str(sum(judged(interval) != NO_VERDICT for interval in intervals))

@@ -78,6 +78,12 @@ class Evidence:
         """How many are left out."""
         return len(self.all_pairs) - len(self.pairs)
 
+    def of_domain(self, domain: str) -> "Evidence":
+        """What the problems of a domain, as "vision", say alone."""
+        return Evidence(
+            [pair for pair in self.all_pairs if pair.comparison.problem.domain == domain]
+        )
+
     @cached_property
     def over_problems(self) -> MedianRed:
         """The rival's median RED over all problems, of which a task may have several."""

@@ -38,6 +38,7 @@ def values(archived: Archived) -> dict[str, Callable[[], str]]:
         "headline.short": headline.in_short,
         "headline.over": headline.what_it_is_over,
         "claims": claims.summary,
+        "domains": claims.by_domain,
         "verdicts": claims.number_of_verdicts,
         "averaging": claims.averaging,
         "averaging.against": claims.averaging_contradicting,

@@ -100,6 +100,16 @@ def test_a_method_is_weighed_against_its_rival_with_itself_as_reference(archived
     )
 
 
+def test_images_and_texts_are_weighed_apart(archived):
+    texts = {"budget": "language", "sgd": 0.33}
+    found = archived(*sgd_and_dogs("cifar"), *sgd_and_dogs("movies", **texts))
+    row = next(line for line in claims.by_domain(found).splitlines() if "DoG against SGD" in line)
+    _, _, _, images, of_texts, _ = row.split("|")
+    assert "**worse** (+16.7 to +16.7) over 1 problem" in images
+    assert "**better** (−10.0 to −10.0) over 1 problem" in of_texts
+    assert f"| fine-tuning | {NO_RUNS}" in claims.by_domain(archived(*sgd_and_dogs(seeds=(0,))))
+
+
 def test_without_runs_the_command_is_named_and_one_seed_gives_no_verdict(archived):
     found = archived(*sgd_and_dogs(seeds=(0,)))
     table = claims.table(found, [(DOG, SGD)])
