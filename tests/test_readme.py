@@ -13,9 +13,10 @@ from torch import nn
 from analysis import records
 from analysis.choice import DEFAULT, MAIN_ROW
 from analysis.findings.accuracies import list_guesses
-from analysis.findings.archived import ADAMW, DOG, LDOG, SGD, Archived
+from analysis.findings.archived import ADAMW, AUTO, DOG, LDOG, SGD, Archived
 from analysis.findings.longer import PAIRS, rows
 from analysis.findings.pairs import Evidence, judged
+from analysis.findings.problems import name_of
 from analysis.findings.values import filled
 from analysis.kinds import FINE_TUNING, KINDS, PROBES, SAME_TEXTS
 from analysis.roles import TUNED
@@ -179,15 +180,34 @@ def test_the_noise_of_longer_training_is_what_its_section_says():
         larger, best = (runs[task, "sgd", 100, rate] for rate in (0.1, 0.03))
         assert _tested(larger)[1] == pytest.approx(larger.results.test.majority)
         assert _tested(best)[1] > 0.89
-    # RED's standard error from the test examples: the methods are right or wrong on the same ones.
     best = {"cifar": 0.03, "fashion_mnist": 0.03, "newsgroups": 0.3, "rotten_tomatoes": 0.1}
     for (task, rate), name in product(best.items(), ("dog", "ldog")):
         dog, sgd = (
             _tested(runs[key])[0] for key in ((task, name, 100, 1.0), (task, "sgd", 100, rate))
         )
-        ratio = (1 - sgd.mean()) / (1 - dog.mean())
-        influence = ((1 - sgd) - ratio * (1 - dog)) / (1 - dog.mean())
-        assert 1.5 < 100 * influence.std() / np.sqrt(len(dog)) < 4.5, (task, name)
+        assert 1.5 < _red_error(dog, sgd) < 4.5, (task, name)
+
+
+def test_the_noise_of_test_examples_in_a_red_is_what_findings_says(archived):
+    """docs/findings.md, before section 1: of each problem, with the mean over its seeds."""
+    stored = archive.Archive(ROOT / "results" / "archive")
+    errors = []
+    for comparison in (each for kind in KINDS for each in archived.by_kind[kind]):
+        runs_of = {cell.key: [*map(stored.get, cell.run_ids)] for cell in comparison.cells}
+        known = [
+            [_tested(run)[0] for run in runs_of[line] if run.results.test_correct]  # not the oldest
+            for line in (DOG, SGD)
+        ]
+        if all(known):
+            errors.append(_red_error(*(np.mean(each, axis=0) for each in known)))
+    assert len(errors) >= 25 and (round(min(errors)), round(max(errors))) == (1, 7)
+
+
+def _red_error(dog, other):
+    """RED's standard error in percent from the test examples, on which each is right or wrong."""
+    ratio = (1 - other.mean()) / (1 - dog.mean())
+    influence = ((1 - other) - ratio * (1 - dog)) / (1 - dog.mean())
+    return 100 * influence.std() / np.sqrt(len(dog))
 
 
 def _tested(run):
@@ -201,11 +221,61 @@ def _tested(run):
     return right, right.mean()
 
 
+def by_domain(archived, kind, pair):
+    """The verdicts for other seeds on images alone, and on texts alone."""
+    pairs = archived.evidence(kind, pair).pairs
+    for domain in ("vision", "language"):
+        found = Evidence([each for each in pairs if each.comparison.problem.domain == domain])
+        yield judged(found.over_problems.on_these_tasks)
+
+
+@pytest.mark.parametrize("method", [DOG, LDOG])
+def test_on_texts_dog_is_worse_than_what_is_tuned_and_on_images_not_always(archived, method):
+    """README.md, docs/findings.md."""
+    for rival in (SGD, ADAMW):
+        assert [*by_domain(archived, PROBES, (method, rival))] == ["non-inferior", "worse"]
+    assert [*by_domain(archived, FINE_TUNING, (method, ADAMW))] == ["worse", "worse"]
+    images, texts = by_domain(archived, FINE_TUNING, (method, SGD))
+    assert images in (["inconclusive"] if method == DOG else ["non-inferior", "better"])
+    assert texts == "worse"
+
+
+def test_over_half_of_the_problems_of_fine_tuning_are_three_tasks_of_images(archived):
+    """docs/findings.md."""
+    problems = [
+        pair.comparison.problem for pair in archived.evidence(FINE_TUNING, (DOG, SGD)).pairs
+    ]
+    images = [each.task for each in problems if each.domain == "vision"]
+    assert len(images) > len(problems) / 2 and len({*images}) == 3
+    assert {each.model for each in problems if each.domain == "language"} == {"minilm"}
+
+
+def test_dog_auto_is_better_than_sgd_on_images_worse_on_texts_and_open_where_it_was_not_found(
+    archived,
+):
+    """docs/findings.md, section 6."""
+    assert [*by_domain(archived, FINE_TUNING, (AUTO, SGD))] == ["better", "worse"]
+    own = {"cifar · squeezenet", "cifar · efficientnet_lite0", "movies · minilm"}
+    own.add("cifar · efficientnet_lite0, model.batch_norm=train")
+    evidence = archived.evidence(FINE_TUNING, (AUTO, SGD))
+    others = [pair for pair in evidence.pairs if name_of(pair.comparison) not in own]
+    assert len(others) == len(evidence.pairs) - len(own)
+    assert judged(Evidence(others).over_problems.on_these_tasks) == "inconclusive"
+
+
+def test_most_grids_of_fine_tuning_have_four_or_five_rates(archived):
+    """README.md, docs/findings.md."""
+    for optimizer in ("sgd", "adamw"):
+        tried = [len(each.break_even[optimizer].errors) for each in archived.by_kind[FINE_TUNING]]
+        assert sum(rates in (4, 5) for rates in tried) > 0.7 * len(tried)
+
+
 def test_ldog_is_non_inferior_to_dog_on_the_tasks_of_fine_tuning_and_open_on_others(archived):
     """docs/optimizers.md."""
     found = archived.evidence(FINE_TUNING, (LDOG, DOG))
     assert judged(found.over_problems.on_these_tasks) == "non-inferior"
     assert judged(found.for_other_tasks) == "inconclusive"
+    assert [*by_domain(archived, FINE_TUNING, (LDOG, DOG))][1] == "inconclusive"
 
 
 @pytest.mark.parametrize("task", ["tweets", "amazon"])
@@ -333,6 +403,17 @@ def test_in_fine_tuning_starts_are_far_apart_and_on_probes_a_point_or_so(archive
         for kind in (FINE_TUNING, PROBES)
     )
     assert np.mean(np.array(fine_tuning) > 20) > 0.5 and max(probes) < 1.5
+
+
+@pytest.mark.parametrize("optimizer", ["dog", "ldog"])
+def test_a_start_of_1e_6_alone_is_far_from_the_default_either_way(archived, optimizer):
+    """docs/findings.md, section 4, with frozen batch normalization."""
+    gains = []
+    for each in archived.runs.starts(archived.by_kind[FINE_TUNING], optimizer):
+        if 1e-6 in each.errors and "batch_norm=train" not in name_of(each.comparison):
+            smaller, default = each.errors[1e-6], each.errors[1e-4]
+            gains.append(np.mean([default[seed] - smaller[seed] for seed in smaller]))
+    assert sum(abs(gain) > 0.1 for gain in gains) >= 4 and min(gains) < -0.1 and max(gains) > 0.1
 
 
 def test_with_batch_normalization_trained_a_larger_start_is_level_with_tuned_sgd(archived):
