@@ -223,21 +223,9 @@ def _tested(run):
 
 def by_domain(archived, kind, pair):
     """The verdicts for other seeds on images alone, and on texts alone."""
-    pairs = archived.evidence(kind, pair).pairs
     for domain in ("vision", "language"):
-        found = Evidence([each for each in pairs if each.comparison.problem.domain == domain])
-        yield judged(found.over_problems.on_these_tasks)
-
-
-@pytest.mark.parametrize("method", [DOG, LDOG])
-def test_on_texts_dog_is_worse_than_what_is_tuned_and_on_images_not_always(archived, method):
-    """README.md, docs/findings.md."""
-    for rival in (SGD, ADAMW):
-        assert [*by_domain(archived, PROBES, (method, rival))] == ["non-inferior", "worse"]
-    assert [*by_domain(archived, FINE_TUNING, (method, ADAMW))] == ["worse", "worse"]
-    images, texts = by_domain(archived, FINE_TUNING, (method, SGD))
-    assert images in (["inconclusive"] if method == DOG else ["non-inferior", "better"])
-    assert texts == "worse"
+        alone = archived.evidence(kind, pair).of_domain(domain)
+        yield judged(alone.over_problems.on_these_tasks)
 
 
 def test_over_half_of_the_problems_of_fine_tuning_are_three_tasks_of_images(archived):

@@ -29,8 +29,9 @@ MATCHES: dict[str, list[tuple[LineKey, LineKey]]] = {
     "adam": [(LDOG, ADAMW), (LDOG, ADAM), (DOG, ADAMW), (DOG, ADAM)],
     "auto": [(AUTO, DOG), (LAUTO, LDOG), (AUTO, SGD), (LAUTO, ADAMW)],
 }
-# What is weighed on images alone, and on texts alone.
-OF_DOMAINS = [(DOG, SGD), (DOG, ADAMW), (LDOG, SGD), (LDOG, ADAMW), (LDOG, DOG), (AUTO, SGD)]
+# What is weighed on images alone, and on texts alone: in README.md, and in the findings.
+IN_SHORT = [(DOG, SGD), (DOG, ADAMW)]
+OF_DOMAINS = [*IN_SHORT, (LDOG, SGD), (LDOG, ADAMW), (LDOG, DOG), (AUTO, SGD)]
 DOMAINS = {"vision": "images", "language": "texts"}
 ITERATES = (DOG, LDOG, AUTO, LAUTO, SGD, ADAMW)
 
@@ -70,15 +71,13 @@ def contradicting(archived: Archived, matches: Matches) -> str:
     return _contradicting(_of_matches(archived, matches))
 
 
-def by_domain(archived: Archived) -> str:
-    """Return verdicts for other seeds on images alone, and on texts alone."""
+def by_domain(archived: Archived, matches: Matches) -> str:
+    """Return verdicts for other seeds on images alone, on texts alone, and on both."""
     rows = []
-    for name, kind, found in _of_matches(archived, OF_DOMAINS):
-        row = {"": name, "problems": kind}
-        for domain, what in DOMAINS.items():
-            alone = found.of_domain(domain)
-            row[what] = _these(alone) if alone.pairs else NO_RUNS
-        rows.append(row)
+    for name, kind, found in _of_matches(archived, matches):
+        alone = {what: found.of_domain(domain) for domain, what in DOMAINS.items()}
+        verdicts = {what: _these(each) for what, each in (alone | {"both": found}).items()}
+        rows.append({"": name, "problems": kind, **verdicts})
     return markdown(pd.DataFrame(rows), [*rows[0]])
 
 
@@ -144,12 +143,13 @@ def _row(claim: str, what: str, cells: Sequence[str]) -> dict[str, str]:
 
 
 def _in_short(found: Evidence) -> str:
-    if not found.pairs:
-        return NO_RUNS
-    return f"{_these(found)}; for other tasks: {of_tasks(found)}"
+    these = _these(found)
+    return f"{these}; for other tasks: {of_tasks(found)}" if found.pairs else these
 
 
 def _these(found: Evidence) -> str:
+    if not found.pairs:
+        return NO_VERDICT if found.of_one_seed else NO_RUNS
     return f"{said(found.over_problems.on_these_tasks)} over {plural(len(found.pairs), 'problem')}"
 
 

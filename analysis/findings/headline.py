@@ -8,7 +8,7 @@ from analysis.comparison import LineKey
 from analysis.findings.archived import ADAMW, AUTO, DOG, LAUTO, LDOG, SGD, Archived
 from analysis.findings.pairs import Evidence, judged
 from analysis.findings.problems import name_of as problem_name
-from analysis.findings.texts import NO_RUNS, said, span
+from analysis.findings.texts import NO_RUNS, span
 from analysis.kinds import KINDS, PROBES
 from analysis.tables.page import bounds, bullets, markdown, signed
 from tasks.format import plural
@@ -51,21 +51,6 @@ def table(archived: Archived) -> str:
         rows.append(row)
     shown = pd.DataFrame(rows, columns=[*columns, "runs"]).fillna("")
     return markdown(shown, [name for name in columns if "RED" not in name])
-
-
-def in_short(archived: Archived) -> str:
-    """Return for each kind of problem DoG's verdicts for other seeds against tuned optimizers."""
-    lines = []
-    for kind in KINDS:
-        found = {line: archived.evidence(kind, (DOG, line)) for line in (SGD, ADAMW)}
-        verdicts = [
-            f"against {archived.labels[line[0]]} {said(each.over_problems.on_these_tasks)}"
-            f" on {plural(len(each.pairs), 'problem')}"
-            for line, each in found.items()
-            if each.pairs
-        ]
-        lines.append(f"{kind}: {', '.join(verdicts) or NO_RUNS}")
-    return bullets(lines)
 
 
 def _cells(found: Evidence) -> tuple[str, str]:

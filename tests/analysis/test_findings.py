@@ -103,11 +103,12 @@ def test_a_method_is_weighed_against_its_rival_with_itself_as_reference(archived
 def test_images_and_texts_are_weighed_apart(archived):
     texts = {"budget": "language", "sgd": 0.33}
     found = archived(*sgd_and_dogs("cifar"), *sgd_and_dogs("movies", **texts))
-    row = next(line for line in claims.by_domain(found).splitlines() if "DoG against SGD" in line)
-    _, _, _, images, of_texts, _ = row.split("|")
+    made = claims.by_domain(found, [(DOG, SGD)]).splitlines()
+    row = next(line for line in made if "DoG against SGD" in line)
+    _, _, _, images, of_texts, both, _ = row.split("|")
     assert "**worse** (+16.7 to +16.7) over 1 problem" in images
     assert "**better** (−10.0 to −10.0) over 1 problem" in of_texts
-    assert f"| fine-tuning | {NO_RUNS}" in claims.by_domain(archived(*sgd_and_dogs(seeds=(0,))))
+    assert "over 2 problems" in both
 
 
 def test_without_runs_the_command_is_named_and_one_seed_gives_no_verdict(archived):
@@ -116,6 +117,8 @@ def test_without_runs_the_command_is_named_and_one_seed_gives_no_verdict(archive
     assert "fine-tuning: 1 of one seed alone, no verdict" in table
     assert f"probes: {NO_RUNS}" in table and "make sweep SWEEP=campaign" in table
     assert "better" not in table and "non-inferior" not in table
+    by_domain = claims.by_domain(found, [(DOG, SGD)])  # images, and both; no texts, no probes
+    assert (by_domain.count(NO_VERDICT), by_domain.count(NO_RUNS)) == (2, 4)
 
 
 def test_other_tasks_are_told_of_by_one_problem_of_each_and_not_by_fewer_than_six(archived):
@@ -478,13 +481,6 @@ def test_a_start_that_was_never_run_is_not_said_to_be_no_better(archived):
     ]  # fmt: skip
     # It was not run from 1e-6.
     assert "not known, for lack of seeds: 1 comparison" in automatic.list_misses(archived(*made))
-
-
-def test_in_short_there_are_the_verdicts_for_other_seeds_by_kind(archived):
-    made = [*sgd_and_dogs("cifar"), *sgd_and_dogs("movies", dog=0.26)]
-    assert headline.in_short(archived(*made)) == (
-        f"- fine-tuning: against SGD **worse** (+10.3 to +10.3) on 2 problems\n- probes: {NO_RUNS}"
-    )
 
 
 def test_longer_training_stands_beside_the_same_problem_in_lite(archived, monkeypatch):
