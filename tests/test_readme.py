@@ -94,6 +94,15 @@ def test_pages_say_what_the_archive_gives(archived):
         assert text == (ROOT / page).read_text("utf-8"), page
 
 
+def test_the_verdicts_that_findings_counts_are_those_of_its_tables():
+    """Each once: the claims in short, and the column of both domains, repeat some."""
+    page = (ROOT / "docs" / "findings.md").read_text("utf-8")
+    block = dict(re.findall(r"<!-- ([\w.]+) -->(.*?)<!-- /\1 -->", page, re.DOTALL))
+    cells = [block[name] for name in ("sgd", "ldog", "adam", "averaging", "auto", "rivals")]
+    cells += [both for line in block["domains"].splitlines() for both in line.split("|")[3:5]]
+    assert int(block["verdicts"]) == sum(text.count("**") for text in cells) // 2
+
+
 # What pages say of the archive in words.
 
 
