@@ -103,20 +103,24 @@ def _first_of_equals(rows: Rows, findings: Findings) -> list[int]:
     rank = {"test": 0, "validation": 1}  # what a user's test part has, nothing else may have
     order = sorted(range(len(rows.keys)), key=lambda index: rank.get(str(rows.parts[index]), 2))
     first: dict[str, int] = {}
-    again, across, other = [], [], []
+    again, other = list[str](), list[str]()
+    across, other_across = list[str](), list[str]()
     for index in order:
         same = first.setdefault(rows.keys[index], index)
         if same == index:
             continue
+        differs = rows.labels[same] != rows.labels[index]
         if rows.parts[same] != rows.parts[index]:
-            across.append(rows.names[index])
-        elif rows.labels[same] != rows.labels[index]:
-            other.append(rows.names[index])
+            (other_across if differs else across).append(rows.names[index])
         else:
-            again.append(rows.names[index])
-    findings.leave_out(rows.thing, "that another part has, too (test keeps it)", across)
-    findings.leave_out(rows.thing, "that came before with another label", other)
-    findings.leave_out(rows.thing, "that came before", again)
+            (other if differs else again).append(rows.names[index])
+    for why, names in (
+        ("that another part has, too (test keeps it)", across),
+        ("that another part has with another label (test keeps it)", other_across),
+        ("that came before with another label (the first stays)", other),
+        ("that came before", again),
+    ):
+        findings.leave_out(rows.thing, why, names)
     return sorted(first.values())
 
 

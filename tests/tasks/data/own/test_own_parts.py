@@ -94,6 +94,15 @@ def test_column_of_parts_that_is_whole_is_taken_beside_one_that_is_not(tmp_path,
     assert len(found.part("test")) == 20
 
 
+def test_rows_of_a_part_that_another_has_with_another_label_are_said(tmp_path, look):
+    (tmp_path / "films").mkdir()
+    write_csv(tmp_path / "films/train.csv", reviews())
+    write_csv(tmp_path / "films/test.csv", [(reviews()[0][0], "good"), *reviews(20, first=90)])
+    assert [str(one) for one in look(tmp_path / "films").left_out] == [
+        "1 row that another part has with another label (test keeps it): train.csv row 1"
+    ]
+
+
 def test_part_without_any_row_is_said(tmp_path, look):
     (tmp_path / "films").mkdir()
     write_csv(tmp_path / "films/train.csv", reviews())

@@ -140,7 +140,7 @@ def test_empty_cells_repeated_rows_and_contradictions_are_counted_and_named(tmp_
     assert [str(one) for one in found.left_out] == [
         "2 rows without a text: row 61, row 62",
         "1 row without a label: row 63",
-        "1 row that came before with another label: row 65",
+        "1 row that came before with another label (the first stays): row 65",
         "1 row that came before: row 64",
     ]
 
