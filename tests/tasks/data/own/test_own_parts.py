@@ -42,7 +42,7 @@ def test_parts_by_a_column(tmp_path, look):
     found = look(write_csv(tmp_path / "films.csv", rows, ("split", "review", "verdict")))
     assert [sum(counts.values()) for counts in found.counts.values()] == [40, 20, 20]
     assert set(found.part("validation").inputs) == {text for text, _ in reviews(20, first=40)}
-    assert found.guessed[0] == "parts: column split, by its name and values"
+    assert found.guessed[0] == "parts: column split, by its values"
     named = look(tmp_path / "films.csv", label="split")
     assert named.classes == ("Train", "test", "val")
 
@@ -78,6 +78,14 @@ def test_column_that_says_a_part_of_some_rows_alone_is_refused(cells, said, tmp_
     assert "\n" not in str(error.value)
     renamed = look(split_table(path, **cells, name="origin"))
     assert "parts" not in " ".join(renamed.guessed)
+
+
+def test_column_of_parts_may_have_any_name(tmp_path, look):
+    found = look(split_table(tmp_path / "films.csv", name="data_split"))
+    assert [sum(counts.values()) for counts in found.counts.values()] == [60, 20, 20]
+    assert found.guessed[0] == "parts: column data_split, by its values"
+    # What has none to train on is something else there.
+    assert "parts" not in " ".join(look(split_table(tmp_path / "b.csv", "dev", name="x")).guessed)
 
 
 def test_column_of_parts_without_one_for_training_is_refused(tmp_path, look):
