@@ -39,7 +39,7 @@ from sweeps.design import DOG, Design, Methods, Spent, Times, choose_design
 from sweeps.notebook import Notebook
 from sweeps.plan import PartSpec, Sweep, SweepSpec
 from sweeps.request import Request, read_request
-from sweeps.text_length import length_of_most
+from sweeps.text_length import length_of_most, token_counts
 from sweeps.trained import Trained, train, train_more_seeds
 from tasks.data.own import readers
 from tasks.data.own.inspect import OwnData, inspect
@@ -53,6 +53,8 @@ TUNED = ["adamw", "sgd_momentum"]
 SIZES = ["train.train_examples=null", "train.validation_examples=1000", "train.test_examples=2000"]
 # Who answers more than so many rightly may make too few errors to be compared.
 SURE = 0.95
+# A larger part of texts that are cut is warned of.
+CUT = 0.1
 
 
 def main() -> int:
@@ -68,11 +70,16 @@ def main() -> int:
     words = _words(request, data)
     config = _sweep(data, [DOG], {}, 1, words).cells[0].config
     fetch_all([config], ["weights"])  # the data have been read
+    tokens = None
+    if data.kind == "texts":
+        tokens = token_counts(data.part("train"), config.spec.model, config.execution.data)
+        words = [f"train.max_tokens={length_of_most(tokens)}", *words]  # or what the user says
+        config = _sweep(data, [DOG], {}, 1, words).cells[0].config
     design, times = _design(request, config, compared, slots, _scored(data, config))
     _print_design(design, compared, times, slots, config)
     if request.seeds is None:
         print("more seeds follow while these cannot tell, and while there is time")
-    _print_warning(data, config.spec.task.metric)
+    _print_warnings(data, config, tokens)
     words += [f"train.steps={design.steps}", f"train.eval_every={design.steps}"]
     names, grids = design.names(compared), design.grids(compared)
     sweep = _sweep(data, names, grids, design.seeds if design.every_method else 0, words)
@@ -122,8 +129,6 @@ def _words(request: Request, data: OwnData) -> list[str]:
         words.append(f"model={request.model}")
     if request.metric:
         words.append(f"task.metric={request.metric}")
-    if data.kind == "texts":
-        words.append(f"train.max_tokens={length_of_most(data.part('train').inputs)}")
     return words + request.words
 
 
@@ -207,9 +212,19 @@ def _print_design(
         print(f"left out, as time is short: {others}: hours={hours:g} has them, too", flush=True)
 
 
-def _print_warning(data: OwnData, metric: str) -> None:
-    """Say before anything is trained that the test part may be too small for an answer."""
-    examples = len(data.part("test"))
+def _print_warnings(data: OwnData, config: Config, tokens: np.ndarray | None) -> None:
+    """Say before anything is trained what may make its answer say little.
+
+    `tokens` are those of each of some texts.
+    """
+    examples, metric = len(data.part("test")), config.spec.task.metric
+    longest = config.spec.train.max_tokens
+    if tokens is not None and longest and (cut := (tokens > longest).mean()) > CUT:
+        print(
+            f"warning: {100 * cut:.0f} % of the texts are longer than {longest} tokens, and are "
+            "cut: a larger train.max_tokens= reads more of them, and takes longer",
+            flush=True,
+        )
     bound = 1 - LEAST_ERRORS / examples
     if metric in RATES and bound < SURE:
         print(
