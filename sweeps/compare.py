@@ -91,10 +91,10 @@ def main() -> int:
     if not design.every_method:  # so far tuned alone
         sides = sides_by_validation(trained)
         trained = train_more_seeds(trained, sides, design.seeds, request.executor)
-    constant = best_constant(data, config)
+    constant, one_error = best_constant(data, config), cost_of_an_error(data, config)
     while True:
         look = notebook.look(trained.problem_id, trained.seeds, design.whole_grids)
-        conclusion = conclude(trained, request.name, look, constant)
+        conclusion = conclude(trained, request.name, look, constant, one_error)
         spent = trained.spent(times.start, slots)
         seeds = _more_seeds(request, conclusion, trained, spent)
         if seeds is None:
@@ -161,16 +161,38 @@ def _scored(data: OwnData, config: Config) -> int:
 
 
 def best_constant(data: OwnData, config: Config) -> float:
-    """Return the test score of always answering the same, whichever scores best.
-
-    It is of the data as they were read: to build the task is to read and tokenise them once more.
-    """
-    from tasks.task import split  # imports torch, which takes seconds
-
-    labels = split(data.data, config.spec.train, data.task)["test"].labels
+    """Return the test score of always answering the same, whichever scores best."""
+    labels = _test_labels(data, config)
     score = {**OF_CLASSES, **OF_NUMBERS}[config.spec.task.metric]
     answers = range(len(data.classes) or 1)  # of numbers any scores as any other
     return max(score(np.full(len(labels), answer), labels) for answer in answers)
+
+
+def cost_of_an_error(data: OwnData, config: Config) -> float:
+    """Return how much of the test score a wrong answer takes; 0 if no answer is right or wrong.
+
+    If that depends on the class, the root of the sum of its squares: as much as their rounding, of
+    each class by itself, weighs together.
+    """
+    labels, metric = _test_labels(data, config), config.spec.task.metric
+    if metric in RATES or not data.classes:
+        return 1 / len(labels) if data.classes else 0.0
+    taken = []
+    for place in np.unique(labels, return_index=True)[1]:
+        answers = labels.copy()
+        answers[place] = (labels[place] + 1) % len(data.classes)
+        taken.append(1 - OF_CLASSES[metric](answers, labels))
+    return float(np.sqrt(np.sum(np.square(taken))))
+
+
+def _test_labels(data: OwnData, config: Config) -> np.ndarray:
+    """Return the labels that runs are scored by, of the data as they were read.
+
+    To build the task is to read and tokenise them once more.
+    """
+    from tasks.task import split  # imports torch, which takes seconds
+
+    return split(data.data, config.spec.train, data.task)["test"].labels
 
 
 def _sweep(

@@ -255,13 +255,28 @@ def test_best_constant_of_numbers_has_no_correlation():
     assert compare.best_constant(data, config.load(["task=own_text_regression"])) == 0
 
 
+@pytest.mark.parametrize(
+    ("metric", "cost"),
+    [
+        ("accuracy", 1 / 12),
+        # A half and a tenth of a class, each of two classes.
+        ("balanced_accuracy", np.hypot(1 / 4, 1 / 20)),
+    ],
+)
+def test_wrong_answer_costs_most_in_a_rare_class(metric, cost):
+    part = Examples([""] * 12, np.array([1] * 2 + [0] * 10))
+    data = SimpleNamespace(data=DataSet(part, part, (), part), classes=("a", "b"), task="own_texts")
+    loaded = config.load(["task=own_texts", f"task.metric={metric}"])
+    assert compare.cost_of_an_error(data, loaded) == pytest.approx(cost)
+
+
 def answer_is_open_below(seeds, monkeypatch):
     """Let no answer be known with fewer seeds; return a list of the looks: (seeds, which look)."""
     looks = []
 
-    def opened(comparison, rival, name, look, constant):
+    def opened(comparison, rival, name, look, *of_score):
         looks.append((comparison.reference.seeds, look))
-        found = answer(comparison, rival, name, look, constant)
+        found = answer(comparison, rival, name, look, *of_score)
         more = seeds if comparison.reference.seeds < seeds else None
         return replace(found, verdict="inconclusive", more_seeds=more)
 
