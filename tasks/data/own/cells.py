@@ -4,10 +4,12 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from tasks.data.own.findings import Findings, listed
 
+ODD = 0.1  # a larger part of cells that are no numbers means that none is meant as one
 REPEATED = 3  # so often, in the mean, each value of a column with few of them comes
 # What programs write where there is no value.
 NO_VALUE = {"NA", "N/A", "n/a", "#N/A", "#NV", "<NA>", "NaN", "nan", "NULL", "null", "None"}
@@ -108,10 +110,11 @@ def plain_numbers(
 
 
 def _numbers(cells: list[str]) -> set[str]:
-    """Return the different numbers in a column, as they are written; none if it has words."""
-    if not all(map(may_be_number, cells)):
+    """Return the different numbers in a column, as they are written; none if it is one of words."""
+    words = (cell for cell in cells if not may_be_number(cell))
+    if sum(1 for _ in islice(words, int(ODD * len(cells)) + 1)) > ODD * len(cells):
         return set()
-    return {cell for cell in set(cells) if cell.strip() and cell.strip() not in NO_VALUE}
+    return {cell for cell in set(cells) if says_number(cell)}
 
 
 def may_be_number(cell: str) -> bool:

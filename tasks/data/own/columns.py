@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.data.own.cells import NO_VALUE, REPEATED, is_number, plain_text
+from tasks.data.own.cells import NO_VALUE, ODD, REPEATED, is_number, plain_text
 from tasks.data.own.findings import Findings, listed
 from tasks.data.own.images import is_image
 from tasks.data.own.tables import Table
@@ -38,7 +38,7 @@ OWNERS = {"author", "client", "customer", "patient", "participant", "person", "s
 OWNERS |= {"speaker", "subject", "user"}
 
 FEW = 50  # a label that is not named so has at most so many values
-ODD = 0.1  # a larger part of cells that are no numbers means that none is meant as one
+FAR = 3  # times as far from the median as any other number
 MANY = 20  # a number with more values is a regression's; with fractions, half as many
 
 
@@ -176,7 +176,7 @@ def _plain(name: str) -> str:
 
 def _is_id(name: str) -> bool:
     plain = _plain(name)
-    return plain in IDS or plain.startswith("unnamed")  # "Unnamed: 0" is pandas' index
+    return plain in IDS or plain.startswith(("unnamed", "indexlevel"))  # pandas' index
 
 
 def _is_of_groups(name: str, values: list[Any]) -> bool:
@@ -254,6 +254,7 @@ def read_labels(table: Table, label: str, kind: Problem | None, findings: Findin
     if kind is None and numbers is not None:
         kind = _kind(label, numbers, findings)
     if kind == "regression":
+        _warn_of_spread(label, numbers, findings)
         known = [None if is_missing(value) else float(value) for value in values]
         return Labels("regression", known, ())
     text_of = _number_text if numbers is not None else plain_text
@@ -280,6 +281,19 @@ def _refuse_odd_cells(label: str, values: list[Any], where: str) -> None:
             f"{where}: {label} is a number but in {plural(len(odd), 'row')} "
             f"({listed([str(value)[:20] for value in odd])}): correct or empty these, or say "
             "kind=classification, which takes each value for a class"
+        )
+
+
+def _warn_of_spread(label: str, numbers: Any, findings: Findings) -> None:
+    """Warn of one value, such as a sum or a sign for none, that decides the deviation of all."""
+    distances = np.abs(numbers - np.median(numbers))
+    far = distances == (farthest := distances.max())
+    if not 0 < FAR * distances[~far].max(initial=0) < farthest:
+        return
+    if far.sum() > ((distances[~far] / farthest) ** 2).sum():
+        findings.warnings.append(
+            f"{label} is {numbers[far][0]:.8g} in {plural(int(far.sum()), 'row')}, far from all "
+            "others: empty these cells if they hold a sum, or stand for no number"
         )
 
 

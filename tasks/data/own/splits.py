@@ -7,6 +7,7 @@ fifths, as those of a draw. The exception is a class that a part would lack: the
 the nearest number moves.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,9 +66,12 @@ def divide(rows: Rows, classes: tuple[str, ...], findings: Findings) -> Division
             f"{findings.where} has {len(classes)} classes ({listed(classes)}), and "
             f"{MAX_CLASSES} are the most that can be compared: choose another label, or fewer"
         )
-    alike = Counter(name.lower() for name in classes)
-    if twice := [name for name in classes if alike[name.lower()] > 1]:
-        findings.warnings.append(f"classes that differ in case alone: {', '.join(twice[:10])}")
+    alike = Counter(map(_as_seen, classes))
+    if twice := [name for name in classes if alike[_as_seen(name)] > 1]:
+        findings.warnings.append(
+            f"classes that differ in case alone, or in signs that are not seen: "
+            f"{', '.join(twice[:10])}"
+        )
     given = {part for part in rows.parts if part}
     if rows.parts and not set(rows.parts) & {None, "train"}:
         raise UserError(
@@ -96,6 +100,11 @@ def divide(rows: Rows, classes: tuple[str, ...], findings: Findings) -> Division
     names, labels = _renumbered(rows.labels, found["train"], classes)
     _check(found, names, labels, findings)
     return Division(found, names, labels)
+
+
+def _as_seen(name: str) -> str:
+    """Return a class's name without case, and without signs such as spaces of no width."""
+    return "".join(sign for sign in name.lower() if unicodedata.category(sign) != "Cf")
 
 
 def _first_of_equals(rows: Rows, findings: Findings) -> list[int]:

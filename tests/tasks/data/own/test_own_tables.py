@@ -358,6 +358,33 @@ def test_number_that_some_cells_do_not_say_is_refused_and_makes_no_classes_of_al
     assert look(write_csv(tmp_path / "words.csv", words)).problem == "classification"
 
 
+def test_numbers_of_a_column_are_read_beside_a_cell_that_is_none(tmp_path, look):
+    rows = [(text, "price" if n == 0 else f"{n},5") for n, (text, _) in enumerate(reviews())]
+    path = write_csv(tmp_path / "films.csv", rows, ("text", "x"), delimiter=";")
+    with pytest.raises(UserError, match=r"x is a number but in 1 row \(price\): correct or empty"):
+        look(path, label="x")
+
+
+@pytest.mark.parametrize(("odd", "rows"), [(9_000, 1), (-9_999, 3)])
+def test_sum_or_sign_for_no_number_is_warned_of(odd, rows, tmp_path, look):
+    def prices(first):
+        return [(t, odd if n < first else n * n / 60) for n, (t, _) in enumerate(reviews(100))]
+
+    found = look(write_csv(tmp_path / "films.csv", prices(rows), ("text", "price")))
+    assert f"price is {odd} in {rows} row" in found.warnings[0]
+    path = write_csv(tmp_path / "films.csv", prices(0), ("text", "price"))
+    assert not look(path).warnings
+    stars = [(text, 1 if n % 8 == 0 else 5 - n % 2) for n, (text, _) in enumerate(reviews(100))]
+    path = write_csv(tmp_path / "films.csv", stars, ("text", "stars"))
+    assert not look(path, kind="regression").warnings
+
+
+def test_classes_that_differ_in_signs_that_are_not_seen_are_warned_of(tmp_path, look):
+    rows = [(text, label + "\u200b" * (n % 3 == 0)) for n, (text, label) in enumerate(reviews())]
+    found = look(write_csv(tmp_path / "films.csv", rows))
+    assert len(found.classes) == 4 and "signs that are not seen: bad, bad" in found.warnings[0]
+
+
 @pytest.mark.parametrize("name", ["patient_id", "userId", "Speaker"])
 def test_rows_of_one_person_in_several_parts_are_warned_of(name, tmp_path, look):
     rows = [(f"p{n // 5}", *row) for n, row in enumerate(reviews(100))]
@@ -502,7 +529,7 @@ def test_first_column_without_names_is_the_label_if_its_values_come_again(tmp_pa
     assert pairs_of(found) == set(reviews())
 
 
-@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__"])
 def test_index_that_pandas_wrote_is_no_label(name, tmp_path, look):
     rows = [(7 * n, text, text[::-1]) for n, (text, _) in enumerate(reviews())]
     with pytest.raises(UserError, match="no column looks like a label"):
