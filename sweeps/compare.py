@@ -39,7 +39,7 @@ from sweeps.design import DOG, Design, Methods, Spent, Times, choose_design
 from sweeps.notebook import Notebook
 from sweeps.plan import PartSpec, Sweep, SweepSpec
 from sweeps.request import Request, read_request
-from sweeps.text_length import length_of_most, token_counts
+from sweeps.text_length import Tokens, length_of_most, tokens_of
 from sweeps.trained import Trained, train, train_more_seeds
 from tasks.data.own import readers
 from tasks.data.own.inspect import OwnData, inspect
@@ -53,8 +53,8 @@ TUNED = ["adamw", "sgd_momentum"]
 SIZES = ["train.train_examples=null", "train.validation_examples=1000", "train.test_examples=2000"]
 # Who answers more than so many rightly may make too few errors to be compared.
 SURE = 0.95
-# A larger part of texts that are cut is warned of.
-CUT = 0.1
+# A larger part of texts that are cut, or of tokens that the network does not know, is warned of.
+CUT = UNKNOWN = 0.1
 
 
 def main() -> int:
@@ -72,8 +72,11 @@ def main() -> int:
     fetch_all([config], ["weights"])  # the data have been read
     tokens = None
     if data.kind == "texts":
-        tokens = token_counts(data.part("train"), config.spec.model, config.execution.data)
-        words = [f"train.max_tokens={length_of_most(tokens)}", *words]  # or what the user says
+        tokens = tokens_of(data.part("train"), config.spec.model, config.execution.data)
+        words = [
+            f"train.max_tokens={length_of_most(tokens.counts)}",
+            *words,
+        ]  # or what the user says
         config = _sweep(data, [DOG], {}, 1, words).cells[0].config
     design, times = _design(request, config, compared, slots, _scored(data, config))
     _print_design(design, compared, times, slots, config)
@@ -234,14 +237,20 @@ def _print_design(
         print(f"left out, as time is short: {others}: hours={hours:g} has them, too", flush=True)
 
 
-def _print_warnings(data: OwnData, config: Config, tokens: np.ndarray | None) -> None:
+def _print_warnings(data: OwnData, config: Config, tokens: Tokens | None) -> None:
     """Say before anything is trained what may make its answer say little.
 
-    `tokens` are those of each of some texts.
+    `tokens` is what the network makes of some texts.
     """
     examples, metric = len(data.part("test")), config.spec.task.metric
     longest = config.spec.train.max_tokens
-    if tokens is not None and longest and (cut := (tokens > longest).mean()) > CUT:
+    if tokens and tokens.unknown > UNKNOWN:
+        print(
+            f"warning: {config.spec.model.name} does not know {100 * tokens.unknown:.0f} % of the "
+            "texts: choose a network of their language, model=hf:NAME",
+            flush=True,
+        )
+    if tokens and longest and (cut := (tokens.counts > longest).mean()) > CUT:
         print(
             f"warning: {100 * cut:.0f} % of the texts are longer than {longest} tokens, and are "
             "cut: a larger train.max_tokens= reads more of them, and takes longer",

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from hydra.utils import get_method
@@ -14,8 +15,15 @@ SAMPLE = 1000  # texts that tell how long all are
 SHORTEST, LONGEST = 16, 128
 
 
-def token_counts(texts: Examples, model: ModelSpec, data_dir: Path) -> np.ndarray:
-    """Return how many tokens a network makes of each text, or pair of texts, sorted; of a sample.
+class Tokens(NamedTuple):
+    """What a network makes of some texts, or pairs of texts."""
+
+    counts: np.ndarray  # of tokens of each, sorted
+    unknown: float  # the part of all tokens that stands for what it does not know
+
+
+def tokens_of(texts: Examples, model: ModelSpec, data_dir: Path) -> Tokens:
+    """Return what a network makes of a sample of texts.
 
     No rule tells them: to MiniLM's tokenizer, which was made for English, a word has 1.2 of them in
     English, 2.5 in German, 6 in Russian.
@@ -25,10 +33,11 @@ def token_counts(texts: Examples, model: ModelSpec, data_dir: Path) -> np.ndarra
     tokenizer = get_method(required(model.tokenizer, "model.tokenizer"))(model, data_dir, False)
     places = np.linspace(0, len(texts) - 1, min(len(texts), SAMPLE)).astype(int)
     rows = tokenizer(*columns(texts.take(places)), return_attention_mask=False, verbose=False)
-    return np.sort([len(row) for row in rows["input_ids"]])
+    counts, every = [len(row) for row in rows["input_ids"]], np.concatenate(rows["input_ids"])
+    return Tokens(np.sort(counts), float((every == tokenizer.unk_token_id).mean()))
 
 
-def length_of_most(tokens: np.ndarray) -> int:
+def length_of_most(counts: np.ndarray) -> int:
     """Return a length that holds nine of ten texts, in steps of 16 tokens, within bounds."""
-    most = int(tokens[math.ceil(0.9 * len(tokens)) - 1])
+    most = int(counts[math.ceil(0.9 * len(counts)) - 1])
     return min(LONGEST, max(SHORTEST, 16 * math.ceil(most / 16)))

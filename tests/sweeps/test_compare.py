@@ -27,7 +27,7 @@ from runner.snippet import code_of
 from sweeps import compare, conclusion, cost, design, driver, executors, notebook
 from sweeps.progress import Progress
 from sweeps.request import read_request
-from sweeps.text_length import length_of_most, token_counts
+from sweeps.text_length import Tokens, length_of_most, tokens_of
 from sweeps.worker import work
 from tasks.data.own import readers
 from tasks.data.own.inspect import inspect
@@ -284,28 +284,44 @@ def answer_is_open_below(seeds, monkeypatch):
     return looks
 
 
-def letters(*_):
+class Letters:
     """A tokenizer that makes a token of each letter, as one for English does of Russian."""
-    return lambda *texts, **_: {"input_ids": ["".join(text) for text in zip(*texts, strict=True)]}
+
+    unk_token_id = ord("?")
+
+    def __init__(self, *_):
+        pass
+
+    def __call__(self, *columns, **_):
+        texts = map("".join, zip(*columns, strict=True))
+        return {"input_ids": [[*map(ord, text)] for text in texts]}
 
 
 @pytest.mark.parametrize("pairs", [False, True])
 def test_length_of_texts_is_what_the_network_s_own_tokenizer_says(pairs, tmp_path):
     texts = ["фильм" * (1 + n % 20) for n in range(100)]
     examples = Examples([(text, "a") for text in texts] if pairs else texts, np.zeros(100))
-    model = SimpleNamespace(tokenizer=f"{__name__}.letters")
-    tokens = token_counts(examples, model, tmp_path)
-    assert tokens.tolist() == sorted(len(text) + pairs for text in texts)
-    assert length_of_most(tokens) == 96  # nine of ten have at most 90, or 91
+    model = SimpleNamespace(tokenizer=f"{__name__}.Letters")
+    counts, unknown = tokens_of(examples, model, tmp_path)
+    assert counts.tolist() == sorted(len(text) + pairs for text in texts) and not unknown
+    assert length_of_most(counts) == 96  # nine of ten have at most 90, or 91
 
 
 def test_texts_that_are_cut_are_warned_of(capsys):
     data = SimpleNamespace(part=lambda _: range(1000))
     loaded = config.load(["task=own_texts", "train.max_tokens=128"])
-    compare._print_warnings(data, loaded, np.array([100] * 3 + [500]))
+    compare._print_warnings(data, loaded, Tokens(np.array([100] * 3 + [500]), 0.0))
     assert "25 % of the texts are longer than 128 tokens, and are cut" in capsys.readouterr().out
-    compare._print_warnings(data, loaded, np.array([100] * 9 + [500]))
+    compare._print_warnings(data, loaded, Tokens(np.array([100] * 9 + [500]), 0.1))
     assert not capsys.readouterr().out
+
+
+def test_texts_that_the_network_cannot_read_are_warned_of(capsys, tmp_path):
+    model = SimpleNamespace(tokenizer=f"{__name__}.Letters")
+    tokens = tokens_of(Examples(["a???", "abcd"] * 9, np.zeros(18)), model, tmp_path)
+    data = SimpleNamespace(part=lambda _: range(1000))
+    compare._print_warnings(data, config.load(["task=own_texts"]), tokens)
+    assert "warning: minilm does not know 38 % of the texts: choose" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
