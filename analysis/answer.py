@@ -91,6 +91,7 @@ def answer(
     name: str,
     look: int = 1,
     constant: float | None = None,
+    one_error: float = 0.0,
 ) -> Answer:
     """Say whether DoG is as good as a tuned optimizer.
 
@@ -101,6 +102,7 @@ def answer(
         look: how often the results have been looked at, this time included.
         constant: the test score of always predicting the same, whichever scores best; None: of
             always predicting training's most frequent class.
+        one_error: how much of the test score a wrong answer takes; 0: none is right or wrong.
     """
     dog = comparison.reference
     tuned = next((cell for cell in comparison.cells if cell.key == (rival, INSTANCE_TUNED)), None)
@@ -132,9 +134,7 @@ def answer(
             "(hours=), another model, or more data."
         )
         return Answer(sentences, "inconclusive", [dog, tuned])
-    red = red_of_means(*by_seed(dog.errors, tuned.errors))
-    if problem.metric in RATES:
-        red = _with_rounding(red, dog, problem.test_examples)
+    red = _with_rounding(red_of_means(*by_seed(dog.errors, tuned.errors)), dog, one_error)
     low, high = red.interval(confidence_of(look))
     found = verdict(low, high)
     sure = f"{100 * confidence_of(look):g} % interval"
@@ -186,12 +186,12 @@ def seeds_needed(red: RedOfMeans, seeds: int, look: int) -> int | None:
     return None
 
 
-def _with_rounding(red: RedOfMeans, dog: Cell, examples: int) -> RedOfMeans:
+def _with_rounding(red: RedOfMeans, dog: Cell, one_error: float) -> RedOfMeans:
     """RED as sure as numbers of errors allow, which are whole: equal ones by seed prove little.
 
     That rounding has the variance of one twelfth of an error, on each side and seed.
     """
-    rounding = np.sqrt((1 + (1 - red.estimate) ** 2) / 12 / dog.seeds) / (dog.error * examples)
+    rounding = np.sqrt((1 + (1 - red.estimate) ** 2) / 12 / dog.seeds) * one_error / dog.error
     return red._replace(standard_error=max(red.standard_error, float(rounding)))
 
 

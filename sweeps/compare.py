@@ -39,7 +39,7 @@ from sweeps.design import DOG, Design, Methods, Spent, Times, choose_design
 from sweeps.notebook import Notebook
 from sweeps.plan import PartSpec, Sweep, SweepSpec
 from sweeps.request import Request, read_request
-from sweeps.text_length import length_of_most
+from sweeps.text_length import Tokens, length_of_most, tokens_of
 from sweeps.trained import Trained, train, train_more_seeds
 from tasks.data.own import readers
 from tasks.data.own.inspect import OwnData, inspect
@@ -53,6 +53,8 @@ TUNED = ["adamw", "sgd_momentum"]
 SIZES = ["train.train_examples=null", "train.validation_examples=1000", "train.test_examples=2000"]
 # Who answers more than so many rightly may make too few errors to be compared.
 SURE = 0.95
+# A larger part of texts that are cut, or of tokens that the network does not know, is warned of.
+CUT = UNKNOWN = 0.1
 
 
 def main() -> int:
@@ -68,11 +70,19 @@ def main() -> int:
     words = _words(request, data)
     config = _sweep(data, [DOG], {}, 1, words).cells[0].config
     fetch_all([config], ["weights"])  # the data have been read
+    tokens = None
+    if data.kind == "texts":
+        tokens = tokens_of(data.part("train"), config.spec.model, config.execution.data)
+        words = [
+            f"train.max_tokens={length_of_most(tokens.counts)}",
+            *words,
+        ]  # or what the user says
+        config = _sweep(data, [DOG], {}, 1, words).cells[0].config
     design, times = _design(request, config, compared, slots, _scored(data, config))
     _print_design(design, compared, times, slots, config)
     if request.seeds is None:
         print("more seeds follow while these cannot tell, and while there is time")
-    _print_warning(data, config.spec.task.metric)
+    _print_warnings(data, config, tokens)
     words += [f"train.steps={design.steps}", f"train.eval_every={design.steps}"]
     names, grids = design.names(compared), design.grids(compared)
     sweep = _sweep(data, names, grids, design.seeds if design.every_method else 0, words)
@@ -84,10 +94,10 @@ def main() -> int:
     if not design.every_method:  # so far tuned alone
         sides = sides_by_validation(trained)
         trained = train_more_seeds(trained, sides, design.seeds, request.executor)
-    constant = best_constant(data, config)
+    constant, one_error = best_constant(data, config), cost_of_an_error(data, config)
     while True:
         look = notebook.look(trained.problem_id, trained.seeds, design.whole_grids)
-        conclusion = conclude(trained, request.name, look, constant)
+        conclusion = conclude(trained, request.name, look, constant, one_error)
         spent = trained.spent(times.start, slots)
         seeds = _more_seeds(request, conclusion, trained, spent)
         if seeds is None:
@@ -122,8 +132,6 @@ def _words(request: Request, data: OwnData) -> list[str]:
         words.append(f"model={request.model}")
     if request.metric:
         words.append(f"task.metric={request.metric}")
-    if data.kind == "texts":
-        words.append(f"train.max_tokens={length_of_most(data.part('train').inputs)}")
     return words + request.words
 
 
@@ -156,16 +164,38 @@ def _scored(data: OwnData, config: Config) -> int:
 
 
 def best_constant(data: OwnData, config: Config) -> float:
-    """Return the test score of always answering the same, whichever scores best.
-
-    It is of the data as they were read: to build the task is to read and tokenise them once more.
-    """
-    from tasks.task import split  # imports torch, which takes seconds
-
-    labels = split(data.data, config.spec.train, data.task)["test"].labels
+    """Return the test score of always answering the same, whichever scores best."""
+    labels = _test_labels(data, config)
     score = {**OF_CLASSES, **OF_NUMBERS}[config.spec.task.metric]
     answers = range(len(data.classes) or 1)  # of numbers any scores as any other
     return max(score(np.full(len(labels), answer), labels) for answer in answers)
+
+
+def cost_of_an_error(data: OwnData, config: Config) -> float:
+    """Return how much of the test score a wrong answer takes; 0 if no answer is right or wrong.
+
+    If that depends on the class, the root of the sum of its squares: as much as their rounding, of
+    each class by itself, weighs together.
+    """
+    labels, metric = _test_labels(data, config), config.spec.task.metric
+    if metric in RATES or not data.classes:
+        return 1 / len(labels) if data.classes else 0.0
+    taken = []
+    for place in np.unique(labels, return_index=True)[1]:
+        answers = labels.copy()
+        answers[place] = (labels[place] + 1) % len(data.classes)
+        taken.append(1 - OF_CLASSES[metric](answers, labels))
+    return float(np.sqrt(np.sum(np.square(taken))))
+
+
+def _test_labels(data: OwnData, config: Config) -> np.ndarray:
+    """Return the labels that runs are scored by, of the data as they were read.
+
+    To build the task is to read and tokenise them once more.
+    """
+    from tasks.task import split  # imports torch, which takes seconds
+
+    return split(data.data, config.spec.train, data.task)["test"].labels
 
 
 def _sweep(
@@ -207,9 +237,25 @@ def _print_design(
         print(f"left out, as time is short: {others}: hours={hours:g} has them, too", flush=True)
 
 
-def _print_warning(data: OwnData, metric: str) -> None:
-    """Say before anything is trained that the test part may be too small for an answer."""
-    examples = len(data.part("test"))
+def _print_warnings(data: OwnData, config: Config, tokens: Tokens | None) -> None:
+    """Say before anything is trained what may make its answer say little.
+
+    `tokens` is what the network makes of some texts.
+    """
+    examples, metric = len(data.part("test")), config.spec.task.metric
+    longest = config.spec.train.max_tokens
+    if tokens and tokens.unknown > UNKNOWN:
+        print(
+            f"warning: {config.spec.model.name} does not know {100 * tokens.unknown:.0f} % of the "
+            "texts: choose a network of their language, model=hf:NAME",
+            flush=True,
+        )
+    if tokens and longest and (cut := (tokens.counts > longest).mean()) > CUT:
+        print(
+            f"warning: {100 * cut:.0f} % of the texts are longer than {longest} tokens, and are "
+            "cut: a larger train.max_tokens= reads more of them, and takes longer",
+            flush=True,
+        )
     bound = 1 - LEAST_ERRORS / examples
     if metric in RATES and bound < SURE:
         print(

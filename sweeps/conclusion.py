@@ -65,10 +65,13 @@ def sides_by_validation(trained: Trained) -> list[tuple[str, Mapping[str, Any]]]
     return sides
 
 
-def conclude(trained: Trained, name: str, look: int, constant: float) -> Conclusion:
+def conclude(
+    trained: Trained, name: str, look: int, constant: float, one_error: float
+) -> Conclusion:
     """Answer from what was trained, on data of this name, at this look at the results.
 
-    `constant` is the test score of always predicting the same, whichever scores best.
+    `constant` is the test score of always predicting the same, whichever scores best; `one_error`
+    is how much of it a wrong answer takes.
 
     Raises:
         UserError: if no run has a result.
@@ -78,7 +81,8 @@ def conclude(trained: Trained, name: str, look: int, constant: float) -> Conclus
         raise UserError(f"no run has a result: {plain(trained.unfinished[0].detail)}")
     (comparison,) = comparisons
     rival = best_tuned(comparable(trained.frame))
-    return Conclusion(name, comparison, answer(comparison, rival, name, look, constant))
+    found = answer(comparison, rival, name, look, constant, one_error)
+    return Conclusion(name, comparison, found)
 
 
 def report(conclusion: Conclusion, trained: Trained, advice: str, chosen: ExecutorSpec) -> int:

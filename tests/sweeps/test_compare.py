@@ -27,7 +27,7 @@ from runner.snippet import code_of
 from sweeps import compare, conclusion, cost, design, driver, executors, notebook
 from sweeps.progress import Progress
 from sweeps.request import read_request
-from sweeps.text_length import tokens_in
+from sweeps.text_length import Tokens, length_of_most, tokens_of
 from sweeps.worker import work
 from tasks.data.own import readers
 from tasks.data.own.inspect import inspect
@@ -255,13 +255,28 @@ def test_best_constant_of_numbers_has_no_correlation():
     assert compare.best_constant(data, config.load(["task=own_text_regression"])) == 0
 
 
+@pytest.mark.parametrize(
+    ("metric", "cost"),
+    [
+        ("accuracy", 1 / 12),
+        # A half and a tenth of a class, each of two classes.
+        ("balanced_accuracy", np.hypot(1 / 4, 1 / 20)),
+    ],
+)
+def test_wrong_answer_costs_most_in_a_rare_class(metric, cost):
+    part = Examples([""] * 12, np.array([1] * 2 + [0] * 10))
+    data = SimpleNamespace(data=DataSet(part, part, (), part), classes=("a", "b"), task="own_texts")
+    loaded = config.load(["task=own_texts", f"task.metric={metric}"])
+    assert compare.cost_of_an_error(data, loaded) == pytest.approx(cost)
+
+
 def answer_is_open_below(seeds, monkeypatch):
     """Let no answer be known with fewer seeds; return a list of the looks: (seeds, which look)."""
     looks = []
 
-    def opened(comparison, rival, name, look, constant):
+    def opened(comparison, rival, name, look, *of_score):
         looks.append((comparison.reference.seeds, look))
-        found = answer(comparison, rival, name, look, constant)
+        found = answer(comparison, rival, name, look, *of_score)
         more = seeds if comparison.reference.seeds < seeds else None
         return replace(found, verdict="inconclusive", more_seeds=more)
 
@@ -269,12 +284,44 @@ def answer_is_open_below(seeds, monkeypatch):
     return looks
 
 
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [("it was a good film", 6.5), ("这部电影非常好看", 9.3), ("C" * 60, 21.3)],
-)
-def test_texts_without_spaces_are_not_one_word_long(text, tokens):
-    assert tokens_in(text) == pytest.approx(tokens)
+class Letters:
+    """A tokenizer that makes a token of each letter, as one for English does of Russian."""
+
+    unk_token_id = ord("?")
+
+    def __init__(self, *_):
+        pass
+
+    def __call__(self, *columns, **_):
+        texts = map("".join, zip(*columns, strict=True))
+        return {"input_ids": [[*map(ord, text)] for text in texts]}
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_length_of_texts_is_what_the_network_s_own_tokenizer_says(pairs, tmp_path):
+    texts = ["фильм" * (1 + n % 20) for n in range(100)]
+    examples = Examples([(text, "a") for text in texts] if pairs else texts, np.zeros(100))
+    model = SimpleNamespace(tokenizer=f"{__name__}.Letters")
+    counts, unknown = tokens_of(examples, model, tmp_path)
+    assert counts.tolist() == sorted(len(text) + pairs for text in texts) and not unknown
+    assert length_of_most(counts) == 96  # nine of ten have at most 90, or 91
+
+
+def test_texts_that_are_cut_are_warned_of(capsys):
+    data = SimpleNamespace(part=lambda _: range(1000))
+    loaded = config.load(["task=own_texts", "train.max_tokens=128"])
+    compare._print_warnings(data, loaded, Tokens(np.array([100] * 3 + [500]), 0.0))
+    assert "25 % of the texts are longer than 128 tokens, and are cut" in capsys.readouterr().out
+    compare._print_warnings(data, loaded, Tokens(np.array([100] * 9 + [500]), 0.1))
+    assert not capsys.readouterr().out
+
+
+def test_texts_that_the_network_cannot_read_are_warned_of(capsys, tmp_path):
+    model = SimpleNamespace(tokenizer=f"{__name__}.Letters")
+    tokens = tokens_of(Examples(["a???", "abcd"] * 9, np.zeros(18)), model, tmp_path)
+    data = SimpleNamespace(part=lambda _: range(1000))
+    compare._print_warnings(data, config.load(["task=own_texts"]), tokens)
+    assert "warning: minilm does not know 38 % of the texts: choose" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

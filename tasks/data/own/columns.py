@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.data.own.cells import NO_VALUE, REPEATED, is_number, plain_text
+from tasks.data.own.cells import NO_VALUE, ODD, REPEATED, is_number, plain_text
 from tasks.data.own.findings import Findings, listed
 from tasks.data.own.images import is_image
 from tasks.data.own.tables import Table
 from tasks.errors import UserError
-from tasks.format import did_you_mean
+from tasks.format import did_you_mean, plural
 
 Problem = Literal["classification", "regression"]
 
@@ -33,7 +33,12 @@ PAIRS = (
 IDS = {"id", "idx", "index", "uuid", "guid", "key", "row", "rownumber"}
 IDS |= {"date", "datetime", "timestamp", "fold", "split"}  # no labels, either, unless one says so
 
+# Whose several rows may be.
+OWNERS = {"author", "client", "customer", "patient", "participant", "person", "session"}
+OWNERS |= {"speaker", "subject", "user"}
+
 FEW = 50  # a label that is not named so has at most so many values
+FAR = 3  # times as far from the median as any other number
 MANY = 20  # a number with more values is a regression's; with fractions, half as many
 
 
@@ -82,6 +87,12 @@ def choose(
             "for each class, and give the folder above them"
         )
     unread = [name for name in table.columns if name not in (*inputs, label)]
+    groups = [name for name in unread if _is_of_groups(name, table.columns[name])]
+    if groups and not any(table.parts):
+        findings.warnings.append(
+            f"rows with one {groups[0]} are in several parts, and scores may be too good for it: a "
+            "column split that says train or test keeps them together"
+        )
     unread += [f"{name} ({kind})" for name, kind in table.unread.items()]
     if unread:
         findings.guessed.append(f"columns that are not read: {listed(unread)}")
@@ -123,6 +134,8 @@ def _label(table: Table, texts: list[str], findings: Findings) -> str:
     if len(numbers) == 1:
         findings.guessed.append(f"label: column {numbers[0]}, the only one of numbers")
         return numbers[0]
+    for name in others:
+        _refuse_odd_cells(name, table.columns[name], findings.where)
     raise UserError(
         f"{findings.where}: no column looks like a label (a few values that come again): say "
         f"label=COLUMN, one of {', '.join(table.columns)}"
@@ -163,7 +176,16 @@ def _plain(name: str) -> str:
 
 def _is_id(name: str) -> bool:
     plain = _plain(name)
-    return plain in IDS or plain.startswith("unnamed")  # "Unnamed: 0" is pandas' index
+    return plain in IDS or plain.startswith(("unnamed", "indexlevel"))  # pandas' index
+
+
+def _is_of_groups(name: str, values: list[Any]) -> bool:
+    """Return whether a column is called as those that say whose a row is, and has each often."""
+    words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    rows, distinct = _count(values)
+    is_called_so = words[-1:] == ["id"] or not OWNERS.isdisjoint(words)
+    # The number of a class, category_id, is no person's.
+    return is_called_so and rows >= 2 * distinct >= 20 and not {*words} & {*LABELS}
 
 
 def _present(values: list[Any]) -> list[Any]:
@@ -187,9 +209,13 @@ def _count(values: list[Any]) -> tuple[int, int]:
 def _numbers(values: list[Any]) -> np.ndarray | None:
     """Return the values that are there as numbers; None if one is none, or there is none."""
     present = _present(values)
-    if not present or not all(is_number(v) and not isinstance(v, bool) for v in present):
+    if not present or not all(map(_is_number, present)):
         return None
     return np.array([float(value) for value in present])
+
+
+def _is_number(value: Any) -> bool:
+    return is_number(value) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -217,12 +243,18 @@ def read_labels(table: Table, label: str, kind: Problem | None, findings: Findin
         raise UserError(f"{where}: {label} holds neither words nor numbers: say label=COLUMN")
     numbers = _numbers(values)
     if kind == "regression" and numbers is None:
-        odd = next(value for value in present if not is_number(value) or isinstance(value, bool))
-        raise UserError(f"{where}: {label} has {odd!r}, which is no number: leave kind= out")
+        odd = next(value for value in present if not _is_number(value))
+        raise UserError(
+            f"{where}: {label} has {odd!r}, which is no number: empty such cells, or leave out "
+            "kind="
+        )
+    if kind is None and numbers is None:
+        _refuse_odd_cells(label, values, where)
     _refuse_id(label, present, numbers, kind, where)
     if kind is None and numbers is not None:
         kind = _kind(label, numbers, findings)
     if kind == "regression":
+        _warn_of_spread(label, numbers, findings)
         known = [None if is_missing(value) else float(value) for value in values]
         return Labels("regression", known, ())
     text_of = _number_text if numbers is not None else plain_text
@@ -235,6 +267,34 @@ def read_labels(table: Table, label: str, kind: Problem | None, findings: Findin
         findings.warnings += _written_otherwise(values, texts)
     index = {name: i for i, name in enumerate(classes)}
     return Labels("classification", [None if t is None else index[t] for t in texts], classes)
+
+
+def _refuse_odd_cells(label: str, values: list[Any], where: str) -> None:
+    """Refuse a number to be learnt that some cells do not say: they would make classes of all."""
+    present = _present(values)
+    odd = [value for value in present if not _is_number(value)]
+    if not 0 < len(odd) <= ODD * len(present):
+        return
+    numbers = np.array([float(value) for value in present if _is_number(value)])
+    if _kind(label, numbers, Findings(where)) == "regression":
+        raise UserError(
+            f"{where}: {label} is a number but in {plural(len(odd), 'row')} "
+            f"({listed([str(value)[:20] for value in odd])}): correct or empty these, or say "
+            "kind=classification, which takes each value for a class"
+        )
+
+
+def _warn_of_spread(label: str, numbers: Any, findings: Findings) -> None:
+    """Warn of one value, such as a sum or a sign for none, that decides the deviation of all."""
+    distances = np.abs(numbers - np.median(numbers))
+    far = distances == (farthest := distances.max())
+    if not 0 < FAR * distances[~far].max(initial=0) < farthest:
+        return
+    if far.sum() > ((distances[~far] / farthest) ** 2).sum():
+        findings.warnings.append(
+            f"{label} is {numbers[far][0]:.8g} in {plural(int(far.sum()), 'row')}, far from all "
+            "others: empty these cells if they hold a sum, or stand for no number"
+        )
 
 
 def _kind(label: str, numbers: np.ndarray, findings: Findings) -> Problem:

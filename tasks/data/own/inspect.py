@@ -280,8 +280,8 @@ def _standardised(
                 "learn, or to score"
             )
     findings.guessed.append(
-        f"{label} is learnt as ({label} − {mean:.4g}) / {deviation:.4g}: its mean and standard "
-        "deviation in training"
+        f"{label} is learnt as ({label} − {mean:.8g}) / {deviation:.8g}: its mean and standard "
+        "deviation in training; the trained model answers so, too"
     )
     parts: dict[str, Any] = {
         part: replace(getattr(data, part), labels=(getattr(data, part).labels - mean) / deviation)

@@ -7,6 +7,7 @@ fifths, as those of a draw. The exception is a class that a part would lack: the
 the nearest number moves.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,9 +66,12 @@ def divide(rows: Rows, classes: tuple[str, ...], findings: Findings) -> Division
             f"{findings.where} has {len(classes)} classes ({listed(classes)}), and "
             f"{MAX_CLASSES} are the most that can be compared: choose another label, or fewer"
         )
-    alike = Counter(name.lower() for name in classes)
-    if twice := [name for name in classes if alike[name.lower()] > 1]:
-        findings.warnings.append(f"classes that differ in case alone: {', '.join(twice[:10])}")
+    alike = Counter(map(_as_seen, classes))
+    if twice := [name for name in classes if alike[_as_seen(name)] > 1]:
+        findings.warnings.append(
+            f"classes that differ in case alone, or in signs that are not seen: "
+            f"{', '.join(twice[:10])}"
+        )
     given = {part for part in rows.parts if part}
     if rows.parts and not set(rows.parts) & {None, "train"}:
         raise UserError(
@@ -98,25 +102,34 @@ def divide(rows: Rows, classes: tuple[str, ...], findings: Findings) -> Division
     return Division(found, names, labels)
 
 
+def _as_seen(name: str) -> str:
+    """Return a class's name without case, and without signs such as spaces of no width."""
+    return "".join(sign for sign in name.lower() if unicodedata.category(sign) != "Cf")
+
+
 def _first_of_equals(rows: Rows, findings: Findings) -> list[int]:
     """Return the indices without examples that come again, those of training first of all."""
     rank = {"test": 0, "validation": 1}  # what a user's test part has, nothing else may have
     order = sorted(range(len(rows.keys)), key=lambda index: rank.get(str(rows.parts[index]), 2))
     first: dict[str, int] = {}
-    again, across, other = [], [], []
+    again, other = list[str](), list[str]()
+    across, other_across = list[str](), list[str]()
     for index in order:
         same = first.setdefault(rows.keys[index], index)
         if same == index:
             continue
+        differs = rows.labels[same] != rows.labels[index]
         if rows.parts[same] != rows.parts[index]:
-            across.append(rows.names[index])
-        elif rows.labels[same] != rows.labels[index]:
-            other.append(rows.names[index])
+            (other_across if differs else across).append(rows.names[index])
         else:
-            again.append(rows.names[index])
-    findings.leave_out(rows.thing, "that another part has, too (test keeps it)", across)
-    findings.leave_out(rows.thing, "that came before with another label", other)
-    findings.leave_out(rows.thing, "that came before", again)
+            (other if differs else again).append(rows.names[index])
+    for why, names in (
+        ("that another part has, too (test keeps it)", across),
+        ("that another part has with another label (test keeps it)", other_across),
+        ("that came before with another label (the first stays)", other),
+        ("that came before", again),
+    ):
+        findings.leave_out(rows.thing, why, names)
     return sorted(first.values())
 
 

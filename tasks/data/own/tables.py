@@ -22,6 +22,7 @@ SUFFIXES = {*SEPARATORS, *JSON, ".parquet"} - {".txt"}
 SAVED = ("dataset_dict.json", "state.json")  # what datasets writes into a folder
 IMAGE_NAMES = ("image", "img", "picture", "photo")  # of columns of bytes
 SPLITS = {"split", "set", "subset", "part", "partition"}  # columns of each row's part
+FEW = 10  # more values in a column than this are no parts, unless its name says so
 BATCH = 4096  # rows of a Parquet file that are unpacked at once
 
 
@@ -119,17 +120,25 @@ def take_parts(table: Table, named: Collection[str | None], findings: Findings) 
     columns = {
         name: [part_of(str(cell)) for cell in cells]
         for name, cells in table.columns.items()
-        if name.lower() in SPLITS and name not in named
+        if name not in named and (name.lower() in SPLITS or _says_parts(cells))
     }
     for name, parts in columns.items():
         if all(parts) and len(set(parts)) > 1:
             table.parts = parts
             del table.columns[name]
-            findings.guessed.append(f"parts: column {name}, by its name and values")
+            findings.guessed.append(f"parts: column {name}, by its values")
             return
     for name, parts in columns.items():
         if any(parts) and not all(parts):
             raise _odd_parts(name, table.columns[name], parts, findings.where)
+
+
+def _says_parts(cells: list[Any]) -> bool:
+    """Return whether a column of any name can be nothing but the rows' parts."""
+    if not all(part_of(str(cell)) for cell in cells):  # stops at the first that is none
+        return False
+    words = {str(cell) for cell in cells}
+    return len(words) <= FEW and "train" in map(part_of, words)
 
 
 def _odd_parts(name: str, cells: list[Any], parts: list[str | None], where: str) -> UserError:

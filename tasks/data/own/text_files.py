@@ -10,12 +10,13 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tasks.data.own.cells import REPEATED, is_number, plain_numbers
+from tasks.data.own.cells import REPEATED, may_be_number, plain_numbers, says_number
 from tasks.data.own.findings import Findings
 from tasks.errors import UserError, reason
 from tasks.format import size
@@ -135,7 +136,7 @@ def decoded(content: bytes, where: str, findings: Findings) -> str:
         text, name = content.decode("latin-1"), "Latin-1"
     if len(re.findall(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", text[:BLOCK])) > len(text[:BLOCK]) / 100:
         raise UserError(f"{where} is no text: save the table as CSV, TSV, JSON Lines or Parquet")
-    findings.guessed.append(f"encoding {name}: the file is no UTF-8")
+    findings.guessed.append(f"encoding {name}: the file is no UTF-8; save it so if it has another")
     return text
 
 
@@ -195,6 +196,8 @@ def _separator(text: str, usual: str, where: str, findings: Findings) -> str:
         width, count = Counter(widths).most_common(1)[0]
         # A comma in each text is no separator if the names of the columns have none.
         scores[sign] = (count / len(widths) if width == first[sign] > 1 else 0.0, width)
+        if sign != "," and scores[sign][0] > 0.9 and _has_decimal_commas(rows):
+            scores[","] = (0.0, 0)  # which part each row in two, as well
     best = max(scores, key=lambda sign: (scores[sign][0] > 0.9, scores[sign]))
     if scores[usual][0] > 0.9 or scores[best][0] == 0:
         best = usual
@@ -210,6 +213,12 @@ def _separator(text: str, usual: str, where: str, findings: Findings) -> str:
     if best != usual:
         findings.guessed.append(f"columns separated by {best!r}")
     return best
+
+
+def _has_decimal_commas(rows: list[list[str]]) -> bool:
+    """Return whether a column holds numbers alone, and a comma; the first row may be of names."""
+    columns = zip_longest(*rows[1:], fillvalue="")
+    return any(all(map(may_be_number, cells)) and "," in "".join(cells) for cells in columns)
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:
@@ -264,7 +273,7 @@ def _header(text: str, separator: str, findings: Findings) -> tuple[list[str], b
     even = [row for row in others if len(row) == len(first)] or [[""] * len(first)]
     columns = list(zip(*even, strict=True))
     again = [bool(name) and name in column for name, column in zip(first, columns, strict=True)]
-    odd = any(is_number(name) or len(name) > LONGEST_NAME for name in first)
+    odd = any(says_number(name) or len(name) > LONGEST_NAME for name in first)
     if (not odd or any(map(_is_above, first, columns))) and (not any(again) or all(again)):
         return _different([" ".join(name.strip('" \r\n\t').split()) for name in first]), True
     names = [f"column{i}" for i in range(1, len(first) + 1)]
@@ -274,9 +283,9 @@ def _header(text: str, separator: str, findings: Findings) -> tuple[list[str], b
 
 def _is_above(name: str, cells: Sequence[str]) -> bool:
     """Return whether a first cell is none of a column's: below it are numbers, or a few values."""
-    if not name or is_number(name) or name in cells:
+    if not name or says_number(name) or name in cells:
         return False
-    return REPEATED * len(set(cells)) <= len(cells) or all(map(is_number, cells))
+    return REPEATED * len(set(cells)) <= len(cells) or all(map(says_number, cells))
 
 
 def _different(names: list[str]) -> list[str]:

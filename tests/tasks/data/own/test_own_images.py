@@ -200,7 +200,9 @@ def test_classes_that_differ_in_case_and_folders_in_those_of_classes_are_said(ph
     (photos / "owl/test").mkdir()
     (photos / "owl/1.png").rename(photos / "owl/test/1.png")
     found = look(photos)
-    assert found.warnings == ["classes that differ in case alone: Cat, cat"]
+    assert found.warnings == [
+        "classes that differ in case alone, or in signs that are not seen: Cat, cat"
+    ]
     assert found.guessed == ["images in folders inside a class's are of that class: owl/test"]
 
 

@@ -42,7 +42,7 @@ def test_parts_by_a_column(tmp_path, look):
     found = look(write_csv(tmp_path / "films.csv", rows, ("split", "review", "verdict")))
     assert [sum(counts.values()) for counts in found.counts.values()] == [40, 20, 20]
     assert set(found.part("validation").inputs) == {text for text, _ in reviews(20, first=40)}
-    assert found.guessed[0] == "parts: column split, by its name and values"
+    assert found.guessed[0] == "parts: column split, by its values"
     named = look(tmp_path / "films.csv", label="split")
     assert named.classes == ("Train", "test", "val")
 
@@ -80,6 +80,14 @@ def test_column_that_says_a_part_of_some_rows_alone_is_refused(cells, said, tmp_
     assert "parts" not in " ".join(renamed.guessed)
 
 
+def test_column_of_parts_may_have_any_name(tmp_path, look):
+    found = look(split_table(tmp_path / "films.csv", name="data_split"))
+    assert [sum(counts.values()) for counts in found.counts.values()] == [60, 20, 20]
+    assert found.guessed[0] == "parts: column data_split, by its values"
+    # What has none to train on is something else there.
+    assert "parts" not in " ".join(look(split_table(tmp_path / "b.csv", "dev", name="x")).guessed)
+
+
 def test_column_of_parts_without_one_for_training_is_refused(tmp_path, look):
     with pytest.raises(UserError, match="has examples for test and validation alone: add those"):
         look(split_table(tmp_path / "films.csv", train="dev", test="evaluation"))
@@ -92,6 +100,15 @@ def test_column_of_parts_that_is_whole_is_taken_beside_one_that_is_not(tmp_path,
     ]
     found = look(write_csv(tmp_path / "films.csv", rows, ("set", "split", "review", "verdict")))
     assert len(found.part("test")) == 20
+
+
+def test_rows_of_a_part_that_another_has_with_another_label_are_said(tmp_path, look):
+    (tmp_path / "films").mkdir()
+    write_csv(tmp_path / "films/train.csv", reviews())
+    write_csv(tmp_path / "films/test.csv", [(reviews()[0][0], "good"), *reviews(20, first=90)])
+    assert [str(one) for one in look(tmp_path / "films").left_out] == [
+        "1 row that another part has with another label (test keeps it): train.csv row 1"
+    ]
 
 
 def test_part_without_any_row_is_said(tmp_path, look):

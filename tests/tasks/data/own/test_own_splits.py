@@ -60,6 +60,6 @@ def test_training_that_a_users_test_part_holds_already_is_refused():
     same = rows([0, 1] * 15, ["train", "train"] * 14 + ["test"] * 2)
     keys = [same.keys[-1]] * 28 + list(same.keys[-2:])
     with pytest.raises(
-        UserError, match=r"0 examples that can be used \(left out: 28 rows that another"
+        UserError, match=r"0 examples that can be used \(left out: 14 rows that another"
     ):
         divide(replace(same, keys=keys), ("a", "b"), Findings("rows"))
