@@ -14,12 +14,14 @@ from analysis import records
 from analysis.choice import DEFAULT, MAIN_ROW
 from analysis.findings.accuracies import list_guesses
 from analysis.findings.archived import ADAMW, AUTO, DOG, LDOG, SGD, Archived
+from analysis.findings.headline import best_rivals
 from analysis.findings.longer import PAIRS, rows
 from analysis.findings.pairs import Evidence, judged
 from analysis.findings.problems import name_of
 from analysis.findings.values import filled
 from analysis.kinds import FINE_TUNING, KINDS, PROBES, SAME_TEXTS
 from analysis.roles import TUNED
+from analysis.statistics import LEAST_TASKS
 from analysis.tables.starts import regrets_of, regrets_of_rules
 from runner import archive, config
 from sweeps import plan
@@ -258,6 +260,18 @@ def test_dog_auto_is_better_than_sgd_on_images_worse_on_texts_and_open_where_it_
     others = [pair for pair in evidence.pairs if name_of(pair.comparison) not in own]
     assert len(others) == len(evidence.pairs) - len(own)
     assert judged(Evidence(others).over_problems.on_these_tasks) == "inconclusive"
+
+
+def test_the_rivals_with_six_tasks_of_fine_tuning_are_the_best_of_the_probes_and_prodigy(archived):
+    """docs/findings.md, section 7; so no line of README.md's table needs a footnote, ¹."""
+    tasks = {
+        line: len(archived.evidence(FINE_TUNING, (DOG, line)).of_tasks) for line in archived.rivals
+    }
+    assert {line for line, number in tasks.items() if number >= LEAST_TASKS} == {
+        *best_rivals(archived),
+        ("prodigy", DEFAULT),
+    }
+    assert "¹" not in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_most_grids_of_fine_tuning_have_four_or_five_rates(archived):
