@@ -73,10 +73,8 @@ def main() -> int:
     tokens = None
     if data.kind == "texts":
         tokens = tokens_of(data.part("train"), config.spec.model, config.execution.data)
-        words = [
-            f"train.max_tokens={length_of_most(tokens.counts)}",
-            *words,
-        ]  # or what the user says
+        length = f"train.max_tokens={length_of_most(tokens.counts)}"
+        words = [length, *words]  # what the user says comes later, and counts
         config = _sweep(data, [DOG], {}, 1, words).cells[0].config
     design, times = _design(request, config, compared, slots, _scored(data, config))
     _print_design(design, compared, times, slots, config)
@@ -178,8 +176,10 @@ def cost_of_an_error(data: OwnData, config: Config) -> float:
     each class by itself, weighs together.
     """
     labels, metric = _test_labels(data, config), config.spec.task.metric
-    if metric in RATES or not data.classes:
-        return 1 / len(labels) if data.classes else 0.0
+    if not data.classes:
+        return 0.0
+    if metric in RATES:
+        return 1 / len(labels)
     taken = []
     for place in np.unique(labels, return_index=True)[1]:
         answers = labels.copy()
