@@ -89,9 +89,9 @@ def answer(
     comparison: Comparison,
     rival: str | None,
     name: str,
-    look: int = 1,
-    constant: float | None = None,
-    one_error: float = 0.0,
+    look: int,
+    constant: float | None,
+    one_error: float,
 ) -> Answer:
     """Say whether DoG is as good as a tuned optimizer.
 

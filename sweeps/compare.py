@@ -92,7 +92,8 @@ def main() -> int:
     if not design.every_method:  # so far tuned alone
         sides = sides_by_validation(trained)
         trained = train_more_seeds(trained, sides, design.seeds, request.executor)
-    constant, one_error = best_constant(data, config), cost_of_an_error(data, config)
+    score = scored_labels(data, config), len(data.classes), config.spec.task.metric
+    constant, one_error = best_constant(*score), cost_of_an_error(*score)
     while True:
         look = notebook.look(trained.problem_id, trained.seeds, design.whole_grids)
         conclusion = conclude(trained, request.name, look, constant, one_error)
@@ -161,41 +162,43 @@ def _scored(data: OwnData, config: Config) -> int:
     return sum(min(len(data.part(name)), limit or sys.maxsize) for name, limit in limits.items())
 
 
-def best_constant(data: OwnData, config: Config) -> float:
-    """Return the test score of always answering the same, whichever scores best."""
-    labels = _test_labels(data, config)
-    score = {**OF_CLASSES, **OF_NUMBERS}[config.spec.task.metric]
-    answers = range(len(data.classes) or 1)  # of numbers any scores as any other
+def scored_labels(data: OwnData, config: Config) -> np.ndarray:
+    """Return the labels of the test examples that runs are scored on, [N].
+
+    They are of the data as they were read: to build the task is to read and tokenise these once
+    more.
+    """
+    from tasks.task import split  # imports torch, which takes seconds
+
+    return split(data.data, config.spec.train, data.task)["test"].labels
+
+
+def best_constant(labels: np.ndarray, classes: int, metric: str) -> float:
+    """Return the score of always answering the same, whichever scores best.
+
+    `classes` is 0 where the labels are numbers.
+    """
+    score = {**OF_CLASSES, **OF_NUMBERS}[metric]
+    answers = range(classes or 1)  # of numbers any scores as any other
     return max(score(np.full(len(labels), answer), labels) for answer in answers)
 
 
-def cost_of_an_error(data: OwnData, config: Config) -> float:
-    """Return how much of the test score a wrong answer takes; 0 if no answer is right or wrong.
+def cost_of_an_error(labels: np.ndarray, classes: int, metric: str) -> float:
+    """Return how much of the score a wrong answer takes; 0 of numbers, of which none is wrong.
 
     If that depends on the class, the root of the sum of its squares: as much as their rounding, of
     each class by itself, weighs together.
     """
-    labels, metric = _test_labels(data, config), config.spec.task.metric
-    if not data.classes:
+    if not classes:
         return 0.0
     if metric in RATES:
         return 1 / len(labels)
     taken = []
     for place in np.unique(labels, return_index=True)[1]:
         answers = labels.copy()
-        answers[place] = (labels[place] + 1) % len(data.classes)
+        answers[place] = (labels[place] + 1) % classes
         taken.append(1 - OF_CLASSES[metric](answers, labels))
     return float(np.sqrt(np.sum(np.square(taken))))
-
-
-def _test_labels(data: OwnData, config: Config) -> np.ndarray:
-    """Return the labels that runs are scored by, of the data as they were read.
-
-    To build the task is to read and tokenise them once more.
-    """
-    from tasks.task import split  # imports torch, which takes seconds
-
-    return split(data.data, config.spec.train, data.task)["test"].labels
 
 
 def _sweep(

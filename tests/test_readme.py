@@ -101,7 +101,7 @@ def test_the_verdicts_that_findings_counts_are_those_of_its_tables():
     page = (ROOT / "docs" / "findings.md").read_text("utf-8")
     block = dict(re.findall(r"<!-- ([\w.]+) -->(.*?)<!-- /\1 -->", page, re.DOTALL))
     cells = [block[name] for name in ("sgd", "ldog", "adam", "averaging", "auto", "rivals")]
-    cells += [both for line in block["domains"].splitlines() for both in line.split("|")[3:5]]
+    cells += [cell for line in block["domains"].splitlines() for cell in line.split("|")[3:5]]
     assert int(block["verdicts"]) == sum(text.count("**") for text in cells) // 2
 
 

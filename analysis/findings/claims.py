@@ -76,7 +76,9 @@ def by_domain(archived: Archived, matches: Matches) -> str:
     rows = []
     for name, kind, found in _of_matches(archived, matches):
         alone = {what: found.of_domain(domain) for domain, what in DOMAINS.items()}
-        verdicts = {what: _these(each) for what, each in (alone | {"both": found}).items()}
+        verdicts = {
+            what: _for_other_seeds(each) for what, each in (alone | {"both": found}).items()
+        }
         rows.append({"": name, "problems": kind, **verdicts})
     return markdown(pd.DataFrame(rows), [*rows[0]])
 
@@ -143,11 +145,11 @@ def _row(claim: str, what: str, cells: Sequence[str]) -> dict[str, str]:
 
 
 def _in_short(found: Evidence) -> str:
-    these = _these(found)
-    return f"{these}; for other tasks: {of_tasks(found)}" if found.pairs else these
+    text = _for_other_seeds(found)
+    return f"{text}; for other tasks: {of_tasks(found)}" if found.pairs else text
 
 
-def _these(found: Evidence) -> str:
+def _for_other_seeds(found: Evidence) -> str:
     if not found.pairs:
         return NO_VERDICT if found.of_one_seed else NO_RUNS
     return f"{said(found.over_problems.on_these_tasks)} over {plural(len(found.pairs), 'problem')}"

@@ -31,7 +31,7 @@ from sweeps.text_length import Tokens, length_of_most, tokens_of
 from sweeps.worker import work
 from tasks.data.own import readers
 from tasks.data.own.inspect import inspect
-from tasks.data.readers import DataSet, Examples
+from tasks.data.readers import Examples
 from tasks.errors import UserError
 from tasks.language import TextTask
 
@@ -245,14 +245,12 @@ def test_best_constant_is_of_the_test_examples_that_runs_are_scored_on(
     task = build_task(loaded)
     scores = [task.score("test", np.full(7, answer)) for answer in (0, 1)]
     data.data.train.labels[:] = np.argmin(scores)  # of which none is asked
-    assert compare.best_constant(data, loaded) == max(scores)
+    labels = compare.scored_labels(data, loaded)
+    assert compare.best_constant(labels, 2, metric) == max(scores)
 
 
 def test_best_constant_of_numbers_has_no_correlation():
-    labels = np.array([-1.0, 0.0, 1.0])
-    part = Examples(["a", "b", "c"], labels)
-    data = SimpleNamespace(data=DataSet(part, part, (), part), classes=(), task="prices")
-    assert compare.best_constant(data, config.load(["task=own_text_regression"])) == 0
+    assert compare.best_constant(np.array([-1.0, 0.0, 1.0]), 0, "pearson") == 0
 
 
 @pytest.mark.parametrize(
@@ -264,10 +262,9 @@ def test_best_constant_of_numbers_has_no_correlation():
     ],
 )
 def test_wrong_answer_costs_most_in_a_rare_class(metric, cost):
-    part = Examples([""] * 12, np.array([1] * 2 + [0] * 10))
-    data = SimpleNamespace(data=DataSet(part, part, (), part), classes=("a", "b"), task="own_texts")
-    loaded = config.load(["task=own_texts", f"task.metric={metric}"])
-    assert compare.cost_of_an_error(data, loaded) == pytest.approx(cost)
+    labels = np.array([1] * 2 + [0] * 10)
+    assert compare.cost_of_an_error(labels, 2, metric) == pytest.approx(cost)
+    assert compare.cost_of_an_error(labels / 2, 0, "pearson") == 0
 
 
 def answer_is_open_below(seeds, monkeypatch):

@@ -33,7 +33,7 @@ PAIRS = (
 IDS = {"id", "idx", "index", "uuid", "guid", "key", "row", "rownumber"}
 IDS |= {"date", "datetime", "timestamp", "fold", "split"}  # no labels, either, unless one says so
 
-# Whose several rows may be.
+# Columns of these names say whose a row is: several rows may be one person's.
 OWNERS = {"author", "client", "customer", "patient", "participant", "person", "session"}
 OWNERS |= {"speaker", "subject", "user"}
 
